@@ -1,0 +1,64 @@
+# Everything runs in .venv, which `make book` and `make test` create if it is not there.
+PYTHON ?= python3
+BIN := .venv/bin
+HTML := _build/html/index.html
+NOTEBOOKS := $(wildcard book/*.ipynb) $(wildcard exercises/*/*.ipynb)
+NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --runxfail \
+         -n 2 --dist loadfile -p no:cacheprovider $(NOTEBOOKS)
+
+.DEFAULT_GOAL := help
+.PHONY: help book serve test lint unit site nbval variants notebooks lock clean
+
+help:  ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
+
+book: .venv/installed  ## build the book and say where to open it
+	$(BIN)/jupyter-book build book -W -n --keep-going --quiet
+	@echo "The book is built. Open $(CURDIR)/$(HTML) or run 'make serve'."
+
+serve: book  ## build the book, serve it on this machine and open it
+	$(BIN)/python tools/serve.py _build/html
+
+test: lint unit book site nbval variant-portable  ## everything that CI runs
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: .venv/installed  ## the tests of the package and of the notebooks' rules
+	$(BIN)/pytest -n 2 --ignore tests/test_site.py
+
+site: book  ## the tests of the built pages
+	$(BIN)/pytest tests/test_site.py
+
+nbval: .venv/installed  ## re-execute every cell and compare with what the pages show
+	$(NBVAL)
+
+# The same on less capable machines: plain instructions, AVX2, one thread, two threads.
+PORTABLE := ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem
+variant-portable: .venv/installed
+	$(PORTABLE) $(NBVAL)
+
+variants: .venv/installed  ## nbval under every instruction set and thread count that we promise
+	@set -e; for capability in default avx2; do for threads in 1 2; do \
+	  echo "ATEN_CPU_CAPABILITY=$$capability, $$threads thread(s)"; \
+	  ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=$$threads OPENBLAS_NUM_THREADS=$$threads $(NBVAL); \
+	done; done
+
+notebooks: .venv/installed  ## re-execute all notebooks and write them in the normal form
+	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
+
+lock: .venv/installed  ## resolve requirements.in into requirements.txt
+	$(BIN)/pip-compile --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+	  --quiet --output-file requirements.txt requirements.in
+	sed -i.bak 's/+cpu//' requirements.txt && rm requirements.txt.bak  # pin no local build of torch
+
+clean:  ## remove what was built; the environment too
+	rm -rf .venv _build
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@

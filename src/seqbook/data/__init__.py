@@ -1,0 +1,10 @@
+"""Real data, small enough to live in the package: sound, text, prices and sunspots.
+
+Each module's ``load`` returns typed, documented data and downloads nothing. A file that is
+missing or was changed is refused by name (see ``DamagedDataError``).
+"""
+
+from seqbook.data import prices, sound, sunspots, text
+from seqbook.data._files import DamagedDataError
+
+__all__ = ["DamagedDataError", "prices", "sound", "sunspots", "text"]

@@ -1,0 +1,55 @@
+"""Daily prices of one share: Google, from its first day to October 2008."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from seqbook.data._files import DamagedDataError
+
+
+class Prices(NamedTuple):
+    """A share's price on each trading day.
+
+    Attributes:
+        dates: Trading days, ``datetime64[D]`` ``(days,)``.
+        close: Adjusted closing price in US dollars, float64 ``(days,)``.
+    """
+
+    dates: np.ndarray
+    close: np.ndarray
+
+    @property
+    def log_returns(self) -> np.ndarray:
+        """Daily log returns, r_t = log(p_t / p_{t-1}), ``(days - 1,)``."""
+        return np.diff(np.log(self.close))
+
+
+def load() -> Prices:
+    """Load 1,047 daily closing prices.
+
+    Raises:
+        FileNotFoundError: The installed matplotlib carries no such sample.
+        DamagedDataError: The sample is not the one that the course was written with.
+
+    Source: matplotlib's sample data ``goog.npz`` (Yahoo Finance), as in the pinned release.
+    """
+    from matplotlib.cbook import get_sample_data  # slow to import, and used here only
+
+    try:
+        table = get_sample_data("goog.npz")["price_data"]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            "data file missing: expected 'goog.npz' among matplotlib's sample data; install the "
+            "matplotlib release that requirements.txt names, from its wheel"
+        ) from error
+    prices = Prices(table["date"].astype("datetime64[D]"), table["adj_close"].astype(np.float64))
+    found = (len(prices.close), *map(float, (prices.close[0], prices.close[-1])), round(float(prices.close.sum()), 2))
+    expected = (1047, 100.34, 362.71, 423301.05)
+    if found != expected:
+        raise DamagedDataError(
+            f"prices: expected (days, first, last, sum) = {expected}, got {found}; install the "
+            "matplotlib release that requirements.txt names"
+        )
+    return prices

@@ -1,0 +1,125 @@
+"""Figures about order: sequences, correlograms, shuffles and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter, YearLocator
+from matplotlib.figure import Figure
+
+from seqbook.plots.style import COLOURS, label_end, panels
+
+__all__ = [
+    "correlograms",
+    "effective_sizes",
+    "information_by_lag",
+    "permutation_tests",
+    "prices_and_shuffles",
+    "splits",
+    "waveform",
+]
+
+
+def waveform(seconds: np.ndarray, samples: np.ndarray, *, zoom: tuple[float, float]) -> Figure:
+    """Draw a sound whole and, below it, the span ``zoom`` in seconds."""
+    figure, (whole, detail) = panels(2)
+    inside = (seconds >= zoom[0]) & (seconds <= zoom[1])
+    whole.plot(seconds, samples, color=COLOURS["data"], linewidth=0.6)
+    whole.axvspan(*zoom, color=COLOURS["linear_ar"], alpha=0.25, linewidth=0)
+    whole.set(xlabel="time (s)", ylabel="pressure")
+    detail.plot(1000 * seconds[inside], samples[inside], ".-", color=COLOURS["linear_ar"])
+    detail.set(xlabel="time (ms)", ylabel="pressure")
+    return figure
+
+
+def prices_and_shuffles(dates, prices: np.ndarray, shuffles: Sequence[np.ndarray]) -> Figure:
+    """Draw a price path over paths made of the same daily returns in other orders."""
+    figure, (axes,) = panels(1, height=3.0)
+    for path in shuffles:
+        axes.plot(dates, path, color=COLOURS["shuffled"], linewidth=0.7, alpha=0.55)
+    axes.plot(dates, prices, color=COLOURS["data"])
+    label_end(axes, dates, prices, "same end", colour=COLOURS["data"])
+    axes.set(ylabel="price (US dollars)")
+    axes.set_title("true order, and the same returns shuffled", color=COLOURS["shuffled"])
+    _by_year(axes)
+    return figure
+
+
+def correlograms(
+    autocorrelations: Mapping[str, np.ndarray], bands: Mapping[str, float], *, lag_name: str = "lag"
+) -> Figure:
+    """Draw autocorrelations against lag, each with its white-noise band."""
+    figure, axes = panels(len(autocorrelations), height=1.6)
+    for panel, (name, values) in zip(axes, autocorrelations.items(), strict=True):
+        lags = np.arange(1, len(values))
+        panel.axhspan(-bands[name], bands[name], color=COLOURS["floor"], alpha=0.22, linewidth=0)
+        panel.axhline(0, color=COLOURS["baseline"], linewidth=0.8)
+        panel.vlines(lags, 0, values[1:], color=COLOURS["data"], linewidth=1.6)
+        panel.set_title(name)
+    axes[-1].set_xlabel(lag_name)
+    return figure
+
+
+def permutation_tests(shuffled: Mapping[str, np.ndarray], observed: Mapping[str, float]) -> Figure:
+    """Draw the statistic of shuffled data as a histogram and that of the data as a line."""
+    figure, axes = panels(len(shuffled), height=1.7, sharex=True)
+    for panel, (name, values) in zip(axes, shuffled.items(), strict=True):
+        panel.hist(values, bins=30, color=COLOURS["shuffled"], alpha=0.6)
+        panel.axvline(observed[name], color=COLOURS["data"], linewidth=2.2)
+        panel.set_title(name)
+        panel.set_ylabel("shuffles")
+    axes[-1].set_xlabel("autocorrelation at lag 1")
+    return figure
+
+
+def effective_sizes(
+    parameter: np.ndarray,
+    exact: np.ndarray,
+    measured_at: np.ndarray,
+    measured: np.ndarray,
+    *,
+    length: int,
+) -> Figure:
+    """Draw effective sample size against the AR(1) weight: formula as curve, runs as dots."""
+    figure, (axes,) = panels(1, height=2.8)
+    axes.axhline(length, color=COLOURS["baseline"], linestyle="--", linewidth=1)
+    axes.text(parameter[0], length * 1.1, "as many as there are values", color=COLOURS["baseline"])
+    axes.plot(parameter, exact, color=COLOURS["linear_ar"])
+    axes.plot(measured_at, measured, "o", color=COLOURS["data"], markersize=6)
+    axes.set(yscale="log", xlabel="weight of the previous value", ylabel="effective sample size")
+    return figure
+
+
+def splits(
+    times: np.ndarray,
+    series: np.ndarray,
+    predictions: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    ylabel: str,
+) -> Figure:
+    """Draw, for each way of splitting, the held-out points' predictions over the series."""
+    figure, axes = panels(len(predictions), height=2.1, sharex=True)
+    for panel, (name, (rows, values)) in zip(axes, predictions.items(), strict=True):
+        panel.plot(times, series, color=COLOURS["baseline"], linewidth=1)
+        panel.plot(times[rows], values, ".", color=COLOURS["rnn"], markersize=3.5)
+        panel.set_title(name)
+        panel.set_ylabel(ylabel)
+    _by_year(axes[-1])
+    return figure
+
+
+def information_by_lag(lags: np.ndarray, information: np.ndarray, floor: float) -> Figure:
+    """Draw mutual information against lag, both on logarithmic scales, over its noise floor."""
+    figure, (axes,) = panels(1, height=2.8)
+    axes.axhline(floor, color=COLOURS["floor"], linestyle="--", linewidth=1.4)
+    axes.text(1, floor * 1.08, "shuffled text", color=COLOURS["floor"], va="bottom")
+    axes.loglog(lags, information, "o-", color=COLOURS["data"], markersize=4)
+    axes.set(xlabel="characters back", ylabel="information (bits)")
+    return figure
+
+
+def _by_year(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(YearLocator())
+    axes.xaxis.set_major_formatter(DateFormatter("%Y"))

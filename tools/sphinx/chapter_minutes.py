@@ -1,0 +1,105 @@
+"""The minutes that a chapter takes, stated on its page and in the start page's table.
+
+Reading time is counted, not guessed: 200 words of prose a minute and 20 lines of code a minute.
+Running time is the bound in the notebook's own metadata, which ``make notebooks`` enforces.
+
+``{chapter-minutes}`` stands in a chapter; ``{chapter-table}`` lists every notebook of the book.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.util.docutils import SphinxDirective
+
+WORDS_PER_MINUTE = 200
+CODE_LINES_PER_MINUTE = 20
+
+
+class Chapter(NamedTuple):
+    """What the minutes are computed from."""
+
+    title: str
+    words: int
+    code_lines: int
+    runs_within_seconds: int
+
+    @property
+    def reading_minutes(self) -> int:
+        """Minutes of reading, rounded up to five."""
+        minutes = self.words / WORDS_PER_MINUTE + self.code_lines / CODE_LINES_PER_MINUTE
+        return 5 * math.ceil(minutes / 5)
+
+
+def read_chapter(path: Path) -> Chapter:
+    """Count the words and code lines of a notebook."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    source = {"markdown": [], "code": []}
+    for cell in notebook["cells"]:
+        source[cell["cell_type"]].append("".join(cell["source"]))
+    prose = "\n".join(source["markdown"])
+    title = re.search(r"^# (.+)$", prose, flags=re.MULTILINE).group(1)
+    code_lines = [line for cell in source["code"] for line in cell.splitlines() if line.strip()]
+    bound = notebook["metadata"]["seqbook"]["runs_within_seconds"]
+    return Chapter(title, len(re.findall(r"\w+", prose)), len(code_lines), bound)
+
+
+class ChapterMinutes(SphinxDirective):
+    """One line with the minutes of the notebook it stands in."""
+
+    def run(self):
+        chapter = read_chapter(Path(self.env.doc2path(self.env.docname)))
+        text = (
+            f"{chapter.reading_minutes} minutes to read. Its cells run in under "
+            f"{chapter.runs_within_seconds} seconds on two cores, without a GPU."
+        )
+        return [nodes.paragraph("", "", nodes.emphasis("", text), classes=["chapter-minutes"])]
+
+
+class ChapterTable(SphinxDirective):
+    """A table of every notebook in the table of contents with its minutes."""
+
+    def run(self):
+        chapters = sorted(Path(self.env.srcdir).glob("*.ipynb"))
+        for path in chapters:
+            self.env.note_dependency(str(path))
+        order = [name for name in self.env.config.external_site_map if f"{name}.ipynb" in
+                 {path.name for path in chapters}]
+        rows = [self._row(name, read_chapter(Path(self.env.doc2path(name)))) for name in order]
+        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", title)) for title in
+                               ("Chapter", "Minutes to read", "Seconds to run, at most")))
+        group = nodes.tgroup(
+            "",
+            *(nodes.colspec(colwidth=width) for width in (60, 20, 20)),
+            nodes.thead("", head),
+            nodes.tbody("", *rows),
+            cols=3,
+        )
+        return [nodes.table("", group)]
+
+    def _row(self, name: str, chapter: Chapter) -> nodes.row:
+        link = addnodes.pending_xref(
+            "",
+            nodes.inline("", chapter.title),
+            refdomain="std",
+            reftype="doc",
+            reftarget=name,
+            refexplicit=True,
+            refdoc=self.env.docname,
+        )
+        cells = (
+            nodes.paragraph("", "", link),
+            nodes.paragraph("", str(chapter.reading_minutes)),
+            nodes.paragraph("", str(chapter.runs_within_seconds)),
+        )
+        return nodes.row("", *(nodes.entry("", cell) for cell in cells))
+
+
+def setup(app):
+    app.add_directive("chapter-minutes", ChapterMinutes)
+    app.add_directive("chapter-table", ChapterTable)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
