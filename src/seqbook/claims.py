@@ -8,6 +8,8 @@ print the same way.
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 
 __all__ = ["ClaimError", "claim", "claim_equal", "measured"]
@@ -17,18 +19,23 @@ class ClaimError(AssertionError):
     """A statement of the book turned out not to hold."""
 
 
-def claim(statement: str, holds: bool | np.bool_) -> None:
+def claim(
+    statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numbers: float
+) -> None:
     """Show ``statement`` to the reader if it holds, and raise if it does not.
 
     Args:
-        statement: A whole sentence, its numbers written with ``measured``.
+        statement: A whole sentence. Numbers stand in it as ``{name:.2f}`` and are filled in
+            through ``measured``.
         holds: The outcome of the comparison. It must be a single truth value: an array is
             refused, since "which of them?" would be left open, and so is a number, since
             a forgotten comparison would pass as true.
+        noise: How far another machine may be off in the numbers; see ``measured``.
+        numbers: The values for the names in ``statement``.
 
     Raises:
         TypeError: ``statement`` is empty or ``holds`` is not a truth value.
-        ClaimError: The statement does not hold.
+        ClaimError: The statement does not hold, or one of its numbers can't be printed safely.
     """
     if not isinstance(statement, str) or not statement.strip():
         raise TypeError(f"claim: expected a sentence as its first argument, got {statement!r}")
@@ -38,8 +45,8 @@ def claim(statement: str, holds: bool | np.bool_) -> None:
             f"({holds!r}); compare first, and reduce an array with .all() or .any()"
         )
     if not holds:
-        raise ClaimError(f"does not hold: {statement}")
-    _show(statement)
+        raise ClaimError(f"does not hold: {statement} {numbers or ''}".strip())
+    _show(_MeasuredFormatter(noise).format(statement, **numbers))
 
 
 def claim_equal(statement: str, actual, expected, *, tolerance: float = 1e-12) -> None:
@@ -67,9 +74,9 @@ def claim_equal(statement: str, actual, expected, *, tolerance: float = 1e-12) -
     if not np.all(difference <= tolerance * np.maximum(1.0, np.abs(expected))):
         raise ClaimError(
             f"does not hold: {statement}: largest difference {np.max(difference):.3g}, "
-            f"allowed {tolerance:.0e}"
+            f"allowed {tolerance:g}"
         )
-    _show(f"{statement} (equal to {tolerance:.0e}).")
+    _show(f"{statement} (equal to {_power_of_ten(tolerance)}).")
 
 
 def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
@@ -90,6 +97,8 @@ def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
         ClaimError: The number is not finite, or lies too close to a rounding boundary.
     """
     value = float(value)
+    if not spec:
+        raise ClaimError(f"measured: expected a format such as '.2f' for {value}, got none")
     if not np.isfinite(value):
         raise ClaimError(f"measured: expected a finite number, got {value}")
     spread = noise * max(1.0, abs(value))
@@ -102,10 +111,29 @@ def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
     return format(value, spec)
 
 
+class _MeasuredFormatter(string.Formatter):
+    """``str.format`` that passes every number with a fraction through ``measured``."""
+
+    def __init__(self, noise: float):
+        self.noise = noise
+
+    def format_field(self, value, spec: str) -> str:
+        if isinstance(value, (str, int, np.integer)):
+            return format(value, spec)
+        return measured(value, spec, noise=self.noise)
+
+
 def _as_array(values) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     return np.asarray(values, dtype=np.float64)
+
+
+def _power_of_ten(tolerance: float) -> str:
+    """Write 1e-12 as 10⁻¹²."""
+    factor, exponent = f"{tolerance:.0e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if factor == "1" else f"{factor}·10{raised}"
 
 
 def _show(statement: str) -> None:

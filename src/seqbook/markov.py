@@ -88,39 +88,36 @@ def sample(
 
 
 class MarkovChain:
-    r"""A known Markov chain of order 1.
+    r"""A known Markov process of order k.
 
-    .. math:: P(x_1, \dots, x_T) = \pi(x_1) \prod_{t=2}^{T} A(x_{t-1}, x_t)
+    .. math:: P(x_1, \dots, x_T) = \prod_{t=1}^{k} \pi(x_t)
+        \prod_{t=k+1}^{T} A(x_{t-k}, \dots, x_{t-1}, x_t)
 
     Args:
-        initial: :math:`\pi`, probabilities of the first symbol, ``(size,)``.
-        transition: ``transition[i, j]`` is the probability of ``j`` after ``i``, ``(size, size)``.
+        initial: :math:`\pi`, probabilities of each of the first k symbols, ``(size,)``.
+        transition: ``transition[i, ..., j]`` is the probability of ``j`` after the symbols
+            ``i, ...``, the oldest first; ``(size, ..., size)`` with k + 1 axes.
 
     Raises:
         ValueError: The shapes do not fit, or a row is not a probability distribution.
     """
 
-    order = 1
-
     def __init__(self, initial: np.ndarray, transition: np.ndarray):
         self.initial = _distributions(initial, "initial", dimensions=1)
-        self.transition = _distributions(transition, "transition", dimensions=2)
+        self.transition = _distributions(transition, "transition", dimensions=np.ndim(transition))
         self.size = len(self.initial)
-        if self.transition.shape != (self.size, self.size):
+        self.order = self.transition.ndim - 1
+        if set(self.transition.shape) != {self.size}:
             raise ValueError(
-                f"transition: expected shape {(self.size, self.size)} to fit initial, got "
+                f"transition: expected every axis of length {self.size} to fit initial, got shape "
                 f"{self.transition.shape}"
             )
 
     def distribution(self, past: Sequence[int]) -> np.ndarray:
-        """Probabilities of the next symbol, ``(size,)``; only the last of ``past`` counts."""
-        return self.transition[past[-1]] if len(past) else self.initial
-
-    def stationary(self) -> np.ndarray:
-        r"""The distribution that a step leaves as it is: :math:`\pi A = \pi`, ``(size,)``."""
-        system = np.vstack([self.transition.T - np.eye(self.size), np.ones(self.size)])
-        target = np.append(np.zeros(self.size), 1.0)
-        return np.linalg.lstsq(system, target, rcond=None)[0]
+        """Probabilities of the next symbol, ``(size,)``; only the last k of ``past`` count."""
+        if len(past) < self.order:
+            return self.initial
+        return self.transition[tuple(past[len(past) - self.order :])]
 
 
 class _CountedMarkov:

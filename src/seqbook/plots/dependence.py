@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, YearLocator
 from matplotlib.figure import Figure
 
-from seqbook.plots.style import COLOURS, label_end, panels
+from seqbook.plots.style import COLOURS, panels
 
 __all__ = [
     "correlograms",
@@ -27,9 +27,9 @@ def waveform(seconds: np.ndarray, samples: np.ndarray, *, zoom: tuple[float, flo
     figure, (whole, detail) = panels(2)
     inside = (seconds >= zoom[0]) & (seconds <= zoom[1])
     whole.plot(seconds, samples, color=COLOURS["data"], linewidth=0.6)
-    whole.axvspan(*zoom, color=COLOURS["linear_ar"], alpha=0.25, linewidth=0)
+    whole.axvspan(*zoom, color=COLOURS["linear AR"], alpha=0.25, linewidth=0)
     whole.set(xlabel="time (s)", ylabel="pressure")
-    detail.plot(1000 * seconds[inside], samples[inside], ".-", color=COLOURS["linear_ar"])
+    detail.plot(1000 * seconds[inside], samples[inside], ".-", color=COLOURS["linear AR"])
     detail.set(xlabel="time (ms)", ylabel="pressure")
     return figure
 
@@ -40,8 +40,7 @@ def prices_and_shuffles(dates, prices: np.ndarray, shuffles: Sequence[np.ndarray
     for path in shuffles:
         axes.plot(dates, path, color=COLOURS["shuffled"], linewidth=0.7, alpha=0.55)
     axes.plot(dates, prices, color=COLOURS["data"])
-    label_end(axes, dates, prices, "same end", colour=COLOURS["data"])
-    axes.set(ylabel="price (US dollars)")
+    axes.set(ylabel="price (US dollars)", xlim=(dates[0], dates[-1]))
     axes.set_title("true order, and the same returns shuffled", color=COLOURS["shuffled"])
     _by_year(axes)
     return figure
@@ -54,8 +53,8 @@ def correlograms(
     figure, axes = panels(len(autocorrelations), height=1.6)
     for panel, (name, values) in zip(axes, autocorrelations.items(), strict=True):
         lags = np.arange(1, len(values))
-        panel.axhspan(-bands[name], bands[name], color=COLOURS["floor"], alpha=0.22, linewidth=0)
-        panel.axhline(0, color=COLOURS["baseline"], linewidth=0.8)
+        panel.axhspan(-bands[name], bands[name], color=COLOURS["noise floor"], alpha=0.22, linewidth=0)
+        panel.axhline(0, color=COLOURS["mean"], linewidth=0.8)
         panel.vlines(lags, 0, values[1:], color=COLOURS["data"], linewidth=1.6)
         panel.set_title(name)
     axes[-1].set_xlabel(lag_name)
@@ -84,9 +83,11 @@ def effective_sizes(
 ) -> Figure:
     """Draw effective sample size against the AR(1) weight: formula as curve, runs as dots."""
     figure, (axes,) = panels(1, height=2.8)
-    axes.axhline(length, color=COLOURS["baseline"], linestyle="--", linewidth=1)
-    axes.text(parameter[0], length * 1.1, "as many as there are values", color=COLOURS["baseline"])
-    axes.plot(parameter, exact, color=COLOURS["linear_ar"])
+    axes.axhline(length, color=COLOURS["mean"], linestyle="--", linewidth=1)
+    axes.text(
+        parameter[-1], length * 1.1, "as many as there are values", color=COLOURS["mean"], ha="right"
+    )
+    axes.plot(parameter, exact, color=COLOURS["linear AR"])
     axes.plot(measured_at, measured, "o", color=COLOURS["data"], markersize=6)
     axes.set(yscale="log", xlabel="weight of the previous value", ylabel="effective sample size")
     return figure
@@ -102,8 +103,8 @@ def splits(
     """Draw, for each way of splitting, the held-out points' predictions over the series."""
     figure, axes = panels(len(predictions), height=2.1, sharex=True)
     for panel, (name, (rows, values)) in zip(axes, predictions.items(), strict=True):
-        panel.plot(times, series, color=COLOURS["baseline"], linewidth=1)
-        panel.plot(times[rows], values, ".", color=COLOURS["rnn"], markersize=3.5)
+        panel.plot(times, series, color=COLOURS["mean"], linewidth=1)
+        panel.plot(times[rows], values, ".", color=COLOURS["network"], markersize=3.5)
         panel.set_title(name)
         panel.set_ylabel(ylabel)
     _by_year(axes[-1])
@@ -113,8 +114,8 @@ def splits(
 def information_by_lag(lags: np.ndarray, information: np.ndarray, floor: float) -> Figure:
     """Draw mutual information against lag, both on logarithmic scales, over its noise floor."""
     figure, (axes,) = panels(1, height=2.8)
-    axes.axhline(floor, color=COLOURS["floor"], linestyle="--", linewidth=1.4)
-    axes.text(1, floor * 1.08, "shuffled text", color=COLOURS["floor"], va="bottom")
+    axes.axhline(floor, color=COLOURS["noise floor"], linestyle="--", linewidth=1.4)
+    axes.text(1, floor * 1.08, "shuffled text", color=COLOURS["noise floor"], va="bottom")
     axes.loglog(lags, information, "o-", color=COLOURS["data"], markersize=4)
     axes.set(xlabel="characters back", ylabel="information (bits)")
     return figure

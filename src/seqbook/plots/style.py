@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "label_end", "panels", "use_house_style"]
+__all__ = ["COLOURS", "curves", "label_ends", "panels", "use_house_style"]
 
 WIDTH = 6.0  # inches; read at 343 CSS pixels on a phone, so 11 points become 9 pixels
 
-# A thing has the same colour in the whole book. Each has at least 4.5:1 contrast to white and
-# the set is told apart by readers with any common colour-vision deficiency.
+# A thing has the same name and colour in the whole book; each colour has at least 4.5:1 contrast
+# to white. Names that never meet in one figure may share one.
 COLOURS = {
     "data": "#333333",
-    "baseline": "#767676",
-    "floor": "#9a6a00",
+    "training": "#767676",
+    "mean": "#767676",
+    "noise floor": "#9a6a00",
+    "uniform": "#9a6a00",
     "shuffled": "#b3446c",
-    "linear_ar": "#0064a5",
-    "markov": "#0064a5",
-    "hidden_markov": "#7b3fa0",
-    "rnn": "#c04a00",
-    "lstm": "#007a55",
-    "gru": "#8a5a00",
-    "transformer": "#a3195b",
+    "persistence": "#b3446c",
+    "bzip2": "#b3446c",
+    "held out": "#0064a5",
+    "linear AR": "#0064a5",
+    "best window": "#0064a5",
+    "filter": "#7b3fa0",
+    "network": "#c04a00",
+    "RNN": "#c04a00",
+    "LSTM": "#007a55",
+    "GRU": "#8a5a00",
+    "Transformer": "#a3195b",
 }
 
 
@@ -42,7 +51,6 @@ def use_house_style() -> None:
             "axes.spines.right": False,
             "axes.edgecolor": "#767676",
             "axes.labelcolor": "#333333",
-            "axes.prop_cycle": plt.cycler(color=[COLOURS["linear_ar"], COLOURS["rnn"]]),
             "xtick.color": "#555555",
             "ytick.color": "#555555",
             "lines.linewidth": 1.6,
@@ -65,14 +73,63 @@ def panels(count: int, *, height: float = 1.9, **options) -> tuple[Figure, list[
     return figure, list(axes[:, 0])
 
 
-def label_end(axes: Axes, x, y, text: str, *, colour: str) -> None:
-    """Write ``text`` to the right of the last point of a curve, in the curve's colour."""
-    axes.annotate(
-        text,
-        (x[-1], y[-1]),
-        xytext=(5, 0),
-        textcoords="offset points",
-        color=colour,
-        va="center",
-        annotation_clip=False,
-    )
+def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Write labels to the right of the ends of curves, pushed apart where they would overlap.
+
+    Args:
+        axes: Its limits and scales must be final.
+        ends: Label to (x, y, colour) of the curve's last point.
+    """
+    gap = 13.5 / (axes.get_position().height * axes.figure.get_figheight() * 72)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = {name: to_axes.transform((x, y))[1] for name, (x, y, _) in ends.items()}
+    placed = -np.inf
+    for name in sorted(ends, key=heights.get):
+        placed = max(heights[name], placed + gap)
+        axes.annotate(
+            name,
+            (1.0, placed),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=ends[name][2],
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def curves(
+    x: np.ndarray,
+    lines: Mapping[str, np.ndarray],
+    *,
+    xlabel: str,
+    ylabel: str,
+    levels: Mapping[str, float] | None = None,
+    yscale: str = "linear",
+    marker: str = "o",
+    height: float = 2.9,
+) -> Figure:
+    """Draw curves over one axis, with horizontal dashed levels, each labelled at its right end.
+
+    Args:
+        x: ``(points,)``.
+        lines: Label to y ``(points,)``; labels are names in ``COLOURS``.
+        xlabel: With its unit.
+        ylabel: With its unit.
+        levels: Label to the height of a horizontal line: baselines and noise floors.
+        yscale: ``"linear"`` or ``"log"``.
+        marker: Drawn at each point; ``""`` for none.
+        height: Of the figure, in inches.
+    """
+    figure, (axes,) = panels(1, height=height)
+    levels = levels or {}
+    for name, y in lines.items():
+        axes.plot(x, y, marker=marker, markersize=4, color=COLOURS[name])
+    for name, level in levels.items():
+        axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
+    axes.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, xlim=(x[0], x[-1]))
+    axes.margins(x=0.02)
+    ends = {name: (x[-1], y[-1]) for name, y in lines.items()}
+    ends |= {name: (x[-1], level) for name, level in levels.items()}
+    label_ends(axes, {name: (*end, COLOURS[name]) for name, end in ends.items()})
+    return figure
