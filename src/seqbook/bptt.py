@@ -1,0 +1,642 @@
+r"""Backpropagation through time: the sum over the past, cutting it short, and making it fast.
+
+Three parts, in the order in which a reader needs them.
+
+1. The derivative of a recurrence is a sum over all earlier steps, each weighted by a product of
+   Jacobians: ``bptt_terms`` and ``jacobian_products`` compute both for a vanilla RNN.
+2. ``truncated_bptt`` cuts the sum; ``randomised_bptt`` cuts it at random places without bias.
+3. ``RNNThroughTime``, ``LSTMThroughTime``, ``GRUThroughTime`` and, for the GRU's other convention,
+   ``GRUResetBeforeThroughTime`` are backward passes derived by hand. Only what depends on the step
+   before is left in their loops: the inputs' products are one product before the loop, the
+   weights' gradients one product after it, and the derivatives of the activations are computed
+   for all steps at once.
+
+The third part works on time-major tensors ``(time, batch, features)``, so that each step is one
+contiguous block; the layers transpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from seqbook.recurrent import check_choice
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "GRUResetBeforeThroughTime",
+    "GRUThroughTime",
+    "LSTMThroughTime",
+    "RNNThroughTime",
+    "bptt_terms",
+    "detached",
+    "jacobian_products",
+    "randomised_bptt",
+    "step_jacobians",
+    "truncated_bptt",
+]
+
+
+class Activation(NamedTuple):
+    """An activation function and its derivative.
+
+    Attributes:
+        function: Maps the pre-activation to the output.
+        function_: The same, in place.
+        slope: The derivative, as a function of the *output*.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    function_: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "tanh": Activation(torch.tanh, torch.tanh_, lambda output: 1 - output.square()),
+    "relu": Activation(torch.relu, torch.relu_, lambda output: (output > 0).to(output.dtype)),
+    "identity": Activation(lambda a: a, lambda a: a, torch.ones_like),
+}
+
+
+# 1. The sum over the past
+
+
+def step_jacobians(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh") -> Tensor:
+    r"""Jacobian of each step of a vanilla RNN with respect to the state before it.
+
+    .. math:: \frac{\partial h_j}{\partial h_{j-1}} = \operatorname{diag}(\phi'(a_j))\, W_h,
+        \qquad h_j = \phi(a_j), \quad a_j = W_x x_j + W_h h_{j-1} + b
+
+    Shape:
+        hidden ``(..., time, hidden)``, the states h_1 to h_T of a run; weight_hh
+        ``(hidden, hidden)``; result ``(..., time, hidden, hidden)``.
+
+    Raises:
+        ValueError: The shapes do not fit, or the activation is unknown.
+
+    Source: Pascanu, Mikolov and Bengio (2013), equation 5.
+    """
+    check_choice("activation", activation, ACTIVATIONS)
+    size = hidden.shape[-1]
+    if hidden.dim() < 2 or weight_hh.shape != (size, size):
+        raise ValueError(
+            f"expected hidden (..., time, hidden) and weight_hh (hidden, hidden), got shapes "
+            f"{tuple(hidden.shape)} and {tuple(weight_hh.shape)}"
+        )
+    return ACTIVATIONS[activation].slope(hidden).unsqueeze(-1) * weight_hh
+
+
+def jacobian_products(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh") -> Tensor:
+    r"""How much of a change of the state is left after a number of steps.
+
+    .. math:: \Big\lVert \prod_{j=T-k+1}^{T} \frac{\partial h_j}{\partial h_{j-1}} \Big\rVert_2,
+        \qquad k = 0, \dots, T
+
+    the largest factor by which a small change of h_{T-k} can reach h_T, computed in float64.
+
+    Shape:
+        hidden ``(..., time, hidden)``, the states h_1 to h_T; weight_hh ``(hidden, hidden)``;
+        result ``(..., time + 1)``, by lag, with 1 at lag 0.
+
+    Raises:
+        ValueError: The shapes do not fit, or the activation is unknown.
+
+    Source: Pascanu, Mikolov and Bengio (2013), equations 5 to 7.
+    """
+    jacobians = step_jacobians(hidden.double(), weight_hh.double(), activation=activation)
+    product = torch.eye(hidden.shape[-1], dtype=torch.float64).expand_as(jacobians[..., 0, :, :])
+    products = [product]
+    for jacobian in reversed(jacobians.unbind(-3)):
+        product = product @ jacobian
+        products.append(product)
+    return torch.linalg.matrix_norm(torch.stack(products, dim=-3), ord=2)
+
+
+def bptt_terms(
+    hidden: Tensor, weight_hh: Tensor, *, initial: Tensor, activation: str = "tanh"
+) -> Tensor:
+    r"""The terms of the derivative of the last state with respect to the recurrent weights.
+
+    .. math:: \frac{\mathrm{d} h_T}{\mathrm{d} W_h} = \sum_{i=1}^{T}
+        \Big( \prod_{j=i+1}^{T} \frac{\partial h_j}{\partial h_{j-1}} \Big)
+        \frac{\partial^+ h_i}{\partial W_h}
+
+    The explicit partial derivative, marked +, holds h_{i-1} fixed; the total derivative on the
+    left does not. Its entries are those of an outer product:
+
+    .. math:: \frac{\partial^+ h_i[k]}{\partial W_h[a, b]}
+        = \delta_{ka}\, \phi'(a_i)[a]\, h_{i-1}[b]
+
+    Shape:
+        hidden ``(time, hidden)``, the states h_1 to h_T; initial ``(hidden,)``, the state h_0;
+        weight_hh ``(hidden, hidden)``; result float64 ``(time, hidden, hidden, hidden)``:
+        ``result[i - 1, k, a, b]`` is term i of the derivative of h_T[k] with respect to
+        W_h[a, b]. Its sum over the first axis is the whole derivative.
+
+    Raises:
+        ValueError: The shapes do not fit, or the activation is unknown.
+
+    Source: Werbos (1990); Pascanu, Mikolov and Bengio (2013), equations 3 to 5.
+    """
+    if hidden.dim() != 2 or initial.shape != hidden.shape[1:]:
+        raise ValueError(
+            f"expected hidden (time, hidden) and initial (hidden,), got shapes "
+            f"{tuple(hidden.shape)} and {tuple(initial.shape)}"
+        )
+    hidden, weight_hh = hidden.double(), weight_hh.double()
+    jacobians = step_jacobians(hidden, weight_hh, activation=activation)
+    slopes = ACTIVATIONS[activation].slope(hidden)
+    before = torch.cat([initial.double().unsqueeze(0), hidden[:-1]])  # h_0 .. h_{T-1}
+    product = torch.eye(hidden.shape[1], dtype=torch.float64)
+    terms = []
+    for i in reversed(range(len(hidden))):
+        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], before[i]))
+        product = product @ jacobians[i]
+    return torch.stack(terms[::-1])
+
+
+# 2. Cutting the sum
+
+
+def detached(state):
+    """The same state, cut from the graph that made it: a tensor, or a tuple of them."""
+    return _each(Tensor.detach, state)
+
+
+def truncated_bptt(
+    layer: Callable,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    inputs: Tensor,
+    targets: Tensor,
+    window: int,
+    stateful: bool = True,
+    state=None,
+) -> float:
+    """Add the gradient of a long sequence's loss to ``.grad``, cut every ``window`` steps.
+
+    The sequence is run window by window and each window is backpropagated at once, so only one
+    window's graph is ever in memory. A ``window`` of the whole length gives the full gradient.
+
+    Args:
+        layer: Maps ``(inputs, state)`` to ``(outputs, state)``, as this package's layers do.
+        loss: Maps the outputs and targets of some steps to a scalar, a *sum* over the steps.
+        inputs: The sequence, ``(batch, time, features)``.
+        targets: One target for each step, ``(batch, time, ...)``.
+        window: Steps between cuts; the last window may be shorter.
+        stateful: Whether a window starts from the state in which the one before ended (its value,
+            not its history). If not, each starts from zero: that also changes the loss.
+        state: The state before the first step, by default zero.
+
+    Returns:
+        The loss of the whole sequence.
+
+    Raises:
+        ValueError: ``window`` is not positive, or the lengths of inputs and targets differ.
+
+    Source: Williams and Peng (1990), with the window moved by its whole length.
+    """
+    _check_windows(inputs, targets, window)
+    total = 0.0
+    for x, y in zip(inputs.split(window, 1), targets.split(window, 1), strict=True):
+        outputs, state = layer(x, state)
+        value = loss(outputs, y)
+        value.backward()
+        total += value.item()
+        state = detached(state) if stateful else None
+    return total
+
+
+def randomised_bptt(
+    layer: Callable,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    inputs: Tensor,
+    targets: Tensor,
+    keep: float,
+    generator: torch.Generator,
+    window: int = 1,
+    state=None,
+) -> float:
+    r"""Add an unbiased estimate of the full gradient to ``.grad``, from windows of random length.
+
+    At each multiple of ``window`` the graph is cut with probability 1 - p, and otherwise the
+    gradient that passes is multiplied by 1 / p, with p = ``keep``:
+
+    .. math:: \hat g_t = \frac{\partial^+ \ell}{\partial h_t}
+        + \xi_t\, \hat g_{t+1} \frac{\partial h_{t+1}}{\partial h_t}, \qquad
+        \xi_t = \begin{cases} 1/p & \text{with probability } p \\ 0 & \text{else} \end{cases}
+
+    The factors are independent and have mean one, and so has each of their products: the mean
+    of the estimate is the full gradient. The price is variance, which grows with every kept cut.
+
+    Args:
+        layer: Maps ``(inputs, state)`` to ``(outputs, state)``.
+        loss: Maps the outputs and targets of some steps to a scalar, a *sum* over the steps.
+        inputs: The sequence, ``(batch, time, features)``.
+        targets: One target for each step, ``(batch, time, ...)``.
+        keep: Probability p of passing a possible cut; 1 gives the full gradient.
+        generator: Decides the cuts; one decision holds for the whole batch.
+        window: Steps between possible cuts; 1 is the published method.
+        state: The state before the first step, by default zero.
+
+    Returns:
+        The loss of the whole sequence.
+
+    Raises:
+        ValueError: ``keep`` is not in (0, 1], ``window`` is not positive, or the lengths of inputs
+            and targets differ.
+
+    Source: Tallec and Ollivier (2017), Unbiasing Truncated Backpropagation Through Time.
+    """
+    _check_windows(inputs, targets, window)
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep: expected a probability in (0, 1], got {keep}")
+    total, pending = 0.0, 0.0
+    for x, y in zip(inputs.split(window, 1), targets.split(window, 1), strict=True):
+        outputs, state = layer(x, state)
+        pending = pending + loss(outputs, y)
+        if torch.rand((), generator=generator) < keep:
+            state = _each(lambda part: torch.lerp(part.detach(), part, 1 / keep), state)
+        else:
+            pending.backward()
+            total, pending = total + pending.item(), 0.0
+            state = detached(state)
+    if isinstance(pending, Tensor):
+        pending.backward()
+        total += pending.item()
+    return total
+
+
+def _each(function: Callable[[Tensor], Tensor], state):
+    return function(state) if isinstance(state, Tensor) else type(state)(*map(function, state))
+
+
+def _check_windows(inputs: Tensor, targets: Tensor, window: int) -> None:
+    if inputs.shape[:2] != targets.shape[:2]:
+        raise ValueError(
+            f"expected inputs (batch, time, features) and targets (batch, time, ...) of the same "
+            f"batch and time, got shapes {tuple(inputs.shape)} and {tuple(targets.shape)}"
+        )
+    if window < 1:
+        raise ValueError(f"window: expected at least 1, got {window}")
+
+
+# 3. Backward passes derived by hand
+
+
+class RNNThroughTime(Function):
+    r"""A run of a vanilla RNN and its derived backward pass.
+
+    Forward, for t = 1 to T, with the first two summands computed for all t at once:
+
+    .. math:: h_t = \phi(W_x x_t + b + W_h h_{t-1})
+
+    Backward, with :math:`\delta_t = \partial \ell / \partial a_t` for the pre-activation a_t, and
+    :math:`g_t = \partial^+ \ell / \partial h_t` the part that does not pass through h_{t+1}:
+
+    .. math:: \delta_t = (g_t + W_h^\top \delta_{t+1}) \odot \phi'(a_t), \qquad
+        \frac{\partial \ell}{\partial W_h} = \sum_t \delta_t h_{t-1}^\top, \qquad
+        \frac{\partial \ell}{\partial W_x} = \sum_t \delta_t x_t^\top
+
+    ``RNNThroughTime.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh, activation)``
+    gives the states h_1 to h_T. The backward pass leaves the caller's gradients and its own saved
+    tensors as they are, so ``retain_graph`` works; differentiating it a second time raises.
+
+    Shape:
+        inputs ``(time, batch, features)``; hidden ``(batch, hidden)``, the state h_0; weights and
+        biases as in ``torch.nn.RNN``; result ``(time, batch, hidden)``.
+    """
+
+    @staticmethod
+    def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh, activation):
+        """The states at every step."""
+        states = _starting_from(hidden, len(inputs))
+        _project(inputs, weight_ih, bias_ih + bias_hh, out=states[1:])
+        recurrent = weight_hh.t().contiguous()
+        for state_before, state in pairwise(states.unbind(0)):
+            ACTIVATIONS[activation].function_(state.addmm_(state_before, recurrent))
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, states)
+        ctx.activation = activation
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_states):
+        """The gradients of the inputs, the initial states and the parameters."""
+        inputs, weight_ih, weight_hh, states = ctx.saved_tensors
+        slopes = ACTIVATIONS[ctx.activation].slope(states[1:])
+        grad = _arriving(grad_states, states)
+        for (grad_before, delta), slope in _backwards(pairwise(grad.unbind(0)), slopes):
+            delta.mul_(slope)
+            grad_before.addmm_(delta, weight_hh)
+        delta = grad[1:]
+        bias = delta.sum((0, 1))
+        return (
+            _input_gradient(ctx, delta, weight_ih),
+            grad[0],
+            _weight_gradient(delta, inputs),
+            _weight_gradient(delta, states[:-1]),
+            bias,
+            bias,
+            None,
+        )
+
+
+class LSTMThroughTime(Function):
+    r"""A run of an LSTM and its derived backward pass.
+
+    With the gates i, f, o, the candidate g and :math:`c_t = f_t c_{t-1} + i_t g_t`,
+    :math:`h_t = o_t \tanh c_t`, and with the gradients that arrive at the two states,
+
+    .. math:: \bar h_t &= g^h_t + W_h^\top \delta_{t+1} \\
+        \bar c_t &= g^c_t + \bar c_{t+1} f_{t+1} + \bar h_t\, o_t (1 - \tanh^2 c_t)
+
+    the gradients of the four pre-activations are products of what arrives at step t and of
+    factors that the forward pass has fixed for all steps:
+
+    .. math:: \delta_t = \big(
+        \bar c_t \cdot g_t\, i_t (1 - i_t),\;
+        \bar c_t \cdot c_{t-1} f_t (1 - f_t),\;
+        \bar c_t \cdot i_t (1 - g_t^2),\;
+        \bar h_t \cdot \tanh(c_t)\, o_t (1 - o_t) \big)
+
+    ``LSTMThroughTime.apply(inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh)`` gives
+    the hidden and the cell states of the steps 1 to T. ``retain_graph`` works; differentiating the
+    backward pass a second time raises.
+
+    Shape:
+        inputs ``(time, batch, features)``; hidden and cell ``(batch, hidden)``; weights and biases
+        as in ``torch.nn.LSTM``; results ``(time, batch, hidden)``.
+    """
+
+    @staticmethod
+    def forward(ctx, inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh):
+        """The states at every step."""
+        hiddens, cells = (_starting_from(state, len(inputs)) for state in (hidden, cell))
+        gates = _project(inputs, weight_ih, bias_ih + bias_hh)  # (time, batch, 4 hidden)
+        squashed = torch.empty_like(cells[1:])  # tanh of the cell states
+        recurrent = weight_hh.t().contiguous()
+        for gate, i, f, g, o, (h_before, h), (c_before, c), s in zip(
+            gates.unbind(0),
+            *(part.unbind(0) for part in gates.chunk(4, 2)),
+            pairwise(hiddens.unbind(0)),
+            pairwise(cells.unbind(0)),
+            squashed.unbind(0),
+            strict=True,
+        ):
+            gate.addmm_(h_before, recurrent)
+            i.sigmoid_()
+            f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(f, c_before, out=c).addcmul_(i, g)
+            torch.mul(o, torch.tanh(c, out=s), out=h)
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, hiddens, cells, gates, squashed)
+        ctx.set_materialize_grads(False)  # of the two results, often only one is used
+        return hiddens[1:], cells[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_hiddens, grad_cells):
+        """The gradients of the inputs, the initial states and the parameters."""
+        inputs, weight_ih, weight_hh, hiddens, cells, gates, squashed = ctx.saved_tensors
+        i, f, g, o = gates.chunk(4, 2)
+        delta = torch.empty_like(gates)  # first the factors, then times what arrives
+        to_i, to_f, to_g, to_o = delta.chunk(4, 2)
+        _sigmoid_factor(g, i, out=to_i)
+        _sigmoid_factor(cells[:-1], f, out=to_f)
+        _tanh_factor(i, g, out=to_g)
+        _sigmoid_factor(squashed, o, out=to_o)
+        to_cell = _tanh_factor(o, squashed, out=torch.empty_like(squashed))
+        grad_h, grad_c = _arriving(grad_hiddens, hiddens), _arriving(grad_cells, cells)
+        by_gate = delta.unflatten(2, (4, -1))  # (time, batch, 4, hidden)
+        for (h_before, h), (c_before, c), step, d_ifg, d_o, c_factor, forget in _backwards(
+            pairwise(grad_h.unbind(0)),
+            pairwise(grad_c.unbind(0)),
+            delta,
+            by_gate[:, :, :3],
+            to_o,
+            to_cell,
+            f,
+        ):
+            c.addcmul_(h, c_factor)
+            d_ifg.mul_(c.unsqueeze(1))
+            d_o.mul_(h)
+            c_before.addcmul_(c, forget)
+            h_before.addmm_(step, weight_hh)
+        bias = delta.sum((0, 1))
+        return (
+            _input_gradient(ctx, delta, weight_ih),
+            grad_h[0],
+            grad_c[0],
+            _weight_gradient(delta, inputs),
+            _weight_gradient(delta, hiddens[:-1]),
+            bias,
+            bias,
+        )
+
+
+class GRUThroughTime(Function):
+    r"""A run of a GRU, with the reset gate after the product, and its derived backward pass.
+
+    With :math:`m_t = W_{hn} h_{t-1} + b_{hn}`, :math:`n_t = \tanh(a_t + r_t m_t)` and
+    :math:`h_t = (1 - z_t) n_t + z_t h_{t-1}`, everything is a multiple of the gradient
+    :math:`\bar h_t` that arrives at step t, by factors that the forward pass has fixed:
+
+    .. math:: \delta_t &= \big(
+        \bar h_t \cdot \nu_t m_t\, r_t (1 - r_t),\;
+        \bar h_t \cdot (h_{t-1} - n_t)\, z_t (1 - z_t),\;
+        \bar h_t \cdot \nu_t r_t \big), \qquad \nu_t = (1 - z_t)(1 - n_t^2) \\
+        \bar h_{t-1} &= g_{t-1} + \bar h_t z_t + W_h^\top \delta_t
+
+    The inputs' part of the candidate is not multiplied by r, so there the last factor is
+    :math:`\nu_t` alone.
+
+    ``GRUThroughTime.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh)`` gives the
+    states h_1 to h_T. ``retain_graph`` works; differentiating the backward pass raises.
+
+    Shape:
+        inputs ``(time, batch, features)``; hidden ``(batch, hidden)``; weights and biases as in
+        ``torch.nn.GRU``; result ``(time, batch, hidden)``.
+    """
+
+    @staticmethod
+    def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh):
+        """The states at every step."""
+        size = hidden.shape[-1]
+        states = _starting_from(hidden, len(inputs))
+        bias_rz, bias_n = bias_hh.split([2 * size, size])
+        gates = _project(inputs, weight_ih, bias_ih + pad(bias_rz, (0, size)))
+        candidate = torch.empty_like(states[1:]).copy_(bias_n)  # m, before the reset gate
+        weight_rz, weight_n = (w.t().contiguous() for w in weight_hh.split([2 * size, size]))
+        for (before, state), rz, r, z, n, m in zip(
+            pairwise(states.unbind(0)),
+            gates[:, :, : 2 * size].unbind(0),
+            *(part.unbind(0) for part in gates.chunk(3, 2)),
+            candidate.unbind(0),
+            strict=True,
+        ):
+            rz.addmm_(before, weight_rz).sigmoid_()
+            n.addcmul_(r, m.addmm_(before, weight_n)).tanh_()
+            torch.lerp(n, before, z, out=state)
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, states, gates, candidate)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_states):
+        """The gradients of the inputs, the initial states and the parameters."""
+        inputs, weight_ih, weight_hh, states, gates, candidate = ctx.saved_tensors
+        r, z, n = gates.chunk(3, 2)
+        delta = torch.empty_like(gates)  # first the factors, then times what arrives
+        to_r, to_z, to_n = delta.chunk(3, 2)
+        to_input = _tanh_factor(1 - z, n, out=torch.empty_like(candidate))
+        _sigmoid_factor(states[:-1] - n, z, out=to_z)
+        _sigmoid_factor(to_input * candidate, r, out=to_r)
+        torch.mul(to_input, r, out=to_n)
+        grad = _arriving(grad_states, states)
+        for (grad_before, arrives), step, by_gate, update in _backwards(
+            pairwise(grad.unbind(0)), delta, delta.unflatten(2, (3, -1)), z
+        ):
+            by_gate.mul_(arrives.unsqueeze(1))
+            grad_before.addcmul_(arrives, update).addmm_(step, weight_hh)
+        weight_hh_gradient = _weight_gradient(delta, states[:-1])
+        bias_hh_gradient = delta.sum((0, 1))
+        torch.mul(to_input, grad[1:], out=to_n)  # from here on for the inputs
+        return (
+            _input_gradient(ctx, delta, weight_ih),
+            grad[0],
+            _weight_gradient(delta, inputs),
+            weight_hh_gradient,
+            delta.sum((0, 1)),
+            bias_hh_gradient,
+        )
+
+
+class GRUResetBeforeThroughTime(Function):
+    r"""A run of a GRU with the reset gate before the product, and its derived backward pass.
+
+    Now :math:`n_t = \tanh(a_t + W_{hn} (r_t h_{t-1}))`, and the gradient of the reset gate must
+    first come back through :math:`W_{hn}`, which costs a second product in each step:
+
+    .. math:: \delta^n_t &= \bar h_t \cdot (1 - z_t)(1 - n_t^2), \qquad
+        \delta^z_t = \bar h_t \cdot (h_{t-1} - n_t)\, z_t (1 - z_t) \\
+        k_t &= W_{hn}^\top \delta^n_t, \qquad
+        \delta^r_t = k_t \cdot h_{t-1}\, r_t (1 - r_t) \\
+        \bar h_{t-1} &= g_{t-1} + \bar h_t z_t + k_t r_t
+        + W_{hr}^\top \delta^r_t + W_{hz}^\top \delta^z_t
+
+    Used as ``GRUThroughTime``, which see for arguments, shapes and limits.
+    """
+
+    @staticmethod
+    def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh):
+        """The states at every step."""
+        size = hidden.shape[-1]
+        states = _starting_from(hidden, len(inputs))
+        gates = _project(inputs, weight_ih, bias_ih + bias_hh)  # (time, batch, 3 hidden)
+        kept = torch.empty_like(states[1:])  # r * h, what the reset gate lets through
+        weight_rz, weight_n = (w.t().contiguous() for w in weight_hh.split([2 * size, size]))
+        for (before, state), rz, r, z, n, k in zip(
+            pairwise(states.unbind(0)),
+            gates[:, :, : 2 * size].unbind(0),
+            *(part.unbind(0) for part in gates.chunk(3, 2)),
+            kept.unbind(0),
+            strict=True,
+        ):
+            rz.addmm_(before, weight_rz).sigmoid_()
+            n.addmm_(torch.mul(r, before, out=k), weight_n).tanh_()
+            torch.lerp(n, before, z, out=state)
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, states, gates, kept)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_states):
+        """The gradients of the inputs, the initial state and the parameters."""
+        inputs, weight_ih, weight_hh, states, gates, kept = ctx.saved_tensors
+        size = states.shape[-1]
+        r, z, n = gates.chunk(3, 2)
+        delta = torch.empty_like(gates)  # first the factors, then times what arrives
+        to_r, to_z, to_n = delta.chunk(3, 2)
+        _sigmoid_factor(states[:-1], r, out=to_r)
+        _sigmoid_factor(states[:-1] - n, z, out=to_z)
+        _tanh_factor(1 - z, n, out=to_n)
+        to_rz, to_zn = delta[:, :, : 2 * size], delta[:, :, size:].unflatten(2, (2, -1))
+        weight_rz, weight_n = weight_hh.split([2 * size, size])
+        grad = _arriving(grad_states, states)
+        for (grad_before, arrives), d_r, d_n, d_rz, d_zn, reset, update in _backwards(
+            pairwise(grad.unbind(0)), to_r, to_n, to_rz, to_zn, r, z
+        ):
+            d_zn.mul_(arrives.unsqueeze(1))
+            grad_kept = d_n @ weight_n
+            d_r.mul_(grad_kept)
+            grad_before.addcmul_(arrives, update).addcmul_(grad_kept, reset)
+            grad_before.addmm_(d_rz, weight_rz)
+        bias = delta.sum((0, 1))
+        return (
+            _input_gradient(ctx, delta, weight_ih),
+            grad[0],
+            _weight_gradient(delta, inputs),
+            torch.cat([_weight_gradient(to_rz, states[:-1]), _weight_gradient(to_n, kept)]),
+            bias,
+            bias,
+        )
+
+
+def _starting_from(state: Tensor, steps: int) -> Tensor:
+    """A buffer for the states 0 to ``steps``, ``(steps + 1, batch, hidden)``, state 0 filled in."""
+    buffer = state.new_empty(steps + 1, *state.shape)
+    buffer[0] = state
+    return buffer
+
+
+def _arriving(grad: Tensor | None, states: Tensor) -> Tensor:
+    """A copy of the gradients of the states 1 to T, zero if there are none, after one for state 0.
+
+    Copied, since the backward passes add to it, and the gradients may be the caller's.
+    """
+    if grad is None:
+        return torch.zeros_like(states)
+    return torch.cat([torch.zeros_like(grad[:1]), grad])
+
+
+def _project(inputs: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """W x + b for all steps in one product, ``(time, batch, outputs)``."""
+    if out is None:
+        out = inputs.new_empty(*inputs.shape[:2], len(weight))
+    torch.addmm(bias, inputs.flatten(0, 1), weight.t(), out=out.flatten(0, 1))
+    return out
+
+
+def _input_gradient(ctx, delta: Tensor, weight: Tensor) -> Tensor | None:
+    return delta @ weight if ctx.needs_input_grad[0] else None
+
+
+def _weight_gradient(delta: Tensor, inputs: Tensor) -> Tensor:
+    r"""The sum over all steps and sequences of :math:`\delta x^\top`, in one product."""
+    return (inputs.flatten(0, 1).t() @ delta.flatten(0, 1)).t()  # faster than transposing delta
+
+
+def _sigmoid_factor(factor: Tensor, gate: Tensor, *, out: Tensor) -> Tensor:
+    """``factor * gate * (1 - gate)`` in one pass over memory."""
+    return torch.ops.aten.sigmoid_backward.grad_input(factor, gate, grad_input=out)
+
+
+def _tanh_factor(factor: Tensor, output: Tensor, *, out: Tensor) -> Tensor:
+    """``factor * (1 - output ** 2)`` in one pass over memory."""
+    return torch.ops.aten.tanh_backward.grad_input(factor, output, grad_input=out)
+
+
+def _backwards(*steps: Iterable) -> Iterator[tuple]:
+    """Go through tensors ``(time, ...)`` or iterables over time together, last step first."""
+    return reversed(list(zip(*steps, strict=True)))
