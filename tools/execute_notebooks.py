@@ -88,6 +88,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         print(__doc__, file=sys.stderr)
         return 2
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many kernels as cores: one thread each
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         runs = [pool.submit(execute, Path(path)) for path in arguments]
     failures = 0

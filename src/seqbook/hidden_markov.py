@@ -12,12 +12,12 @@ __all__ = ["Filtered", "HiddenMarkovModel"]
 
 
 class Filtered(NamedTuple):
-    """Beliefs of the filter along one sequence.
+    """Beliefs of the filter along sequences.
 
     Attributes:
-        predicted: P(z_t | x_1..x_{t-1}), the belief before seeing x_t, ``(time, states)``.
-        updated: P(z_t | x_1..x_t), the belief after it, ``(time, states)``.
-        next_symbol: P(x_t | x_1..x_{t-1}), ``(time, symbols)``.
+        predicted: P(z_t | x_1..x_{t-1}), the belief before seeing x_t, ``(..., time, states)``.
+        updated: P(z_t | x_1..x_t), the belief after it, ``(..., time, states)``.
+        next_symbol: P(x_t | x_1..x_{t-1}), ``(..., time, symbols)``.
     """
 
     predicted: np.ndarray
@@ -73,7 +73,7 @@ class HiddenMarkovModel:
         .. math:: h_t \propto (h_{t-1} A) \odot B(\cdot, x_t)
 
         Shape:
-            symbols ``(time,)``.
+            symbols ``(time,)`` or ``(sequences, time)``.
 
         Raises:
             ValueError: A symbol is outside the emission table, or impossible where it occurs.
@@ -84,16 +84,17 @@ class HiddenMarkovModel:
                 f"symbols: expected ids from 0 to {self.emission.shape[1] - 1}, got "
                 f"{symbols.min()} to {symbols.max()}"
             )
-        predicted = np.empty((len(symbols), len(self.initial)))
+        predicted = np.empty((*symbols.shape, len(self.initial)))
         updated = np.empty_like(predicted)
         belief = self.initial
-        for t, symbol in enumerate(symbols):
-            predicted[t] = belief
-            weighted = belief * self.emission[:, symbol]
-            if weighted.sum() == 0:
-                raise ValueError(f"symbols: {symbol} at position {t} has probability zero")
-            updated[t] = weighted / weighted.sum()
-            belief = updated[t] @ self.transition
+        for t in range(symbols.shape[-1]):
+            predicted[..., t, :] = belief
+            weighted = belief * self.emission.T[symbols[..., t]]
+            total = weighted.sum(-1, keepdims=True)
+            if (total == 0).any():
+                raise ValueError(f"symbols: the one at position {t} has probability zero")
+            updated[..., t, :] = weighted / total
+            belief = updated[..., t, :] @ self.transition
         return Filtered(predicted, updated, predicted @ self.emission)
 
 

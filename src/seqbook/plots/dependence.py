@@ -36,7 +36,7 @@ def waveform(seconds: np.ndarray, samples: np.ndarray, *, zoom: tuple[float, flo
 
 def prices_and_shuffles(dates, prices: np.ndarray, shuffles: Sequence[np.ndarray]) -> Figure:
     """Draw a price path over paths made of the same daily returns in other orders."""
-    figure, (axes,) = panels(1, height=3.0)
+    figure, (axes,) = panels(1, height=2.6)
     for path in shuffles:
         axes.plot(dates, path, color=COLOURS["shuffled"], linewidth=0.7, alpha=0.55)
     axes.plot(dates, prices, color=COLOURS["data"])
@@ -50,7 +50,7 @@ def correlograms(
     autocorrelations: Mapping[str, np.ndarray], bands: Mapping[str, float], *, lag_name: str = "lag"
 ) -> Figure:
     """Draw autocorrelations against lag, each with its white-noise band."""
-    figure, axes = panels(len(autocorrelations), height=1.6)
+    figure, axes = panels(len(autocorrelations), height=1.35)
     for panel, (name, values) in zip(axes, autocorrelations.items(), strict=True):
         lags = np.arange(1, len(values))
         panel.axhspan(-bands[name], bands[name], color=COLOURS["noise floor"], alpha=0.22, linewidth=0)
@@ -63,7 +63,7 @@ def correlograms(
 
 def permutation_tests(shuffled: Mapping[str, np.ndarray], observed: Mapping[str, float]) -> Figure:
     """Draw the statistic of shuffled data as a histogram and that of the data as a line."""
-    figure, axes = panels(len(shuffled), height=1.7, sharex=True)
+    figure, axes = panels(len(shuffled), height=1.5, sharex=True)
     for panel, (name, values) in zip(axes, shuffled.items(), strict=True):
         panel.hist(values, bins=30, color=COLOURS["shuffled"], alpha=0.6)
         panel.axvline(observed[name], color=COLOURS["data"], linewidth=2.2)
@@ -82,7 +82,7 @@ def effective_sizes(
     length: int,
 ) -> Figure:
     """Draw effective sample size against the AR(1) weight: formula as curve, runs as dots."""
-    figure, (axes,) = panels(1, height=2.8)
+    figure, (axes,) = panels(1, height=2.4)
     axes.axhline(length, color=COLOURS["mean"], linestyle="--", linewidth=1)
     axes.text(
         parameter[-1], length * 1.1, "as many as there are values", color=COLOURS["mean"], ha="right"
@@ -101,7 +101,7 @@ def splits(
     ylabel: str,
 ) -> Figure:
     """Draw, for each way of splitting, the held-out points' predictions over the series."""
-    figure, axes = panels(len(predictions), height=2.1, sharex=True)
+    figure, axes = panels(len(predictions), height=1.8, sharex=True)
     for panel, (name, (rows, values)) in zip(axes, predictions.items(), strict=True):
         panel.plot(times, series, color=COLOURS["mean"], linewidth=1)
         panel.plot(times[rows], values, ".", color=COLOURS["network"], markersize=3.5)
@@ -113,7 +113,7 @@ def splits(
 
 def information_by_lag(lags: np.ndarray, information: np.ndarray, floor: float) -> Figure:
     """Draw mutual information against lag, both on logarithmic scales, over its noise floor."""
-    figure, (axes,) = panels(1, height=2.8)
+    figure, (axes,) = panels(1, height=2.4)
     axes.axhline(floor, color=COLOURS["noise floor"], linestyle="--", linewidth=1.4)
     axes.text(1, floor * 1.08, "shuffled text", color=COLOURS["noise floor"], va="bottom")
     axes.loglog(lags, information, "o-", color=COLOURS["data"], markersize=4)

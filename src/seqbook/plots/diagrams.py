@@ -12,7 +12,7 @@ __all__ = ["three_kinds"]
 
 def three_kinds() -> Figure:
     """Draw what the prediction of x_5 looks at: all of the past, a window, or a summary."""
-    figure, (whole, window, latent) = panels(3, height=1.55)
+    figure, (whole, window, latent) = panels(3, height=1.35)
     for axes, title in (
         (whole, "all of the past"),
         (window, "a window of the last τ = 2"),

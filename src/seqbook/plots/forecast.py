@@ -23,7 +23,7 @@ def roots_and_roll_outs(
         roll_outs: Model name to roll-outs from several starts, ``(starts, steps)``.
     """
     figure, axes = plt.subplots(
-        len(roots), 2, figsize=(WIDTH, 2.0 * len(roots)), width_ratios=(1, 2)
+        len(roots), 2, figsize=(WIDTH, 1.7 * len(roots)), width_ratios=(1, 2)
     )
     angle = np.linspace(0, 2 * np.pi, 200)
     for (circle, path), (name, values) in zip(axes, roots.items(), strict=True):
@@ -40,7 +40,7 @@ def roots_and_roll_outs(
 
 def beliefs(states: np.ndarray, lines: Mapping[str, np.ndarray]) -> Figure:
     """Draw probabilities of a hidden state over time, the true state shaded."""
-    figure, axes = panels(len(lines), height=1.5, sharex=True)
+    figure, axes = panels(len(lines), height=1.3, sharex=True)
     steps = np.arange(len(states))
     for panel, (name, probability) in zip(axes, lines.items(), strict=True):
         panel.fill_between(

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 __all__ = ["COLOURS", "curves", "label_ends", "panels", "use_house_style"]
 
-WIDTH = 6.0  # inches; read at 343 CSS pixels on a phone, so 11 points become 9 pixels
+WIDTH = 4.8  # inches; on a phone 343 CSS pixels show it and the labels beside it: 11 points
+# become 9 pixels
 
 # A thing has the same name and colour in the whole book; each colour has at least 4.5:1 contrast
 # to white. Names that never meet in one figure may share one.
@@ -27,11 +28,27 @@ COLOURS = {
     "held out": "#0064a5",
     "linear AR": "#0064a5",
     "best window": "#0064a5",
+    "n-gram": "#0064a5",
     "filter": "#7b3fa0",
     "network": "#c04a00",
     "RNN": "#c04a00",
     "LSTM": "#007a55",
     "GRU": "#8a5a00",
+    "ρ = 0.7": "#0064a5",
+    "ρ = 1.0": "#333333",
+    "ρ = 1.3": "#b3446c",
+    "default": "#c04a00",
+    "orthogonal": "#7b3fa0",
+    "gradient": "#0064a5",
+    "clipped": "#0064a5",
+    "not clipped": "#b3446c",
+    "n-gram": "#0064a5",
+    "letters alone": "#9a6a00",
+    "threshold": "#9a6a00",
+    "stateful": "#0064a5",
+    "stateless": "#b3446c",
+    "echo": "#c04a00",
+    "chance": "#9a6a00",
     "Transformer": "#a3195b",
 }
 
@@ -40,8 +57,8 @@ def use_house_style() -> None:
     """Set matplotlib's defaults for the rest of the session."""
     plt.rcParams.update(
         {
-            "figure.figsize": (WIDTH, 2.8),
-            "figure.dpi": 150,
+            "figure.figsize": (WIDTH, 2.4),
+            "figure.dpi": 180,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
             "font.size": 11,
@@ -59,7 +76,7 @@ def use_house_style() -> None:
     )
 
 
-def panels(count: int, *, height: float = 1.9, **options) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, height: float = 1.6, **options) -> tuple[Figure, list[Axes]]:
     """Make ``count`` panels one below the other, so that a phone shows them at full width.
 
     Args:
@@ -107,7 +124,7 @@ def curves(
     levels: Mapping[str, float] | None = None,
     yscale: str = "linear",
     marker: str = "o",
-    height: float = 2.9,
+    height: float = 2.5,
 ) -> Figure:
     """Draw curves over one axis, with horizontal dashed levels, each labelled at its right end.
 
