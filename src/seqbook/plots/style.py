@@ -42,7 +42,6 @@ COLOURS = {
     "gradient": "#0064a5",
     "clipped": "#0064a5",
     "not clipped": "#b3446c",
-    "n-gram": "#0064a5",
     "letters alone": "#9a6a00",
     "threshold": "#9a6a00",
     "stateful": "#0064a5",
@@ -146,6 +145,7 @@ def curves(
         axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, xlim=(x[0], x[-1]))
     axes.margins(x=0.02)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     ends = {name: (x[-1], y[-1]) for name, y in lines.items()}
     ends |= {name: (x[-1], level) for name, level in levels.items()}
     label_ends(axes, {name: (*end, COLOURS[name]) for name, end in ends.items()})
