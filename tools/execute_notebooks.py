@@ -44,8 +44,11 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def execute(path: Path) -> str:
     """Execute one notebook, write it if its content changed, and return a line that says so."""
-    before = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(before, as_version=4)
+    try:
+        before = path.read_text(encoding="utf-8")
+        notebook = nbformat.reads(before, as_version=4)
+    except (OSError, nbformat.reader.NotJSONError) as error:
+        raise NotebookError(f"{path}: expected a notebook: {error}") from error
     try:
         bound = notebook.metadata["seqbook"]["runs_within_seconds"]
     except KeyError:
@@ -58,6 +61,7 @@ def execute(path: Path) -> str:
         kernel_name=KERNEL["name"],
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
+        coalesce_streams=True,  # where the kernel cuts its output depends on the clock
         extra_arguments=["--log-level=40"],  # errors only: the kernel warns about plain TCP
     )
     start = time.monotonic()

@@ -151,8 +151,13 @@ class LinearAR:
         Shape:
             result ``(steps,)`` for the horizons 1 to ``steps``.
 
+        Raises:
+            ValueError: ``steps`` is negative.
+
         Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 5.1.
         """
+        if steps < 0:
+            raise ValueError(f"steps: expected at least 0, got {steps}")
         unit_shock = np.append(np.zeros(max(self.order - 1, 0)), 1.0)
         response = LinearAR(0.0, self.weights).roll_out(unit_shock, max(steps - 1, 0))
         return noise_variance * np.cumsum(np.append(1.0, response)[:steps] ** 2)

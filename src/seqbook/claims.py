@@ -34,7 +34,8 @@ def claim(
         numbers: The values for the names in ``statement``.
 
     Raises:
-        TypeError: ``statement`` is empty or ``holds`` is not a truth value.
+        TypeError: ``statement`` is empty, its names are not those of ``numbers``, or ``holds`` is
+            not a truth value.
         ClaimError: The statement does not hold, or one of its numbers can't be printed safely.
     """
     if not isinstance(statement, str) or not statement.strip():
@@ -43,6 +44,12 @@ def claim(
         raise TypeError(
             f"claim: expected True or False as its second argument, got {type(holds).__name__} "
             f"({holds!r}); compare first, and reduce an array with .all() or .any()"
+        )
+    names = {name for _, name, _, _ in string.Formatter().parse(statement) if name is not None}
+    if names != set(numbers):
+        raise TypeError(
+            f"claim: expected numbers named {sorted(names)} as in the statement, got "
+            f"{sorted(numbers)}"
         )
     if not holds:
         raise ClaimError(f"does not hold: {statement} {numbers or ''}".strip())
@@ -63,13 +70,16 @@ def claim_equal(statement: str, actual, expected, *, tolerance: float = 1e-12) -
         tolerance: Bound on the difference; the default suits short float64 computations.
 
     Raises:
-        ClaimError: The shapes differ, an entry is not finite, or the difference is too large.
+        ClaimError: The shapes differ or are empty, an entry is not finite, or the difference is
+            too large.
     """
     actual, expected = _as_array(actual), _as_array(expected)
     if actual.shape != expected.shape:
         raise ClaimError(
             f"does not hold: {statement}: shapes differ, {actual.shape} against {expected.shape}"
         )
+    if not actual.size:
+        raise ClaimError(f"does not hold: {statement}: there is nothing to compare")
     difference = np.abs(actual - expected)
     if not np.all(difference <= tolerance * np.maximum(1.0, np.abs(expected))):
         raise ClaimError(
@@ -126,7 +136,8 @@ class _MeasuredFormatter(string.Formatter):
 def _as_array(values) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-    return np.asarray(values, dtype=np.float64)
+    values = np.asarray(values)
+    return values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
 
 
 def _power_of_ten(tolerance: float) -> str:

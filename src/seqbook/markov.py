@@ -143,6 +143,7 @@ class _CountedMarkov:
                 f"symbols: expected ids from 0 to {self.size - 1}, got {min(symbols)} to "
                 f"{max(symbols)}"
             )
+        self.followers.clear()
         for k in orders:
             for t in range(k, len(symbols)):
                 self.followers[tuple(symbols[t - k : t])][symbols[t]] += 1
@@ -236,12 +237,14 @@ class WittenBellMarkov(_CountedMarkov):
             distinct = np.count_nonzero(counts)
             if not distinct:
                 return shorter
-            self._known[context] = (counts + distinct * shorter) / (counts.sum() + distinct)
+            blend = (counts + distinct * shorter) / (counts.sum() + distinct)
+            blend.flags.writeable = False  # it is handed out and kept
+            self._known[context] = blend
         return self._known[context]
 
 
 def _distributions(values: np.ndarray, name: str, *, dimensions: int) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
+    values = np.array(values, dtype=np.float64)
     if values.ndim != dimensions:
         raise ValueError(f"{name}: expected {dimensions} dimensions, got shape {values.shape}")
     if (values < 0).any() or not np.allclose(values.sum(-1), 1, rtol=0, atol=1e-9):
@@ -249,4 +252,5 @@ def _distributions(values: np.ndarray, name: str, *, dimensions: int) -> np.ndar
             f"{name}: expected probabilities that sum to 1 along the last axis, got sums "
             f"{np.round(values.sum(-1), 6).tolist()}"
         )
+    values.flags.writeable = False  # its rows are handed out
     return values

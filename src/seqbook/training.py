@@ -15,7 +15,7 @@ def train(
     loss: Callable[[int], torch.Tensor],
     *,
     steps: int,
-    learning_rate: float,
+    learning_rate: float | Callable[[int], float],
     clip_norm: float = 1.0,
 ) -> np.ndarray:
     """Minimise a loss with Adam.
@@ -24,7 +24,7 @@ def train(
         parameters: What may change.
         loss: Maps the step's number, 0 to ``steps - 1``, to a scalar tensor; it draws the batch.
         steps: Number of updates.
-        learning_rate: Adam's step size.
+        learning_rate: Adam's step size, or a function that gives it for each step's number.
         clip_norm: The gradient is scaled down to this Euclidean norm if it is longer.
 
     Returns:
@@ -34,9 +34,11 @@ def train(
         FloatingPointError: The loss is not finite.
     """
     parameters = list(parameters)
-    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
+    optimiser = torch.optim.Adam(parameters)
+    rate = learning_rate if callable(learning_rate) else lambda _step: learning_rate
     history = np.empty(steps)
     for step in range(steps):
+        optimiser.param_groups[0]["lr"] = rate(step)
         optimiser.zero_grad()
         value = loss(step)
         history[step] = value.item()

@@ -23,7 +23,7 @@ def read_bytes(name: str, *, folder: Path = FOLDER) -> bytes:
 
     Raises:
         FileNotFoundError: The file is not there.
-        DamagedDataError: Its SHA-256 digest is not the recorded one.
+        DamagedDataError: Its SHA-256 digest is not the recorded one, or none is recorded.
     """
     path = folder / name
     try:
@@ -32,7 +32,9 @@ def read_bytes(name: str, *, folder: Path = FOLDER) -> bytes:
         raise FileNotFoundError(
             f"data file missing: expected {name!r} at {path}; install seqbook again"
         ) from None
-    expected, found = checksums(folder)[name], hashlib.sha256(content).hexdigest()
+    expected, found = checksums(folder).get(name), hashlib.sha256(content).hexdigest()
+    if expected is None:
+        raise DamagedDataError(f"data file unknown: {path} is not listed in SHA256SUMS beside it")
     if found != expected:
         raise DamagedDataError(
             f"data file damaged: {path} has {len(content):,} bytes with SHA-256 {found[:12]}…, "

@@ -48,6 +48,9 @@ COLOURS = {
     "stateless": "#b3446c",
     "echo": "#c04a00",
     "chance": "#9a6a00",
+    "direct": "#0064a5",
+    "total": "#007a55",
+    "no memory": "#9a6a00",
     "Transformer": "#a3195b",
 }
 

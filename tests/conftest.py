@@ -1,0 +1,71 @@
+"""What several test modules share."""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import numpy as np
+import pytest
+from hypothesis import settings
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "sphinx")]
+
+from execute_notebooks import execute  # noqa: E402
+
+matplotlib.use("agg")
+settings.register_profile("seqbook", derandomize=True, deadline=None, max_examples=40)
+settings.load_profile("seqbook")
+
+
+@pytest.fixture
+def generator():
+    return np.random.default_rng(0)
+
+
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+SHOWING = f'display({{"image/png": "{PIXEL}", "text/plain": "<Figure>"}}, raw=True)'
+FIGURE = {
+    "mystnb": {
+        "image": {"alt": "One grey point on white, which stands for a whole picture."},
+        "figure": {"caption": "A point.", "name": "fig-point"},
+    }
+}
+
+
+def make_notebook(**sources: str) -> nbformat.NotebookNode:
+    """Make a notebook that was not executed yet, with one code cell for each source."""
+    cells = [
+        new_code_cell(
+            source, id=name.replace("_", "-"), metadata=FIGURE if name == "fig_point" else {}
+        )
+        for name, source in sources.items()
+    ]
+    return new_notebook(
+        cells=[new_markdown_cell("# A page", id="title"), *cells],
+        metadata={"seqbook": {"runs_within_seconds": 60}},
+    )
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> Path:
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory) -> nbformat.NotebookNode:
+    """Return a small notebook as ``make notebooks`` stores it, with an output of each kind."""
+    notebook = make_notebook(
+        printed="print('✓ Two is two.')",
+        value="6 * 7",
+        page="from IPython.display import HTML\n\nHTML('<b>bold</b>')",
+        fig_point=SHOWING,
+    )
+    path = write(notebook, tmp_path_factory.mktemp("executed") / "small.ipynb")
+    execute(path)
+    return nbformat.read(path, as_version=4)

@@ -1,0 +1,212 @@
+import io
+import re
+import shutil
+import wave
+from fnmatch import fnmatch
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from seqbook.data import DamagedDataError, prices, sound, sunspots, text
+from seqbook.data._files import FOLDER, checksums, read_bytes
+
+DATA_FILES = sorted(
+    path.relative_to(FOLDER).as_posix()
+    for path in FOLDER.rglob("*")
+    if path.is_file() and path.name not in {"SHA256SUMS", "COPYRIGHT"}
+)
+
+
+def test_sunspots_are_the_published_record():
+    years, numbers = sunspots.load()
+    assert (years[0], years[-1], len(years)) == (1700, 2008, 309)
+    assert np.array_equal(np.diff(years), np.ones(308))
+    assert (numbers[0], numbers[-1]) == (5.0, 2.9)
+    assert (years[numbers.argmax()], numbers.max()) == (1957, 190.2)  # the highest on record
+    assert (years.dtype, numbers.dtype) == (np.int64, np.float64)
+
+
+def test_sunspots_between_two_years_holds_both():
+    span = sunspots.load().between(1749, 1924)
+    assert (span.years[0], span.years[-1], len(span.numbers)) == (1749, 1924, 176)
+
+
+@pytest.mark.parametrize(("first", "last"), [(1699, 1800), (1900, 2009), (1900, 1899)])
+def test_years_outside_the_record_are_refused(first, last):
+    message = f"expected 1700 <= first <= last <= 2008, got first={first}, last={last}"
+    with pytest.raises(ValueError, match=message):
+        sunspots.load().between(first, last)
+
+
+def test_prices_are_googles():
+    google = prices.load()
+    assert str(google.dates[0]) == "2004-08-19"  # its first day on the market
+    assert str(google.dates[-1]) == "2008-10-14"
+    assert (google.close[0], google.close[-1], len(google.close)) == (100.34, 362.71, 1047)
+    assert np.all(np.diff(google.dates) > np.timedelta64(0))
+    assert np.is_busday(google.dates).all()
+
+
+def test_log_returns_add_up():
+    google = prices.load()
+    assert google.log_returns.shape == (1046,)
+    np.testing.assert_allclose(np.exp(google.log_returns.sum()), 362.71 / 100.34)
+
+
+def test_another_matplotlibs_prices_are_refused(monkeypatch):
+    def altered(_name, load=matplotlib.cbook.get_sample_data):
+        table = load("goog.npz")["price_data"].copy()
+        table["adj_close"][5] += 1
+        return {"price_data": table}
+
+    monkeypatch.setattr(matplotlib.cbook, "get_sample_data", altered)
+    with pytest.raises(DamagedDataError, match=r"expected .*423301\.05\), got .*423302\.05\)"):
+        prices.load()
+
+
+def test_a_matplotlib_without_prices_is_named(monkeypatch):
+    def missing(name):
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(matplotlib.cbook, "get_sample_data", missing)
+    with pytest.raises(FileNotFoundError, match=r"expected 'goog\.npz' among matplotlib's sample"):
+        prices.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "characters", "symbols", "begins", "ends"),
+    [
+        ("alice", 148_459, 72, "ALICE'S ADVENTURES IN WONDERLAND\n", "THE END"),
+        ("constitution_ko", 18_883, 380, "대한민국헌법\n", "그 직무를 행한다."),
+    ],
+)
+def test_texts_are_whole_and_cut_in_reading_order(name, characters, symbols, begins, ends):
+    corpus = text.load(name)
+    assert corpus.text == corpus.training + corpus.validation + corpus.test
+    assert (len(corpus.text), len(set(corpus.text))) == (characters, symbols)
+    assert corpus.text.startswith(begins)
+    assert corpus.text.endswith(ends)
+    shares = np.array([len(part) for part in corpus]) / characters
+    np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=1e-4)
+
+
+def test_alice_is_the_canterbury_corpus_file():
+    assert len(read_bytes("alice29.txt")) == 152_089
+
+
+def test_an_unknown_text_is_named():
+    with pytest.raises(
+        ValueError, match=r"expected one of \['alice', 'constitution_ko'\], got 'bob'"
+    ):
+        text.load("bob")
+
+
+def test_ten_digits_are_spoken():
+    recordings = [sound.load(digit) for digit in range(10)]
+    lengths = [6998, 7290, 5978, 6706, 6415, 6561, 7047, 6561, 5540, 6870]
+    assert [len(recording.samples) for recording in recordings] == lengths
+    for recording in recordings:
+        assert recording.rate == 8000
+        assert recording.seconds[-1] == (len(recording.samples) - 1) / 8000
+        assert 0.3 < np.abs(recording.samples).max() < 1
+
+
+@pytest.mark.parametrize("digit", [-1, 10, 1.5, "7"])
+def test_what_is_no_digit_is_named(digit):
+    with pytest.raises(ValueError, match=f"expected an integer from 0 to 9, got {digit!r}"):
+        sound.load(digit)
+
+
+@given(hnp.arrays(np.int16, st.integers(0, 50)), st.sampled_from([8000, 44_100]))
+def test_every_16_bit_sound_survives_its_wav_file(samples, rate):
+    content = sound.to_wav(sound.Recording(samples / 2**15, rate))
+    with wave.open(io.BytesIO(content)) as file:
+        form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+        frames = file.readframes(len(samples) + 1)
+    assert form == (1, 2, rate)
+    assert np.array_equal(np.frombuffer(frames, "<i2"), samples)
+
+
+def test_a_digit_written_again_is_the_file_that_was_read():
+    assert sound.to_wav(sound.load(7)) == read_bytes("spoken_digits_en/7.wav")
+
+
+@pytest.mark.parametrize("loud", [1.0, -1.5, np.nan])
+def test_a_sample_beyond_full_scale_is_refused(loud):
+    with pytest.raises(ValueError, match=r"expected values in \[-1, 1\), got"):
+        sound.to_wav(sound.Recording(np.array([0.0, loud]), 8000))
+
+
+def test_every_data_file_has_a_checksum_and_keeps_it():
+    assert sorted(checksums()) == DATA_FILES
+    for name in DATA_FILES:
+        assert read_bytes(name)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(FOLDER, tmp_path / "files")
+
+
+def test_a_missing_file_is_named_with_its_place(folder):
+    (folder / "sunspots.csv").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        read_bytes("sunspots.csv", folder=folder)
+    assert str(caught.value) == (
+        f"data file missing: expected 'sunspots.csv' at {folder / 'sunspots.csv'}; "
+        "install seqbook again"
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda old: old[:-1], lambda old: bytes([old[0] ^ 1]) + old[1:], lambda old: b""],
+    ids=["cut short", "one bit", "emptied"],
+)
+@pytest.mark.parametrize("name", ["alice29.txt", "spoken_digits_en/3.wav"])
+def test_a_damaged_file_is_named_with_what_came_and_what_was_expected(folder, name, damage):
+    path = folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DamagedDataError) as caught:
+        read_bytes(name, folder=folder)
+    assert f"data file damaged: {path} has {path.stat().st_size:,} bytes" in str(caught.value)
+    assert f"expected {checksums()[name][:12]}" in str(caught.value)
+
+
+def test_a_file_without_a_checksum_is_refused(folder):
+    (folder / "new.txt").write_text("new")
+    with pytest.raises(DamagedDataError, match=r"new\.txt.*SHA256SUMS"):
+        read_bytes("new.txt", folder=folder)
+
+
+def provenance() -> list[dict[str, str]]:
+    """Read the tables of book/data.md that state licences, one dictionary a row."""
+    rows, head = [], None
+    for line in (ROOT / "book" / "data.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|"):
+            head = None
+        elif head is None:
+            head = [cell.strip().lower() for cell in line.strip("| ").split("|")]
+        elif "licence" in head and not re.fullmatch(r"[|\s:-]+", line):
+            rows.append(
+                dict(zip(head, (c.strip() for c in line.strip("| ").split("|")), strict=True))
+            )
+    return rows
+
+
+def test_every_data_file_has_one_row_with_source_and_licence():
+    listed = [(p, row) for row in provenance() for p in re.findall(r"`([^`]+)`", row["file"])]
+    for name in [*DATA_FILES, "goog.npz"]:
+        rows = [
+            row
+            for pattern, row in listed
+            if any(fnmatch(f"/{name}", f"*/{p}") for p in (pattern, pattern.rstrip("/") + "/*"))
+        ]
+        assert len(rows) == 1, f"book/data.md has {len(rows)} rows for {name}"
+        assert rows[0]["source"], f"book/data.md: {name} has no source"
+        assert rows[0]["licence"], f"book/data.md: {name} has no licence"

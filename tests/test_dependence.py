@@ -1,0 +1,175 @@
+from collections import Counter
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from seqbook.dependence import (
+    autocorrelation,
+    effective_sample_size,
+    entropy,
+    mutual_information,
+    permutation_test,
+    white_noise_band,
+)
+
+varied = hnp.arrays(
+    np.float64, st.integers(2, 40), elements=st.floats(-100, 100).map(lambda x: round(x, 2))
+).filter(lambda series: np.ptp(series) > 0)
+
+
+def lag_one(series):
+    return autocorrelation(series, max_lag=1)[1]
+
+
+def toeplitz(first_row):
+    lags = np.arange(len(first_row))
+    return first_row[np.abs(lags[:, None] - lags)]
+
+
+@given(varied)
+def test_autocorrelation_is_the_transform_of_the_power_spectrum(series):
+    deviation = series - series.mean()
+    power = np.abs(np.fft.rfft(deviation, 2 * len(series))) ** 2
+    expected = np.fft.irfft(power)[: len(series)]
+    found = autocorrelation(series, max_lag=len(series) - 1)
+    np.testing.assert_allclose(found, expected / expected[0], atol=1e-10)
+
+
+@given(varied)
+def test_autocorrelation_is_that_of_a_process(series):
+    found = autocorrelation(series, max_lag=len(series) - 1)
+    assert found[0] == 1
+    assert np.abs(found).max() <= 1 + 1e-12
+    assert np.linalg.eigvalsh(toeplitz(found)).min() > -1e-9
+    assert found[1:].sum() == pytest.approx(-0.5)
+
+
+@given(varied, st.floats(0.1, 10), st.floats(-50, 50))
+def test_autocorrelation_knows_no_units_and_no_direction(series, scale, shift):
+    found = autocorrelation(series, max_lag=1)
+    np.testing.assert_allclose(
+        autocorrelation(-scale * series + shift, max_lag=1), found, atol=1e-6
+    )
+    np.testing.assert_allclose(autocorrelation(series[::-1], max_lag=1), found, atol=1e-10)
+
+
+@pytest.mark.parametrize("max_lag", [-1, 3])
+def test_a_lag_beyond_the_series_is_refused(max_lag):
+    message = f"max_lag: expected 0 to 2 for a series of length 3, got {max_lag}"
+    with pytest.raises(ValueError, match=message):
+        autocorrelation([1, 2, 4], max_lag=max_lag)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 0.1])
+def test_a_constant_has_no_autocorrelation(value):
+    with pytest.raises(ValueError, match="expected one that varies, got a constant"):
+        autocorrelation(np.full(3, value), max_lag=1)
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 2), ()])
+def test_only_a_series_has_an_autocorrelation(shape):
+    with pytest.raises(ValueError, match="shape"):
+        autocorrelation(np.ones(shape), max_lag=0)
+
+
+def test_the_band_holds_95_percent_of_white_noise(generator):
+    noise = generator.normal(size=(200, 400))
+    found = np.array([autocorrelation(row, max_lag=20)[1:] for row in noise])
+    assert np.mean(np.abs(found) < white_noise_band(400)) == pytest.approx(0.95, abs=0.015)
+    with pytest.raises(ValueError, match="length: expected at least 1, got 0"):
+        white_noise_band(0)
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.std, lambda x: np.sum(x**2)])
+def test_a_statistic_blind_to_order_finds_nothing(statistic, generator):
+    series = generator.normal(size=50)
+    test = permutation_test(series, statistic, permutations=99, generator=generator)
+    assert test.p_value == 1
+
+
+def test_permutation_test_approaches_the_count_of_all_orders(generator):
+    series = np.array([0.0, 1.0, 1.5, 4.0, 3.0, 7.0])
+    every = np.abs([lag_one(np.array(order)) for order in permutations(series)])
+    exact = np.mean(every >= abs(lag_one(series)) - 1e-12)
+    test = permutation_test(series, lag_one, permutations=4000, generator=generator)
+    assert test.p_value == pytest.approx(exact, abs=4 * np.sqrt(exact / 4000))
+    assert test.observed == lag_one(series)
+    assert test.shuffled.shape == (4000,)
+
+
+def test_order_that_stands_out_has_the_smallest_possible_p_value(generator):
+    ramp = np.arange(100.0)
+    test = permutation_test(ramp, lag_one, permutations=99, generator=generator)
+    assert test.p_value == 1 / 100
+    assert np.array_equal(ramp, np.arange(100))  # the caller's data stay in their order
+
+
+def test_independent_data_are_rarely_rejected(generator):
+    def p_value(_):
+        return permutation_test(
+            generator.normal(size=20), lag_one, permutations=19, generator=generator
+        ).p_value
+
+    values = np.array([p_value(i) for i in range(400)])
+    assert values.min() >= 1 / 20
+    assert np.mean(values <= 0.2) == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 400))
+
+
+def test_a_permutation_test_needs_a_permutation(generator):
+    with pytest.raises(ValueError, match="permutations: expected at least 1, got 0"):
+        permutation_test(np.arange(3), np.mean, permutations=0, generator=generator)
+
+
+@given(st.floats(-0.95, 0.95), st.integers(1, 80))
+def test_effective_sample_size_is_the_variance_of_the_mean(weight, length):
+    rho = weight ** np.arange(length)
+    variance_of_mean = toeplitz(rho).sum() / length**2
+    assert effective_sample_size(rho, length=length) == pytest.approx(1 / variance_of_mean)
+
+
+@pytest.mark.parametrize(
+    ("rho", "length", "message"),
+    [
+        ([0.9, 0.5], 10, "expected 1 at lag 0, got 0.9"),
+        ([1, 0, 0], 2, "expected at most length=2, got 3"),
+        ([1, -0.9, -0.9], 10, "the variance factor is .* not positive"),
+    ],
+)
+def test_what_is_no_autocorrelation_is_refused(rho, length, message):
+    with pytest.raises(ValueError, match=message):
+        effective_sample_size(rho, length=length)
+
+
+def test_entropy_of_known_tables():
+    assert entropy(np.full((2, 4), 1 / 8)) == 3
+    assert entropy([0.5, 0.25, 0.25, 0]) == 1.5
+    assert entropy([1.0, 0.0]) == 0
+
+
+@given(st.lists(st.integers(0, 3), min_size=3, max_size=60), st.integers(1, 2))
+def test_mutual_information_is_the_divergence_from_independence(symbols, lag):
+    pairs = Counter(zip(symbols[lag:], symbols[:-lag], strict=True))
+    now, before = Counter(symbols[lag:]), Counter(symbols[:-lag])
+    count = len(symbols) - lag
+    expected = sum(
+        n / count * np.log2(n * count / (now[i] * before[j])) for (i, j), n in pairs.items()
+    )
+    found = mutual_information(np.array(symbols), lag=lag)
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert found >= 0
+
+
+def test_a_cycle_tells_everything_about_itself():
+    cycle = np.arange(300) % 3
+    assert mutual_information(cycle, lag=3) == pytest.approx(np.log2(3))
+    assert mutual_information(cycle, lag=1) == pytest.approx(np.log2(3), abs=1e-4)
+
+
+@pytest.mark.parametrize("lag", [0, 3])
+def test_a_lag_without_pairs_is_refused(lag):
+    with pytest.raises(ValueError, match=f"lag: expected 1 to 2, got {lag}"):
+        mutual_information(np.array([0, 1, 0]), lag=lag)

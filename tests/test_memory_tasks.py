@@ -1,0 +1,108 @@
+from math import log
+
+import pytest
+import torch
+
+from seqbook.memory_tasks import adding, adding_error, copying, copying_loss, recall
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("length", [2, 3, 10, 31])
+def test_adding_marks_one_step_in_each_half_and_adds_its_numbers(length, generator):
+    inputs, targets = adding(500, length=length, generator=generator)
+    assert (inputs.shape, targets.shape) == ((500, length, 2), (500,))
+    numbers, marks = inputs.unbind(-1)
+    half = length // 2
+    for part in (marks[:, :half], marks[:, half:]):
+        assert torch.equal(part.sum(1), torch.ones(500))
+        assert set(part.unique().tolist()) <= {0.0, 1.0}
+        assert part.any(0).all()  # each step is marked now and then
+    assert 0 <= numbers.min() < 0.01
+    assert 0.99 < numbers.max() <= 1
+    by_hand = [row[mark == 1].sum() for row, mark in zip(numbers, marks, strict=True)]
+    torch.testing.assert_close(targets, torch.stack(by_hand))
+
+
+@pytest.mark.parametrize(("length", "window"), [(2, 0), (7, 2), (10, 4), (10, 5), (10, 8), (9, 9)])
+def test_the_adding_baseline_is_the_error_of_guessing_what_lies_before_the_window(
+    length, window, generator
+):
+    inputs, targets = adding(60_000, length=length, generator=generator)
+    numbers, marks = inputs[:, length - window :].unbind(-1)
+    unseen = 2 - marks.sum(1)
+    error = ((numbers * marks).sum(1) + unseen / 2 - targets).square().mean().item()
+    assert adding_error(length, window=window) == pytest.approx(error, abs=2e-3)  # 2.5 sigma
+
+
+def test_the_adding_baseline_at_its_landmarks():
+    assert adding_error(100) == pytest.approx(1 / 6)
+    assert adding_error(100, window=50) == pytest.approx(1 / 12)
+    assert adding_error(100, window=100) == 0
+
+
+def test_recall_shows_the_answer_first_and_then_only_blanks(generator):
+    inputs, targets = recall(200, delay=6, symbols=5, generator=generator)
+    assert inputs.shape == (200, 7, 6)
+    assert torch.equal(inputs.sum(-1), torch.ones(200, 7))
+    assert torch.equal(inputs[:, 0].argmax(-1), targets)
+    assert torch.equal(inputs[:, 1:].argmax(-1), torch.full((200, 6), 5))
+    assert set(targets.tolist()) == set(range(5))
+
+
+def test_copying_asks_for_what_was_shown(generator):
+    inputs, targets = copying(300, delay=4, count=3, symbols=5, generator=generator)
+    assert (inputs.shape, targets.shape) == ((300, 10, 7), (300, 10))
+    ids = inputs.argmax(-1)
+    assert torch.equal(inputs.sum(-1), torch.ones(300, 10))
+    assert torch.equal(targets[:, -3:], ids[:, :3])
+    assert set(ids[:, :3].unique().tolist()) == set(range(5))
+    assert ids[0, 3:].tolist() == [5, 5, 5, 6, 5, 5, 5]  # blanks, the request, blanks
+    assert (targets[:, :-3] == 5).all()
+
+
+def test_the_copying_baseline_is_the_loss_of_blanks_then_guesses(generator):
+    _, targets = copying(20, delay=6, count=3, symbols=5, generator=generator)
+    probabilities = torch.zeros(12, 7)
+    probabilities[:-3, 5] = 1
+    probabilities[-3:, :5] = 1 / 5
+    loss = -probabilities.log()[torch.arange(12), targets].mean().item()
+    assert copying_loss(delay=6, count=3, symbols=5) == pytest.approx(loss)
+    assert copying_loss(delay=100) == pytest.approx(10 * log(8) / 120)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda g: adding(5, length=20, generator=g),
+        lambda g: recall(5, delay=9, generator=g),
+        lambda g: copying(5, delay=9, generator=g),
+    ],
+)
+def test_batches_come_from_the_generator_alone(draw):
+    one, same, other = (draw(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one.inputs, same.inputs)
+    assert torch.equal(one.targets, same.targets)
+    assert not torch.equal(one.inputs, other.inputs)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda g: adding(0, length=5, generator=g), "batch: expected at least 1, got 0"),
+        (lambda g: adding(3, length=1, generator=g), "length: expected at least 2, got 1"),
+        (lambda g: recall(3, delay=-1, generator=g), "delay: expected at least 0, got -1"),
+        (lambda g: recall(3, delay=1, symbols=1, generator=g), "symbols: expected at least 2"),
+        (lambda g: copying(3, delay=0, generator=g), "delay: expected at least 1, got 0"),
+        (lambda g: copying(3, delay=1, count=0, generator=g), "count: expected at least 1, got 0"),
+        (lambda _: adding_error(10, window=11), "window: expected at most length 10, got 11"),
+        (lambda _: adding_error(10, window=-1), "window: expected at least 0, got -1"),
+        (lambda _: copying_loss(delay=0), "delay: expected at least 1, got 0"),
+    ],
+)
+def test_sizes_that_make_no_task_are_named(call, message, generator):
+    with pytest.raises(ValueError, match=message):
+        call(generator)

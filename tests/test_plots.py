@@ -1,0 +1,179 @@
+import base64
+import html
+import importlib
+import pkgutil
+import re
+import warnings
+from itertools import combinations, pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import same_color, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+import seqbook.plots
+from seqbook.data import prices, sound
+from seqbook.plots import COLOURS, Player, dependence, diagrams, forecast, style, use_house_style
+
+DAYS = np.datetime64("2004-08-19") + np.arange(0, 1500, 3)
+WAVE = np.sin(np.arange(500) / 9)
+LAGS = np.arange(1, 31)
+WEIGHTS = np.linspace(-0.9, 0.9, 31)
+
+# Every public drawing function, called with small data that have the shapes of the book's.
+FIGURES = {
+    "dependence.waveform": lambda: dependence.waveform(LAGS / 10, WAVE[:30], zoom=(1, 2)),
+    "dependence.prices_and_shuffles": lambda: dependence.prices_and_shuffles(
+        DAYS, 200 + WAVE, [200 - WAVE, 201 + WAVE]
+    ),
+    "dependence.correlograms": lambda: dependence.correlograms(
+        {"one": WAVE[:20], "two": WAVE[20:60]}, {"one": 0.1, "two": 0.2}
+    ),
+    "dependence.permutation_tests": lambda: dependence.permutation_tests(
+        {"one": WAVE, "two": 2 * WAVE}, {"one": 0.3, "two": 4.0}
+    ),
+    "dependence.effective_sizes": lambda: dependence.effective_sizes(
+        WEIGHTS,
+        500 * (1 - WEIGHTS) / (1 + WEIGHTS),
+        WEIGHTS[::5],
+        490 * (1 - WEIGHTS[::5]) / (1 + WEIGHTS[::5]),
+        length=500,
+    ),
+    "dependence.splits": lambda: dependence.splits(
+        DAYS,
+        WAVE,
+        {
+            "random": (np.arange(5, 300, 7), WAVE[5:300:7]),
+            "temporal": (np.arange(400, 500), WAVE[400:]),
+        },
+        ylabel="price (US dollars)",
+    ),
+    "dependence.information_by_lag": lambda: dependence.information_by_lag(
+        LAGS, 1 / LAGS + 0.02, 0.02
+    ),
+    "diagrams.three_kinds": diagrams.three_kinds,
+    "forecast.roots_and_roll_outs": lambda: forecast.roots_and_roll_outs(
+        {"stable": np.array([0.9, -0.5j, 0.5j]), "unstable": np.array([1.1])},
+        {"stable": WAVE[:90].reshape(3, 30), "unstable": WAVE[:60].reshape(2, 30)},
+    ),
+    "forecast.beliefs": lambda: forecast.beliefs(
+        (WAVE > 0).astype(int), {name: WAVE**2 for name in list(COLOURS)[:2]}
+    ),
+    "style.curves": lambda: style.curves(
+        LAGS,
+        {"GRU": 1 / LAGS, "LSTM": 1.02 / LAGS, "RNN": LAGS / 30},
+        xlabel="order",
+        ylabel="bits per character",
+        levels={"noise floor": 0.035},
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _house_style():
+    with plt.rc_context():
+        use_house_style()
+        yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module", params=FIGURES)
+def figure(request):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nbval compares stderr, so a warning fails a chapter
+        drawn = FIGURES[request.param]()
+        drawn.canvas.draw()
+    return drawn
+
+
+def words(figure):
+    """Return the texts that a reader sees: matplotlib keeps tick labels beyond the axes' ends."""
+    unseen = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+        unseen |= {tick.label1 for tick in ticks if not low <= tick.get_loc() <= high}
+        unseen |= {tick.label2 for tick in ticks}
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    return [text for text in texts if text not in unseen]
+
+
+def test_every_drawing_function_is_tested():
+    returning_figures = {
+        f"{module.name}.{name}"
+        for module in pkgutil.iter_modules(seqbook.plots.__path__)
+        for name, value in vars(importlib.import_module(f"seqbook.plots.{module.name}")).items()
+        if getattr(value, "__module__", None) == f"seqbook.plots.{module.name}"
+        and getattr(value, "__annotations__", {}).get("return") == "Figure"
+    }
+    assert returning_figures == set(FIGURES)
+
+
+def test_a_figure_is_as_wide_as_the_page(figure):
+    assert isinstance(figure, Figure)
+    assert figure.get_figwidth() == style.WIDTH
+
+
+def test_lines_have_the_colours_of_the_house(figure):
+    for line in figure.findobj(lambda artist: artist in getattr(artist.axes, "lines", ())):
+        assert any(same_color(line.get_color(), colour) for colour in COLOURS.values())
+
+
+def test_no_words_overlap(figure):
+    for one, other in combinations(words(figure), 2):
+        a, b = one.get_window_extent(), other.get_window_extent()
+        width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert min(width, height) < 4, f"{one.get_text()!r} lies on {other.get_text()!r}"
+
+
+def test_words_are_readable_on_a_phone(figure):
+    assert words(figure)
+    assert min(text.get_fontsize() for text in words(figure)) >= 9
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_every_colour_stands_out_from_white(name):
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(COLOURS[name])
+    ]
+    luminance = np.dot([0.2126, 0.7152, 0.0722], linear)  # WCAG 2.2
+    assert 1.05 / (luminance + 0.05) >= 4.5
+
+
+def test_curves_show_the_data_and_name_them_at_their_ends():
+    figure = FIGURES["style.curves"]()
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    shown = [line.get_ydata() for line in axes.lines]
+    for expected in (1 / LAGS, 1.02 / LAGS, LAGS / 30):
+        assert any(np.array_equal(ys, expected) for ys in shown)
+    labels = sorted(axes.texts, key=lambda text: text.get_window_extent().y0)
+    assert [text.get_text() for text in labels] == ["GRU", "LSTM", "noise floor", "RNN"]
+    assert same_color(labels[0].get_color(), COLOURS["GRU"])
+    for low, high in pairwise(labels):
+        assert low.get_window_extent().y1 <= high.get_window_extent().y0 + 1
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("order", "bits per character")
+
+
+def test_the_real_prices_are_labelled_by_year():
+    google = prices.load()
+    figure = dependence.prices_and_shuffles(google.dates, google.close, [google.close[::-1]])
+    figure.canvas.draw()
+    years = [
+        label.get_text() for label in figure.axes[0].get_xticklabels() if label in words(figure)
+    ]
+    assert years == ["2005", "2006", "2007", "2008"]
+
+
+def test_a_player_plays_what_it_was_given():
+    recordings = {"seven": sound.load(7), 'a <b> & "c"': sound.load(1)}
+    player = Player(recordings)
+    page = player._repr_html_()
+    sounds = re.findall(r'src="data:audio/wav;base64,([^"]+)"', page)
+    assert [base64.b64decode(s) for s in sounds] == [sound.to_wav(r) for r in recordings.values()]
+    labels = re.findall(r'<audio controls aria-label="([^"]*)"', page)
+    assert [html.unescape(label) for label in labels] == list(recordings)
+    assert "<b>" not in page
+    assert repr(player) == 'Player(seven, a <b> & "c")'  # no address, which would differ each run

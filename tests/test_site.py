@@ -1,0 +1,240 @@
+"""The built pages, read as a browser reads them: `make book` first."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT
+
+HTML = ROOT / "_build" / "html"
+KATEX = ROOT / "book" / "_vendor" / "katex"
+REMOTE = re.compile(r"(https?:)?//")
+LOADING = {
+    "script": "src",
+    "img": "src",
+    "audio": "src",
+    "video": "src",
+    "source": "src",
+    "iframe": "src",
+    "embed": "src",
+    "object": "data",
+    "link": "href",
+}
+LOADING_RELATIONS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "icon"}
+FILE_NAME = re.compile(r"\S+\.(png|svg|jpe?g|gif|webp)", re.IGNORECASE)
+
+
+@cache
+def read(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    page = read(path)
+    return {tag["id"] for tag in page.find_all(id=True)} | {
+        tag["name"] for tag in page.find_all("a", attrs={"name": True})
+    }
+
+
+@pytest.fixture(scope="module")
+def pages() -> list[Path]:
+    found = sorted(HTML.rglob("*.html")) if (HTML / "index.html").is_file() else []
+    found = [path for path in found if "_static" not in path.relative_to(HTML).parts]
+    if not found:
+        pytest.fail(f"no pages in {HTML}: run make book")
+    return found
+
+
+def loads(page: BeautifulSoup) -> Iterator[tuple[str, str]]:
+    """Yield the element's name and the address of everything that a page makes a browser load."""
+    for name, attribute in LOADING.items():
+        for tag in page.find_all(name, attrs={attribute: True}):
+            if name != "link" or LOADING_RELATIONS & set(tag.get("rel", [])):
+                yield name, tag[attribute]
+
+
+def broken_links(path: Path) -> Iterator[str]:
+    targets = [tag["href"] for tag in read(path).find_all(href=True)]
+    for target in [*targets, *(address for _, address in loads(read(path)))]:
+        parts = urlsplit(target)
+        if parts.scheme or parts.netloc:
+            continue
+        file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        place = unquote(parts.fragment)
+        if not file.is_file():
+            yield f"{target}: no such file"
+        elif place and file.suffix == ".html" and place not in anchors(file):
+            yield f"{target}: no such place in the page"
+
+
+def repeated_ids(path: Path) -> Iterator[str]:
+    ids = [tag["id"] for tag in read(path).find_all(id=True)]
+    yield from {name for name in ids if ids.count(name) > 1}
+
+
+def pictures_without_words(path: Path) -> Iterator[str]:
+    for picture in read(path).find_all("img"):
+        alt = picture.get("alt", "").strip()
+        if not alt or FILE_NAME.fullmatch(alt) or "/" in alt:
+            yield f"{picture.get('src', '')[:80]}: alternative text {alt!r}"
+
+
+def loads_from_elsewhere(path: Path) -> Iterator[str]:
+    page = read(path)
+    addresses = list(loads(page))
+    yield from (address for _, address in addresses if REMOTE.match(address))
+    styles = {"<style>": "\n".join(tag.get_text() for tag in page.find_all("style"))}
+    for name, address in addresses:
+        file = path.parent / unquote(urlsplit(address).path)
+        if name == "link" and file.suffix == ".css" and file.is_file():
+            styles[address] = file.read_text(encoding="utf-8")
+    for name, style in styles.items():
+        for found in re.findall(r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")\s]+)""", style):
+            yield f"{name}: {found}"
+
+
+def raw_mathematics(path: Path) -> Iterator[str]:
+    page = read(path)
+    for formula in page.select(".math"):
+        if not formula.select_one(".katex"):
+            yield f"not typeset: {formula.get_text()[:60]!r}"
+    yield from (f"error: {tag.get('title')}" for tag in page.select(".katex-error"))
+    for text in page.find_all(string=re.compile(r"\$\$|\\\(|\\\[|\\begin\{")):
+        if not text.find_parent(["pre", "code", "script", "style", "annotation"]):
+            yield f"not typeset: {text.strip()[:60]!r}"
+
+
+def incomplete_heads(path: Path) -> Iterator[str]:
+    page = read(path)
+    if not (page.title and page.title.get_text(strip=True)):
+        yield "no title"
+    if not page.html.get("lang"):
+        yield "no language"
+    if not page.find("meta", attrs={"name": "viewport"}):
+        yield "no viewport"
+    headings = page.find_all("h1")
+    on_screen = [tag for tag in headings if not tag.find_parent(id="jb-print-docs-body")]
+    if len(on_screen) != 1:
+        yield f"{len(on_screen)} headings of the first level"
+
+
+RULES = [
+    broken_links,
+    repeated_ids,
+    pictures_without_words,
+    loads_from_elsewhere,
+    raw_mathematics,
+    incomplete_heads,
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_page_keeps_the_rule(rule, pages):
+    found = {path.relative_to(HTML).as_posix(): list(rule(path)) for path in pages}
+    assert {name: violations for name, violations in found.items() if violations} == {}
+
+
+SOUND = """<html lang="en"><head><title>T</title><meta name="viewport">
+<link rel="canonical" href="https://example.org/"><link rel="stylesheet" href="s.css?v=1"></head>
+<body><h1 id="top">T</h1><a href="https://example.org/#x">out</a><a href="#">up</a>
+<a href="page.html#top">here</a><img src="p.png" alt="A curve that falls.">
+<code>$$x$$</code><span class="math"><span class="katex">x</span></span>BODY</body></html>"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    def write(*, style: str = "a { background: url(p.png) }", **replace: str) -> Path:
+        page = SOUND
+        for old, new in replace.items():
+            page = page.replace(old, new)
+        (tmp_path / "s.css").write_text(style)
+        (tmp_path / "p.png").touch()
+        (tmp_path / "page.html").write_text(page)
+        return tmp_path / "page.html"
+
+    return write
+
+
+def test_a_sound_page_keeps_all_rules(site):
+    path = site()
+    assert [list(rule(path)) for rule in RULES] == [[]] * len(RULES)
+
+
+@pytest.mark.parametrize(
+    ("rule", "body"),
+    [
+        (broken_links, '<a href="gone.html">x</a>'),
+        (broken_links, '<a href="#gone">x</a>'),
+        (broken_links, '<a href="page.html#gone">x</a>'),
+        (broken_links, '<img src="gone.png" alt="A curve.">'),
+        (repeated_ids, '<p id="top">x</p>'),
+        (pictures_without_words, '<img src="p.png">'),
+        (pictures_without_words, '<img src="p.png" alt=" ">'),
+        (pictures_without_words, '<img src="p.png" alt="_images/0a1b.png">'),
+        (loads_from_elsewhere, '<script src="https://example.org/x.js"></script>'),
+        (loads_from_elsewhere, '<script src="//example.org/x.js"></script>'),
+        (loads_from_elsewhere, '<link rel="preload" href="https://example.org/x.woff2">'),
+        (loads_from_elsewhere, '<audio src="http://example.org/x.wav"></audio>'),
+        (loads_from_elsewhere, "<style>@import '//example.org/x.css';</style>"),
+        (raw_mathematics, "Where $$x$$ is."),
+        (raw_mathematics, r"Where \(x\) is."),
+        (raw_mathematics, '<span class="math">x</span>'),
+        (raw_mathematics, '<span class="katex-error" title="Undefined">x</span>'),
+        (incomplete_heads, "<h1>Two</h1>"),
+    ],
+)
+def test_a_rule_finds_what_it_forbids(site, rule, body):
+    assert len(list(rule(site(BODY=body)))) == 1
+
+
+def test_the_other_parts_of_a_page_are_looked_at(site):
+    elsewhere = site(style='a { src: url("https://example.org/x.woff2") }')
+    assert list(loads_from_elsewhere(elsewhere)) == ["s.css?v=1: https://example.org/x.woff2"]
+    read.cache_clear()
+    bare = site(**{"<title>T</title>": "", ' lang="en"': "", '<meta name="viewport">': ""})
+    assert list(incomplete_heads(bare)) == ["no title", "no language", "no viewport"]
+
+
+def stored_claims(notebook: Path) -> list[str]:
+    """Return the claims in a notebook's stored output."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    printed = [
+        "".join(output["text"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stdout"
+    ]
+    lines = "\n".join(printed).splitlines()
+    return [line.removeprefix("✓ ") for line in lines if line.startswith("✓ ")]
+
+
+def test_every_claim_of_a_notebook_is_on_its_page(pages):
+    for notebook in sorted((ROOT / "book").glob("*.ipynb")):
+        path = HTML / f"{notebook.stem}.html"
+        assert path in pages
+        shown = [claim.get_text() for claim in read(path).select("p.claim")]
+        assert shown == stored_claims(notebook)
+        assert shown, f"{notebook.name} claims nothing"
+
+
+def test_every_picture_of_a_notebook_is_on_its_page_with_its_words(pages):
+    for notebook in sorted((ROOT / "book").glob("*.ipynb")):
+        shown = {tag.get("alt") for tag in read(HTML / f"{notebook.stem}.html").find_all("img")}
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt")
+            assert alt is None or alt in shown
+
+
+def test_katex_style_sheet_and_script_are_of_one_version():
+    sheet = (KATEX / "katex.min.css").read_text(encoding="utf-8")
+    script = (KATEX / "katex.min.js").read_text(encoding="utf-8")
+    (of_sheet,) = re.findall(r'\.katex-version:after\{content:"([\d.]+)"', sheet)
+    assert re.findall(r'version:"([\d.]+)"', script) == [of_sheet]
+    fonts = set(re.findall(r"url\(([^)]+)\)", sheet))
+    assert {font for font in fonts if (KATEX / font).is_file()} == fonts != set()

@@ -1,0 +1,89 @@
+from io import StringIO
+
+import pytest
+from chapter_minutes import Chapter, read_chapter
+from claims_as_lines import show_claims
+from conftest import make_notebook, write
+from docutils import nodes
+from docutils.frontend import get_default_settings
+from docutils.utils import new_document
+from sphinx.application import Sphinx
+
+
+def test_reading_is_counted_in_words_and_lines(tmp_path):
+    notebook = make_notebook(one="x = 1\n\nprint(x)", two="y = 2\n")
+    notebook.cells[0].source = "Before.\n\n# The title\n\nTwo words, 한글."
+    assert read_chapter(write(notebook, tmp_path / "page.ipynb")) == Chapter(
+        title="The title", words=6, code_lines=3, runs_within_seconds=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "lines", "minutes"),
+    [(1, 0, 5), (1000, 0, 5), (1001, 0, 10), (200, 80, 5), (200, 81, 10)],
+)
+def test_reading_minutes_are_rounded_up_to_five(words, lines, minutes):
+    assert Chapter("T", words, lines, 60).reading_minutes == minutes
+
+
+def document_of(text, *classes):
+    document = new_document("page", get_default_settings())
+    document += nodes.literal_block(text, text, classes=list(classes))
+    return document
+
+
+def test_claims_become_paragraphs_among_the_other_lines():
+    document = document_of("before\n✓ One.\n✓ Two.\nafter ✓\nlast", "output", "stream")
+    show_claims(None, document)
+    shown = [(type(node).__name__, node["classes"], node.astext()) for node in document]
+    assert shown == [
+        ("literal_block", ["output", "stream"], "before"),
+        ("paragraph", ["claim"], "One."),
+        ("paragraph", ["claim"], "Two."),
+        ("literal_block", ["output", "stream"], "after ✓\nlast"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "classes"), [("no tick", ["stream"]), ("✓ In code.", [])])
+def test_other_blocks_stay_as_they_are(text, classes):
+    document = document_of(text, *classes)
+    show_claims(None, document)
+    assert document.pformat() == document_of(text, *classes).pformat()
+
+
+def build(folder, source):
+    """Build a page with the book's way of typesetting; return its HTML and the warnings."""
+    (folder / "index.rst").write_text(source, encoding="utf-8")
+    warnings = StringIO()
+    app = Sphinx(
+        folder,
+        None,
+        folder / "html",
+        folder / "doctrees",
+        "html",
+        confoverrides={"extensions": ["katex_static"], "html_math_renderer": "katex"},
+        status=None,
+        warning=warnings,
+    )
+    app.build()
+    return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
+
+
+def test_formulas_are_typeset_while_the_book_is_built(tmp_path):
+    html, warnings = build(
+        tmp_path, "T\n=\n\n:math:`x_t`\n\n.. math:: \\frac{1}{T}\n   :label: mean\n"
+    )
+    assert warnings == ""
+    assert html.count('class="katex"') == 2
+    assert html.count('class="katex-display"') == 1
+    assert 'class="eqno">(1)' in html
+    assert 'href="_static/katex/katex.min.css' in html
+    assert (tmp_path / "html/_static/katex/katex.min.css").is_file()
+    assert "mathjax" not in html.lower()
+
+
+@pytest.mark.parametrize("formula", [r"\frac{1", r"\unknown", "한"])
+def test_a_formula_that_is_not_understood_is_a_warning_with_its_place(tmp_path, formula):
+    _, warnings = build(tmp_path, f"T\n=\n\n:math:`{formula}`\n")
+    assert "index.rst:4: WARNING: mathematics: " in warnings
+    assert formula in warnings.replace("\\\\", "\\")

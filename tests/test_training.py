@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seqbook.training import train
+
+
+def quadratic(weights, target):
+    return lambda _step: ((weights - target) ** 2).sum()
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 1e9])
+def test_training_is_adam_with_a_clipped_gradient(clip_norm):
+    weights = nn.Parameter(torch.tensor([3.0, -4.0], dtype=torch.float64))
+    target = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    history = train(
+        [weights], quadratic(weights, target), steps=30, learning_rate=0.3, clip_norm=clip_norm
+    )
+
+    x, mean, square, losses = np.array([3.0, -4.0]), 0.0, 0.0, []
+    for step in range(1, 31):  # Kingma and Ba (2015), algorithm 1
+        losses.append(((x - target.numpy()) ** 2).sum())
+        gradient = 2 * (x - target.numpy())
+        gradient = gradient * min(1, clip_norm / np.linalg.norm(gradient))
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        x = x - 0.3 * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+
+    np.testing.assert_allclose(history, losses, rtol=1e-5)
+    np.testing.assert_allclose(weights.detach(), x, rtol=1e-5)
+
+
+def test_training_solves_a_small_problem_and_reports_the_loss_before_each_update():
+    weights = nn.Parameter(torch.zeros(2))
+    history = train(
+        iter([weights]), quadratic(weights, torch.tensor([1.0, 2.0])), steps=300, learning_rate=0.1
+    )
+    assert history.shape == (300,)
+    assert history.dtype == np.float64
+    assert history[0] == 5.0
+    assert history[-1] < 1e-4
+
+
+def test_the_loss_is_told_its_step_and_only_the_parameters_change():
+    moving, fixed, steps = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1)), []
+
+    def loss(step):
+        steps.append(step)
+        return (moving * fixed).sum()
+
+    train([moving], loss, steps=4, learning_rate=0.1)
+    assert steps == [0, 1, 2, 3]
+    assert moving.item() < 0.7
+    assert fixed.item() == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(bad):
+    weights = nn.Parameter(torch.ones(1))
+
+    def loss(step):
+        return weights.sum() * (bad if step == 2 else 1.0)
+
+    with pytest.raises(FloatingPointError, match=f"expected a finite number, got {bad} at step 2"):
+        train([weights], loss, steps=5, learning_rate=0.1)
+    assert weights.isfinite().all()
+
+
+def test_no_steps_change_nothing():
+    weights = nn.Parameter(torch.ones(2))
+    assert train([weights], quadratic(weights, 0), steps=0, learning_rate=0.1).shape == (0,)
+    assert weights.tolist() == [1, 1]
