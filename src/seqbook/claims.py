@@ -19,9 +19,7 @@ class ClaimError(AssertionError):
     """A statement of the book turned out not to hold."""
 
 
-def claim(
-    statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numbers: float
-) -> None:
+def claim(statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numbers: float) -> None:
     """Show ``statement`` to the reader if it holds, and raise if it does not.
 
     Args:

@@ -83,7 +83,8 @@ def sample(
     for _ in range(length):
         recent = symbols[max(0, len(symbols) - model.order) :]
         cumulative = np.cumsum(model.distribution(recent))
-        symbols.append(int(np.searchsorted(cumulative, generator.random() * cumulative[-1], "right")))
+        drawn = generator.random() * cumulative[-1]
+        symbols.append(int(np.searchsorted(cumulative, drawn, "right")))
     return np.array(symbols[len(past) :], dtype=np.int64)
 
 

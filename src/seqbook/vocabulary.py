@@ -61,7 +61,7 @@ class Vocabulary:
             position = ids.index(None)
             raise UnknownSymbolError(
                 f"unknown symbol {sequence[position]!r} at position {position}: expected one of "
-                f"the vocabulary's {len(self)} symbols; build it with unknown='<unk>' to allow others"
+                f"the vocabulary's {len(self)} symbols; build it with unknown='<unk>' for others"
             )
         return np.array(ids, dtype=np.int64)
 

@@ -67,11 +67,19 @@ class ChapterTable(SphinxDirective):
         chapters = sorted(Path(self.env.srcdir).glob("*.ipynb"))
         for path in chapters:
             self.env.note_dependency(str(path))
-        order = [name for name in self.env.config.external_site_map if f"{name}.ipynb" in
-                 {path.name for path in chapters}]
+        order = [
+            name
+            for name in self.env.config.external_site_map
+            if f"{name}.ipynb" in {path.name for path in chapters}
+        ]
         rows = [self._row(name, read_chapter(Path(self.env.doc2path(name)))) for name in order]
-        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", title)) for title in
-                               ("Chapter", "Minutes to read", "Seconds to run, at most")))
+        head = nodes.row(
+            "",
+            *(
+                nodes.entry("", nodes.paragraph("", title))
+                for title in ("Chapter", "Minutes to read", "Seconds to run, at most")
+            ),
+        )
         group = nodes.tgroup(
             "",
             *(nodes.colspec(colwidth=width) for width in (60, 20, 20)),

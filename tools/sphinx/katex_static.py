@@ -48,9 +48,7 @@ def visit_inline(translator, node: nodes.math):
 def visit_block(translator, node: nodes.math_block):
     translator.body.append(translator.starttag(node, "div", CLASS="math"))
     if node["number"]:
-        translator.body.append(
-            f'<span class="eqno">({get_node_equation_number(translator, node)})'
-        )
+        translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
         translator.add_permalink_ref(node, "Link to this equation")
         translator.body.append("</span>")
     translator.body.append(_render(node, display=True) + "</div>\n")

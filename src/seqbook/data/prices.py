@@ -45,7 +45,8 @@ def load() -> Prices:
             "matplotlib release that requirements.txt names, from its wheel"
         ) from error
     prices = Prices(table["date"].astype("datetime64[D]"), table["adj_close"].astype(np.float64))
-    found = (len(prices.close), *map(float, (prices.close[0], prices.close[-1])), round(float(prices.close.sum()), 2))
+    close = prices.close
+    found = (len(close), float(close[0]), float(close[-1]), round(float(close.sum()), 2))
     expected = (1047, 100.34, 362.71, 423301.05)
     if found != expected:
         raise DamagedDataError(

@@ -53,7 +53,9 @@ def correlograms(
     figure, axes = panels(len(autocorrelations), height=1.35)
     for panel, (name, values) in zip(axes, autocorrelations.items(), strict=True):
         lags = np.arange(1, len(values))
-        panel.axhspan(-bands[name], bands[name], color=COLOURS["noise floor"], alpha=0.22, linewidth=0)
+        panel.axhspan(
+            -bands[name], bands[name], color=COLOURS["noise floor"], alpha=0.22, linewidth=0
+        )
         panel.axhline(0, color=COLOURS["mean"], linewidth=0.8)
         panel.vlines(lags, 0, values[1:], color=COLOURS["data"], linewidth=1.6)
         panel.set_title(name)
@@ -85,7 +87,11 @@ def effective_sizes(
     figure, (axes,) = panels(1, height=2.4)
     axes.axhline(length, color=COLOURS["mean"], linestyle="--", linewidth=1)
     axes.text(
-        parameter[-1], length * 1.1, "as many as there are values", color=COLOURS["mean"], ha="right"
+        parameter[-1],
+        length * 1.1,
+        "as many as there are values",
+        color=COLOURS["mean"],
+        ha="right",
     )
     axes.plot(parameter, exact, color=COLOURS["linear AR"])
     axes.plot(measured_at, measured, "o", color=COLOURS["data"], markersize=6)

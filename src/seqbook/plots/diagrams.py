@@ -16,7 +16,7 @@ def three_kinds() -> Figure:
     for axes, title in (
         (whole, "all of the past"),
         (window, "a window of the last τ = 2"),
-        (latent, "the last value and a summary h of the rest"),
+        (latent, "a summary h, updated at each step"),
     ):
         axes.set(xlim=(0.4, 5.6), ylim=(-0.45, 1.55))
         axes.axis("off")

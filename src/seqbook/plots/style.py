@@ -86,9 +86,7 @@ def panels(count: int, *, height: float = 1.6, **options) -> tuple[Figure, list[
         height: Of one panel, in inches.
         options: Passed to ``matplotlib.pyplot.subplots``.
     """
-    figure, axes = plt.subplots(
-        count, 1, figsize=(WIDTH, height * count), squeeze=False, **options
-    )
+    figure, axes = plt.subplots(count, 1, figsize=(WIDTH, height * count), squeeze=False, **options)
     return figure, list(axes[:, 0])
 
 

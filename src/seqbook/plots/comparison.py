@@ -1,0 +1,272 @@
+"""Figures that set RNN, LSTM and GRU side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seqbook.plots.style import COLOURS, label_ends, panels
+
+__all__ = [
+    "LearningCurve",
+    "gate_along_text",
+    "gradient_by_lag",
+    "latch",
+    "learning_curves",
+    "losses_by_step",
+    "step_diagrams",
+]
+
+
+class LearningCurve(NamedTuple):
+    """Scores along training, from several seeds.
+
+    Attributes:
+        steps: Number of updates, ``(points,)``.
+        scores: ``(seeds, points)``.
+    """
+
+    steps: np.ndarray
+    scores: np.ndarray
+
+
+def step_diagrams() -> Figure:
+    """Draw one step of an LSTM above one step of a GRU."""
+    figure, (lstm, gru) = panels(2, height=2.5)
+    for axes, name in ((lstm, "LSTM"), (gru, "GRU")):
+        axes.set(xlim=(-0.3, 10.4), ylim=(-1.1, 4.1), aspect="equal")
+        axes.axis("off")
+        axes.set_title(name, color=COLOURS[name])
+    _lstm_step(lstm, COLOURS["LSTM"])
+    _gru_step(gru, COLOURS["GRU"])
+    return figure
+
+
+def latch(value: np.ndarray, held: np.ndarray, writes: Sequence[int]) -> Figure:
+    """Draw an input above the state of a unit that holds what it was told to write.
+
+    Args:
+        value: Input, ``(time,)``.
+        held: State, ``(time,)``.
+        writes: The steps at which the input is to be written.
+    """
+    figure, (above, below) = panels(2, height=1.5, sharex=True)
+    above.plot(value, color=COLOURS["mean"], linewidth=1)
+    above.plot(writes, value[writes], "o", color=COLOURS["GRU"], markersize=7)
+    above.set_title("input (dots: to be written)", color=COLOURS["data"])
+    below.plot(held, color=COLOURS["GRU"])
+    below.set_title("state", color=COLOURS["GRU"])
+    below.set_xlabel("step")
+    for axes in (above, below):
+        axes.set(ylim=(-1.1, 1.1), yticks=[-1, 0, 1])
+    return figure
+
+
+def gradient_by_lag(plain: Mapping[str, np.ndarray], biased: Mapping[str, np.ndarray]) -> Figure:
+    """Draw how much of a gradient is left after a number of steps.
+
+    Args:
+        plain: Network to norms by lag, ``(lags,)``; solid.
+        biased: The same with a bias on the gate that keeps; dashed, its label ends in "+ bias".
+    """
+    figure, (axes,) = panels(1, height=2.9)
+    ends = {}
+    for curves, style, suffix in ((plain, "-", ""), (biased, "--", " + bias")):
+        for name, norms in curves.items():
+            lags = np.arange(1, len(norms) + 1)
+            axes.plot(lags, norms, style, color=COLOURS[name])
+            ends[name + suffix] = (lags[-1], norms[-1], COLOURS[name])
+    axes.set(xlabel="steps back", ylabel="gradient left", yscale="log", xlim=(1, lags[-1]))
+    label_ends(axes, ends)
+    return figure
+
+
+def losses_by_step(
+    losses: Mapping[str, Sequence[np.ndarray]], levels: Mapping[str, float], *, ylabel: str
+) -> Figure:
+    """Draw training losses, one thin line for each seed, the network's name at the end.
+
+    Args:
+        losses: Network to one history ``(steps,)`` for each seed, smoothed over 20 steps here.
+        levels: Label to the height of a dashed line, in the colour of the noise floor.
+        ylabel: With its unit.
+    """
+    figure, (axes,) = panels(1, height=2.7)
+    longest = max(len(history) for histories in losses.values() for history in histories)
+    for name, histories in losses.items():
+        for history in histories:
+            smooth = np.convolve(history, np.full(20, 1 / 20), mode="valid")
+            axes.plot(np.arange(20, len(history) + 1), smooth, color=COLOURS[name], linewidth=1.2)
+        last = max(histories, key=len)
+        axes.annotate(
+            name,
+            (len(last), np.mean(last[-20:])),
+            xytext=(4, 0),
+            textcoords="offset points",
+            color=COLOURS[name],
+            va="center",
+            annotation_clip=False,
+        )
+    for name, level in levels.items():
+        axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS["noise floor"])
+        axes.annotate(
+            name,
+            (longest, level),
+            xytext=(0, -13),
+            textcoords="offset points",
+            color=COLOURS["noise floor"],
+            ha="right",
+        )
+    axes.set(xlabel="training step", ylabel=ylabel, yscale="log", xlim=(0, longest))
+    return figure
+
+
+def learning_curves(
+    texts: Mapping[str, Mapping[str, LearningCurve]],
+    levels: Mapping[str, Mapping[str, float]],
+    *,
+    ylabel: str,
+) -> Figure:
+    """Draw scores along training: the mean over seeds in a band from the lowest to the highest.
+
+    Args:
+        texts: Title of a panel to its networks' curves; the score before training is left out.
+        levels: The same titles to the dashed levels of other models.
+        ylabel: With its unit.
+    """
+    figure, axes = panels(len(texts), height=2.6)
+    for panel, (title, curves) in zip(axes, texts.items(), strict=True):
+        ends = {}
+        for name, (steps, scores) in curves.items():
+            steps, scores = steps[1:], scores[:, 1:]
+            low, high = scores.min(0), scores.max(0)
+            panel.fill_between(steps, low, high, color=COLOURS[name], alpha=0.2, linewidth=0)
+            panel.plot(steps, scores.mean(0), color=COLOURS[name])
+            ends[name] = (steps[-1], scores[:, -1].mean(), COLOURS[name])
+        for name, level in levels[title].items():
+            panel.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
+            ends[name] = (steps[-1], level, COLOURS[name])
+        panel.set(ylabel=ylabel, xlim=(steps[0], steps[-1]))
+        panel.set_title(title)
+        label_ends(panel, ends)
+    axes[-1].set_xlabel("training step")
+    return figure
+
+
+def gate_along_text(characters: Sequence[str], gate: np.ndarray, *, columns: int = 26) -> Figure:
+    """Draw a bar for each character of a text, in rows like lines of print.
+
+    Args:
+        characters: The text; a space is drawn as ␣.
+        gate: A number from 0 to 1 for each character, ``(time,)``.
+        columns: Characters in a row.
+    """
+    rows = -(-len(characters) // columns)
+    figure, axes = panels(rows, height=0.95)
+    for row, panel in enumerate(axes):
+        part = slice(row * columns, (row + 1) * columns)
+        shown = ["␣" if c.isspace() else c for c in characters[part]]
+        colours = [COLOURS["mean"] if c == "␣" else COLOURS["GRU"] for c in shown]
+        panel.bar(range(len(shown)), gate[part], color=colours, width=0.75)
+        panel.set(xlim=(-0.6, columns - 0.4), ylim=(0, 1), yticks=[0, 1])
+        panel.set_xticks(range(len(shown)), shown)
+        panel.tick_params(axis="x", length=0)
+    return figure
+
+
+def _gru_step(axes: Axes, colour: str) -> None:
+    _belt(axes, "$h_{t-1}$", "$h_t$", colour)
+    _line(axes, [(1.1, 3.2), (1.1, 0.2), (7.6, 0.2)])
+    _input(axes)
+    for x, name in ((2.8, "$z$"), (5.2, "$r$"), (7.6, "$n$")):
+        _arrow(axes, (x, 0.2), (x, 0.98))
+        _box(axes, (x, 1.3), name, colour)
+    _arrow(axes, (2.8, 1.62), (2.8, 2.98))
+    _line(axes, [(2.8, 2.25), (7.3, 2.25)])
+    axes.text(5.1, 2.32, "$1-z$", ha="center", va="bottom", color=COLOURS["data"], fontsize=9)
+    _arrow(axes, (5.45, 1.3), (7.32, 1.3))
+    _arrow(axes, (7.6, 1.62), (7.6, 2.04))
+    _arrow(axes, (7.6, 2.5), (7.6, 2.95))
+    _operation(axes, (2.8, 3.2), "×", colour)
+    _operation(axes, (7.6, 2.25), "×", colour)
+    _operation(axes, (7.6, 3.2), "+", colour)
+
+
+def _lstm_step(axes: Axes, colour: str) -> None:
+    _belt(axes, "$c_{t-1}$", "$c_t$", colour)
+    _state_label(axes, (0.15, 0.2), "$h_{t-1}$", "right")
+    _line(axes, [(0.2, 0.2), (7.4, 0.2)])
+    _input(axes)
+    for x, name in ((2.2, "$f$"), (3.9, "$i$"), (5.5, "$g$"), (7.4, "$o$")):
+        _arrow(axes, (x, 0.2), (x, 0.98))
+        _box(axes, (x, 1.3), name, colour)
+    _arrow(axes, (2.2, 1.62), (2.2, 2.98))
+    _line(axes, [(3.9, 1.62), (3.9, 2.25), (4.45, 2.25)])
+    _line(axes, [(5.5, 1.62), (5.5, 2.25), (4.95, 2.25)])
+    _arrow(axes, (4.7, 2.5), (4.7, 2.95))
+    _operation(axes, (2.2, 3.2), "×", colour)
+    _operation(axes, (4.7, 2.25), "×", colour)
+    _operation(axes, (4.7, 3.2), "+", colour)
+    _arrow(axes, (8.7, 3.2), (8.7, 2.62))
+    _box(axes, (8.7, 2.3), "tanh", COLOURS["data"])
+    _arrow(axes, (8.7, 1.98), (8.7, 1.5))
+    _arrow(axes, (7.65, 1.3), (8.5, 1.3))
+    _operation(axes, (8.7, 1.3), "×", colour)
+    _arrow(axes, (8.95, 1.3), (9.75, 1.3))
+    _state_label(axes, (9.8, 1.3), "$h_t$", "left")
+
+
+def _belt(axes: Axes, before: str, after: str, colour: str) -> None:
+    axes.plot([0.2, 9.6], [3.2, 3.2], color=colour, linewidth=3.5, alpha=0.55, zorder=1)
+    _state_label(axes, (0.15, 3.2), before, "right")
+    _state_label(axes, (9.8, 3.2), after, "left")
+
+
+def _input(axes: Axes) -> None:
+    _arrow(axes, (1.1, -0.6), (1.1, 0.2))
+    axes.text(1.1, -0.65, "$x_t$", ha="center", va="top", color=COLOURS["data"])
+
+
+def _state_label(axes: Axes, place: tuple[float, float], text: str, side: str) -> None:
+    axes.text(*place, text, ha=side, va="center", color=COLOURS["data"])
+
+
+def _box(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
+    axes.text(
+        *place,
+        text,
+        ha="center",
+        va="center",
+        color=colour,
+        bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour},
+        zorder=3,
+    )
+
+
+def _operation(axes: Axes, place: tuple[float, float], sign: str, colour: str) -> None:
+    axes.plot(*place, "o", markersize=13, color="white", markeredgecolor=colour, zorder=3)
+    axes.text(*place, sign, ha="center", va="center_baseline", color=colour, zorder=4)
+
+
+def _line(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    axes.plot(*zip(*points, strict=True), color=COLOURS["mean"], linewidth=1.2, zorder=2)
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axes.annotate(
+        "",
+        end,
+        start,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": COLOURS["mean"],
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 9,
+        },
+        zorder=2,
+    )

@@ -1,0 +1,137 @@
+"""Figures about gradients: where they flow, how they decay, and what clipping does to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seqbook.plots.style import COLOURS, label_ends, panels
+
+__all__ = ["clipped_runs", "gradient_path", "seeds"]
+
+
+def gradient_path() -> Figure:
+    """Draw four steps of a recurrent network: values run to the right, the gradient back."""
+    figure, (axes,) = panels(1, height=2.6)
+    axes.set(xlim=(-0.4, 5.5), ylim=(-0.5, 2.3))
+    axes.axis("off")
+    back = COLOURS["gradient"]
+    for t in range(5):
+        _circle(axes, (t, 1), f"$h_{t}$", COLOURS["RNN"])
+    _circle(axes, (5, 1), "$\\ell$", COLOURS["data"])
+    for t in range(1, 5):
+        _circle(axes, (t, 0), f"$x_{t}$", COLOURS["data"])
+        _arrow(axes, (t, 0), (t, 1))
+        _arrow(axes, (t - 1, 1), (t, 1))
+        axes.text(t, 2, "$W_h$", ha="center", va="center", color=back, fontsize=12)
+        _arrow(axes, (t, 1.05), (t, 2), colour=back)
+        _arrow(axes, (t + 1, 1), (t, 1), bend=0.5, colour=back)
+    _arrow(axes, (4, 1), (5, 1))
+    return figure
+
+
+def _circle(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
+    box = {"boxstyle": "circle,pad=0.32", "facecolor": "white", "edgecolor": colour}
+    style = {"ha": "center", "va": "center", "fontsize": 13, "zorder": 3}
+    axes.text(*place, text, color=colour, bbox=box, **style)
+
+
+def _arrow(axes: Axes, start, end, *, colour: str = COLOURS["mean"], bend: float = 0.0) -> None:
+    style = {"arrowstyle": "-|>", "color": colour, "connectionstyle": f"arc3,rad={bend}"}
+    axes.annotate("", end, start, arrowprops=style | {"shrinkA": 14, "shrinkB": 14})
+
+
+def seeds(
+    x: np.ndarray,
+    lines: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    xlabel: str,
+    yscale: str = "log",
+    xscale: str = "linear",
+    levels: Mapping[str, float] | None = None,
+    marker: str = "",
+    height: float = 2.1,
+) -> Figure:
+    """Draw stacked panels of curves, each as its mean over seeds and, thin, every seed.
+
+    On a logarithmic axis the mean is the geometric one.
+
+    Args:
+        x: ``(points,)``, shared by the panels.
+        lines: Panel title to label to values ``(seeds, points)``; labels are in ``COLOURS``.
+        xlabel: With its unit.
+        yscale: ``"log"`` or ``"linear"``.
+        xscale: ``"linear"`` or ``"log"``; on a logarithmic axis the ticks are the points of ``x``.
+        levels: Label to the height of a dashed line in every panel.
+        marker: Drawn at each point of a mean.
+        height: Of a panel, in inches.
+    """
+    figure, axes = panels(len(lines), height=height, sharex=True)
+    for panel, (title, named) in zip(axes, lines.items(), strict=True):
+        ends = {}
+        for name, values in named.items():
+            mean = np.exp(np.log(values).mean(0)) if yscale == "log" else values.mean(0)
+            panel.plot(x, values.T, color=COLOURS[name], linewidth=0.7, alpha=0.5)
+            panel.plot(x, mean, marker=marker, markersize=4, color=COLOURS[name])
+            ends[name] = (x[-1], mean[-1], COLOURS[name])
+        for name, level in (levels or {}).items():
+            panel.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
+            ends[name] = (x[-1], level, COLOURS[name])
+        panel.set(yscale=yscale, xscale=xscale, xlim=(x[0], x[-1]))
+        panel.set_title(title)
+        if xscale == "log":
+            panel.set_xticks(x, [f"{value:g}" for value in x])
+            panel.minorticks_off()
+        label_ends(panel, ends)
+    axes[-1].set_xlabel(xlabel)
+    return figure
+
+
+def clipped_runs(
+    clipped: tuple[np.ndarray, np.ndarray],
+    free: tuple[np.ndarray, np.ndarray],
+    *,
+    threshold: float,
+    level: float,
+) -> Figure:
+    """Draw loss and gradient norm, by update, of a run with clipping and of one that breaks.
+
+    Args:
+        clipped: The run's losses and the gradients' norms before clipping.
+        free: The same without clipping; a cross marks the last finite value.
+        threshold: Norm from which on the gradient is clipped.
+        level: Loss of a model that knows only how frequent each letter is.
+    """
+    figure, axes = panels(2, height=2.1, sharex=True)
+    rows = zip(
+        axes,
+        ("loss (nats a letter)", "length of the gradient before clipping"),
+        clipped,
+        free,
+        {"letters alone": level, "threshold": threshold}.items(),
+        strict=True,
+    )
+    for panel, title, steady, broken, (mark, height) in rows:
+        broken = broken[np.isfinite(broken)]
+        last = (len(broken) - 1, broken[-1])
+        panel.plot(steady, color=COLOURS["clipped"])
+        panel.plot(broken, color=COLOURS["not clipped"])
+        panel.plot(*last, "X", markersize=9, color=COLOURS["not clipped"])
+        panel.annotate(
+            "not clipped",
+            last,
+            xytext=(10, 0),
+            textcoords="offset points",
+            color=COLOURS["not clipped"],
+            va="center",
+        )
+        panel.axhline(height, linestyle="--", linewidth=1.3, color=COLOURS[mark])
+        panel.set(yscale="log", xlim=(0, len(steady) - 1))
+        panel.set_title(title)
+        ends = {"clipped": np.median(steady[-20:]), mark: height}
+        label_ends(panel, {name: (0, y, COLOURS[name]) for name, y in ends.items()})
+    axes[-1].set_xlabel("update")
+    return figure

@@ -1,0 +1,65 @@
+"""The recorded trainings say how they were made, and agree with themselves."""
+
+import json
+import shlex
+
+import pytest
+from conftest import ROOT
+
+RECORD = ROOT / "benchmarks/results/language_models.json"
+NETWORKS = ["RNN", "LSTM", "GRU"]
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=["alice", "constitution_ko"])
+def result(request, record):
+    return record["texts"][request.param]
+
+
+def test_the_record_says_how_it_was_made(record):
+    program, script, *arguments = shlex.split(record["command"])
+    assert program == "python"
+    assert (ROOT / script).is_file()
+    assert arguments[:2] == ["--seeds", "0"]
+    assert "--scale" not in arguments
+    assert record["seeds"] == [0, 1, 2]
+    assert {"python", "torch", "numpy"} <= record["versions"].keys()
+
+
+def test_every_network_ran_from_every_seed(record, result):
+    assert list(result["networks"]) == NETWORKS
+    for network in result["networks"].values():
+        assert [run["seed"] for run in network["runs"]] == record["seeds"]
+
+
+def test_the_weights_agree_within_two_percent(result):
+    weights = [network["weights"] for network in result["networks"].values()]
+    assert max(weights) < 1.02 * min(weights)
+
+
+def test_the_best_step_is_the_best(result):
+    for network in result["networks"].values():
+        for run in network["runs"]:
+            scores = {int(step): bits for step, bits in run["validation_bits"].items()}
+            assert scores[run["best_step"]] == min(scores.values())
+            assert max(scores) == result["settings"]["steps"]
+            assert 1 < run["test_bits"] < scores[0]
+
+
+def test_the_learning_rate_is_the_best_of_those_tried(record, result):
+    for network in result["networks"].values():
+        short = network["bits_after_short_run"]
+        assert [float(rate) for rate in short] == record["rates_tried"]
+        assert short[str(network["learning_rate"])] == min(short.values())
+
+
+def test_samples_say_their_temperature_and_seed(result):
+    written = result["samples"]["written"]
+    assert len({sample["temperature"] for sample in written}) >= 3
+    for sample in written:
+        assert sample["text"].startswith(result["settings"]["prompt"])
+        assert isinstance(sample["seed"], int)
