@@ -15,7 +15,20 @@ from matplotlib.text import Text
 
 import seqbook.plots
 from seqbook.data import prices, sound
-from seqbook.plots import COLOURS, Player, dependence, diagrams, forecast, style, use_house_style
+from seqbook.plots import (
+    COLOURS,
+    Player,
+    comparison,
+    dependence,
+    diagrams,
+    forecast,
+    gates,
+    gradients,
+    language,
+    recurrent,
+    style,
+    use_house_style,
+)
 
 DAYS = np.datetime64("2004-08-19") + np.arange(0, 1500, 3)
 WAVE = np.sin(np.arange(500) / 9)
@@ -61,6 +74,45 @@ FIGURES = {
     "forecast.beliefs": lambda: forecast.beliefs(
         (WAVE > 0).astype(int), {name: WAVE**2 for name in list(COLOURS)[:2]}
     ),
+    "gradients.gradient_path": gradients.gradient_path,
+    "gradients.seeds": lambda: gradients.seeds(
+        LAGS, {"one": {"default": np.exp(-np.outer([0.2, 0.3], LAGS))}}, xlabel="lag"
+    ),
+    "gradients.clipped_runs": lambda: gradients.clipped_runs(
+        (3 / LAGS, 1 + LAGS), (3.0 * LAGS[:9], 10.0 ** LAGS[:9]), threshold=1.0, level=2.0
+    ),
+    "comparison.step_diagrams": comparison.step_diagrams,
+    "comparison.latch": lambda: comparison.latch(WAVE[:90], np.repeat([0.1, 0.9], 45), [5, 45]),
+    "comparison.gradient_by_lag": lambda: comparison.gradient_by_lag(
+        {"GRU": 0.6**LAGS, "RNN": 0.5**LAGS}, {"GRU": 0.95**LAGS}
+    ),
+    "comparison.losses_by_step": lambda: comparison.losses_by_step(
+        {"GRU": [np.exp(-np.arange(99) / 9)], "RNN": [np.full(99, 0.2)]},
+        {"no memory": 0.17},
+        ylabel="error",
+    ),
+    "comparison.learning_curves": lambda: comparison.learning_curves(
+        {"English": {"GRU": comparison.LearningCurve(LAGS, 4 / LAGS * np.ones((3, 1)))}},
+        {"English": {"n-gram": 2.3}},
+        ylabel="bits",
+    ),
+    "comparison.gate_along_text": lambda: comparison.gate_along_text(
+        "one line and another", np.linspace(0, 1, 20), columns=10
+    ),
+    "gates.conveyor_belt": gates.conveyor_belt,
+    "gates.reading_numbers": lambda: gates.reading_numbers(
+        WAVE[:30] ** 2, (LAGS % 13 == 0).astype(int), {"forget": WAVE[:30], "cell": WAVE[30:60]}
+    ),
+    "gates.reading_images": lambda: gates.reading_images(
+        {"digit": WAVE[:256].reshape(4, 8, 8), "gate": WAVE[200:456].reshape(4, 8, 8)}
+    ),
+    "language.units_on_text": lambda: language.units_on_text(
+        "a line\nand another", {"one": WAVE[:18], "two": -WAVE[:18]}
+    ),
+    "recurrent.unrolled": recurrent.unrolled,
+    "recurrent.dependence_maps": lambda: recurrent.dependence_maps(
+        {"one": np.tril(np.ones((6, 6))), "two": np.ones((6, 6))}
+    ),
     "style.curves": lambda: style.curves(
         LAGS,
         {"GRU": 1 / LAGS, "LSTM": 1.02 / LAGS, "RNN": LAGS / 30},
@@ -85,7 +137,8 @@ def figure(request):
         warnings.simplefilter("error")  # nbval compares stderr, so a warning fails a chapter
         drawn = FIGURES[request.param]()
         drawn.canvas.draw()
-    return drawn
+    yield drawn
+    plt.close(drawn)
 
 
 def words(figure):
@@ -94,7 +147,8 @@ def words(figure):
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
         ticks = axis.get_major_ticks() + axis.get_minor_ticks()
-        unseen |= {tick.label1 for tick in ticks if not low <= tick.get_loc() <= high}
+        off = not axis.axes.axison
+        unseen |= {tick.label1 for tick in ticks if off or not low <= tick.get_loc() <= high}
         unseen |= {tick.label2 for tick in ticks}
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
     return [text for text in texts if text not in unseen]

@@ -248,7 +248,7 @@ def _box(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None
 
 
 def _operation(axes: Axes, place: tuple[float, float], sign: str, colour: str) -> None:
-    axes.plot(*place, "o", markersize=13, color="white", markeredgecolor=colour, zorder=3)
+    axes.plot(*place, "o", markersize=13, color=colour, markerfacecolor="white", zorder=3)
     axes.text(*place, sign, ha="center", va="center_baseline", color=colour, zorder=4)
 
 
