@@ -248,3 +248,11 @@ def test_a_detached_state_keeps_its_kind_and_values():
     assert not cut.hidden.requires_grad
     assert torch.equal(cut.hidden, state.hidden)
     assert not detached(state.cell).requires_grad
+
+
+def test_detached_cuts_torchs_own_pairs_of_states():
+    inputs = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    _, state = torch.nn.LSTM(4, 5, batch_first=True)(inputs)
+    hidden, cell = detached(state)
+    assert not hidden.requires_grad
+    assert not cell.requires_grad

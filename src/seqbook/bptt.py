@@ -277,7 +277,10 @@ def randomised_bptt(
 
 
 def _each(function: Callable[[Tensor], Tensor], state):
-    return function(state) if isinstance(state, Tensor) else type(state)(*map(function, state))
+    if isinstance(state, Tensor):
+        return function(state)
+    make = getattr(type(state), "_make", tuple)  # a NamedTuple stays what it is
+    return make(map(function, state))
 
 
 def _check_windows(inputs: Tensor, targets: Tensor, window: int) -> None:

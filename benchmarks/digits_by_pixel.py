@@ -1,0 +1,94 @@
+"""Handwritten digits read row by row and pixel by pixel, by an RNN and an LSTM of equal size.
+
+Three seeds each; writes ``benchmarks/results/digits_by_pixel.json``, which chapter 5 shows:
+
+    OMP_NUM_THREADS=1 python benchmarks/digits_by_pixel.py
+
+Takes some three minutes on one idle core.
+"""
+
+import json
+import platform
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from seqbook.classification import SequenceClassifier, accuracy, fit, pad
+from seqbook.data import digits
+from seqbook.lstm import LSTM
+from seqbook.rnn import RNN
+
+RESULT = Path(__file__).parent / "results" / "digits_by_pixel.json"
+READINGS = {"rows": (8, 8), "pixels": (64, 1)}  # steps, features
+SEEDS = (0, 1, 2)
+STEPS, BATCH = 600, 50
+HIDDEN = {"RNN": 66, "LSTM": 32}
+LEARNING_RATE = {"RNN": 0.003, "LSTM": 0.01}
+FORGET_BIAS = 1.0
+
+
+def run(reading: str, kind: str, seed: int) -> dict:
+    """Train one classifier and return its accuracy on the test images."""
+    training, test = (
+        pad(part.images.reshape(-1, *READINGS[reading]), part.labels) for part in digits.load()
+    )
+    generator = torch.Generator().manual_seed(seed)
+    features = READINGS[reading][1]
+    if kind == "RNN":
+        layer = RNN(features, HIDDEN[kind], generator=generator)
+    else:
+        layer = LSTM(features, HIDDEN[kind], forget_bias=FORGET_BIAS, generator=generator)
+    model = SequenceClassifier(layer, 10, generator=generator)
+    start = time.perf_counter()
+    fit(
+        model,
+        training,
+        steps=STEPS,
+        learning_rate=LEARNING_RATE[kind],
+        batch=BATCH,
+        generator=generator,
+    )
+    return {
+        "reading": reading,
+        "model": kind,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seed": seed,
+        "accuracy": round(accuracy(model, test), 4),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def write(runs: list[dict]) -> None:
+    """Write what was measured, and what it takes to measure it again."""
+    result = {
+        "command": "OMP_NUM_THREADS=1 python benchmarks/digits_by_pixel.py",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+        "task": "accuracy on the 597 test images",
+        "settings": {
+            "batch": BATCH,
+            "steps": STEPS,
+            "hidden": HIDDEN,
+            "learning_rate": LEARNING_RATE,
+            "forget_bias": FORGET_BIAS,
+        },
+        "runs": runs,
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Run the grid, writing after each run."""
+    runs = []
+    for reading, kind, seed in product(READINGS, HIDDEN, SEEDS):
+        runs.append(run(reading, kind, seed))
+        print(runs[-1], file=sys.stderr, flush=True)
+        write(runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Drawings of recurrent networks: folded and unrolled, and what an output depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.path import Path
+
+from seqbook.plots.style import COLOURS, panels
+
+__all__ = ["dependence_maps", "unrolled"]
+
+
+def unrolled() -> Figure:
+    """Draw the same network with its loop, and unrolled over three steps of time."""
+    figure, (axes,) = panels(1, height=2.9)
+    axes.set(xlim=(-1.5, 7.35), ylim=(-0.45, 2.75), aspect="equal")
+    axes.axis("off")
+    _column(axes, 0, "", before=False)
+    loop = FancyArrowPatch(
+        path=Path([(-0.25, 1.2), (-1.1, 1.75), (-1.1, 0.25), (-0.25, 0.8)], [1, 4, 4, 4]),
+        arrowstyle="-|>",
+        mutation_scale=12,
+        color=COLOURS["RNN"],
+        linewidth=1.6,
+    )
+    loop.set_fill(False)
+    axes.add_patch(loop)
+    axes.text(-1.0, 1, "$W_H$", color=COLOURS["RNN"], ha="right", va="center")
+    axes.text(1.35, 1, "=", fontsize=18, ha="center", va="center")
+    _node(axes, (2.4, 1), "$H_0$", COLOURS["data"])
+    for t in (1, 2, 3):
+        _column(axes, 2.4 + 1.5 * t, f"_{t}", before=True)
+    return figure
+
+
+def _column(axes: Axes, x: float, index: str, *, before: bool) -> None:
+    """Draw input, state and output of one step, with the state's arrow from the step before."""
+    if before:
+        _arrow(axes, (x - 1.5, 1), (x, 1), COLOURS["RNN"])
+        axes.text(x - 0.75, 1.14, "$W_H$", color=COLOURS["RNN"], ha="center", va="bottom")
+    _arrow(axes, (x, 0), (x, 1), COLOURS["mean"])
+    _arrow(axes, (x, 1), (x, 2), COLOURS["mean"])
+    axes.text(x + 0.1, 0.5, "$W_X$", color="#555555", va="center")
+    axes.text(x + 0.1, 1.5, "$W_2$", color="#555555", va="center")
+    _node(axes, (x, 0), f"$X{index}$", COLOURS["data"])
+    _node(axes, (x, 1), f"$H{index}$", COLOURS["RNN"])
+    _node(axes, (x, 2), f"$O{index}$", COLOURS["data"])
+
+
+def _node(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour}
+    axes.text(*place, text, ha="center", va="center", color=colour, bbox=box, zorder=3)
+
+
+def _arrow(axes: Axes, start: tuple, end: tuple, colour: str) -> None:
+    arrow = {"arrowstyle": "-|>", "color": colour, "shrinkA": 13, "shrinkB": 13}
+    axes.annotate("", end, start, arrowprops=arrow | {"linewidth": 1.6})
+
+
+def dependence_maps(strengths: Mapping[str, np.ndarray]) -> Figure:
+    """Draw how strongly each output depends on each input, one map below the other.
+
+    Args:
+        strengths: Title to the size of the derivative, ``(outputs, inputs)``; white where it is
+            exactly zero.
+    """
+    figure, axes = panels(len(strengths), height=2.3)
+    for panel, (title, values) in zip(axes, strengths.items(), strict=True):
+        steps = len(values)
+        powers = np.ma.log10(np.ma.masked_equal(values, 0))
+        lightest = powers.min() - 0.25 * np.ptp(powers)  # so that only zero is white
+        panel.imshow(powers, cmap="Oranges", vmin=lightest, aspect="auto", origin="upper")
+        ticks = np.arange(0, steps, 2)
+        panel.set(xticks=ticks, yticks=ticks, xticklabels=ticks + 1, yticklabels=ticks + 1)
+        panel.set(ylabel="output at step", title=title)
+        panel.spines[:].set_visible(True)
+    axes[-1].set_xlabel("input at step")
+    return figure
