@@ -134,7 +134,8 @@ def _house_style():
 @pytest.fixture(scope="module", params=FIGURES)
 def figure(request):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # nbval compares stderr, so a warning fails a chapter
+        for category in (UserWarning, RuntimeWarning):  # nbval compares stderr: it fails a chapter
+            warnings.simplefilter("error", category)
         drawn = FIGURES[request.param]()
         drawn.canvas.draw()
     yield drawn

@@ -44,7 +44,7 @@ def test_an_unknown_symbol_without_unk_is_named_with_its_place():
         Vocabulary("abc").encode("abzc")
     assert str(caught.value) == (
         "unknown symbol 'z' at position 2: expected one of the vocabulary's 3 symbols; "
-        "build it with unknown='<unk>' to allow others"
+        "build it with unknown='<unk>' for others"
     )
     assert isinstance(caught.value, KeyError)
 
