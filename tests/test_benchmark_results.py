@@ -6,6 +6,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
+RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
 RECORD = ROOT / "benchmarks/results/language_models.json"
 NETWORKS = ["RNN", "LSTM", "GRU"]
 
@@ -20,14 +21,20 @@ def result(request, record):
     return record["texts"][request.param]
 
 
-def test_the_record_says_how_it_was_made(record):
-    program, script, *arguments = shlex.split(record["command"])
-    assert program == "python"
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_record_says_how_it_was_made(path):
+    made = json.loads(path.read_text(encoding="utf-8"))
+    words = shlex.split(made["command"])
+    (script,) = [word for word in words if word.endswith(".py")]
     assert (ROOT / script).is_file()
-    assert arguments[:2] == ["--seeds", "0"]
-    assert "--scale" not in arguments
-    assert record["seeds"] == [0, 1, 2]
-    assert {"python", "torch", "numpy"} <= record["versions"].keys()
+    assert words[words.index(script) - 1] == "python"
+    assert {"python", "torch"} <= made["versions"].keys()
+    assert made["threads"] == 1
+    assert len(made.get("seeds") or {run["seed"] for run in made["runs"]}) >= 3
+
+
+def test_the_language_models_ran_in_full(record):
+    assert "--scale" not in record["command"]
 
 
 def test_every_network_ran_from_every_seed(record, result):
