@@ -7,7 +7,7 @@ NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --ru
          -n 2 --dist loadfile -p no:cacheprovider $(NOTEBOOKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test lint unit site nbval variants notebooks lock clean
+.PHONY: help book serve test lint unit site nbval variant-portable variants notebooks lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
@@ -34,7 +34,7 @@ site: book  ## the tests of the built pages
 nbval: .venv/installed  ## re-execute every cell and compare with what the pages show
 	$(NBVAL)
 
-# The same on less capable machines: plain instructions, AVX2, one thread, two threads.
+# The same as on the least capable machine: plain instructions, one thread.
 PORTABLE := ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem
 variant-portable: .venv/installed
 	$(PORTABLE) $(NBVAL)
