@@ -27,7 +27,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from seqbook.recurrent import check_choice
+from seqbook.checks import check_choice
 
 __all__ = [
     "ACTIVATIONS",

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from seqbook.bptt import GRUResetBeforeThroughTime, GRUThroughTime
-from seqbook.recurrent import Recurrent, RecurrentCell, RecurrentLayer, Weights, check_choice
+from seqbook.checks import check_choice
+from seqbook.recurrent import Recurrent, RecurrentCell, RecurrentLayer, Weights
 
 __all__ = ["GRU", "RESETS", "GRUCell", "gru_step"]
 

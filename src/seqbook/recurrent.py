@@ -5,13 +5,15 @@ A concrete network, in ``rnn``, ``lstm`` or ``gru``, adds its step and its deriv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Recurrent", "RecurrentCell", "RecurrentLayer", "Weights", "check_choice", "unroll"]
+from seqbook.checks import check_choice
+
+__all__ = ["Recurrent", "RecurrentCell", "RecurrentLayer", "Weights", "unroll"]
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -286,13 +288,6 @@ class _OwnEnds:
     def last(self, values: Tensor) -> Tensor:
         """Each sequence's last step, ``(batch, ...)``."""
         return values[self._last, self._rows]
-
-
-def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        expected = " or ".join(map(repr, choices))
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
 def _as_it_is(values: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from seqbook.bptt import ACTIVATIONS, RNNThroughTime
-from seqbook.recurrent import Recurrent, RecurrentCell, RecurrentLayer, Weights, check_choice
+from seqbook.checks import check_choice
+from seqbook.recurrent import Recurrent, RecurrentCell, RecurrentLayer, Weights
 
 __all__ = ["RNN", "RNNCell", "rnn_step"]
 

@@ -1,0 +1,501 @@
+"""Attention: each position looks at the others it may see and takes a weighted mean of them.
+
+The whole book has one convention for masks: boolean, **True = may attend**, broadcastable to
+``(..., queries, keys)``. A query that may attend to nothing gets the value zero, weights of zero
+and no gradient. (torch's ``scaled_dot_product_attention`` reads masks as this module does; its
+``nn.MultiheadAttention`` and ``nn.Transformer`` read them the other way round.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from seqbook.checks import check_choice
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Attention",
+    "KeysAndValues",
+    "MultiHeadAttention",
+    "causal_mask",
+    "chunked_attention",
+    "padding_mask",
+    "recorded_weights",
+    "scaled_dot_product_attention",
+]
+
+IMPLEMENTATIONS = ("fused", "loop", "chunked")
+
+
+def causal_mask(queries: int, keys: int | None = None) -> Tensor:
+    """Let each query attend to its own position and those before it.
+
+    Args:
+        queries: Number of queries.
+        keys: Number of keys, by default that of the queries. The last query stands at the last
+            key, so that new queries can be put to a longer past.
+
+    Shape:
+        result: bool ``(queries, keys)``, True = may attend.
+
+    Raises:
+        ValueError: There are more queries than keys.
+    """
+    keys = queries if keys is None else keys
+    if not 0 <= queries <= keys:
+        raise ValueError(f"queries: expected 0 to {keys} for {keys} keys, got {queries}")
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+
+
+def padding_mask(lengths: Tensor, time: int) -> Tensor:
+    """Let every query attend to the keys of its own sequence and to no padding.
+
+    Combine it with a causal mask by ``&``.
+
+    Args:
+        lengths: Number of keys of each sequence that are no padding, integers ``(batch,)``.
+        time: Number of keys after padding.
+
+    Shape:
+        result: bool ``(batch, 1, time)``, True = may attend.
+
+    Raises:
+        ValueError: A length is not in 0 to ``time``, or ``lengths`` has another shape.
+    """
+    if lengths.dim() != 1:
+        raise ValueError(f"lengths: expected shape (batch,), got {tuple(lengths.shape)}")
+    if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= time:
+        raise ValueError(f"lengths: expected 0 to {time}, got {lengths.tolist()}")
+    return (torch.arange(time, device=lengths.device) < lengths[:, None]).unsqueeze(1)
+
+
+class Attention(NamedTuple):
+    """What attention gives.
+
+    Attributes:
+        output: The weighted means of the values, ``(..., queries, width)``.
+        weights: Who attended to whom, ``(..., queries, keys)``; each row sums to one, or to zero
+            where the query may attend to nothing.
+    """
+
+    output: Tensor
+    weights: Tensor
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, scaled: bool = True
+) -> Attention:
+    r"""Attend: each query takes the mean of the values, weighted by how well their keys fit it.
+
+    .. math:: \operatorname{Attention}(Q, K, V) =
+        \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V
+
+    The softmax runs over the keys that the mask allows.
+
+    Args:
+        query: ``(..., queries, d_k)``.
+        key: ``(..., keys, d_k)``.
+        value: ``(..., keys, width)``.
+        mask: Boolean, broadcastable to ``(..., queries, keys)``, True = may attend; by default
+            every query may attend to every key.
+        scaled: Whether to divide by the square root of d_k. Without it the softmax hardens as d_k
+            grows.
+
+    Raises:
+        ValueError: Shapes do not fit.
+        TypeError: The mask is not boolean.
+
+    Source: Vaswani et al. (2017), equation 1.
+    """
+    _check_shapes(query, key, value, mask)
+    query = query * query.shape[-1] ** -0.5 if scaled else query
+    scores = query @ key.transpose(-2, -1)  # (..., queries, keys)
+    if mask is None:
+        weights = scores.softmax(-1)
+    else:
+        # The lowest number instead of -inf keeps a row that may attend to nothing free of NaN;
+        # the second fill makes its weights zero, and changes no other row.
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
+    return Attention(weights @ value, weights)  # (..., queries, width)
+
+
+def chunked_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    chunk: int = 128,
+) -> Tensor:
+    r"""Attend without ever holding the whole matrix of scores.
+
+    Keys and values are read ``chunk`` at a time. A running maximum m and sum s of each row correct
+    what was added before:
+
+    .. math:: m' = \max(m, \max_j z_j), \quad
+        s' = e^{m - m'} s + \sum_j e^{z_j - m'}, \quad
+        o' = e^{m - m'} o + \sum_j e^{z_j - m'} v_j
+
+    and o / s is the output after the last chunk. Backward, the scores are computed again, a chunk
+    at a time, from the row's saved :math:`m + \log s`. So memory grows with the length and not
+    with its square; the values and gradients are those of ``scaled_dot_product_attention``.
+
+    Args:
+        query: ``(..., queries, d_k)``.
+        key: ``(..., keys, d_k)``.
+        value: ``(..., keys, width)``.
+        mask: As for ``scaled_dot_product_attention``. One that is full in both last axes takes
+            quadratic memory itself; padding does not.
+        causal: Whether to add a causal mask, which is never held as a whole.
+        chunk: Queries and keys in a chunk.
+
+    Shape:
+        result: ``(..., queries, width)``.
+
+    Raises:
+        ValueError: Shapes do not fit, ``chunk`` is not positive, or ``causal`` with fewer keys
+            than queries.
+        TypeError: The mask is not boolean.
+
+    Source: Milakov and Gimelshein (2018) for the running softmax; Rabe and Staats (2021) and Dao
+    et al. (2022) for attention.
+    """
+    _check_shapes(query, key, value, mask)
+    if chunk < 1:
+        raise ValueError(f"chunk: expected at least 1, got {chunk}")
+    if causal and query.shape[-2] > key.shape[-2]:
+        raise ValueError(
+            f"query: expected at most as many queries as keys for causal attention, got "
+            f"{query.shape[-2]} queries and {key.shape[-2]} keys"
+        )
+    leading = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    query, key, value = (x.expand(*leading, *x.shape[-2:]) for x in (query, key, value))
+    return _Chunked.apply(query, key, value, mask, causal, chunk)
+
+
+class _Chunked(torch.autograd.Function):
+    """The forward and backward pass of ``chunked_attention``."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, mask, causal, chunk):
+        scale = query.shape[-1] ** -0.5
+        blocks = _Blocks(query.shape[-2], key.shape[-2], mask, causal, chunk)
+        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        log_sum = query.new_empty(*query.shape[:-1], 1)
+        for rows in blocks.rows:
+            scaled = query[..., rows, :] * scale
+            highest = scaled.new_full((*scaled.shape[:-1], 1), torch.finfo(scaled.dtype).min)
+            total = torch.zeros_like(highest)
+            mean = scaled.new_zeros(*scaled.shape[:-1], value.shape[-1])
+            for columns in blocks.columns(rows):
+                allowed = blocks.allowed(rows, columns)
+                scores = _masked(scaled @ key[..., columns, :].transpose(-2, -1), allowed)
+                higher = torch.maximum(highest, scores.amax(-1, keepdim=True))
+                exponentials = scores.sub_(higher).exp_()
+                if allowed is not None:  # rows without a key have exp(0) here
+                    exponentials.masked_fill_(~allowed, 0)
+                correction = (highest - higher).exp_()
+                total = total.mul_(correction).add_(exponentials.sum(-1, keepdim=True))
+                mean = mean.mul_(correction).add_(exponentials @ value[..., columns, :])
+                highest = higher
+            empty = total == 0
+            output[..., rows, :] = mean.div_(total.masked_fill(empty, 1))
+            log_sum[..., rows, :] = (highest + total.log()).masked_fill_(empty, torch.inf)
+        ctx.save_for_backward(query, key, value, output, log_sum)
+        ctx.blocks, ctx.scale = blocks, scale
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        r"""With weights P and scores Z: dV = P' dO, dZ = P * (dO V' - rowsum(dO * O))."""
+        query, key, value, output, log_sum = ctx.saved_tensors
+        blocks, scale = ctx.blocks, ctx.scale
+        d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
+        row_sum = (gradient * output).sum(-1, keepdim=True)
+        for rows in blocks.rows:
+            scaled = query[..., rows, :] * scale
+            d_output, d_row = gradient[..., rows, :], 0
+            for columns in blocks.columns(rows):
+                keys, values = key[..., columns, :], value[..., columns, :]
+                weights = (scaled @ keys.transpose(-2, -1)).sub_(log_sum[..., rows, :]).exp_()
+                allowed = blocks.allowed(rows, columns)
+                if allowed is not None:
+                    weights.masked_fill_(~allowed, 0)
+                d_value[..., columns, :] += weights.transpose(-2, -1) @ d_output
+                d_scores = d_output @ values.transpose(-2, -1)
+                d_scores = d_scores.sub_(row_sum[..., rows, :]).mul_(weights)
+                d_key[..., columns, :] += d_scores.transpose(-2, -1) @ scaled
+                d_row = d_row + d_scores @ keys
+            d_query[..., rows, :] = d_row * scale
+        return d_query, d_key, d_value, None, None, None
+
+
+class _Blocks:
+    """How the matrix of scores is cut, and what the masks say about each block."""
+
+    def __init__(self, queries: int, keys: int, mask: Tensor | None, causal: bool, chunk: int):
+        self.rows = _slices(queries, chunk)
+        self._columns = _slices(keys, chunk)
+        self._mask, self._causal, self._past = mask, causal, keys - queries
+
+    def columns(self, rows: slice) -> list[slice]:
+        """The blocks of keys that some query of these rows may see."""
+        if not self._causal:
+            return self._columns
+        return [columns for columns in self._columns if columns.start < rows.stop + self._past]
+
+    def allowed(self, rows: slice, columns: slice) -> Tensor | None:
+        """The mask of one block, or None if it allows everything."""
+        mask = self._mask
+        if mask is not None:
+            mask = mask if mask.shape[-1] == 1 else mask[..., columns]
+            if mask.dim() > 1 and mask.shape[-2] > 1:
+                mask = mask[..., rows, :]
+        if self._causal and columns.stop > rows.start + self._past + 1:
+            query = torch.arange(rows.start, rows.stop).unsqueeze(1) + self._past
+            causal = torch.arange(columns.start, columns.stop) <= query
+            mask = causal if mask is None else causal & mask
+        return mask
+
+
+class KeysAndValues(NamedTuple):
+    """What is attended to, once projected and cut into heads.
+
+    Attributes:
+        keys: ``(batch, heads, keys, width / heads)``.
+        values: Of the same shape.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def then(self, later: KeysAndValues) -> KeysAndValues:
+        """Append later positions."""
+        return KeysAndValues(*(torch.cat(pair, 2) for pair in zip(self, later, strict=True)))
+
+    def of(self, rows: Tensor) -> KeysAndValues:
+        """Pick sequences of the batch by their numbers."""
+        return KeysAndValues(*(part.index_select(0, rows) for part in self))
+
+
+class MultiHeadAttention(nn.Module):
+    r"""Attention by several heads, each with its own projection to a part of the width.
+
+    .. math:: \operatorname{head}_i &=
+            \operatorname{Attention}(Q W_i^Q, K W_i^K, V W_i^V) \\
+        \operatorname{MultiHead}(Q, K, V) &=
+            [\operatorname{head}_1, \dots, \operatorname{head}_h] W^O
+
+    each with a bias. The parameters have the names and shapes of ``torch.nn.MultiheadAttention``:
+    the projections of all heads stand below each other in ``in_proj_weight``, first of the
+    queries, then of the keys, then of the values.
+
+    Args:
+        width: Of queries, keys, values and outputs.
+        heads: Number of heads; it must divide ``width``.
+        bias: Whether there are biases.
+        implementation: ``"fused"`` computes all heads in one product; ``"loop"`` one head after
+            the other, as in the equation; ``"chunked"`` with ``chunked_attention``. Values and
+            gradients are equal.
+        generator: Draws the initial weights, Glorot-uniform (over all three projections together,
+            as in torch); by default torch's own. Biases start at zero.
+
+    Raises:
+        ValueError: A size is not positive, ``heads`` does not divide ``width``, or
+            ``implementation`` is none of the three.
+
+    Source: Vaswani et al. (2017), section 3.2.2.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        bias: bool = True,
+        implementation: str = "fused",
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if heads < 1 or width < 1 or width % heads:
+            raise ValueError(
+                f"heads: expected a positive divisor of a positive width, got {heads} heads for "
+                f"width {width}"
+            )
+        check_choice("implementation", implementation, IMPLEMENTATIONS)
+        self.width, self.heads, self.implementation = width, heads, implementation
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width)) if bias else None
+        self.out_proj = nn.Linear(width, width, bias=bias)
+        nn.init.xavier_uniform_(self.in_proj_weight, generator=generator)
+        nn.init.xavier_uniform_(self.out_proj.weight, generator=generator)
+        if bias:
+            nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """What each query finds.
+
+        Args:
+            query: ``(batch, queries, width)``.
+            key: ``(batch, keys, width)``, by default the query: self-attention.
+            value: ``(batch, keys, width)``, by default the key.
+            mask: Boolean, True = may attend, broadcastable to ``(batch, queries, keys)``, or with
+                an axis of heads to ``(batch, heads, queries, keys)``.
+
+        Shape:
+            result: ``(batch, queries, width)``.
+
+        Raises:
+            ValueError: Shapes do not fit.
+            TypeError: The mask is not boolean.
+        """
+        query, keys_and_values = self.project(query, key, value)
+        return self.attend(query, keys_and_values, mask=mask)
+
+    def weights(self, query: Tensor, key: Tensor | None = None, *, mask: Tensor | None = None):
+        """Who attends to whom, ``(batch, heads, queries, keys)``; arguments as for ``forward``."""
+        query, (keys, values) = self.project(query, key)
+        return scaled_dot_product_attention(query, keys, values, mask=_over_heads(mask)).weights
+
+    def project(
+        self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None
+    ) -> tuple[Tensor, KeysAndValues]:
+        """Project and cut into heads: the first half of ``forward``.
+
+        Shape:
+            results ``(batch, heads, queries or keys, width / heads)``.
+        """
+        for name, x in (("query", query), ("key", key), ("value", value)):
+            if x is not None and (x.dim() != 3 or x.shape[-1] != self.width):
+                raise ValueError(
+                    f"{name}: expected shape (batch, positions, {self.width}), got {tuple(x.shape)}"
+                )
+        if key is None and value is None:  # one product instead of three
+            parts = linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        else:
+            key = query if key is None else key
+            weights = self.in_proj_weight.chunk(3)
+            biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+            inputs = (query, key, key if value is None else value)
+            parts = map(linear, inputs, weights, biases)
+        query, keys, values = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts
+        )
+        return query, KeysAndValues(keys, values)
+
+    def attend(
+        self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attend with every head and mix what they find: the second half of ``forward``."""
+        found = self._heads(query, *keys_and_values, _over_heads(mask))
+        return self.out_proj(found.transpose(1, 2).flatten(2))  # (batch, queries, width)
+
+    def _heads(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        if self.implementation == "chunked":
+            return chunked_attention(query, keys, values, mask=mask)
+        if self.implementation == "fused":
+            return scaled_dot_product_attention(query, keys, values, mask=mask).output
+        found = []
+        for head in range(self.heads):
+            own = None if mask is None else mask.expand(-1, self.heads, -1, -1)[:, head]
+            parts = (x[:, head] for x in (query, keys, values))
+            found.append(scaled_dot_product_attention(*parts, mask=own).output)
+        return torch.stack(found, 1)
+
+    def extra_repr(self) -> str:
+        """The sizes, for ``print``."""
+        return f"{self.width}, heads={self.heads}"
+
+
+@contextmanager
+def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record the weights of every attention layer while ``model`` runs inside the block.
+
+    Yields:
+        Name of the layer in ``model`` to the weights of its last call,
+        ``(batch, heads, queries, keys)``; filled as the model runs.
+    """
+    recorded: dict[str, Tensor] = {}
+
+    def record(name: str) -> Callable:
+        def hook(layer, arguments, options, _output) -> None:
+            with torch.no_grad():
+                recorded[name] = layer.weights(*arguments[:2], mask=options.get("mask"))
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(record(name), with_kwargs=True)
+        for name, layer in model.named_modules()
+        if isinstance(layer, MultiHeadAttention)
+    ]
+    try:
+        yield recorded
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _slices(length: int, chunk: int) -> list[slice]:
+    return [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
+
+
+def _masked(scores: Tensor, allowed: Tensor | None) -> Tensor:
+    return (
+        scores if allowed is None else scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
+    )
+
+
+def _over_heads(mask: Tensor | None) -> Tensor | None:
+    """Give a mask an axis of heads unless it has one: ``(batch, heads, queries, keys)``."""
+    if mask is None or mask.dim() == 4:
+        return mask
+    mask = mask.reshape((1,) * (3 - mask.dim()) + tuple(mask.shape))
+    return mask.unsqueeze(1)
+
+
+def _check_shapes(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
+    shapes = {"query": query.shape, "key": key.shape, "value": value.shape}
+    shown = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+    if min(map(len, shapes.values())) < 2:
+        raise ValueError(f"query, key, value: expected (..., positions, features), got {shown}")
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"key: expected the queries' {query.shape[-1]} features, got {shown}")
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(f"value: expected one for each of {key.shape[-2]} keys, got {shown}")
+    try:
+        leading = torch.broadcast_shapes(*(shape[:-2] for shape in shapes.values()))
+    except RuntimeError:
+        raise ValueError(
+            f"query, key, value: expected the same leading axes, got {shown}"
+        ) from None
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask: expected booleans, True = may attend, got {mask.dtype}")
+    scores = (*leading, query.shape[-2], key.shape[-2])
+    try:
+        fits = torch.broadcast_shapes(mask.shape, scores) == scores
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"mask: expected a shape broadcastable to {scores} (..., queries, keys), got "
+            f"{tuple(mask.shape)}"
+        )

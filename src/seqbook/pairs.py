@@ -1,0 +1,244 @@
+"""Pairs of sequences to learn a mapping from, such as spelling and pronunciation.
+
+A source may have several right targets. What is read from files, split and scored are ``Pair``
+objects of symbols; what models read are the padded ids of ``Encoded``.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from seqbook.checks import check_choice
+from seqbook.vocabulary import Vocabulary
+
+__all__ = [
+    "END",
+    "PADDING",
+    "START",
+    "BadRowError",
+    "Encoded",
+    "Pair",
+    "Split",
+    "Vocabularies",
+    "encode",
+    "join",
+    "read_pairs",
+    "split",
+    "symbols",
+]
+
+PADDING, START, END = 0, 1, 2
+_SPECIAL = ("<pad>", "<s>", "</s>")
+UNITS = ("characters", "words", "jamo")
+
+
+class Pair(NamedTuple):
+    """A source sequence and all its right targets.
+
+    Attributes:
+        source: Its symbols.
+        targets: At least one sequence of symbols; the first is the preferred one.
+    """
+
+    source: tuple[str, ...]
+    targets: tuple[tuple[str, ...], ...]
+
+
+class Split(NamedTuple):
+    """Pairs to learn from, to choose by, and to report on."""
+
+    training: list[Pair]
+    validation: list[Pair]
+    test: list[Pair]
+
+
+class BadRowError(ValueError):
+    """A row of a file of pairs can't be read."""
+
+
+def symbols(text: str, units: str) -> tuple[str, ...]:
+    """Cut a text into symbols.
+
+    Args:
+        text: The text.
+        units: ``"characters"``, of the composed form (NFC); ``"jamo"``, which takes each Hangul
+            syllable apart into its letters, and accented letters into letter and accent (NFD); or
+            ``"words"``, what blanks separate.
+
+    Raises:
+        ValueError: ``units`` is none of the three.
+    """
+    check_choice("units", units, UNITS)
+    if units == "words":
+        return tuple(text.split())
+    return tuple(unicodedata.normalize("NFD" if units == "jamo" else "NFC", text))
+
+
+def join(sequence: Iterable[str], units: str) -> str:
+    """Put symbols together to the text they were cut from; inverse of ``symbols``."""
+    check_choice("units", units, UNITS)
+    return unicodedata.normalize("NFC", (" " if units == "words" else "").join(sequence))
+
+
+def read_pairs(
+    path: Path | str, *, source_units: str = "characters", target_units: str = "characters"
+) -> list[Pair]:
+    """Read a file of two columns, source and target, separated by a tab.
+
+    The file is UTF-8. A source that stands in several rows has several right targets. Empty lines
+    are skipped.
+
+    Args:
+        path: The file.
+        source_units: How to cut the sources, see ``symbols``.
+        target_units: How to cut the targets.
+
+    Raises:
+        BadRowError: A row has not two columns, an empty one, or is not UTF-8; or the file has no
+            rows. The message names file and line.
+        OSError: The file can't be read.
+    """
+    targets: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
+        except UnicodeDecodeError as error:
+            raise BadRowError(
+                f"{path}, line {number}: expected UTF-8, got byte {line[error.start]:#04x} at "
+                f"position {error.start + 1}"
+            ) from None
+        if not text.strip():
+            continue
+        columns = text.split("\t")
+        if len(columns) != 2:
+            raise BadRowError(
+                f"{path}, line {number}: expected 2 columns, source and target, separated by a "
+                f"tab, got {len(columns)}: {_shortened(text)}"
+            )
+        source = symbols(columns[0].strip(), source_units)
+        target = symbols(columns[1].strip(), target_units)
+        for name, part in (("source", source), ("target", target)):
+            if not part:
+                raise BadRowError(
+                    f"{path}, line {number}: expected a {name}, got an empty column: "
+                    f"{_shortened(text)}"
+                )
+        targets.setdefault(source, {})[target] = None
+    if not targets:
+        raise BadRowError(f"{path}: expected rows of source, tab, target, got none")
+    return [Pair(source, tuple(found)) for source, found in targets.items()]
+
+
+def split(pairs: Sequence[Pair], *, key: Callable[[Pair], Hashable] | None = None) -> Split:
+    """Split by position: of each 20 in turn, 1 to validate, the next 2 to test, 17 to train.
+
+    Args:
+        pairs: In a fixed order.
+        key: Pairs with equal keys stay together; what is counted are distinct keys. By default
+            each pair is its own.
+
+    Raises:
+        ValueError: A part would be empty.
+    """
+    numbers: dict[Hashable, int] = {}
+    parts = Split([], [], [])
+    for i, pair in enumerate(pairs):
+        number = i if key is None else numbers.setdefault(key(pair), len(numbers))
+        parts[(1, 2, 2)[number % 20] if number % 20 < 3 else 0].append(pair)
+    if not all(parts):
+        raise ValueError(f"pairs: expected enough for three parts, at least 4, got {len(pairs)}")
+    return parts
+
+
+class Vocabularies(NamedTuple):
+    """The symbols of both sides; ids 0 to 2 are padding, start and end on both."""
+
+    source: Vocabulary
+    target: Vocabulary
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> Vocabularies:
+        """Collect the symbols that occur; a source symbol that does not will read as ``<unk>``."""
+        pairs = list(pairs)
+        source = {symbol for pair in pairs for symbol in pair.source}
+        target = {symbol for pair in pairs for found in pair.targets for symbol in found}
+        return cls(
+            Vocabulary([*_SPECIAL, *sorted(source - set(_SPECIAL))], unknown="<unk>"),
+            Vocabulary([*_SPECIAL, *sorted(target - set(_SPECIAL))]),
+        )
+
+    def read(self, sources: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+        """Encode sources, each with an end symbol: padded ids and lengths."""
+        return _padded([[*self.source.encode(source), END] for source in sources])
+
+    def written(self, ids: Iterable[int]) -> tuple[str, ...]:
+        """Decode a target."""
+        return tuple(self.target.decode(ids))
+
+
+class Encoded(NamedTuple):
+    """Examples as padded ids, one for each source and each of its targets.
+
+    Attributes:
+        source: Ids, int64 ``(examples, source time)``; each sequence ends with ``END``.
+        source_lengths: int64 ``(examples,)``, ``END`` counted.
+        target: Ids from ``START`` to ``END``, int64 ``(examples, target time)``.
+        target_lengths: int64 ``(examples,)``, both counted.
+    """
+
+    source: Tensor
+    source_lengths: Tensor
+    target: Tensor
+    target_lengths: Tensor
+
+    def rows(self, chosen: Tensor) -> Encoded:
+        """Return the examples with these numbers, cut to the longest of them."""
+        source_lengths, target_lengths = self.source_lengths[chosen], self.target_lengths[chosen]
+        return Encoded(
+            self.source[chosen, : int(source_lengths.max())],
+            source_lengths,
+            self.target[chosen, : int(target_lengths.max())],
+            target_lengths,
+        )
+
+    def batches(self, size: int, *, generator: torch.Generator) -> Iterator[Encoded]:
+        """Go through all examples once, in random batches of sequences of similar lengths."""
+        order = torch.randperm(len(self.source), generator=generator)
+        length = self.source_lengths + self.target_lengths
+        batches = []
+        for pool in order.split(50 * size):
+            batches += pool[length[pool].argsort(stable=True)].split(size)
+        for i in torch.randperm(len(batches), generator=generator).tolist():
+            yield self.rows(batches[i])
+
+
+def encode(pairs: Iterable[Pair], vocabularies: Vocabularies) -> Encoded:
+    """Encode pairs as examples.
+
+    Raises:
+        UnknownSymbolError: A target has a symbol that is not in the vocabulary.
+    """
+    sources, targets = [], []
+    for pair in pairs:
+        source = [*vocabularies.source.encode(pair.source), END]
+        for target in pair.targets:
+            sources.append(source)
+            targets.append([START, *vocabularies.target.encode(target), END])
+    return Encoded(*_padded(sources), *_padded(targets))
+
+
+def _padded(sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+    tensors = [torch.tensor(sequence, dtype=torch.int64) for sequence in sequences]
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    return pad_sequence(tensors, batch_first=True, padding_value=PADDING), lengths
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
