@@ -2,7 +2,9 @@
 
 All functions read a batch of sources and return, for each, ids without start and end. They call
 the model's ``step``, which for a Transformer keeps the keys and values of what was written;
-``cached=False`` computes everything again at each step, and gives the same.
+``cached=False`` computes everything again at each step, and gives the same. Padding and start are
+never written: the model's distribution is that over the other symbols. A model that would drop
+units at random is refused, since it has no one distribution.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Dropout
 
 from seqbook.pairs import END, PADDING, START
 from seqbook.seq2seq import Memory, Seq2Seq
@@ -24,8 +27,9 @@ class Hypothesis(NamedTuple):
 
     Attributes:
         ids: Without start and end.
-        log_probability: Of the ids and, if it is ``complete``, the end after them; in nats.
-        complete: Whether the model ended it, or the limit did.
+        log_probability: Of the ids and, if it is ``complete``, the end after them; in nats, of
+            the model's own distribution, whatever the temperature.
+        complete: Whether the model ended it. If not, the limit did.
     """
 
     ids: list[int]
@@ -43,8 +47,11 @@ def greedy(
         model: The model.
         source: Ids, ``(batch, source)``.
         lengths: Of the sources, ``(batch,)``.
-        longest: Symbols after which to give up.
+        longest: Symbols after which to give up, the end counted.
         cached: Whether to keep what can be kept between steps.
+
+    Raises:
+        ValueError: ``longest`` is not positive, or the model is in training mode with dropout.
     """
     return _one_path(model, source, lengths, longest, cached, lambda log_p: log_p.argmax(-1))
 
@@ -68,14 +75,14 @@ def sample(
         lengths: Of the sources, ``(batch,)``.
         generator: The source of chance.
         temperature: Above 0; 1 is the model's own distribution.
-        longest: Symbols after which to give up.
+        longest: Symbols after which to give up, the end counted.
         cached: Whether to keep what can be kept between steps.
 
     Raises:
-        ValueError: The temperature is not positive.
+        ValueError: The temperature is not positive and finite, or as for ``greedy``.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
 
     def draw(log_p: Tensor) -> Tensor:
         probabilities = (log_p / temperature).softmax(-1)
@@ -98,18 +105,19 @@ def beam(
 
     The search may drop the greedy path and end with something less probable. So the greedy result
     is one of those among which the best is chosen: the answer is never less probable than
-    ``greedy``'s, and of width 1 it is the same.
+    ``greedy``'s, and of width 1 it is the same. All others are complete: what the search has not
+    ended at the limit is given up.
 
     Args:
         model: The model.
         source: Ids, ``(batch, source)``.
         lengths: Of the sources, ``(batch,)``.
         width: Number of beginnings to keep.
-        longest: Symbols after which to give up.
+        longest: Symbols after which to give up, the end counted.
         cached: Whether to keep what can be kept between steps.
 
     Raises:
-        ValueError: ``width`` is not positive.
+        ValueError: ``width`` is not positive, or as for ``greedy``.
     """
     if width < 1:
         raise ValueError(f"width: expected at least 1, got {width}")
@@ -155,6 +163,13 @@ def _one_path(
     choose: Callable[[Tensor], Tensor],
 ) -> list[Hypothesis]:
     """Write one symbol after the other as ``choose`` picks them from the log-probabilities."""
+    if longest < 1:
+        raise ValueError(f"longest: expected at least 1, got {longest}")
+    if any(isinstance(m, Dropout) and m.training and m.p for m in model.modules()):
+        raise ValueError(
+            "model: expected one that drops no units, got one with dropout in training mode; call "
+            "model.eval() first"
+        )
     stepper, batch = _stepper(model, cached), len(source)
     state = stepper.start(model.encode(source, lengths))
     symbol = torch.full((batch,), START)

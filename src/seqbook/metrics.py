@@ -41,6 +41,11 @@ class ErrorRates(NamedTuple):
 def error_rates(written: Sequence[Sequence[str]], pairs: Sequence[Pair]) -> ErrorRates:
     """Score what a model wrote for the sources of ``pairs``.
 
+    Args:
+        written: One sequence for each pair.
+        pairs: The sources and their right targets. Of targets that are equally near, the shortest
+            one's symbols count.
+
     Raises:
         ValueError: There is nothing to score, or not one sequence for each pair.
     """
@@ -59,4 +64,6 @@ def error_rates(written: Sequence[Sequence[str]], pairs: Sequence[Pair]) -> Erro
         least, length = min((edit_distance(sequence, t), len(t)) for t in pair.targets)
         edits += least
         symbols += length
+    if not symbols:
+        raise ValueError("pairs: expected a target with symbols, got empty ones only")
     return ErrorRates(wrong / len(pairs), edits / symbols)

@@ -70,19 +70,23 @@ def symbols(text: str, units: str) -> tuple[str, ...]:
         text: The text.
         units: ``"characters"``, of the composed form (NFC); ``"jamo"``, which takes each Hangul
             syllable apart into its letters, and accented letters into letter and accent (NFD); or
-            ``"words"``, what blanks separate.
+            ``"words"``, of the composed form, what blanks separate.
 
     Raises:
         ValueError: ``units`` is none of the three.
     """
     check_choice("units", units, UNITS)
-    if units == "words":
-        return tuple(text.split())
-    return tuple(unicodedata.normalize("NFD" if units == "jamo" else "NFC", text))
+    text = unicodedata.normalize("NFD" if units == "jamo" else "NFC", text)
+    return tuple(text.split() if units == "words" else text)
 
 
 def join(sequence: Iterable[str], units: str) -> str:
-    """Put symbols together to the text they were cut from; inverse of ``symbols``."""
+    """Put symbols together to the text they were cut from, in its composed form (NFC).
+
+    A text that is in this form comes back as it was: every Hangul syllable is, and nearly all
+    text. Other text comes back as what Unicode calls equivalent, such as one symbol for a letter
+    and its accent. Between words there is one blank, whatever there was.
+    """
     check_choice("units", units, UNITS)
     return unicodedata.normalize("NFC", (" " if units == "words" else "").join(sequence))
 
@@ -92,8 +96,9 @@ def read_pairs(
 ) -> list[Pair]:
     """Read a file of two columns, source and target, separated by a tab.
 
-    The file is UTF-8. A source that stands in several rows has several right targets. Empty lines
-    are skipped.
+    The file is UTF-8, with or without a byte order mark; lines end as on Unix or Windows. A source
+    that stands in several rows has several right targets, in the order of the rows. Blanks around
+    a column are dropped, and lines of nothing else are skipped.
 
     Args:
         path: The file.
@@ -111,8 +116,8 @@ def read_pairs(
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
         except UnicodeDecodeError as error:
             raise BadRowError(
-                f"{path}, line {number}: expected UTF-8, got byte {line[error.start]:#04x} at "
-                f"position {error.start + 1}"
+                f"{path}, line {number}: expected UTF-8, got byte {error.object[error.start]:#04x} "
+                f"at position {error.start + 1}"
             ) from None
         if not text.strip():
             continue
@@ -150,10 +155,13 @@ def split(pairs: Sequence[Pair], *, key: Callable[[Pair], Hashable] | None = Non
     numbers: dict[Hashable, int] = {}
     parts = Split([], [], [])
     for i, pair in enumerate(pairs):
-        number = i if key is None else numbers.setdefault(key(pair), len(numbers))
+        number = numbers.setdefault(i if key is None else key(pair), len(numbers))
         parts[(1, 2, 2)[number % 20] if number % 20 < 3 else 0].append(pair)
     if not all(parts):
-        raise ValueError(f"pairs: expected enough for three parts, at least 4, got {len(pairs)}")
+        kind = "pairs" if key is None else "pairs of different keys"
+        raise ValueError(
+            f"pairs: expected at least 4 {kind}, enough for three parts, got {len(numbers)}"
+        )
     return parts
 
 
@@ -165,17 +173,33 @@ class Vocabularies(NamedTuple):
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> Vocabularies:
-        """Collect the symbols that occur; a source symbol that does not will read as ``<unk>``."""
+        """Collect the symbols that occur; a source symbol that does not will read as ``<unk>``.
+
+        Raises:
+            ValueError: A symbol is one of those that mark padding, start and end.
+        """
         pairs = list(pairs)
         source = {symbol for pair in pairs for symbol in pair.source}
         target = {symbol for pair in pairs for found in pair.targets for symbol in found}
+        if reserved := (source | target) & set(_SPECIAL):
+            raise ValueError(
+                f"pairs: expected other symbols than {', '.join(_SPECIAL)}, which mark padding, "
+                f"start and end, got {min(reserved)}"
+            )
         return cls(
-            Vocabulary([*_SPECIAL, *sorted(source - set(_SPECIAL))], unknown="<unk>"),
-            Vocabulary([*_SPECIAL, *sorted(target - set(_SPECIAL))]),
+            Vocabulary([*_SPECIAL, *sorted(source)], unknown="<unk>"),
+            Vocabulary([*_SPECIAL, *sorted(target)]),
         )
 
     def read(self, sources: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """Encode sources, each with an end symbol: padded ids and lengths."""
+        """Encode sources, each with an end symbol: padded ids and lengths.
+
+        Shape:
+            results, int64, ``(batch, source)`` and ``(batch,)``.
+
+        Raises:
+            ValueError: There are no sources.
+        """
         return _padded([[*self.source.encode(source), END] for source in sources])
 
     def written(self, ids: Iterable[int]) -> tuple[str, ...]:
@@ -209,7 +233,17 @@ class Encoded(NamedTuple):
         )
 
     def batches(self, size: int, *, generator: torch.Generator) -> Iterator[Encoded]:
-        """Go through all examples once, in random batches of sequences of similar lengths."""
+        """Go through all examples once, in random batches of sequences of similar lengths.
+
+        Args:
+            size: Examples in a batch; one batch has fewer if it does not divide their number.
+            generator: Draws the order. The next call draws another one.
+
+        Raises:
+            ValueError: ``size`` is not positive.
+        """
+        if size < 1:
+            raise ValueError(f"size: expected at least 1, got {size}")
         order = torch.randperm(len(self.source), generator=generator)
         length = self.source_lengths + self.target_lengths
         batches = []
@@ -224,6 +258,7 @@ def encode(pairs: Iterable[Pair], vocabularies: Vocabularies) -> Encoded:
 
     Raises:
         UnknownSymbolError: A target has a symbol that is not in the vocabulary.
+        ValueError: There are no pairs.
     """
     sources, targets = [], []
     for pair in pairs:
@@ -235,6 +270,8 @@ def encode(pairs: Iterable[Pair], vocabularies: Vocabularies) -> Encoded:
 
 
 def _padded(sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+    if not sequences:
+        raise ValueError("sequences: expected at least one, got none")
     tensors = [torch.tensor(sequence, dtype=torch.int64) for sequence in sequences]
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     return pad_sequence(tensors, batch_first=True, padding_value=PADDING), lengths

