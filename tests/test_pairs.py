@@ -1,0 +1,366 @@
+import unicodedata
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from seqbook.data import place_names
+from seqbook.pairs import (
+    END,
+    PADDING,
+    START,
+    BadRowError,
+    Pair,
+    Vocabularies,
+    encode,
+    join,
+    read_pairs,
+    split,
+    symbols,
+)
+from seqbook.vocabulary import UnknownSymbolError
+
+SYLLABLES = "".join(map(chr, range(0xAC00, 0xD7A4)))
+# Letters with accents in every form, letters of syllables, what composes to something else, blanks.
+TRICKY = "ae éé\u0301\u0323\u0338\u212b\u2126ﬁ\u0958한글\u1112\u1161\u11ab\u11a8ㅎ\u2000\u3000\t\n"
+texts = st.lists(st.sampled_from(TRICKY) | st.integers(0, 0xD7FF).map(chr)).map("".join)
+words = st.text("abcé한글 ", min_size=1, max_size=5).filter(str.strip)
+
+
+def composed(text):
+    return unicodedata.normalize("NFC", text)
+
+
+def numbered(count):
+    return [Pair((str(i),), (("x",),)) for i in range(count)]
+
+
+def test_every_hangul_syllable_is_taken_apart_and_put_together():
+    apart = symbols(SYLLABLES, "jamo")
+    assert len(set(apart)) == 19 + 21 + 27  # the first, middle and last letters of Unicode
+    assert join(apart, "jamo") == SYLLABLES
+    for syllable in SYLLABLES:
+        index = ord(syllable) - 0xAC00
+        last = index % 28  # Unicode, section 3.12: 0 is no last letter
+        letters = [0x1100 + index // 588, 0x1161 + index // 28 % 21, *[0x11A7 + last][: bool(last)]]
+        assert symbols(syllable, "jamo") == tuple(map(chr, letters))
+
+
+@pytest.mark.parametrize("units", ["characters", "jamo"])
+@given(text=texts)
+def test_any_text_comes_back_in_its_composed_form(units, text):
+    assert join(symbols(text, units), units) == composed(text)
+
+
+@given(texts)
+def test_words_come_back_with_one_blank_between_them(text):
+    assert join(symbols(text, "words"), "words") == " ".join(composed(text).split())
+
+
+@pytest.mark.parametrize("units", ["characters", "words", "jamo"])
+@given(text=texts)
+def test_symbols_survive_joining(units, text):
+    cut = symbols(text, units)
+    assert symbols(join(cut, units), units) == cut
+
+
+def test_text_that_is_not_composed_comes_back_composed():
+    assert join(symbols("e\u0301", "characters"), "characters") == "é"
+    assert symbols("e\u0301", "characters") == ("é",)
+    assert symbols("é", "jamo") == ("e", "\u0301")
+    assert join(symbols("\u212b", "characters"), "characters") == "Å"  # the sign of the ångström
+
+
+@pytest.mark.parametrize("function", [symbols, join])
+def test_unknown_units_are_named(function):
+    with pytest.raises(ValueError, match="units: expected 'characters' or 'words' or 'jamo', got"):
+        function("abc", "letters")
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content):
+        path = tmp_path / "pairs.tsv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+PLAIN = [Pair(("a", "b"), (("x",),)), Pair(("c",), (("y", "z"),))]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ab\tx\nc\tyz\n",
+        "ab\tx\nc\tyz",
+        "ab\tx\r\nc\tyz\r\n",
+        "\ufeffab\tx\nc\tyz\n",
+        "\n  \nab\tx\n\n \t \nc\tyz\n\n",
+        " ab\tx \nc \t yz\n",
+        "ab\tx\nc\tyz\nab\tx\n",
+    ],
+    ids=["plain", "no last newline", "Windows", "BOM", "empty lines", "blanks", "row twice"],
+)
+def test_good_files_are_read(file, content):
+    assert read_pairs(file(content)) == PLAIN
+
+
+def test_a_path_may_be_a_string(file):
+    assert read_pairs(str(file("ab\tx\nc\tyz\n"))) == PLAIN
+
+
+def test_the_rows_of_one_source_are_its_alternatives_in_order(file):
+    pairs = read_pairs(file("b\ty\na\tx\nb\tx\nb\ty\nb\tw\n"))
+    assert pairs == [Pair(("b",), (("y",), ("x",), ("w",))), Pair(("a",), (("x",),))]
+
+
+def test_equivalent_spellings_are_one_source(file):
+    assert len(read_pairs(file("é\tx\ne\u0301\ty\n"))) == 1
+
+
+def test_units_say_how_each_column_is_cut(file):
+    path = file("read it\tR IY D\n한글\t각\n")
+    assert read_pairs(path, target_units="words") == [
+        Pair(tuple("read it"), (("R", "IY", "D"),)),
+        Pair(("한", "글"), (("각",),)),
+    ]
+    assert read_pairs(path, source_units="words", target_units="jamo")[1] == Pair(
+        ("한글",), (("\u1100", "\u1161", "\u11a8"),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("lonely", "expected 2 columns, source and target, separated by a tab, got 1: 'lonely'"),
+        ("a\tb\tc", r"separated by a tab, got 3: 'a\\tb\\tc'"),
+        ("a\tb\tc\td", r"separated by a tab, got 4: 'a\\tb\\tc\\td'"),
+        ("a\tb\t", r"separated by a tab, got 3: 'a\\tb\\t'"),
+        ("\tb", r"expected a source, got an empty column: '\\tb'"),
+        ("a\t", r"expected a target, got an empty column: 'a\\t'"),
+        (" \tb", r"expected a source, got an empty column: ' \\tb'"),
+        (b"a\t\xff", "expected UTF-8, got byte 0xff at position 3"),
+        (b"\xed\x95\tb", "expected UTF-8, got byte 0xed at position 1"),  # a cut 한
+        ("x" * 70, f"got 1: '{'x' * 57}...'$"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1, 4])
+def test_a_bad_row_is_named_with_file_and_line(file, before, row, message):
+    row = row if isinstance(row, bytes) else row.encode()
+    path = file(b"good\trow\n" * before + row + b"\nnext\trow\n")
+    with pytest.raises(BadRowError, match=message) as caught:
+        read_pairs(path)
+    assert str(caught.value).startswith(f"{path}, line {before + 1}: ")
+
+
+def test_lines_are_counted_as_an_editor_counts_them(file):
+    with pytest.raises(BadRowError, match="line 5: "):
+        read_pairs(file("\ufeffa\tb\r\n\r\n  \r\nc\td\u2028\r\nbad\r\n"))
+
+
+def test_the_bad_byte_of_a_first_line_with_a_mark_is_the_one_shown(file):
+    with pytest.raises(BadRowError, match="line 1: expected UTF-8, got byte 0xff at position 2"):
+        read_pairs(file(b"\xef\xbb\xbfa\xff\tb\n"))
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\ufeff", " \n\t\n"])
+def test_a_file_without_rows_is_refused(file, content):
+    path = file(content)
+    with pytest.raises(BadRowError) as caught:
+        read_pairs(path)
+    assert str(caught.value) == f"{path}: expected rows of source, tab, target, got none"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.tsv"):
+        read_pairs(tmp_path / "nowhere.tsv")
+
+
+def test_a_bad_choice_of_units_is_no_bad_row(file):
+    with pytest.raises(ValueError, match="units: expected") as caught:
+        read_pairs(file("a\tb\n"), source_units="letters")
+    assert not isinstance(caught.value, BadRowError)
+
+
+@given(st.lists(st.tuples(words, words), min_size=1))
+def test_what_was_written_is_read(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("rows") / "pairs.tsv"
+    path.write_text("".join(f"{a}\t{b}\n" for a, b in rows), encoding="utf-8")
+    expected = {}
+    for a, b in rows:
+        targets = expected.setdefault(a.strip(), [])
+        if b.strip() not in targets:
+            targets.append(b.strip())
+    found = {"".join(p.source): ["".join(t) for t in p.targets] for p in read_pairs(path)}
+    assert found == expected
+
+
+def test_of_each_20_one_validates_two_test_and_17_train():
+    parts = split(numbered(60))
+    positions = [[int(pair.source[0]) for pair in part] for part in parts]
+    assert positions[1] == [0, 20, 40]
+    assert positions[2] == [1, 2, 21, 22, 41, 42]
+    assert positions[0] == [i for i in range(60) if i % 20 > 2]
+
+
+@given(st.integers(4, 500))
+def test_a_split_loses_and_doubles_nothing_and_is_the_same_again(count):
+    pairs = numbered(count)
+    parts = split(pairs)
+    assert sorted(pair for part in parts for pair in part) == sorted(pairs)
+    assert parts == split(pairs)
+    places = [i % 20 for i in range(count)]
+    validation, test = places.count(0), places.count(1) + places.count(2)
+    assert [len(part) for part in parts] == [count - validation - test, validation, test]
+
+
+@given(st.lists(st.integers(0, 60), min_size=4, max_size=200))
+def test_equal_keys_stay_together_and_are_counted_once(keys):
+    distinct = list(dict.fromkeys(str(key) for key in keys))
+    assume(len(distinct) > 3)
+    pairs = [Pair((str(i), str(key)), (("x",),)) for i, key in enumerate(keys)]
+    parts = split(pairs, key=lambda pair: pair.source[1])
+    once = split([Pair((key,), (("x",),)) for key in distinct])
+    for part, expected in zip(parts, once, strict=True):
+        assert {pair.source[1] for pair in part} == {pair.source[0] for pair in expected}
+    assert sum(map(len, parts)) == len(pairs)
+
+
+def test_too_few_for_three_parts_are_refused():
+    with pytest.raises(ValueError, match=r"at least 4 pairs, enough for three parts, got 3$"):
+        split(numbered(3))
+    with pytest.raises(ValueError, match=r"at least 4 pairs of different keys, .* got 2"):
+        split(numbered(50), key=lambda pair: int(pair.source[0]) % 2)
+    assert [len(part) for part in split(numbered(4))] == [1, 1, 2]
+
+
+SMALL = [Pair(tuple("ba"), (tuple("xy"), tuple("z"))), Pair(tuple("c"), (tuple("x"),))]
+
+
+def test_vocabularies_begin_with_padding_start_and_end():
+    source, target = Vocabularies.of(SMALL)
+    assert source.symbols == ["<pad>", "<s>", "</s>", "a", "b", "c", "<unk>"]
+    assert target.symbols == ["<pad>", "<s>", "</s>", "x", "y", "z"]
+    assert (PADDING, START, END) == (0, 1, 2)
+
+
+def test_examples_run_from_start_to_end_with_one_for_each_target():
+    source, source_lengths, target, target_lengths = encode(SMALL, Vocabularies.of(SMALL))
+    assert source.tolist() == [[4, 3, END], [4, 3, END], [5, END, PADDING]]
+    assert source_lengths.tolist() == [3, 3, 2]
+    assert target.tolist() == [
+        [START, 3, 4, END],
+        [START, 5, END, PADDING],
+        [START, 3, END, PADDING],
+    ]
+    assert target_lengths.tolist() == [4, 3, 3]
+    assert {part.dtype for part in (source, source_lengths, target, target_lengths)} == {
+        torch.int64
+    }
+
+
+def test_sources_to_read_are_encoded_as_examples_are():
+    vocabularies = Vocabularies.of(SMALL)
+    examples = encode(SMALL, vocabularies)
+    source, lengths = vocabularies.read([pair.source for pair in SMALL])
+    assert torch.equal(source, examples.source[[0, 2]])
+    assert torch.equal(lengths, examples.source_lengths[[0, 2]])
+    assert vocabularies.written([3, 4]) == ("x", "y")
+
+
+def test_an_unknown_source_symbol_reads_as_unk_and_an_unknown_target_symbol_is_an_error():
+    vocabularies = Vocabularies.of(SMALL)
+    source, _ = vocabularies.read(["a?c", ""])
+    assert source.tolist() == [[3, 6, 5, END], [END, PADDING, PADDING, PADDING]]
+    with pytest.raises(UnknownSymbolError, match=r"unknown symbol '\?' at position 1"):
+        encode([Pair(("a",), (("x", "?"),))], vocabularies)
+
+
+@pytest.mark.parametrize(
+    "pair", [Pair(("a", "<s>"), (("x",),)), Pair(("a",), (("x",), ("</s>", "x")))]
+)
+def test_a_symbol_that_marks_padding_start_or_end_is_refused(pair):
+    with pytest.raises(ValueError, match=r"other symbols than <pad>, <s>, </s>, .* got </?s>"):
+        Vocabularies.of([*SMALL, pair])
+
+
+def test_nothing_to_encode_is_an_error():
+    with pytest.raises(ValueError, match="expected at least one, got none"):
+        encode([], Vocabularies.of(SMALL))
+    with pytest.raises(ValueError, match="expected at least one, got none"):
+        Vocabularies.of(SMALL).read([])
+
+
+@pytest.fixture(scope="module")
+def names():
+    training = place_names.load().training
+    return encode(training, Vocabularies.of(training))
+
+
+def contents(batch):
+    """The examples of a batch without their padding, as hashable rows."""
+    return [
+        (tuple(s[:n].tolist()), tuple(t[:m].tolist())) for s, n, t, m in zip(*batch, strict=True)
+    ]
+
+
+def draw(examples, size, seed=0):
+    return list(examples.batches(size, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_each_example_comes_once_an_epoch(names, size):
+    examples = names.rows(torch.arange(1000))
+    batches = draw(examples, size)
+    assert sorted(row for batch in batches for row in contents(batch)) == sorted(contents(examples))
+    sizes = sorted(len(batch.source) for batch in batches)
+    assert sizes[1:] == [min(size, 1000)] * (len(batches) - 1)
+    assert sizes[0] == (1000 % size or size)
+
+
+def test_batches_are_cut_to_their_longest_and_padded_with_padding(names):
+    for batch in draw(names, 64):
+        for ids, lengths in (batch[:2], batch[2:]):
+            assert ids.shape[1] == lengths.max()
+            padding = torch.arange(ids.shape[1]) >= lengths[:, None]
+            assert torch.equal(ids == PADDING, padding)
+            assert (ids.gather(1, lengths[:, None] - 1) == END).all()
+
+
+def test_batches_follow_from_the_generator(names):
+    first, again, other = (draw(names, 64, seed) for seed in (3, 3, 4))
+    assert all(torch.equal(a.source, b.source) for a, b in zip(first, again, strict=True))
+    assert any(a.source.shape != b.source.shape for a, b in zip(first, other, strict=True))
+
+    generator = torch.Generator().manual_seed(3)
+    epochs = [list(names.batches(64, generator=generator)) for _ in range(2)]
+    assert contents(epochs[0][0]) != contents(epochs[1][0])
+
+
+def padding_share(batches):
+    used = sum(int(b.source_lengths.sum() + b.target_lengths.sum()) for b in batches)
+    return 1 - used / sum(b.source.numel() + b.target.numel() for b in batches)
+
+
+@pytest.mark.parametrize(("size", "bound"), [(16, 0.15), (64, 0.2), (128, 0.25)])
+def test_batches_hold_less_than_half_the_padding_of_random_ones(names, size, bound):
+    order = torch.randperm(len(names.source), generator=torch.Generator().manual_seed(0))
+    at_random = padding_share([names.rows(rows) for rows in order.split(size)])
+    ours = padding_share(draw(names, size))
+    assert ours < bound
+    assert ours < at_random / 2
+
+
+def test_batches_of_like_lengths_come_in_no_order_of_length(names):
+    widths = [batch.source.shape[1] for batch in draw(names, 64)]
+    assert abs(np.corrcoef(widths[1:], widths[:-1])[0, 1]) < 0.3  # 97 pairs: 3 deviations of chance
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_size_that_is_not_positive_is_refused(names, size):
+    with pytest.raises(ValueError, match=f"size: expected at least 1, got {size}"):
+        draw(names, size)
