@@ -2,8 +2,9 @@
 
 The whole book has one convention for masks: boolean, **True = may attend**, broadcastable to
 ``(..., queries, keys)``. A query that may attend to nothing gets the value zero, weights of zero
-and no gradient. (torch's ``scaled_dot_product_attention`` reads masks as this module does; its
-``nn.MultiheadAttention`` and ``nn.Transformer`` read them the other way round.)
+and no gradient. (torch's ``scaled_dot_product_attention`` does the same and reads masks as this
+module does. Its ``nn.MultiheadAttention`` and ``nn.Transformer`` read them the other way round, and
+where they return weights, a query that may attend to nothing gets NaN.)
 """
 
 from __future__ import annotations
@@ -178,6 +179,7 @@ def chunked_attention(
         )
     leading = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     query, key, value = (x.expand(*leading, *x.shape[-2:]) for x in (query, key, value))
+    mask = None if mask is None else torch.atleast_1d(mask)
     return _Chunked.apply(query, key, value, mask, causal, chunk)
 
 
@@ -209,7 +211,7 @@ class _Chunked(torch.autograd.Function):
             empty = total == 0
             output[..., rows, :] = mean.div_(total.masked_fill(empty, 1))
             log_sum[..., rows, :] = (highest + total.log()).masked_fill_(empty, torch.inf)
-        ctx.save_for_backward(query, key, value, output, log_sum)
+        ctx.save_for_backward(query, key, value, output, log_sum, mask)
         ctx.blocks, ctx.scale = blocks, scale
         return output
 
@@ -217,7 +219,7 @@ class _Chunked(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         r"""With weights P and scores Z: dV = P' dO, dZ = P * (dO V' - rowsum(dO * O))."""
-        query, key, value, output, log_sum = ctx.saved_tensors
+        query, key, value, output, log_sum, _ = ctx.saved_tensors
         blocks, scale = ctx.blocks, ctx.scale
         d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
         row_sum = (gradient * output).sum(-1, keepdim=True)
@@ -378,26 +380,56 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, KeysAndValues]:
         """Project and cut into heads: the first half of ``forward``.
 
+        Arguments, and what is raised, as for ``forward``.
+
         Shape:
             results ``(batch, heads, queries or keys, width / heads)``.
         """
-        for name, x in (("query", query), ("key", key), ("value", value)):
-            if x is not None and (x.dim() != 3 or x.shape[-1] != self.width):
-                raise ValueError(
-                    f"{name}: expected shape (batch, positions, {self.width}), got {tuple(x.shape)}"
-                )
-        if key is None and value is None:  # one product instead of three
-            parts = linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
-        else:
-            key = query if key is None else key
-            weights = self.in_proj_weight.chunk(3)
-            biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-            inputs = (query, key, key if value is None else value)
-            parts = map(linear, inputs, weights, biases)
-        query, keys, values = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts
+        if key is None and value is None:
+            query, keys, values = self._project("query", query, 0, 3)
+            return query, KeysAndValues(keys, values)
+        key = query if key is None else key
+        return self.project_query(query), self.project_memory(key, value)
+
+    def project_query(self, query: Tensor) -> Tensor:
+        """Project the queries alone, for keys and values that are known already.
+
+        Shape:
+            query ``(batch, queries, width)``; result ``(batch, heads, queries, width / heads)``.
+
+        Raises:
+            ValueError: The shape does not fit.
+        """
+        return self._project("query", query, 0, 1)[0]
+
+    def project_memory(self, key: Tensor, value: Tensor | None = None) -> KeysAndValues:
+        """Project what is attended to alone, to keep it for many queries.
+
+        Args:
+            key: ``(batch, keys, width)``.
+            value: ``(batch, keys, width)``, by default the key.
+
+        Raises:
+            ValueError: A shape does not fit.
+        """
+        if value is None:
+            return KeysAndValues(*self._project("key", key, 1, 3))
+        return KeysAndValues(*self._project("key", key, 1, 2), *self._project("value", value, 2, 3))
+
+    def _project(self, name: str, inputs: Tensor, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Apply the projections ``start`` to ``stop`` of the three in one product."""
+        if inputs.dim() != 3 or inputs.shape[-1] != self.width:
+            raise ValueError(
+                f"{name}: expected shape (batch, positions, {self.width}), got "
+                f"{tuple(inputs.shape)}"
+            )
+        rows = slice(start * self.width, stop * self.width)
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+        projected = linear(inputs, self.in_proj_weight[rows], bias)
+        return tuple(
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in projected.chunk(stop - start, -1)
         )
-        return query, KeysAndValues(keys, values)
 
     def attend(
         self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
@@ -411,6 +443,7 @@ class MultiHeadAttention(nn.Module):
             return chunked_attention(query, keys, values, mask=mask)
         if self.implementation == "fused":
             return scaled_dot_product_attention(query, keys, values, mask=mask).output
+        _check_shapes(query, keys, values, mask)
         found = []
         for head in range(self.heads):
             own = None if mask is None else mask.expand(-1, self.heads, -1, -1)[:, head]
@@ -427,16 +460,19 @@ class MultiHeadAttention(nn.Module):
 def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record the weights of every attention layer while ``model`` runs inside the block.
 
+    The steps of a decoder that keeps a cache call no whole attention layer and are not recorded.
+
     Yields:
         Name of the layer in ``model`` to the weights of its last call,
         ``(batch, heads, queries, keys)``; filled as the model runs.
     """
     recorded: dict[str, Tensor] = {}
 
-    def record(name: str) -> Callable:
+    def record(layer_name: str) -> Callable:
         def hook(layer, arguments, options, _output) -> None:
+            options = {name: x for name, x in options.items() if name != "value"}
             with torch.no_grad():
-                recorded[name] = layer.weights(*arguments[:2], mask=options.get("mask"))
+                recorded[layer_name] = layer.weights(*arguments[:2], **options)
 
         return hook
 

@@ -266,8 +266,7 @@ class DecoderLayer(_Layer):
 
     def start(self, memory: Tensor) -> LayerCache:
         """What to keep before the first step: the projections of the encoder's output."""
-        _, memory = self.multihead_attn.project(memory[:, :0], memory)
-        return LayerCache(None, memory)
+        return LayerCache(None, self.multihead_attn.project_memory(memory))
 
     def step(
         self, target: Tensor, cache: LayerCache, *, memory_mask: Tensor | None = None
@@ -276,7 +275,14 @@ class DecoderLayer(_Layer):
 
         Shape:
             target and result ``(batch, 1, width)``.
+
+        Raises:
+            ValueError: There is not exactly one position.
         """
+        if target.dim() != 3 or target.shape[1] != 1:
+            raise ValueError(
+                f"target: expected one position, (batch, 1, width), got {tuple(target.shape)}"
+            )
 
         def to_the_past(y: Tensor) -> Tensor:
             nonlocal cache
@@ -286,7 +292,7 @@ class DecoderLayer(_Layer):
             return self.self_attn.attend(query, own)
 
         def to_the_memory(y: Tensor) -> Tensor:
-            query, _ = self.multihead_attn.project(y, y[:, :0])
+            query = self.multihead_attn.project_query(y)
             return self.multihead_attn.attend(query, cache.memory, mask=memory_mask)
 
         x = self._residual(target, self.norm1, to_the_past)
