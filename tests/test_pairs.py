@@ -357,7 +357,7 @@ def test_batches_hold_less_than_half_the_padding_of_random_ones(names, size, bou
 
 def test_batches_of_like_lengths_come_in_no_order_of_length(names):
     widths = [batch.source.shape[1] for batch in draw(names, 64)]
-    assert abs(np.corrcoef(widths[1:], widths[:-1])[0, 1]) < 0.3  # 97 pairs: 3 deviations of chance
+    assert abs(np.corrcoef(widths[1:], widths[:-1])[0, 1]) < 0.3  # 98 pairs: 3 deviations
 
 
 @pytest.mark.parametrize("size", [0, -1])
