@@ -1,0 +1,59 @@
+"""Small encoder-decoders in float64, and examples for them, that several test modules share."""
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from seqbook.pairs import END, START, Encoded
+from seqbook.seq2seq import RecurrentSeq2Seq, TransformerSeq2Seq
+
+SYMBOLS = {"source_symbols": 8, "target_symbols": 7}
+RECURRENT = {
+    f"{network}{' with attention' if attention else ''}, layers: {layers}": {
+        "network": network,
+        "attention": attention,
+        "layers": layers,
+    }
+    for network in ("RNN", "LSTM", "GRU")
+    for attention in (False, True)
+    for layers in (1, 2)
+}
+TRANSFORMERS = {f"Transformer {norm}": {"norm": norm} for norm in ("pre", "post")}
+KINDS = RECURRENT | TRANSFORMERS
+
+
+def make(kind: str, *, seed: int = 0, scale: float = 1.0, **options):
+    """Make a model with random weights, each times ``scale``."""
+    options = {**SYMBOLS, **KINDS[kind], **options}
+    options["generator"] = torch.Generator().manual_seed(seed)
+    if kind in TRANSFORMERS:
+        model = TransformerSeq2Seq(width=4, heads=2, hidden=5, **options)
+    else:
+        model = RecurrentSeq2Seq(width=5, hidden=6, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Biases and norms start alike; what they do can be seen only once they differ.
+            noise = torch.empty_like(parameter).normal_(0, 0.2, generator=options["generator"])
+            parameter.add_(noise if parameter.dim() == 1 else 0).mul_(scale)
+    return model.double()
+
+
+def padded(sequences: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    tensors = [torch.tensor(sequence) for sequence in sequences]
+    return pad_sequence(tensors, batch_first=True), torch.tensor([len(s) for s in sequences])
+
+
+def make_examples(lengths: list[tuple[int, int]], *, seed: int = 0) -> Encoded:
+    """Make random examples with these numbers of source and target symbols."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count: int, symbols: int) -> list[int]:
+        return torch.randint(3, symbols, (count,), generator=generator).tolist()
+
+    sources = [[*draw(n, SYMBOLS["source_symbols"]), END] for n, _ in lengths]
+    targets = [[START, *draw(m, SYMBOLS["target_symbols"]), END] for _, m in lengths]
+    return Encoded(*padded(sources), *padded(targets))
+
+
+def alone(examples: Encoded) -> list[Encoded]:
+    """Each example as a batch of one, without padding."""
+    return [examples.rows(torch.tensor([i])) for i in range(len(examples.source))]

@@ -1,0 +1,323 @@
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from seq2seq_models import KINDS, SYMBOLS, TRANSFORMERS, make, make_examples
+
+from seqbook.decoding import Hypothesis, beam, greedy, sample
+from seqbook.pairs import END, PADDING, START
+
+SOURCES = make_examples([(3, 0), (6, 0), (1, 0), (0, 0), (4, 0), (2, 0)])[:2]
+LONGEST = 8
+SOME = ["RNN, layers: 1", "LSTM with attention, layers: 2", "GRU with attention, layers: 1"]
+SOME += list(TRANSFORMERS)
+
+some = pytest.mark.parametrize("kind", SOME)
+
+
+def search(name, cached=True):
+    """One of the ways to write, with all but model and sources chosen."""
+
+    def run(model, source, lengths, longest=LONGEST):
+        options = {"longest": longest, "cached": cached}
+        if name == "greedy":
+            return greedy(model, source, lengths, **options)
+        if name == "beam":
+            return beam(model, source, lengths, width=3, **options)
+        generator = torch.Generator().manual_seed(0)
+        return sample(model, source, lengths, generator=generator, **options)
+
+    return run
+
+
+searches = pytest.mark.parametrize("name", ["greedy", "beam", "sample"])
+
+
+def one_by_one(source, lengths):
+    return [(source[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
+
+
+def log_probabilities(model, source, lengths, ids):
+    """What may follow each beginning of ``ids``, by teacher forcing: a list of lists."""
+    logits = model.decode(torch.tensor([[START, *ids]]), model.encode(source, lengths))[0].tolist()
+    rows = []
+    for row in logits:
+        allowed = [-math.inf if i in (PADDING, START) else x for i, x in enumerate(row)]
+        log_z = math.log(sum(map(math.exp, allowed)))
+        rows.append([x - log_z for x in allowed])
+    return rows
+
+
+def log_probability(model, source, lengths, ids, complete):
+    rows = log_probabilities(model, source, lengths, ids)
+    following = [*ids, END] if complete else ids
+    return sum(rows[t][symbol] for t, symbol in enumerate(following))
+
+
+def assert_equal(actual, expected, tolerance=1e-10):
+    assert [h.ids for h in actual] == [h.ids for h in expected]
+    assert [h.complete for h in actual] == [h.complete for h in expected]
+    for a, b in zip(actual, expected, strict=True):
+        assert a.log_probability == pytest.approx(b.log_probability, abs=tolerance)
+
+
+def outcomes(model, source, lengths, longest, temperature=1.0):
+    """Everything that can be written in so many steps, with its exact log-probability."""
+    count = model.target_embedding.num_embeddings
+    found, beginnings = [], [([], 0.0)]
+    for _ in range(longest):
+        longer = []
+        for ids, score in beginnings:
+            log_p = np.array(log_probabilities(model, source, lengths, ids)[-1]) / temperature
+            log_p = (log_p - np.log(np.exp(log_p).sum())).tolist()
+            found.append(Hypothesis(ids, score + log_p[END], True))
+            longer += [([*ids, symbol], score + log_p[symbol]) for symbol in range(3, count)]
+        beginnings = longer
+    return found + [Hypothesis(ids, score, False) for ids, score in beginnings]
+
+
+@some
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_greedy_is_the_plain_loop(kind, scale):
+    model = make(kind, scale=scale)
+    expected = []
+    for source, lengths in one_by_one(*SOURCES):
+        ids, total, complete = [], 0.0, False
+        while len(ids) < LONGEST and not complete:
+            row = log_probabilities(model, source, lengths, ids)[-1]
+            symbol = max(range(len(row)), key=row.__getitem__)
+            total += row[symbol]
+            complete = symbol == END
+            ids += [] if complete else [symbol]
+        expected.append(Hypothesis(ids, total, complete))
+    assert_equal(greedy(model, *SOURCES, longest=LONGEST), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@searches
+def test_cached_equals_uncached(kind, name):
+    model = make(kind, scale=2)
+    with_cache, without = (search(name, cached)(model, *SOURCES) for cached in (True, False))
+    assert_equal(with_cache, without)
+
+
+@some
+@searches
+def test_the_score_is_the_models_own(kind, name):
+    model = make(kind, scale=2)
+    written = search(name)(model, *SOURCES)
+    for hypothesis, (source, lengths) in zip(written, one_by_one(*SOURCES), strict=True):
+        expected = log_probability(model, source, lengths, hypothesis.ids, hypothesis.complete)
+        assert hypothesis.log_probability == pytest.approx(expected, abs=1e-10)
+
+
+@some
+@pytest.mark.parametrize("name", ["greedy", "beam"])
+def test_a_batch_gives_what_each_source_gives_alone(kind, name):
+    model = make(kind, scale=2)
+    together = search(name)(model, *SOURCES)
+    single = [search(name)(model, *source)[0] for source in one_by_one(*SOURCES)]
+    assert_equal(together, single)
+
+
+@searches
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_single_precision_writes_the_same(kind, name):
+    written = search(name)(make(kind, scale=2).float(), *SOURCES)
+    assert_equal(written, search(name)(make(kind, scale=2), *SOURCES), tolerance=1e-4)
+
+
+@some
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_a_beam_of_one_is_greedy(kind, scale):
+    model = make(kind, scale=scale)
+    assert_equal(
+        beam(model, *SOURCES, width=1, longest=LONGEST), greedy(model, *SOURCES, longest=LONGEST)
+    )
+
+
+def test_a_beam_is_never_worse_than_greedy_and_often_better():
+    better = together = 0
+    for kind, scale, seed in product(SOME[1:4], (1.0, 4.0), range(4)):
+        model = make(kind, scale=scale, seed=seed)
+        lazy = greedy(model, *SOURCES, longest=LONGEST)
+        for width in (2, 5):
+            for a, b in zip(beam(model, *SOURCES, width=width, longest=LONGEST), lazy, strict=True):
+                assert a.log_probability >= b.log_probability
+                better += a.log_probability > b.log_probability + 0.01
+                together += 1
+    assert better > together / 10
+
+
+@some
+def test_a_beam_of_everything_finds_the_best_of_everything(kind):
+    longest, differ = 4, 0  # of two symbols besides padding, start and end
+    for seed in range(3):
+        model = make(kind, target_symbols=5, seed=seed)
+        found = beam(model, *SOURCES, width=2**longest, longest=longest)
+        lazy = greedy(model, *SOURCES, longest=longest)
+        for i, (source, lengths) in enumerate(one_by_one(*SOURCES)):
+            complete = [h for h in outcomes(model, source, lengths, longest) if h.complete]
+            best = max([*complete, lazy[i]], key=lambda h: h.log_probability)
+            assert_equal([found[i]], [best])
+            differ += best.ids != lazy[i].ids
+    assert differ > 0
+
+
+def test_a_narrow_beam_may_miss_the_best():
+    missed = 0
+    for seed in range(8):
+        model = make("GRU with attention, layers: 1", scale=6, seed=seed)
+        narrow, wide = (beam(model, *SOURCES, width=w, longest=LONGEST) for w in (2, 40))
+        for a, b in zip(narrow, wide, strict=True):
+            missed += a.log_probability < b.log_probability - 0.01
+    assert missed > 0
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
+def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
+    draws, longest = 20_000, 3
+    model = make(kind, target_symbols=5, scale=0.5)
+    source, lengths = SOURCES[0][:1, :4], SOURCES[1][:1]
+    exact = outcomes(model, source, lengths, longest, temperature)
+    assert sum(math.exp(h.log_probability) for h in exact) == pytest.approx(1)
+    own = {tuple(h.ids): h.log_probability for h in outcomes(model, source, lengths, longest)}
+
+    written = sample(
+        model,
+        source.expand(draws, -1),
+        lengths.expand(draws),
+        generator=torch.Generator().manual_seed(0),
+        temperature=temperature,
+        longest=longest,
+    )
+    counts = dict.fromkeys(((tuple(h.ids), h.complete) for h in exact), 0)
+    for hypothesis in written:
+        counts[tuple(hypothesis.ids), hypothesis.complete] += 1
+        expected = own[tuple(hypothesis.ids)]
+        assert hypothesis.log_probability == pytest.approx(expected, abs=1e-10)
+
+    square = 0.0
+    for h in exact:
+        p, count = math.exp(h.log_probability), counts[tuple(h.ids), h.complete]
+        assert draws * p > 50
+        assert abs(count - draws * p) < 4.5 * math.sqrt(draws * p * (1 - p))
+        square += (count - draws * p) ** 2 / (draws * p)
+    # Chi-square with 14 degrees of freedom has mean 14 and deviation sqrt(28).
+    assert len(exact) == 15
+    assert square < 14 + 4 * math.sqrt(28)
+
+
+@some
+def test_samples_at_low_temperature_are_greedy(kind):
+    model = make(kind, scale=2)
+    generator = torch.Generator().manual_seed(0)
+    cold = sample(model, *SOURCES, generator=generator, temperature=1e-6, longest=LONGEST)
+    assert_equal(cold, greedy(model, *SOURCES, longest=LONGEST))
+
+
+def test_samples_follow_from_the_generator():
+    model = make("GRU, layers: 1")
+
+    def draw(generator):
+        return [h.ids for h in sample(model, *SOURCES, generator=generator, longest=LONGEST)]
+
+    generator = torch.Generator().manual_seed(0)
+    first, second = draw(generator), draw(generator)
+    torch.manual_seed(5)
+    assert draw(torch.Generator().manual_seed(0)) == first
+    assert first != second
+
+
+def never_ending(symbol=None):
+    """A model that would rather write ``symbol`` than end, whatever it read."""
+    model = make("GRU with attention, layers: 1")
+    with torch.no_grad():
+        model.readout.bias[END] = -40
+        if symbol is not None:
+            model.readout.bias[symbol] = 40
+    return model
+
+
+@searches
+@pytest.mark.parametrize("longest", [1, 5])
+def test_the_longest_is_respected(name, longest):
+    for hypothesis in search(name)(never_ending(), *SOURCES, longest=longest):
+        assert len(hypothesis.ids) == longest
+        assert not hypothesis.complete
+
+
+@searches
+def test_the_end_counts_as_a_symbol(name):
+    model = make("GRU, layers: 1")
+    with torch.no_grad():
+        model.readout.bias[END] = 40
+    for longest in (1, 3):
+        for hypothesis in search(name)(model, *SOURCES, longest=longest):
+            assert hypothesis.ids == []
+            assert hypothesis.complete
+            assert hypothesis.log_probability == pytest.approx(0, abs=1e-6)
+
+
+@searches
+@pytest.mark.parametrize("kind", SOME)
+def test_complete_ones_end_within_the_limit(kind, name):
+    for scale, longest in product((1, 3), (1, 2, 6)):
+        for h in search(name)(make(kind, scale=scale), *SOURCES, longest=longest):
+            assert len(h.ids) == longest if not h.complete else len(h.ids) < longest
+
+
+@searches
+@pytest.mark.parametrize("symbol", [PADDING, START])
+def test_padding_and_start_are_never_written(name, symbol):
+    model = never_ending(symbol)
+    for hypothesis in search(name)(model, *SOURCES):
+        assert set(hypothesis.ids) <= set(range(3, SYMBOLS["target_symbols"]))
+        assert math.isfinite(hypothesis.log_probability)
+
+
+@searches
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("kind", ["GRU, layers: 1", "Transformer pre"])
+def test_a_model_that_drops_units_is_refused(kind, name, cached):
+    model = make(kind, dropout=0.5)
+    with pytest.raises(ValueError, match=r"got one with dropout .*; call model\.eval\(\) first"):
+        search(name, cached)(model, *SOURCES)
+    expected = search(name, cached)(make(kind).train(), *SOURCES)  # without dropout all is well
+    assert_equal(search(name, cached)(model.eval(), *SOURCES), expected)
+
+
+@searches
+def test_decoding_leaves_the_model_as_it_was(name):
+    model = make("Transformer pre")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    search(name)(model, *SOURCES)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@searches
+def test_no_longest_is_refused(name):
+    with pytest.raises(ValueError, match="longest: expected at least 1, got 0"):
+        search(name)(make("RNN, layers: 1"), *SOURCES, longest=0)
+
+
+@pytest.mark.parametrize("width", [0, -2])
+def test_a_beam_without_width_is_refused(width):
+    with pytest.raises(ValueError, match=f"width: expected at least 1, got {width}"):
+        beam(make("RNN, layers: 1"), *SOURCES, width=width)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"expected a finite number above 0, got {temperature}"):
+        sample(
+            make("RNN, layers: 1"),
+            *SOURCES,
+            generator=torch.Generator(),
+            temperature=temperature,
+        )

@@ -1,0 +1,379 @@
+import math
+
+import pytest
+import torch
+from seq2seq_models import KINDS, RECURRENT, TRANSFORMERS, alone, make, make_examples
+from torch import nn
+
+from seqbook.attention import recorded_weights
+from seqbook.data import place_names
+from seqbook.decoding import greedy
+from seqbook.metrics import error_rates
+from seqbook.pairs import Vocabularies, encode
+from seqbook.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
+from seqbook.training import train
+
+LENGTHS = [(3, 2), (6, 1), (1, 5), (0, 0), (4, 4)]
+ATTENTIVE = [kind for kind in RECURRENT if "attention" in kind]
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture
+def examples():
+    return make_examples(LENGTHS)
+
+
+def assert_close(actual, expected, tolerance=1e-10):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def recurrent_logits(model, kind, source, target):
+    """The equations of ``RecurrentSeq2Seq`` for one sentence, on torch's own layers."""
+    network, layers = getattr(nn, RECURRENT[kind]["network"]), RECURRENT[kind]["layers"]
+    encoder = network(5, 3, layers, batch_first=True, bidirectional=True).double()
+    decoder = network(5, 6, layers, batch_first=True).double()
+    encoder.load_state_dict(model.encoder.state_dict())
+    decoder.load_state_dict(model.decoder.state_dict())
+    states, final = encoder(model.source_embedding.weight[source][None])
+    final = final if isinstance(final, tuple) else (final,)
+    both = [
+        torch.stack([torch.cat((part[2 * i], part[2 * i + 1]), -1) for i in range(layers)])
+        for part in final
+    ]
+    hidden, _ = decoder(
+        model.target_embedding.weight[target][None], tuple(both) if len(both) > 1 else both[0]
+    )
+    logits = []
+    for h in hidden[0]:
+        if model.query is not None:
+            scores = [(model.query.weight @ h) @ e / math.sqrt(6) for e in states[0]]
+            weights = torch.stack(scores).softmax(0)
+            context = sum(w * e for w, e in zip(weights, states[0], strict=True))
+            h = torch.cat((context, h))
+        read = torch.tanh(model.combine.weight @ h + model.combine.bias)
+        logits.append(model.readout.weight @ read + model.readout.bias)
+    return torch.stack(logits)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_recurrent_model_is_its_equations(kind, examples):
+    model = make(kind)
+    logits = model(examples)
+    for row, one in enumerate(alone(examples)):
+        expected = recurrent_logits(model, kind, one.source[0], one.target[0, :-1])
+        assert_close(logits[row, : len(expected)], expected)
+
+
+def transformer_logits(model, norm, source, target):
+    """Embeddings, positions and readout written out, around torch's own Transformer."""
+    reference = nn.Transformer(4, 2, 2, 2, 5, 0.0, batch_first=True, norm_first=norm == "pre")
+    if norm == "post":
+        reference.encoder.norm = reference.decoder.norm = None
+    reference = reference.double()
+    reference.load_state_dict(model.transformer.state_dict())
+
+    def embed(ids, embedding):
+        rows = []
+        for position, symbol in enumerate(ids):
+            slow = position / 10000 ** (2 / 4)
+            code = [math.sin(position), math.cos(position), math.sin(slow), math.cos(slow)]
+            rows.append(2 * embedding.weight[symbol] + torch.tensor(code))  # codes are float32
+        return torch.stack(rows)[None]
+
+    hidden = reference(
+        embed(source, model.source_embedding),
+        embed(target, model.target_embedding),
+        tgt_mask=torch.ones(len(target), len(target), dtype=torch.bool).triu(1),  # True = may not
+    )
+    return hidden[0] @ model.target_embedding.weight.T
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_a_transformer_is_torchs_between_embeddings_and_the_shared_readout(kind, examples):
+    model = make(kind)
+    logits = model(examples)
+    for row, one in enumerate(alone(examples)):
+        norm = TRANSFORMERS[kind]["norm"]
+        expected = transformer_logits(model, norm, one.source[0], one.target[0, :-1])
+        assert_close(logits[row, : len(expected)], expected)
+
+
+@kinds
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_is_the_chain_rule(kind, smoothing, examples):
+    model = make(kind)
+    total, symbols = 0.0, 0
+    for one in alone(examples):
+        memory = model.encode(one.source, one.source_lengths)
+        target = one.target[0].tolist()
+        for t in range(1, len(target)):
+            logits = model.decode(torch.tensor([target[:t]]), memory)[0, -1].tolist()
+            log_z = math.log(sum(map(math.exp, logits)))
+            total += (1 - smoothing) * (log_z - logits[target[t]])
+            total += smoothing * (log_z - sum(logits) / len(logits))
+            symbols += 1
+    loss = model.loss(examples, label_smoothing=smoothing)
+    assert loss.item() == pytest.approx(total / symbols, rel=1e-10)
+
+
+@kinds
+def test_each_sentence_has_the_logits_that_it_has_alone(kind, examples):
+    model = make(kind)
+    memory = model.encode(examples.source, examples.source_lengths)
+    together = model(examples)
+    for row, one in enumerate(alone(examples)):
+        own = model.encode(one.source, one.source_lengths)
+        assert_close(memory.values[row, : one.source.shape[1]], own.values[0])
+        for part, own_part in zip(memory.final, own.final, strict=True):
+            assert_close(part[:, row], own_part[:, 0])
+        assert_close(together[row, : one.target.shape[1] - 1], model(one)[0])
+
+
+def gradients(model, loss):
+    return torch.autograd.grad(loss, list(model.parameters()))
+
+
+@kinds
+def test_each_sentence_gives_the_gradient_that_it_gives_alone(kind, examples):
+    model = make(kind)
+    together = gradients(model, model.loss(examples))
+    symbols = examples.target_lengths - 1
+    summed = [torch.zeros_like(p) for p in model.parameters()]
+    for one, count in zip(alone(examples), symbols, strict=True):
+        for total, gradient in zip(summed, gradients(model, model.loss(one)), strict=True):
+            total += gradient * count / symbols.sum()
+    for actual, expected in zip(together, summed, strict=True):
+        assert_close(actual, expected)
+
+
+@kinds
+def test_nothing_depends_on_what_the_padding_of_the_source_holds(kind, examples):
+    model = make(kind)
+    filled = examples.source.clone()
+    filled[filled == 0] = 5
+    other = examples._replace(source=filled)
+    assert_close(model(other), model(examples))
+    for a, b in zip(
+        gradients(model, model.loss(other)), gradients(model, model.loss(examples)), strict=True
+    ):
+        assert_close(a, b)
+
+
+@kinds
+def test_every_source_symbol_and_no_padding_is_read(kind, examples):
+    model, kept = make(kind), []
+    model.source_embedding.register_forward_hook(lambda *call: kept.append(call[-1]))
+    loss = model.loss(examples)
+    (gradient,) = torch.autograd.grad(loss, kept)
+    used = torch.arange(examples.source.shape[1]) < examples.source_lengths[:, None]
+    assert torch.equal(gradient.abs().sum(-1) > 0, used)
+
+
+@kinds
+def test_teacher_forcing_equals_stepping(kind, examples):
+    model = make(kind)
+    memory = model.encode(examples.source, examples.source_lengths)
+    at_once = model.decode(examples.target, memory)
+    state = model.start(memory)
+    for t, symbol in enumerate(examples.target.T):
+        logits, state = model.step(symbol, state)
+        assert_close(logits, at_once[:, t])
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_stepping_goes_beyond_the_prepared_positions(kind):
+    examples = make_examples([(80, 80)])
+    model = make(kind)
+    memory = model.encode(examples.source, examples.source_lengths)
+    state = model.start(memory)
+    steps = []
+    for symbol in examples.target.T:
+        logits, state = model.step(symbol, state)
+        steps.append(logits)
+    assert_close(torch.stack(steps, 1), model.decode(examples.target, memory))
+
+
+@kinds
+def test_a_step_leaves_the_state_that_it_started_from(kind, examples):
+    model = make(kind)
+    memory = model.encode(examples.source, examples.source_lengths)
+    _, state = model.step(examples.target[:, 0], model.start(memory))
+    first, _ = model.step(examples.target[:, 1], state)
+    model.step(examples.target[:, 1].flip(0), state)
+    again, _ = model.step(examples.target[:, 1], state)
+    assert torch.equal(first, again)
+
+
+@kinds
+def test_rows_of_a_state_go_on_as_they_would(kind, examples):
+    model = make(kind)
+    memory = model.encode(examples.source, examples.source_lengths)
+    rows = torch.tensor([4, 1, 1, 0, 2, 2, 3])
+    _, state = model.step(examples.target[:, 0], model.start(memory))
+    logits, _ = model.step(examples.target[:, 1], state)
+    picked, _ = model.step(examples.target[rows, 1], state.of(rows))
+    assert_close(picked, logits[rows])
+    from_memory, _ = model.step(examples.target[rows, 0], model.start(memory.of(rows)))
+    assert_close(from_memory, model.decode(examples.target[:, :1], memory)[rows, 0])
+
+
+@kinds
+def test_no_logit_has_a_gradient_from_a_later_target_symbol(kind):
+    examples, kept = make_examples([(3, 5)]), []
+    model = make(kind)
+    memory = model.encode(examples.source, examples.source_lengths)
+    model.target_embedding.register_forward_hook(lambda *call: kept.append(call[-1]))
+    logits = model.decode(examples.target, memory)
+    for t in range(logits.shape[1]):
+        (gradient,) = torch.autograd.grad(logits[0, t].sin().sum(), kept, retain_graph=True)
+        moves = gradient[0].abs().sum(-1)
+        assert (moves[: t + 1] > 0).all()
+        assert (moves[t + 1 :] == 0).all()
+
+
+@kinds
+def test_every_parameter_learns(kind, examples):
+    model = make(kind)
+    found = gradients(model, model.loss(examples))
+    names = [name for name, _ in model.named_parameters()]
+    idle = [n for n, gradient in zip(names, found, strict=True) if gradient.abs().max() < 1e-6]
+    assert idle == []
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM without attention", "Transformer"])
+def test_twenty_pairs_are_learnt_by_heart(kind):
+    pairs = place_names.load().training[:20]
+    vocabularies = Vocabularies.of(pairs)
+    examples = encode(pairs, vocabularies)
+    assert len(examples.source) == 20
+    sizes = (len(vocabularies.source), len(vocabularies.target))
+    generator = torch.Generator().manual_seed(0)
+    if kind == "Transformer":
+        model = TransformerSeq2Seq(*sizes, width=32, heads=4, hidden=64, generator=generator)
+    else:
+        model = RecurrentSeq2Seq(
+            *sizes,
+            width=32,
+            hidden=64,
+            network=kind.split()[0],
+            attention=kind == "GRU",
+            generator=generator,
+        )
+    history = train(
+        model.parameters(), lambda _step: model.loss(examples), steps=120, learning_rate=0.01
+    )
+    written = greedy(model.eval(), *vocabularies.read([pair.source for pair in pairs]))
+    right = error_rates([vocabularies.written(h.ids) for h in written], pairs)
+    assert history[0] > 2
+    assert history[-1] < 0.1
+    assert right == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ATTENTIVE)
+def test_attention_weights_are_shares_of_the_source(kind, examples):
+    model = make(kind)
+    weights = model.attention_weights(examples)
+    assert weights.shape == (5, examples.target.shape[1] - 1, examples.source.shape[1])
+    assert (weights >= 0).all()
+    assert_close(weights.sum(-1), torch.ones(weights.shape[:2], dtype=torch.float64))
+    padding = torch.arange(weights.shape[-1]) >= examples.source_lengths[:, None]
+    assert (weights.transpose(1, 2)[padding] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ATTENTIVE)
+def test_attention_weights_are_those_that_made_the_logits(kind, examples):
+    model, read = make(kind), []
+    model.combine.register_forward_pre_hook(lambda _layer, inputs: read.append(inputs[0]))
+    model(examples)
+    values = model.encode(examples.source, examples.source_lengths).values
+    assert_close(model.attention_weights(examples) @ values, read[0][..., :6])
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_no_head_looks_at_padding_or_ahead(kind, examples):
+    model = make(kind)
+    with recorded_weights(model) as weights:
+        model(examples)
+    assert len(weights) == 2 + 2 * 2
+    padding = torch.arange(examples.source.shape[1]) >= examples.source_lengths[:, None]
+    for name, found in weights.items():
+        assert_close(found.sum(-1), torch.ones(found.shape[:-1], dtype=torch.float64))
+        if "decoder" in name and "self_attn" in name:
+            assert (found.triu(1) == 0).all()
+        else:
+            assert (found.permute(0, 3, 1, 2)[padding] == 0).all()
+
+
+def test_a_model_without_attention_has_no_weights_to_show(examples):
+    with pytest.raises(ValueError, match="expected a model with attention, this one has none"):
+        make("GRU, layers: 1").attention_weights(examples)
+
+
+@kinds
+def test_dropout_is_at_work_in_training_only(kind, examples):
+    model = make(kind, dropout=0.5)
+    assert not torch.equal(model(examples), model(examples))
+    assert torch.equal(model.eval()(examples), model(examples))
+    assert_close(model(examples), make(kind)(examples))
+
+
+@kinds
+def test_the_generator_decides_all_weights(kind):
+    torch.manual_seed(1)
+    first = make(kind, seed=3)
+    torch.manual_seed(2)
+    for a, b, c in zip(
+        *(m.parameters() for m in (first, make(kind, seed=3), make(kind, seed=4))), strict=True
+    ):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "CNN"}, "network: expected 'RNN' or 'LSTM' or 'GRU', got 'CNN'"),
+        ({"hidden": 5}, "hidden: expected a positive even number, got 5"),
+        ({"hidden": 0}, "hidden: expected a positive even number, got 0"),
+        ({"width": 0}, "width: expected at least 1, got 0"),
+        ({"layers": 0}, "num_layers: expected .*, got 0"),
+    ],
+)
+def test_what_a_recurrent_model_cannot_be_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RecurrentSeq2Seq(5, 5, **{"width": 4, "hidden": 4, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 3}, "heads: expected a positive divisor of a positive width, got 3 heads for"),
+        ({"width": 5, "heads": 5}, "width: expected an even number, got 5"),
+        ({"norm": "none"}, "norm: expected 'pre' or 'post', got 'none'"),
+        ({"hidden": 0}, "hidden: expected at least 1, got 0"),
+        ({"encoder_layers": 0}, "layers: expected at least 1, got 0"),
+    ],
+)
+def test_what_a_transformer_cannot_be_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        TransformerSeq2Seq(5, 5, **{"width": 4, "heads": 2, "hidden": 4, **options})
+
+
+@pytest.mark.parametrize("symbols", [(0, 5), (5, 0)])
+def test_a_side_without_symbols_is_refused(symbols):
+    with pytest.raises(ValueError, match="symbols: expected at least 1, got 0"):
+        RecurrentSeq2Seq(*symbols, width=4, hidden=4)
+
+
+def test_a_model_that_says_nothing_is_no_model(examples):
+    model = Seq2Seq()
+    for call in (
+        lambda: model.encode(examples.source, examples.source_lengths),
+        lambda: model.decode(examples.target, None),
+        lambda: model.start(None),
+        lambda: model.step(examples.target[:, 0], None),
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
