@@ -1,0 +1,357 @@
+"""Training runs that can be interrupted at any moment and go on as if nothing had been.
+
+A run lives in a folder: ``run.json`` says what is trained and on what, ``checkpoint.pt`` is the
+state after the last saved step, ``model.pt`` the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from seqbook.pairs import Encoded, Split, Vocabularies, encode
+from seqbook.transcriber import Transcriber, read_torch_file, write_torch_file
+
+__all__ = ["RECIPES", "Progress", "Recipe", "Run", "RunMismatchError"]
+
+CHECKPOINT_SECONDS = 60
+FIRST_SCORE, SCORE_RATIO = 100, 1.25
+
+
+@dataclass(frozen=True)
+class Recipe:
+    r"""What is trained, and how.
+
+    Adam takes steps of a size that grows linearly over ``warmup`` steps to ``learning_rate`` and
+    then falls linearly to zero at the last. What is scored and kept is the mean of the weights
+    along the way, :math:`\bar w \leftarrow d \bar w + (1 - d) w` after each step with
+    :math:`d = \min(\text{average}, (1 + n) / (10 + n))` at step n.
+
+    Attributes:
+        model: A name in ``seqbook.transcriber.MODELS``.
+        options: Of the model's constructor.
+        epochs: How often each example is read.
+        batch: Examples in a batch.
+        learning_rate: The largest step size.
+        warmup: Steps until it is reached.
+        label_smoothing: See ``Seq2Seq.loss``.
+        average: Weight of the past in the mean of the weights.
+        clip_norm: The gradient is scaled down to this Euclidean norm if it is longer.
+        seed: Draws the initial weights, the batches and what is dropped.
+    """
+
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    epochs: float = 20
+    batch: int = 64
+    learning_rate: float = 0.002
+    warmup: int = 300
+    label_smoothing: float = 0.1
+    average: float = 0.999
+    clip_norm: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch", "learning_rate", "warmup", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        for name in ("label_smoothing", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected 0 to below 1, got {getattr(self, name)}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Adam's step size at a step, counted from 0."""
+        return self.learning_rate * min((step + 1) / self.warmup, 1, 1 - step / steps)
+
+
+_RECURRENT = {"width": 128, "hidden": 256, "layers": 1, "dropout": 0.1}
+RECIPES = {
+    "transformer": Recipe(
+        "transformer",
+        {
+            "width": 128,
+            "heads": 4,
+            "hidden": 512,
+            "encoder_layers": 3,
+            "decoder_layers": 2,
+            "dropout": 0.05,
+        },
+    ),
+    **{model: Recipe(model, _RECURRENT) for model in ("lstm", "gru", "rnn")},
+}
+
+
+class RunMismatchError(ValueError):
+    """A folder holds a run of something else."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps in all.
+        loss: Of the last batch, in nats a symbol.
+        minutes: Processor time of training so far.
+        history: One entry for each time the validation words were scored: ``step``, ``minutes``,
+            ``word`` and ``symbol`` error.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    minutes: float
+    history: list[dict[str, float]]
+
+
+class Run:
+    """The training of one model on one task.
+
+    Args:
+        folder: Where it is kept; made if it is not there. If it holds a run of the same recipe on
+            the same data, that one goes on.
+        recipe: What is trained, and how.
+        data: The pairs.
+        task: Name of the data, for the record.
+        source_units: See ``seqbook.pairs.symbols``.
+        target_units: See ``seqbook.pairs.symbols``.
+
+    Raises:
+        RunMismatchError: The folder holds another run; the message says in what it differs.
+        DamagedModelError: The folder's checkpoint is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        recipe: Recipe,
+        data: Split,
+        *,
+        task: str,
+        source_units: str = "characters",
+        target_units: str = "characters",
+    ):
+        self.folder, self.recipe, self.data = Path(folder), recipe, data
+        self._description = {
+            "task": task,
+            "data": _digest(data),
+            "source_units": source_units,
+            "target_units": target_units,
+            "recipe": asdict(recipe),
+        }
+        self._check_description()
+        torch.manual_seed(recipe.seed)  # dropout draws from torch's own generator
+        self.transcriber = Transcriber(
+            recipe.model,
+            recipe.options,
+            Vocabularies.of(data.training),
+            source_units=source_units,
+            target_units=target_units,
+            generator=torch.Generator().manual_seed(recipe.seed),
+        )
+        self._examples = encode(data.training, self.transcriber.vocabularies)
+        self._in_epoch = math.ceil(len(self._examples.source) / recipe.batch)
+        self.steps = max(1, round(recipe.epochs * self._in_epoch))
+        model = self.transcriber.model
+        self._averaged = AveragedModel(model, avg_fn=self._average, use_buffers=False)
+        self._optimiser = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
+        self._step, self._seconds, self._loss = 0, 0.0, math.nan
+        self._history: list[dict[str, float]] = []
+        if self._checkpoint.exists():
+            self._restore(read_torch_file(self._checkpoint))
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self._description, indent=1, ensure_ascii=False)
+            self._description_file.write_text(text + "\n", encoding="utf-8")
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run is."""
+        return Progress(self._step, self.steps, self._loss, self._seconds / 60, list(self._history))
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step is done."""
+        return self._step >= self.steps
+
+    def train(
+        self,
+        *,
+        watch: Callable[[Progress], object] = lambda _progress: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train to the end, or until told to stop; save in both cases and once a minute.
+
+        Args:
+            watch: Called after each step.
+            stop: Asked after each step.
+
+        Returns:
+            Whether the run is finished.
+
+        Raises:
+            FloatingPointError: The loss is not finite. The checkpoint stays as it was.
+        """
+        saved, scores = time.monotonic(), set(_score_steps(self.steps))
+        start = time.process_time()
+        for examples in self._batches():
+            self._update(examples)
+            self._step += 1
+            self._seconds += time.process_time() - start
+            if self._step in scores:
+                self._score()
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+            watch(self.progress)
+            if stop():
+                break
+            start = time.process_time()
+        self.save()
+        return self.finished
+
+    def result(self) -> Transcriber:
+        """The model with the mean of the weights, rounded to what ``save`` keeps."""
+        kept = {
+            name: value.half().to(value.dtype) if value.is_floating_point() else value
+            for name, value in self._averaged.module.state_dict().items()
+        }
+        made = Transcriber(
+            self.recipe.model,
+            self.recipe.options,
+            self.transcriber.vocabularies,
+            source_units=self.transcriber.source_units,
+            target_units=self.transcriber.target_units,
+        )
+        made.model.load_state_dict(kept)
+        made.model.eval()
+        made.record = {
+            **self._description,
+            "steps": self._step,
+            "minutes": round(self._seconds / 60, 2),
+            "threads": torch.get_num_threads(),
+            "weights": made.weights,
+            "history": self._history,
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        }
+        return made
+
+    def save(self) -> None:
+        """Write the checkpoint; the one before stays whole until this one is."""
+        content = {
+            "model": self.transcriber.model.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "step": self._step,
+            "seconds": self._seconds,
+            "loss": self._loss,
+            "history": self._history,
+        }
+        write_torch_file(content, self._checkpoint)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def _description_file(self) -> Path:
+        return self.folder / "run.json"
+
+    def _check_description(self) -> None:
+        path = self._description_file
+        if not path.exists():
+            if self._checkpoint.exists():
+                raise RunMismatchError(f"{self.folder}: expected run.json beside checkpoint.pt")
+            return
+        before = json.loads(path.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(self._description))
+        if before != now:
+            differences = "; ".join(_differences(before, now))
+            raise RunMismatchError(
+                f"{self.folder}: holds a run with other settings: {differences}. Go on with the "
+                "same ones, or choose another folder"
+            )
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.transcriber.model.load_state_dict(saved["model"])
+        self._averaged.load_state_dict(saved["averaged"])
+        self._optimiser.load_state_dict(saved["optimiser"])
+        torch.set_rng_state(saved["random"])
+        self._step, self._seconds = saved["step"], saved["seconds"]
+        self._loss, self._history = saved["loss"], saved["history"]
+
+    def _batches(self) -> Iterator[Encoded]:
+        """The batches from the next step on: each epoch has an order of its own."""
+        epoch, done = divmod(self._step, self._in_epoch)
+        left = self.steps - self._step
+        while left > 0:
+            generator = torch.Generator().manual_seed((self.recipe.seed << 20) + epoch)
+            batches = self._examples.batches(self.recipe.batch, generator=generator)
+            for examples in islice(batches, done, done + left):
+                left -= 1
+                yield examples
+            epoch, done = epoch + 1, 0
+
+    def _update(self, examples: Encoded) -> None:
+        recipe, model = self.recipe, self.transcriber.model
+        self._optimiser.param_groups[0]["lr"] = recipe.rate(self._step, self.steps)
+        self._optimiser.zero_grad()
+        loss = model.loss(examples, label_smoothing=recipe.label_smoothing)
+        self._loss = loss.item()
+        if not math.isfinite(self._loss):
+            raise FloatingPointError(
+                f"loss: expected a finite number, got {self._loss} at step {self._step}; "
+                "try a smaller learning rate"
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        self._optimiser.step()
+        self._averaged.update_parameters(model)
+
+    def _average(self, mean, new, updates):
+        past = torch.clamp((1 + updates) / (10 + updates), max=self.recipe.average)
+        return mean.lerp(new, 1 - past)
+
+    def _score(self) -> None:
+        random = torch.get_rng_state()
+        rates = self.result().score(self.data.validation)
+        torch.set_rng_state(random)
+        entry = {"step": self._step, "minutes": round(self._seconds / 60, 3)}
+        self._history.append(entry | {k: round(v, 5) for k, v in rates._asdict().items()})
+
+
+def _score_steps(steps: int) -> list[int]:
+    """When to score: at steps that grow by a constant ratio, and at the last."""
+    count = max(0, math.floor(math.log(steps / FIRST_SCORE, SCORE_RATIO))) + 1
+    return sorted({steps, *(round(FIRST_SCORE * SCORE_RATIO**i) for i in range(count))} - {0})
+
+
+def _digest(data: Split) -> str:
+    lines = (repr(tuple(pair)) for part in data for pair in part)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _differences(before: dict, now: dict, name: str = "") -> Iterator[str]:
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{name}{key}.")
+        elif old != new:
+            yield f"{name}{key} is {_short(old)} there, {_short(new)} now"
+
+
+def _short(value: Any) -> str:
+    return repr(value[:12] + "…") if isinstance(value, str) and len(value) > 30 else repr(value)
