@@ -192,6 +192,14 @@ def test_a_place_name_is_country_letters_and_jamo(names):
     assert all(name == unicodedata.normalize("NFC", name).lower() for _, name in places)
 
 
+def test_every_jamo_has_its_latin_letters(names):
+    seoul = place_names.romanised(unicodedata.normalize("NFD", "서울 밖"))
+    assert seoul == ["s", "eo", "–", "u", "l", " ", "b", "a", "kk"]
+    found = {s for part in names for pair in part for target in pair.targets for s in target}
+    for latin in place_names.romanised(found - {" "}):
+        assert latin == "–" or latin.isascii()
+
+
 def test_syllables_are_what_jamo_compose_to(names):
     vienna = next(p for p in names.training + names.test if "".join(p.source[1:]) == "vienna")
     written, pairs = place_names.syllables([vienna], [vienna.targets[0][:-1]])

@@ -18,6 +18,7 @@ from seqbook.data import prices, sound
 from seqbook.plots import (
     COLOURS,
     Player,
+    attention,
     comparison,
     dependence,
     diagrams,
@@ -34,9 +35,54 @@ DAYS = np.datetime64("2004-08-19") + np.arange(0, 1500, 3)
 WAVE = np.sin(np.arange(500) / 9)
 LAGS = np.arange(1, 31)
 WEIGHTS = np.linspace(-0.9, 0.9, 31)
+WIDTHS = 2 ** np.arange(11)
+LENGTHS = 2 ** np.arange(6, 13)
 
 # Every public drawing function, called with small data that have the shapes of the book's.
 FIGURES = {
+    "attention.encoder_decoders": attention.encoder_decoders,
+    "attention.errors_by_damage": lambda: attention.errors_by_damage(
+        {
+            name: {"without attention": np.array([error, 1.1 * error]), "with attention": WAVE[:2]}
+            for name, error in {"natural": 0.15, "trimmed": 0.25, "permuted": 0.6}.items()
+        },
+        {"trimmed": 0.37, "permuted": 0.75},
+    ),
+    "attention.errors_by_length": lambda: attention.errors_by_length(
+        [6, 8, 10, 12, 16],
+        {
+            "without attention": np.linspace(0.1, 0.6, 10).reshape(5, 2).T,
+            "with attention": WAVE[None, :5],
+        },
+        longest=12,
+    ),
+    "attention.soft_look_up": lambda: attention.soft_look_up(
+        np.arange(360.0),
+        {
+            "length 0": np.full(360, 7.0),
+            "length 3": 7 + WAVE[:360],
+            "length 30": 7 + 3 * WAVE[:360],
+        },
+        {"north": (0, 4), "south": (180, 10)},
+    ),
+    "attention.scaling": lambda: attention.scaling(
+        WIDTHS,
+        {"scaled": np.full((3, 11), 6.4), "not scaled": 6 / WIDTHS[None]},
+        {"scaled": np.full((3, 11), 0.05), "not scaled": 1 / WIDTHS[None]},
+        {"scaled": (np.full(11, 6.4),) * 2, "not scaled": (6 / WIDTHS, np.full(11, np.nan))},
+    ),
+    "attention.masks": lambda: attention.masks(
+        {name: np.tril(np.ones((5, 5), bool)) for name in ("padding", "causal", "both")},
+        steps=["a", "b", "c", "\u00b7", "\u00b7"],
+    ),
+    "attention.alignment": lambda: attention.alignment(
+        np.eye(7, 6), list("osloUS"), ["–", "eu", "end"] + ["a"] * 4
+    ),
+    "attention.costs": lambda: attention.costs(
+        LENGTHS,
+        {"textbook": LENGTHS**2 / 1e7, "chunked": LENGTHS**2 / 5e7, "GRU": LENGTHS / 1e4},
+        {"textbook": LENGTHS**2 / 1e4, "torch": LENGTHS / 90, "GRU": LENGTHS / 100},
+    ),
     "dependence.waveform": lambda: dependence.waveform(LAGS / 10, WAVE[:30], zoom=(1, 2)),
     "dependence.prices_and_shuffles": lambda: dependence.prices_and_shuffles(
         DAYS, 200 + WAVE, [200 - WAVE, 201 + WAVE]

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from seqbook.data._files import read_bytes
 from seqbook.pairs import Pair, Split, join, split, symbols
 
-__all__ = ["load", "syllables"]
+__all__ = ["load", "romanised", "syllables"]
+
+# In Unicode's order, from U+1100, U+1161 and U+11A8.
+_INITIALS = "g kk n d tt r m b pp s ss – j jj ch k t p h"
+_VOWELS = "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i"
+_FINALS = "g kk gs n nj nh d l lg lm lb ls lt lp lh m b bs s ss ng j ch k t p h"
+_LATIN = {
+    chr(first + i): latin
+    for first, row in ((0x1100, _INITIALS), (0x1161, _VOWELS), (0x11A8, _FINALS))
+    for i, latin in enumerate(row.split())
+}
 
 
 def load() -> Split:
@@ -43,3 +53,12 @@ def syllables(pairs: Iterable[Pair], written: Iterable[Sequence[str]]) -> tuple[
         Pair(pair.source, tuple(tuple(join(t, "jamo")) for t in pair.targets)) for pair in pairs
     ]
     return [tuple(join(sequence, "jamo")) for sequence in written], composed
+
+
+def romanised(jamo: Iterable[str]) -> list[str]:
+    """Write each jamo in Latin letters, for readers and fonts without Hangul.
+
+    By the Revised Romanization of Korean (2000), letter for letter and not by sound. The mute
+    initial is a dash; what is no jamo stays as it is.
+    """
+    return [_LATIN.get(symbol, symbol) for symbol in jamo]

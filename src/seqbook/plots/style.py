@@ -52,6 +52,18 @@ COLOURS = {
     "total": "#007a55",
     "no memory": "#9a6a00",
     "Transformer": "#a3195b",
+    "without attention": "#c04a00",
+    "with attention": "#0064a5",
+    "overlooked": "#767676",
+    "theory": "#333333",
+    "scaled": "#0064a5",
+    "not scaled": "#b3446c",
+    "length 0": "#767676",
+    "length 3": "#0064a5",
+    "length 30": "#c04a00",
+    "textbook": "#b3446c",
+    "chunked": "#0064a5",
+    "torch": "#333333",
 }
 
 

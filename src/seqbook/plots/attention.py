@@ -1,0 +1,274 @@
+"""Figures about attention: what it adds to a recurrent network, what it mends and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
+
+__all__ = [
+    "alignment",
+    "costs",
+    "encoder_decoders",
+    "errors_by_damage",
+    "errors_by_length",
+    "masks",
+    "scaling",
+    "soft_look_up",
+]
+
+_WRITING = (5, 6, 7)  # places of the decoder's states
+
+
+def encoder_decoders() -> Figure:
+    """Draw an encoder-decoder with one vector in between, and one that looks back."""
+    figure, (closed, opened) = plt.subplots(
+        2, 1, figsize=(WIDTH, 4.3), height_ratios=[1, 1.75], squeeze=True
+    )
+    for axes, title, top in ((closed, "one vector in between", 0.7), (opened, "with attention", 3)):
+        axes.set(xlim=(-0.4, 7.4), ylim=(-1.55, top))
+        axes.axis("off")
+        axes.set_title(title)
+        for t in range(4):
+            _arrow(axes, (t, -1.2), (t, 0))
+            if t:
+                _arrow(axes, (t - 1, 0), (t, 0))
+            _node(axes, (t, -1.2), f"$x_{t + 1}$", COLOURS["data"])
+            _node(axes, (t, 0), f"$h_{t + 1}$", COLOURS["GRU"])
+        for t, place in enumerate(_WRITING):
+            _arrow(axes, (place - 1 if t else 3, 0), (place, 0))
+            _arrow(axes, (place, 0), (place, -1.2))
+            if t:
+                _arrow(axes, (place - 1, -1.2), (place, 0))
+            _node(axes, (place, 0), f"$s_{t + 1}$", COLOURS["network"])
+            _node(axes, (place, -1.2), f"$y_{t + 1}$", COLOURS["data"])
+    closed.text(4, 0.3, "all there is", ha="center", va="bottom", color=COLOURS["GRU"])
+    _looks(opened, (0.1, 0.75, 0.1, 0.05))
+    return figure
+
+
+def _looks(axes: Axes, weights: Sequence[float]) -> None:
+    """Draw the weights of the second decoder state, as lines of their width."""
+    colour = COLOURS["with attention"]
+    for t, weight in enumerate(weights):
+        look = {
+            "arrowstyle": "-",
+            "color": colour,
+            "linewidth": 0.8 + 4.5 * weight,
+            "alpha": 0.35 + 0.6 * weight,
+            "connectionstyle": f"arc3,rad={0.34 + 0.05 * (3 - t):.2f}",
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
+        axes.annotate("", (t + 0.05, 0.4), (_WRITING[1], 0.4), arrowprops=look)
+    axes.text(3.2, 2.45, "weights of $s_2$", ha="center", va="bottom", color=colour)
+
+
+def errors_by_damage(
+    errors: Mapping[str, Mapping[str, np.ndarray]], overlooked: Mapping[str, float]
+) -> Figure:
+    """Draw for each damage a row of errors, one dot for each seed and model.
+
+    Args:
+        errors: Damage to model to errors, ``(seeds,)``; models are names in ``COLOURS``.
+        overlooked: Damage to the error of a writer who does not notice it.
+    """
+    figure, (axes,) = panels(1, height=0.75 * len(errors) + 0.6)
+    for row, (damage, models) in enumerate(errors.items()):
+        for lane, (name, values) in enumerate(models.items()):
+            y = row + 0.3 * (lane - (len(models) - 1) / 2)
+            axes.plot(values, np.full(len(values), y), "o", color=COLOURS[name], alpha=0.75)
+            if row == 0:
+                style = {"xytext": (9, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(name, (values.max(), y), color=COLOURS[name], **style)
+        if damage in overlooked:
+            level = overlooked[damage]
+            axes.plot([level, level], [row - 0.32, row + 0.32], color=COLOURS["overlooked"])
+    first = next(row for row, damage in enumerate(errors) if damage in overlooked)
+    axes.annotate(
+        "overlooked",
+        (overlooked[list(errors)[first]], first),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        color=COLOURS["overlooked"],
+    )
+    axes.set(xlabel="symbol error", xlim=(-0.02, None), ylim=(len(errors) - 0.45, -0.55))
+    axes.set_yticks(range(len(errors)), errors)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def errors_by_length(
+    lengths: Sequence[int], errors: Mapping[str, np.ndarray], *, longest: int
+) -> Figure:
+    """Draw errors against the length of what is read: the mean and, thin, every seed.
+
+    Args:
+        lengths: ``(points,)``.
+        errors: Model to errors, ``(seeds, points)``.
+        longest: Length up to which the models were trained; marked.
+    """
+    figure, (axes,) = panels(1, height=2.8)
+    ends = {}
+    for name, values in errors.items():
+        axes.plot(lengths, values.T, color=COLOURS[name], linewidth=0.7, alpha=0.5)
+        axes.plot(lengths, values.mean(0), marker="o", markersize=4, color=COLOURS[name])
+        ends[name] = (lengths[-1], values[:, -1].mean(), COLOURS[name])
+    top = max(values.max() for values in errors.values()) * 1.22
+    axes.axvline(longest, linestyle="--", linewidth=1.3, color=COLOURS["training"])
+    place = {"xytext": (-5, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
+    axes.annotate("longest in training", (longest, top), color=COLOURS["training"], **place)
+    axes.set(xlabel="length (symbols)", ylabel="symbol error", ylim=(-0.02, top))
+    axes.set_xlim(lengths[0], lengths[-1])
+    axes.set_xticks(lengths)
+    label_ends(axes, ends)
+    return figure
+
+
+def soft_look_up(
+    angles: np.ndarray, found: Mapping[str, np.ndarray], entries: Mapping[str, tuple[float, float]]
+) -> Figure:
+    """Draw what a query finds as it turns, for queries of several lengths.
+
+    Args:
+        angles: Directions of the query in degrees, ``(points,)``.
+        found: Label to the value found in each direction, ``(points,)``; labels in ``COLOURS``.
+        entries: Name of a key to its direction in degrees and its value.
+    """
+    figure, (axes,) = panels(1, height=2.9)
+    for name, values in found.items():
+        axes.plot(angles, values, color=COLOURS[name])
+    for direction, value in entries.values():
+        axes.plot(direction, value, "o", markersize=8, color=COLOURS["data"])
+    axes.set_xticks([direction for direction, _ in entries.values()], list(entries))
+    axes.set(xlabel="direction of the query", ylabel="value found")
+    axes.set_xlim(angles[0], angles[-1])
+    label_ends(axes, {name: (angles[-1], y[-1], COLOURS[name]) for name, y in found.items()})
+    return figure
+
+
+def scaling(
+    widths: np.ndarray,
+    entropy: Mapping[str, np.ndarray],
+    jacobian: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> Figure:
+    """Draw entropy and sensitivity of the softmax against the width of queries and keys.
+
+    Args:
+        widths: d_k, ``(points,)``.
+        entropy: Label to entropies in nats, ``(seeds, points)``.
+        jacobian: Label to norms of the Jacobian, ``(seeds, points)``.
+        expected: Label to what theory says of both, ``(points,)`` each, NaN where it is silent.
+    """
+    figure, axes = panels(2, height=2.4, sharex=True)
+    titles = ("entropy of the weights (nats)", "norm of the softmax's Jacobian")
+    for number, (panel, title, measured) in enumerate(zip(axes, titles, (entropy, jacobian))):  # noqa: B905
+        ends = {}
+        for name, values in measured.items():
+            panel.plot(widths, values.T, color=COLOURS[name], linewidth=0.7, alpha=0.5)
+            panel.plot(widths, values.mean(0), color=COLOURS[name])
+            ends[name] = (widths[-1], values[:, -1].mean(), COLOURS[name])
+        for theory in expected.values():
+            panel.plot(widths, theory[number], "--", linewidth=1.3, color=COLOURS["theory"])
+        panel.set_title(title)
+        panel.set(xscale="log", yscale="log" if number else "linear", xlim=widths[[0, -1]])
+        label_ends(panel, ends)
+    axes[1].set_xlabel("$d_k$, width of queries and keys")
+    axes[1].set_xticks(widths[::2], [str(width) for width in widths[::2]])
+    axes[1].xaxis.set_minor_locator(NullLocator())
+    axes[0].annotate(
+        "theory (dashed)",
+        (widths[2], expected["not scaled"][0][2]),
+        xytext=(12, 2),
+        textcoords="offset points",
+        color=COLOURS["theory"],
+    )
+    return figure
+
+
+def masks(allowed: Mapping[str, np.ndarray], *, steps: Sequence[str]) -> Figure:
+    """Draw square masks beside each other: filled where a query (row) may look at a key (column).
+
+    Args:
+        allowed: Title to a boolean mask, ``(time, time)``.
+        steps: What stands at each position, for the labels.
+    """
+    count = len(allowed)
+    figure, grid = plt.subplots(1, count, figsize=(WIDTH, WIDTH / count + 0.35), squeeze=False)
+    for panel, (title, mask) in zip(grid[0], allowed.items(), strict=True):
+        panel.pcolormesh(
+            mask, cmap="Blues", vmin=0, vmax=1.4, edgecolors=COLOURS["mean"], linewidth=0.6
+        )
+        panel.set(aspect="equal", ylim=(len(mask), 0))
+        panel.set_title(title)
+        centres = np.arange(len(steps)) + 0.5
+        panel.set_xticks(centres, steps)
+        panel.set_yticks(centres, steps if panel is grid[0, 0] else [""] * len(steps))
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    return figure
+
+
+def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str]) -> Figure:
+    """Draw where a model looked at each symbol that it wrote, the darker the more.
+
+    Args:
+        weights: ``(target, source)``, each row sums to one.
+        source: Labels of what was read, for the columns.
+        target: Labels of what was written, for the rows. All labels must be in the house's font.
+    """
+    rows, columns = weights.shape
+    figure, (axes,) = panels(1, height=min(0.75 + WIDTH * 0.8 * rows / columns, 5.2))
+    axes.pcolormesh(weights, cmap="Blues", vmin=0, vmax=1, edgecolors="#e8e8e8", linewidth=0.5)
+    axes.set_xticks(np.arange(columns) + 0.5, source)
+    axes.set_yticks(np.arange(rows) + 0.5, target)
+    axes.set(xlabel="read", ylabel="written", ylim=(rows, 0))
+    axes.tick_params(length=0)
+    axes.xaxis.set_label_position("top")
+    axes.xaxis.tick_top()
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def costs(
+    lengths: Sequence[int],
+    seconds: Mapping[str, Sequence[float]],
+    peaks: Mapping[str, Sequence[float]],
+) -> Figure:
+    """Draw time and memory against the length of the sequence, on logarithmic axes.
+
+    Args:
+        lengths: ``(points,)``.
+        seconds: Label to seconds.
+        peaks: Label to the peak of memory in MiB.
+    """
+    figure, axes = panels(2, height=2.6, sharex=True)
+    named = (("time (ms)", {name: np.multiply(s, 1e3) for name, s in seconds.items()}),)
+    for panel, (title, lines) in zip(axes, (*named, ("peak of memory (MiB)", peaks)), strict=True):
+        for name, values in lines.items():
+            panel.plot(lengths, values, marker="o", markersize=3, color=COLOURS[name])
+        panel.set_title(title)
+        panel.set(xscale="log", yscale="log", xlim=(lengths[0], lengths[-1]))
+        panel.xaxis.set_minor_locator(NullLocator())
+        label_ends(panel, {n: (lengths[-1], y[-1], COLOURS[n]) for n, y in lines.items()})
+    axes[1].set_xticks(lengths, [str(length) for length in lengths])
+    axes[1].set_xlabel("length of the sequence")
+    return figure
+
+
+def _node(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
+    box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colour}
+    axes.text(*place, text, ha="center", va="center", color=colour, bbox=box, zorder=3)
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    style = {"arrowstyle": "-|>", "color": COLOURS["mean"], "shrinkA": 12, "shrinkB": 12}
+    axes.annotate("", end, start, arrowprops=style)
