@@ -1,0 +1,242 @@
+"""Which encoder-decoder learns to write place names in Hangul best in the same processor time?
+
+Trains a GRU encoder-decoder without and with attention, the Transformer, and the Transformer
+without positions, with about equally many weights, from three seeds each, and writes what they
+reach to ``benchmarks/results/place_names.json``, which chapter 8 draws:
+
+    OMP_NUM_THREADS=1 python benchmarks/place_names.py
+
+Each model gets the number of steps that fit its budget of processor time, measured beforehand, all
+models in turn. Its learning rate and dropout are the best of ``GRID`` on the validation names after
+a quarter of these steps. Along the way the validation names are written greedily; the weights that
+wrote most of them right then write the test names, greedily and with a beam. Progress goes to
+stderr. With ``--budget 5`` it is a quick trial. The whole takes some fifty minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqbook.data import place_names
+from seqbook.decoding import beam, greedy
+from seqbook.metrics import ErrorRates, error_rates
+from seqbook.pairs import Encoded, Pair, Split, Vocabularies, encode
+from seqbook.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
+from seqbook.training import train
+
+OUTPUT = Path(__file__).parent / "results" / "place_names.json"
+SEEDS = (0, 1, 2)
+BUDGET = 180.0  # seconds of processor time for each training
+GRID = {"learning_rate": (0.002, 0.004), "dropout": (0.1, 0.3)}
+BATCH, SMOOTHING, WARM_UP, CLIP = 32, 0.1, 0.1, 1.0
+SCORES = 12  # on the validation names along a training
+BEAM, LONGEST = 4, 40
+TRANSFORMER = {"width": 64, "heads": 4, "hidden": 256, "encoder_layers": 2, "decoder_layers": 2}
+MODELS = {
+    "GRU": (RecurrentSeq2Seq, {"network": "GRU", "width": 64, "hidden": 180, "attention": False}),
+    "GRU + attention": (RecurrentSeq2Seq, {"network": "GRU", "width": 64, "hidden": 162}),
+    "Transformer": (TransformerSeq2Seq, TRANSFORMER),
+    "without positions": (TransformerSeq2Seq, TRANSFORMER),
+}
+
+
+class NoPositions(nn.Module):
+    """Leave a sequence as it is."""
+
+    def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
+        """Return the inputs."""
+        return inputs
+
+
+class Task(NamedTuple):
+    """What there is to learn."""
+
+    parts: Split
+    vocabularies: Vocabularies
+    examples: Encoded
+
+
+def make(name: str, task: Task, seed: int, dropout: float) -> Seq2Seq:
+    """Draw a fresh model; its dropout draws from torch's own generator, set here too."""
+    torch.manual_seed(seed)
+    kind, sizes = MODELS[name]
+    symbols = (len(task.vocabularies.source), len(task.vocabularies.target))
+    generator = torch.Generator().manual_seed(seed)
+    model = kind(*symbols, dropout=dropout, generator=generator, **sizes)
+    if name == "without positions":
+        model.positions = NoPositions()
+    return model
+
+
+def write(model: Seq2Seq, task: Task, pairs: list[Pair], decode: Callable) -> list[tuple[str, ...]]:
+    """Write the names of ``pairs`` in jamo."""
+    sources = task.vocabularies.read([pair.source for pair in pairs])
+    model.eval()
+    found = decode(model, *sources, longest=LONGEST)
+    model.train()
+    return [task.vocabularies.written(hypothesis.ids) for hypothesis in found]
+
+
+def beamed(*arguments, **options):
+    """Decode with the beam."""
+    return beam(*arguments, width=BEAM, **options)
+
+
+def rates(written: list[tuple[str, ...]], pairs: list[Pair]) -> dict[str, float]:
+    """Error rates in words, syllables and jamo."""
+    jamo = error_rates(written, pairs)
+    syllables: ErrorRates = error_rates(*place_names.syllables(pairs, written))
+    found = {"word": jamo.word, "syllable": syllables.symbol, "jamo": jamo.symbol}
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def learn(
+    model: Seq2Seq, task: Task, *, seed: int, steps: int, rate: float, every: int | None = None
+) -> tuple[list[dict], dict]:
+    """Train a model; score the validation names every ``every`` steps and at the end.
+
+    Returns:
+        Step, processor seconds without the scoring, and word error of each score; and the weights
+        of the best.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    curve, best, scoring = [], {}, 0.0
+
+    def batches():
+        while True:
+            yield from task.examples.batches(BATCH, generator=generator)
+
+    def schedule(step: int) -> float:
+        return rate * min(1, (step + 1) / (WARM_UP * steps), (steps - step) / (0.9 * steps))
+
+    def score(step: int) -> None:
+        nonlocal scoring
+        began = time.process_time()
+        pairs = task.parts.validation
+        word = error_rates(write(model, task, pairs, greedy), pairs).word
+        if word <= min((point["word"] for point in curve), default=1.0):
+            best.update(copy.deepcopy(model.state_dict()))
+        used = began - start - scoring
+        curve.append({"step": step, "seconds": round(used, 1), "word": round(word, 4)})
+        scoring += time.process_time() - began
+
+    def loss(step: int) -> Tensor:
+        if every and step % every == 0 and step:
+            score(step)
+        return model.loss(next(stream), label_smoothing=SMOOTHING)
+
+    stream, start = batches(), time.process_time()
+    train(model.parameters(), loss, steps=steps, learning_rate=schedule, clip_norm=CLIP)
+    score(steps)
+    return curve, best
+
+
+def steps_for(names: list[str], task: Task, budget: float, *, trials: int = 12) -> dict[str, int]:
+    """How many steps of each model fit the budget, measured ten steps at a time, in turn."""
+    models = {name: make(name, task, 0, 0.1) for name in names}
+    used = {name: [] for name in names}
+    for trial, name in product(range(trials), names):
+        start = time.process_time()
+        generator = torch.Generator().manual_seed(trial)
+        stream = task.examples.batches(BATCH, generator=generator)
+        train(
+            models[name].parameters(),
+            lambda _, name=name, stream=stream: models[name].loss(next(stream)),
+            steps=10,
+            learning_rate=1e-4,
+        )
+        used[name].append((time.process_time() - start) / 10)
+    return {name: round(budget / sorted(found)[trials // 2]) for name, found in used.items()}
+
+
+def experiment(name: str, task: Task, steps: int, seeds: list[int]) -> dict:
+    """Choose settings for one model, train it from every seed, and score it."""
+    tried = []
+    for rate, dropout in product(GRID["learning_rate"], GRID["dropout"]):
+        model = make(name, task, 100, dropout)
+        curve, _ = learn(model, task, seed=100, steps=max(1, steps // 4), rate=rate)
+        tried.append(
+            {"learning_rate": rate, "dropout": dropout, "validation_word": curve[-1]["word"]}
+        )
+        report(name, **tried[-1])
+    chosen = min(tried, key=lambda setting: setting["validation_word"])
+    runs = []
+    for seed in seeds:
+        model = make(name, task, seed, chosen["dropout"])
+        every = max(1, -(-steps // SCORES))
+        curve, best = learn(
+            model, task, seed=seed, steps=steps, rate=chosen["learning_rate"], every=every
+        )
+        model.load_state_dict(best)
+        test = {
+            way: rates(write(model, task, task.parts.test, decode), task.parts.test)
+            for way, decode in (("greedy", greedy), ("beam", beamed))
+        }
+        runs.append({"seed": seed, "seconds": curve[-1]["seconds"], "test": test, "curve": curve})
+        report(name, seed=seed, seconds=curve[-1]["seconds"], **test["greedy"])
+    return {
+        "settings": MODELS[name][1] | {k: chosen[k] for k in ("learning_rate", "dropout")},
+        "weights": sum(p.numel() for p in model.parameters()),
+        "steps": steps,
+        "tried": tried,
+        "runs": runs,
+    }
+
+
+def report(name: str, **numbers: float) -> None:
+    """Show progress."""
+    shown = ", ".join(f"{key} {value}" for key, value in numbers.items())
+    print(f"{name}: {shown}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run all models and write the file, after each model anew."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--budget", type=float, default=BUDGET, help="processor seconds a training")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    parts = place_names.load()
+    vocabularies = Vocabularies.of(parts.training)
+    task = Task(parts, vocabularies, encode(parts.training, vocabularies))
+    steps = steps_for(options.models, task, options.budget)
+    report("steps", **steps)
+    models = {}
+    for name in options.models:
+        models[name] = experiment(name, task, steps[name], options.seeds)
+        record = {
+            "command": "OMP_NUM_THREADS=1 "
+            + shlex.join(["python", "benchmarks/place_names.py", *arguments]),
+            "seeds": options.seeds,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "threads": torch.get_num_threads(),
+            "names": {part: len(pairs) for part, pairs in parts._asdict().items()},
+            "budget_seconds": options.budget,
+            "batch": BATCH,
+            "label_smoothing": SMOOTHING,
+            "warm_up": WARM_UP,
+            "beam": BEAM,
+            "models": models,
+        }
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
