@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from seqbook.plots.shapes import arrow, line, node, operation
 from seqbook.plots.style import COLOURS, label_ends, panels
 
 __all__ = [
@@ -180,43 +181,43 @@ def gate_along_text(characters: Sequence[str], gate: np.ndarray, *, columns: int
 
 def _gru_step(axes: Axes, colour: str) -> None:
     _belt(axes, "$h_{t-1}$", "$h_t$", colour)
-    _line(axes, [(1.1, 3.2), (1.1, 0.2), (7.6, 0.2)])
+    line(axes, [(1.1, 3.2), (1.1, 0.2), (7.6, 0.2)])
     _input(axes)
     for x, name in ((2.8, "$z$"), (5.2, "$r$"), (7.6, "$n$")):
-        _arrow(axes, (x, 0.2), (x, 0.98))
-        _box(axes, (x, 1.3), name, colour)
-    _arrow(axes, (2.8, 1.62), (2.8, 2.98))
-    _line(axes, [(2.8, 2.25), (7.3, 2.25)])
+        arrow(axes, (x, 0.2), (x, 0.98), mutation_scale=9)
+        node(axes, (x, 1.3), name, colour, shape="round,pad=0.3")
+    arrow(axes, (2.8, 1.62), (2.8, 2.98), mutation_scale=9)
+    line(axes, [(2.8, 2.25), (7.3, 2.25)])
     axes.text(5.1, 2.32, "$1-z$", ha="center", va="bottom", color=COLOURS["data"], fontsize=9)
-    _arrow(axes, (5.45, 1.3), (7.32, 1.3))
-    _arrow(axes, (7.6, 1.62), (7.6, 2.04))
-    _arrow(axes, (7.6, 2.5), (7.6, 2.95))
-    _operation(axes, (2.8, 3.2), "×", colour)
-    _operation(axes, (7.6, 2.25), "×", colour)
-    _operation(axes, (7.6, 3.2), "+", colour)
+    arrow(axes, (5.45, 1.3), (7.32, 1.3), mutation_scale=9)
+    arrow(axes, (7.6, 1.62), (7.6, 2.04), mutation_scale=9)
+    arrow(axes, (7.6, 2.5), (7.6, 2.95), mutation_scale=9)
+    operation(axes, (2.8, 3.2), "×", colour)
+    operation(axes, (7.6, 2.25), "×", colour)
+    operation(axes, (7.6, 3.2), "+", colour)
 
 
 def _lstm_step(axes: Axes, colour: str) -> None:
     _belt(axes, "$c_{t-1}$", "$c_t$", colour)
     _state_label(axes, (0.15, 0.2), "$h_{t-1}$", "right")
-    _line(axes, [(0.2, 0.2), (7.4, 0.2)])
+    line(axes, [(0.2, 0.2), (7.4, 0.2)])
     _input(axes)
     for x, name in ((2.2, "$f$"), (3.9, "$i$"), (5.5, "$g$"), (7.4, "$o$")):
-        _arrow(axes, (x, 0.2), (x, 0.98))
-        _box(axes, (x, 1.3), name, colour)
-    _arrow(axes, (2.2, 1.62), (2.2, 2.98))
-    _line(axes, [(3.9, 1.62), (3.9, 2.25), (4.45, 2.25)])
-    _line(axes, [(5.5, 1.62), (5.5, 2.25), (4.95, 2.25)])
-    _arrow(axes, (4.7, 2.5), (4.7, 2.95))
-    _operation(axes, (2.2, 3.2), "×", colour)
-    _operation(axes, (4.7, 2.25), "×", colour)
-    _operation(axes, (4.7, 3.2), "+", colour)
-    _arrow(axes, (8.7, 3.2), (8.7, 2.62))
-    _box(axes, (8.7, 2.3), "tanh", COLOURS["data"])
-    _arrow(axes, (8.7, 1.98), (8.7, 1.5))
-    _arrow(axes, (7.65, 1.3), (8.5, 1.3))
-    _operation(axes, (8.7, 1.3), "×", colour)
-    _arrow(axes, (8.95, 1.3), (9.75, 1.3))
+        arrow(axes, (x, 0.2), (x, 0.98), mutation_scale=9)
+        node(axes, (x, 1.3), name, colour, shape="round,pad=0.3")
+    arrow(axes, (2.2, 1.62), (2.2, 2.98), mutation_scale=9)
+    line(axes, [(3.9, 1.62), (3.9, 2.25), (4.45, 2.25)])
+    line(axes, [(5.5, 1.62), (5.5, 2.25), (4.95, 2.25)])
+    arrow(axes, (4.7, 2.5), (4.7, 2.95), mutation_scale=9)
+    operation(axes, (2.2, 3.2), "×", colour)
+    operation(axes, (4.7, 2.25), "×", colour)
+    operation(axes, (4.7, 3.2), "+", colour)
+    arrow(axes, (8.7, 3.2), (8.7, 2.62), mutation_scale=9)
+    node(axes, (8.7, 2.3), "tanh", COLOURS["data"], shape="round,pad=0.3")
+    arrow(axes, (8.7, 1.98), (8.7, 1.5), mutation_scale=9)
+    arrow(axes, (7.65, 1.3), (8.5, 1.3), mutation_scale=9)
+    operation(axes, (8.7, 1.3), "×", colour)
+    arrow(axes, (8.95, 1.3), (9.75, 1.3), mutation_scale=9)
     _state_label(axes, (9.8, 1.3), "$h_t$", "left")
 
 
@@ -227,46 +228,9 @@ def _belt(axes: Axes, before: str, after: str, colour: str) -> None:
 
 
 def _input(axes: Axes) -> None:
-    _arrow(axes, (1.1, -0.6), (1.1, 0.2))
+    arrow(axes, (1.1, -0.6), (1.1, 0.2), mutation_scale=9)
     axes.text(1.1, -0.65, "$x_t$", ha="center", va="top", color=COLOURS["data"])
 
 
 def _state_label(axes: Axes, place: tuple[float, float], text: str, side: str) -> None:
     axes.text(*place, text, ha=side, va="center", color=COLOURS["data"])
-
-
-def _box(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
-    axes.text(
-        *place,
-        text,
-        ha="center",
-        va="center",
-        color=colour,
-        bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour},
-        zorder=3,
-    )
-
-
-def _operation(axes: Axes, place: tuple[float, float], sign: str, colour: str) -> None:
-    axes.plot(*place, "o", markersize=13, color=colour, markerfacecolor="white", zorder=3)
-    axes.text(*place, sign, ha="center", va="center_baseline", color=colour, zorder=4)
-
-
-def _line(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    axes.plot(*zip(*points, strict=True), color=COLOURS["mean"], linewidth=1.2, zorder=2)
-
-
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.annotate(
-        "",
-        end,
-        start,
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": COLOURS["mean"],
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "mutation_scale": 9,
-        },
-        zorder=2,
-    )

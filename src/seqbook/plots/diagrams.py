@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from seqbook.plots.shapes import arrow, node
 from seqbook.plots.style import COLOURS, panels
 
 __all__ = ["three_kinds"]
@@ -22,43 +22,15 @@ def three_kinds() -> Figure:
         axes.axis("off")
         axes.set_title(title)
         for t in range(1, 6):
-            _node(axes, (t, 0), f"$x_{t}$", COLOURS["data"] if t < 5 else COLOURS["network"])
+            node(axes, (t, 0), f"$x_{t}$", COLOURS["data" if t < 5 else "network"], fontsize=13)
     for t in range(1, 5):
-        _arrow(axes=whole, start=(t, 0), end=(5, 0), bend=-0.32)
+        arrow(whole, (t, 0), (5, 0), bend=-0.32, gap=14)
     for t in (3, 4):
-        _arrow(axes=window, start=(t, 0), end=(5, 0), bend=-0.4)
+        arrow(window, (t, 0), (5, 0), bend=-0.4, gap=14)
     for t in range(1, 5):
-        _node(latent, (t, 1), f"$h_{t}$", COLOURS["filter"])
-        _arrow(axes=latent, start=(t, 0), end=(t, 1))
+        node(latent, (t, 1), f"$h_{t}$", COLOURS["filter"], fontsize=13)
+        arrow(latent, (t, 0), (t, 1), gap=14)
         if t < 4:
-            _arrow(axes=latent, start=(t, 1), end=(t + 1, 1))
-    _arrow(axes=latent, start=(4, 1), end=(5, 0))
+            arrow(latent, (t, 1), (t + 1, 1), gap=14)
+    arrow(latent, (4, 1), (5, 0), gap=14)
     return figure
-
-
-def _node(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
-    axes.text(
-        *place,
-        text,
-        ha="center",
-        va="center",
-        color=colour,
-        fontsize=13,
-        bbox={"boxstyle": "circle,pad=0.32", "facecolor": "white", "edgecolor": colour},
-        zorder=3,
-    )
-
-
-def _arrow(axes: Axes, start, end, bend: float = 0.0) -> None:
-    axes.annotate(
-        "",
-        end,
-        start,
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": COLOURS["mean"],
-            "connectionstyle": f"arc3,rad={bend}",
-            "shrinkA": 14,
-            "shrinkB": 14,
-        },
-    )

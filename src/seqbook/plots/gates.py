@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from seqbook.plots.shapes import arrow, line, node, operation
 from seqbook.plots.style import COLOURS, WIDTH, panels
 
 __all__ = ["conveyor_belt", "reading_images", "reading_numbers"]
@@ -29,41 +29,29 @@ def conveyor_belt() -> Figure:
         ((0.9, -1.1), "$x_t$"),
     ):
         axes.text(*place, text, ha="center", va="center", fontsize=13, color=COLOURS["data"])
-    _wire(axes, [(0.1, 0), (7, 0)])
-    _wire(axes, [(0.9, -0.8), (0.9, 0)])
+    line(axes, [(0.1, 0), (7, 0)])
+    line(axes, [(0.9, -0.8), (0.9, 0)])
     for x, symbol, name in (
         (2, "$f_t$", "forget"),
         (3.7, "$i_t$", "input"),
         (5.3, "$\\tilde c_t$", "candidate"),
         (7, "$o_t$", "output"),
     ):
-        _arrow(axes, (x, 0), (x, 0.5))
-        box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": belt}
-        style = {"ha": "center", "va": "center", "fontsize": 12, "zorder": 3}
-        axes.text(x, 0.85, symbol, color=belt, bbox=box, **style)
+        arrow(axes, (x, 0), (x, 0.5))
+        node(axes, (x, 0.85), symbol, belt, shape="round,pad=0.3", fontsize=12)
         axes.text(x, -0.4, name, ha="center", va="center", fontsize=9, color="#555555")
-    _arrow(axes, (2, 1.3), (2, 2.72))
-    _wire(axes, [(3.7, 1.3), (3.7, 2), (4.25, 2)])
-    _wire(axes, [(5.3, 1.3), (5.3, 2), (4.75, 2)])
-    _arrow(axes, (4.5, 2.27), (4.5, 2.72))
-    _wire(axes, [(8.4, 3), (8.4, 2.35)])
+    arrow(axes, (2, 1.3), (2, 2.72))
+    line(axes, [(3.7, 1.3), (3.7, 2), (4.25, 2)])
+    line(axes, [(5.3, 1.3), (5.3, 2), (4.75, 2)])
+    arrow(axes, (4.5, 2.27), (4.5, 2.72))
+    line(axes, [(8.4, 3), (8.4, 2.35)])
     axes.text(8.4, 2.1, "tanh", ha="center", va="center", fontsize=10, color=COLOURS["data"])
-    _arrow(axes, (8.4, 1.85), (8.4, 1.05))
-    _arrow(axes, (7.45, 0.78), (8.12, 0.78))
-    _arrow(axes, (8.68, 0.78), (9.6, 0.78))
+    arrow(axes, (8.4, 1.85), (8.4, 1.05))
+    arrow(axes, (7.45, 0.78), (8.12, 0.78))
+    arrow(axes, (8.68, 0.78), (9.6, 0.78))
     for place, sign in (((2, 3), "×"), ((4.5, 2), "×"), ((4.5, 3), "+"), ((8.4, 0.78), "×")):
-        axes.plot(*place, "o", markersize=14, color=wire, markerfacecolor="white", zorder=3)
-        axes.text(*place, sign, ha="center", va="center_baseline", color="#333333", zorder=4)
+        operation(axes, place, sign, "#333333", edge=wire, size=14)
     return figure
-
-
-def _wire(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    axes.plot(*zip(*points, strict=True), color=COLOURS["mean"], linewidth=1.2, zorder=2)
-
-
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    arrow = {"arrowstyle": "-|>", "color": COLOURS["mean"], "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", end, start, arrowprops=arrow, zorder=2)
 
 
 def reading_numbers(

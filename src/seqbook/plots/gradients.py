@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from seqbook.plots.shapes import arrow, node
 from seqbook.plots.style import COLOURS, label_ends, panels
 
 __all__ = ["clipped_runs", "gradient_path", "seeds"]
@@ -20,28 +20,17 @@ def gradient_path() -> Figure:
     axes.axis("off")
     back = COLOURS["gradient"]
     for t in range(5):
-        _circle(axes, (t, 1), f"$h_{t}$", COLOURS["RNN"])
-    _circle(axes, (5, 1), "$\\ell$", COLOURS["data"])
+        node(axes, (t, 1), f"$h_{t}$", COLOURS["RNN"], fontsize=13)
+    node(axes, (5, 1), "$\\ell$", COLOURS["data"], fontsize=13)
     for t in range(1, 5):
-        _circle(axes, (t, 0), f"$x_{t}$", COLOURS["data"])
-        _arrow(axes, (t, 0), (t, 1))
-        _arrow(axes, (t - 1, 1), (t, 1))
+        node(axes, (t, 0), f"$x_{t}$", COLOURS["data"], fontsize=13)
+        arrow(axes, (t, 0), (t, 1), gap=14)
+        arrow(axes, (t - 1, 1), (t, 1), gap=14)
         axes.text(t, 2, "$W_h$", ha="center", va="center", color=back, fontsize=12)
-        _arrow(axes, (t, 1.05), (t, 2), colour=back)
-        _arrow(axes, (t + 1, 1), (t, 1), bend=0.5, colour=back)
-    _arrow(axes, (4, 1), (5, 1))
+        arrow(axes, (t, 1.05), (t, 2), colour=back, gap=14)
+        arrow(axes, (t + 1, 1), (t, 1), bend=0.5, colour=back, gap=14)
+    arrow(axes, (4, 1), (5, 1), gap=14)
     return figure
-
-
-def _circle(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
-    box = {"boxstyle": "circle,pad=0.32", "facecolor": "white", "edgecolor": colour}
-    style = {"ha": "center", "va": "center", "fontsize": 13, "zorder": 3}
-    axes.text(*place, text, color=colour, bbox=box, **style)
-
-
-def _arrow(axes: Axes, start, end, *, colour: str = COLOURS["mean"], bend: float = 0.0) -> None:
-    style = {"arrowstyle": "-|>", "color": colour, "connectionstyle": f"arc3,rad={bend}"}
-    axes.annotate("", end, start, arrowprops=style | {"shrinkA": 14, "shrinkB": 14})
 
 
 def seeds(

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
+from seqbook.plots.shapes import arrow, node
 from seqbook.plots.style import COLOURS, panels
 
 __all__ = ["dependence_maps", "unrolled"]
@@ -32,7 +33,7 @@ def unrolled() -> Figure:
     axes.add_patch(loop)
     axes.text(-1.0, 1, "$W_H$", color=COLOURS["RNN"], ha="right", va="center")
     axes.text(1.35, 1, "=", fontsize=18, ha="center", va="center")
-    _node(axes, (2.4, 1), "$H_0$", COLOURS["data"])
+    node(axes, (2.4, 1), "$H_0$", COLOURS["data"], shape="round,pad=0.35")
     for t in (1, 2, 3):
         _column(axes, 2.4 + 1.5 * t, f"_{t}", before=True)
     return figure
@@ -41,25 +42,15 @@ def unrolled() -> Figure:
 def _column(axes: Axes, x: float, index: str, *, before: bool) -> None:
     """Draw input, state and output of one step, with the state's arrow from the step before."""
     if before:
-        _arrow(axes, (x - 1.5, 1), (x, 1), COLOURS["RNN"])
+        arrow(axes, (x - 1.5, 1), (x, 1), colour=COLOURS["RNN"], gap=13, linewidth=1.6)
         axes.text(x - 0.75, 1.14, "$W_H$", color=COLOURS["RNN"], ha="center", va="bottom")
-    _arrow(axes, (x, 0), (x, 1), COLOURS["mean"])
-    _arrow(axes, (x, 1), (x, 2), COLOURS["mean"])
+    arrow(axes, (x, 0), (x, 1), colour=COLOURS["mean"], gap=13, linewidth=1.6)
+    arrow(axes, (x, 1), (x, 2), colour=COLOURS["mean"], gap=13, linewidth=1.6)
     axes.text(x + 0.1, 0.5, "$W_X$", color="#555555", va="center")
     axes.text(x + 0.1, 1.5, "$W_2$", color="#555555", va="center")
-    _node(axes, (x, 0), f"$X{index}$", COLOURS["data"])
-    _node(axes, (x, 1), f"$H{index}$", COLOURS["RNN"])
-    _node(axes, (x, 2), f"$O{index}$", COLOURS["data"])
-
-
-def _node(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
-    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour}
-    axes.text(*place, text, ha="center", va="center", color=colour, bbox=box, zorder=3)
-
-
-def _arrow(axes: Axes, start: tuple, end: tuple, colour: str) -> None:
-    arrow = {"arrowstyle": "-|>", "color": colour, "shrinkA": 13, "shrinkB": 13}
-    axes.annotate("", end, start, arrowprops=arrow | {"linewidth": 1.6})
+    node(axes, (x, 0), f"$X{index}$", COLOURS["data"], shape="round,pad=0.35")
+    node(axes, (x, 1), f"$H{index}$", COLOURS["RNN"], shape="round,pad=0.35")
+    node(axes, (x, 2), f"$O{index}$", COLOURS["data"], shape="round,pad=0.35")
 
 
 def dependence_maps(strengths: Mapping[str, np.ndarray]) -> Figure:
