@@ -72,7 +72,7 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.register_buffer("codes", sinusoids(64, width), persistent=False)
+        self._codes = sinusoids(64, width)  # no buffer: those may not change their shape
 
     def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
         """Add codes of positions from ``start`` on.
@@ -81,9 +81,9 @@ class SinusoidalPositions(nn.Module):
             inputs and result ``(batch, time, width)``.
         """
         end = start + inputs.shape[1]
-        if end > len(self.codes):
-            self.codes = sinusoids(2 * end, self.codes.shape[1]).to(self.codes)
-        return inputs + self.codes[start:end]
+        if end > len(self._codes):
+            self._codes = sinusoids(2 * end, self._codes.shape[1])
+        return inputs + self._codes[start:end].to(inputs)
 
 
 class LearnedPositions(nn.Module):
