@@ -11,6 +11,7 @@ from seqbook.pairs import (
     END,
     PADDING,
     START,
+    UNITS,
     BadRowError,
     Pair,
     Vocabularies,
@@ -59,7 +60,7 @@ def test_words_come_back_with_one_blank_between_them(text):
     assert join(symbols(text, "words"), "words") == " ".join(composed(text).split())
 
 
-@pytest.mark.parametrize("units", ["characters", "words", "jamo"])
+@pytest.mark.parametrize("units", UNITS)
 @given(text=texts)
 def test_symbols_survive_joining(units, text):
     cut = symbols(text, units)
@@ -75,7 +76,7 @@ def test_text_that_is_not_composed_comes_back_composed():
 
 @pytest.mark.parametrize("function", [symbols, join])
 def test_unknown_units_are_named(function):
-    with pytest.raises(ValueError, match="units: expected 'characters' or 'words' or 'jamo', got"):
+    with pytest.raises(ValueError, match="units: expected 'characters' or .* or 'tagged', got"):
         function("abc", "letters")
 
 
@@ -137,6 +138,7 @@ def test_units_say_how_each_column_is_cut(file):
     ("row", "message"),
     [
         ("lonely", "expected 2 columns, source and target, separated by a tab, got 1: 'lonely'"),
+        ("lonely\r", "separated by a tab, got 1: 'lonely'$"),
         ("a\tb\tc", r"separated by a tab, got 3: 'a\\tb\\tc'"),
         ("a\tb\tc\td", r"separated by a tab, got 4: 'a\\tb\\tc\\td'"),
         ("a\tb\t", r"separated by a tab, got 3: 'a\\tb\\t'"),
@@ -364,3 +366,43 @@ def test_batches_of_like_lengths_come_in_no_order_of_length(names):
 def test_a_batch_size_that_is_not_positive_is_refused(names, size):
     with pytest.raises(ValueError, match=f"size: expected at least 1, got {size}"):
         draw(names, size)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("JP osaka", ("JP", *"osaka")),
+        ("  US  new york ", ("US", *"new york ")),
+        ("US\ta", ("US", "a")),
+        ("JP", ("JP",)),
+        (" JP ", ("JP",)),
+        ("", ()),
+        ("한 e\u0301", ("한", "é")),
+    ],
+)
+def test_a_tag_is_one_symbol_before_characters(text, expected):
+    assert symbols(text, "tagged") == expected
+    assert symbols(join(expected, "tagged"), "tagged") == expected
+
+
+def test_a_tag_is_joined_with_one_blank():
+    assert join(("JP", *"osaka"), "tagged") == "JP osaka"
+    assert join(iter(("US", *"new york")), "tagged") == "US new york"
+    assert join(("JP",), "tagged") == "JP"
+    assert join((), "tagged") == ""
+
+
+def test_a_file_may_have_tags(file):
+    path = file("JP osaka\t오사카\nJP  osaka\t오오사카\n")
+    assert read_pairs(path, source_units="tagged") == [
+        Pair(("JP", *"osaka"), (tuple("오사카"), tuple("오오사카")))
+    ]
+
+
+def test_place_names_are_tagged_with_their_country():
+    for part in place_names.load():
+        for source, _ in part:
+            assert len(source[0]) == 2
+            assert len(source) > 1
+            assert all(len(letter) == 1 for letter in source[1:])
+            assert symbols(join(source, "tagged"), "tagged") == source

@@ -36,7 +36,7 @@ __all__ = [
 
 PADDING, START, END = 0, 1, 2
 _SPECIAL = ("<pad>", "<s>", "</s>")
-UNITS = ("characters", "words", "jamo")
+UNITS = ("characters", "words", "jamo", "tagged")
 
 
 class Pair(NamedTuple):
@@ -69,14 +69,18 @@ def symbols(text: str, units: str) -> tuple[str, ...]:
     Args:
         text: The text.
         units: ``"characters"``, of the composed form (NFC); ``"jamo"``, which takes each Hangul
-            syllable apart into its letters, and accented letters into letter and accent (NFD); or
-            ``"words"``, of the composed form, what blanks separate.
+            syllable apart into its letters, and accented letters into letter and accent (NFD);
+            ``"words"``, of the composed form, what blanks separate; or ``"tagged"``, the first
+            word as one symbol, then the characters after it, as in ``JP osaka``.
 
     Raises:
-        ValueError: ``units`` is none of the three.
+        ValueError: ``units`` is none of these.
     """
     check_choice("units", units, UNITS)
     text = unicodedata.normalize("NFD" if units == "jamo" else "NFC", text)
+    if units == "tagged":
+        words = text.split(maxsplit=1)
+        return (*words[:1], *"".join(words[1:]))
     return tuple(text.split() if units == "words" else text)
 
 
@@ -88,6 +92,9 @@ def join(sequence: Iterable[str], units: str) -> str:
     and its accent. Between words there is one blank, whatever there was.
     """
     check_choice("units", units, UNITS)
+    sequence = list(sequence)
+    if units == "tagged":
+        sequence.insert(1, " " * (len(sequence) > 1))
     return unicodedata.normalize("NFC", (" " if units == "words" else "").join(sequence))
 
 

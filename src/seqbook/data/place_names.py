@@ -38,7 +38,7 @@ def load() -> Split:
     pairs = []
     for line in read_bytes("place_names_ko.tsv").decode("utf-8").splitlines():
         country, name, hangul = line.split("\t")
-        source = (country, *symbols(name, "characters"))
+        source = symbols(f"{country} {name}", "tagged")
         pairs.append(Pair(source, tuple(symbols(h, "jamo") for h in hangul.split("|"))))
     return split(pairs, key=lambda pair: pair.source[1:])
 
