@@ -64,6 +64,14 @@ COLOURS = {
     "textbook": "#b3446c",
     "chunked": "#0064a5",
     "torch": "#333333",
+    "pre-LN": "#0064a5",
+    "post-LN": "#c04a00",
+    "warm-up": "#007a55",
+    "no warm-up": "#b3446c",
+    "cached": "#0064a5",
+    "recomputed": "#b3446c",
+    "GRU + attention": "#0064a5",
+    "without positions": "#767676",
 }
 
 
