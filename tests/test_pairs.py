@@ -76,7 +76,7 @@ def test_text_that_is_not_composed_comes_back_composed():
 
 @pytest.mark.parametrize("function", [symbols, join])
 def test_unknown_units_are_named(function):
-    with pytest.raises(ValueError, match="units: expected 'characters' or .* or 'tagged', got"):
+    with pytest.raises(ValueError, match=r"units: expected 'characters' or .* or 'tagged', got"):
         function("abc", "letters")
 
 

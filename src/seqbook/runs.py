@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,13 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from seqbook.pairs import Encoded, Split, Vocabularies, encode
-from seqbook.transcriber import Transcriber, read_torch_file, write_torch_file
+from seqbook.transcriber import (
+    DamagedModelError,
+    Transcriber,
+    brief,
+    read_torch_file,
+    write_torch_file,
+)
 
 __all__ = ["RECIPES", "Progress", "Recipe", "Run", "RunMismatchError"]
 
@@ -33,22 +39,27 @@ FIRST_SCORE, SCORE_RATIO = 100, 1.25
 class Recipe:
     r"""What is trained, and how.
 
-    Adam takes steps of a size that grows linearly over ``warmup`` steps to ``learning_rate`` and
-    then falls linearly to zero at the last. What is scored and kept is the mean of the weights
-    along the way, :math:`\bar w \leftarrow d \bar w + (1 - d) w` after each step with
-    :math:`d = \min(\text{average}, (1 + n) / (10 + n))` at step n.
+    Adam's step size grows linearly over ``warmup`` steps and falls linearly to zero over all:
+    at step n of N, counted from 0, it is ``learning_rate`` times
+    :math:`\min((n + 1) / \text{warmup}, 1 - n / N)`. What is scored and kept is a mean of the
+    weights along the way. It starts as the weights after step 0 and then follows
+    :math:`\bar w \leftarrow d \bar w + (1 - d) w` after each step n, with
+    :math:`d = \min(\text{average}, (1 + n) / (10 + n))`.
 
     Attributes:
         model: A name in ``seqbook.transcriber.MODELS``.
         options: Of the model's constructor.
         epochs: How often each example is read.
         batch: Examples in a batch.
-        learning_rate: The largest step size.
-        warmup: Steps until it is reached.
+        learning_rate: The step size that warming up leads to.
+        warmup: Steps to warm up.
         label_smoothing: See ``Seq2Seq.loss``.
         average: Weight of the past in the mean of the weights.
         clip_norm: The gradient is scaled down to this Euclidean norm if it is longer.
         seed: Draws the initial weights, the batches and what is dropped.
+
+    Raises:
+        ValueError: A number is out of range.
     """
 
     model: str
@@ -64,15 +75,19 @@ class Recipe:
 
     def __post_init__(self):
         for name in ("epochs", "batch", "learning_rate", "warmup", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name}: expected a positive finite number, got {getattr(self, name)}"
+                )
         for name in ("label_smoothing", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 0 to below 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: expected 0 to 2^32 - 1, got {self.seed}")
 
     def rate(self, step: int, steps: int) -> float:
         """Adam's step size at a step, counted from 0."""
-        return self.learning_rate * min((step + 1) / self.warmup, 1, 1 - step / steps)
+        return self.learning_rate * min((step + 1) / self.warmup, 1 - step / steps)
 
 
 _RECURRENT = {"width": 128, "hidden": 304, "layers": 1, "dropout": 0.3}
@@ -126,6 +141,9 @@ class Progress:
 class Run:
     """The training of one model on one task.
 
+    All chance comes from the recipe's seed: what else draws random numbers in the same process
+    changes nothing, and is not changed.
+
     Args:
         folder: Where it is kept; made if it is not there. If it holds a run of the same recipe on
             the same data, that one goes on.
@@ -137,7 +155,8 @@ class Run:
 
     Raises:
         RunMismatchError: The folder holds another run; the message says in what it differs.
-        DamagedModelError: The folder's checkpoint is damaged.
+        DamagedModelError: The folder's checkpoint or description is damaged.
+        ValueError: There is nothing to train on or to validate by, or an option does not fit.
     """
 
     def __init__(
@@ -159,15 +178,20 @@ class Run:
             "recipe": asdict(recipe),
         }
         self._check_description()
-        torch.manual_seed(recipe.seed)  # dropout draws from torch's own generator
-        self.transcriber = Transcriber(
-            recipe.model,
-            recipe.options,
-            Vocabularies.of(data.training),
-            source_units=source_units,
-            target_units=target_units,
-            generator=torch.Generator().manual_seed(recipe.seed),
-        )
+        for part in ("training", "validation"):
+            if not getattr(data, part):
+                raise ValueError(f"data: expected pairs for {part}, got none")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.transcriber = Transcriber(
+                recipe.model,
+                recipe.options,
+                Vocabularies.of(data.training),
+                source_units=source_units,
+                target_units=target_units,
+                generator=torch.Generator().manual_seed(recipe.seed),
+            )
+            self._random = torch.get_rng_state()  # of torch's own generator, which dropout uses
         self._examples = encode(data.training, self.transcriber.vocabularies)
         self._in_epoch = math.ceil(len(self._examples.source) / recipe.batch)
         self.steps = max(1, round(recipe.epochs * self._in_epoch))
@@ -235,13 +259,14 @@ class Run:
             name: value.half().to(value.dtype) if value.is_floating_point() else value
             for name, value in self._averaged.module.state_dict().items()
         }
-        made = Transcriber(
-            self.recipe.model,
-            self.recipe.options,
-            self.transcriber.vocabularies,
-            source_units=self.transcriber.source_units,
-            target_units=self.transcriber.target_units,
-        )
+        with torch.random.fork_rng(devices=[]):
+            made = Transcriber(
+                self.recipe.model,
+                self.recipe.options,
+                self.transcriber.vocabularies,
+                source_units=self.transcriber.source_units,
+                target_units=self.transcriber.target_units,
+            )
         made.model.load_state_dict(kept)
         made.model.eval()
         made.record = {
@@ -261,7 +286,7 @@ class Run:
             "model": self.transcriber.model.state_dict(),
             "averaged": self._averaged.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": self._random,
             "step": self._step,
             "seconds": self._seconds,
             "loss": self._loss,
@@ -283,7 +308,12 @@ class Run:
             if self._checkpoint.exists():
                 raise RunMismatchError(f"{self.folder}: expected run.json beside checkpoint.pt")
             return
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DamagedModelError(f"{path}: expected JSON, got what is none: {error}") from error
+        if not isinstance(before, dict):
+            raise DamagedModelError(f"{path}: expected a JSON object, got {_short(before)}")
         now = json.loads(json.dumps(self._description))
         if before != now:
             differences = "; ".join(_differences(before, now))
@@ -293,12 +323,19 @@ class Run:
             )
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self.transcriber.model.load_state_dict(saved["model"])
-        self._averaged.load_state_dict(saved["averaged"])
-        self._optimiser.load_state_dict(saved["optimiser"])
-        torch.set_rng_state(saved["random"])
-        self._step, self._seconds = saved["step"], saved["seconds"]
-        self._loss, self._history = saved["loss"], saved["history"]
+        try:
+            self.transcriber.model.load_state_dict(saved["model"])
+            self._averaged.load_state_dict(saved["averaged"])
+            self._optimiser.load_state_dict(saved["optimiser"])
+            torch.Generator().set_state(saved["random"])
+            self._random = saved["random"]
+            self._step, self._seconds = saved["step"], saved["seconds"]
+            self._loss, self._history = saved["loss"], saved["history"]
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise DamagedModelError(
+                f"{self._checkpoint}: expected a checkpoint of this run, got something else: "
+                f"{brief(error)}"
+            ) from error
 
     def _batches(self) -> Iterator[Encoded]:
         """The batches from the next step on: each epoch has an order of its own."""
@@ -316,15 +353,19 @@ class Run:
         recipe, model = self.recipe, self.transcriber.model
         self._optimiser.param_groups[0]["lr"] = recipe.rate(self._step, self.steps)
         self._optimiser.zero_grad()
-        loss = model.loss(examples, label_smoothing=recipe.label_smoothing)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random)
+            loss = model.loss(examples, label_smoothing=recipe.label_smoothing)
+            self._random = torch.get_rng_state()
         self._loss = loss.item()
-        if not math.isfinite(self._loss):
-            raise FloatingPointError(
-                f"loss: expected a finite number, got {self._loss} at step {self._step}; "
-                "try a smaller learning rate"
-            )
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm).item()
+        for name, value in (("loss", self._loss), ("norm of the gradient", norm)):
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{name}: expected a finite number, got {value} at step {self._step}; "
+                    "try a smaller learning rate"
+                )
         self._optimiser.step()
         self._averaged.update_parameters(model)
 
@@ -333,17 +374,15 @@ class Run:
         return mean.lerp(new, 1 - past)
 
     def _score(self) -> None:
-        random = torch.get_rng_state()
         rates = self.result().score(self.data.validation)
-        torch.set_rng_state(random)
         entry = {"step": self._step, "minutes": round(self._seconds / 60, 3)}
         self._history.append(entry | {k: round(v, 5) for k, v in rates._asdict().items()})
 
 
 def _score_steps(steps: int) -> list[int]:
     """When to score: at steps that grow by a constant ratio, and at the last."""
-    count = max(0, math.floor(math.log(steps / FIRST_SCORE, SCORE_RATIO))) + 1
-    return sorted({steps, *(round(FIRST_SCORE * SCORE_RATIO**i) for i in range(count))} - {0})
+    growing = (round(FIRST_SCORE * SCORE_RATIO**i) for i in count())
+    return [*takewhile(lambda step: step < steps, growing), steps]
 
 
 def _digest(data: Split) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import os
 import pickle
 import tempfile
+import textwrap
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,11 +18,18 @@ import torch
 from seqbook.checks import check_choice
 from seqbook.decoding import Hypothesis, beam, greedy
 from seqbook.metrics import ErrorRates, error_rates
-from seqbook.pairs import Pair, Vocabularies, join, symbols
+from seqbook.pairs import UNITS, Pair, Vocabularies, join, symbols
 from seqbook.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
 from seqbook.vocabulary import Vocabulary
 
-__all__ = ["MODELS", "DamagedModelError", "Transcriber", "read_torch_file", "write_torch_file"]
+__all__ = [
+    "MODELS",
+    "DamagedModelError",
+    "Transcriber",
+    "brief",
+    "read_torch_file",
+    "write_torch_file",
+]
 
 MODELS: dict[str, tuple[type[Seq2Seq], dict[str, Any]]] = {
     "transformer": (TransformerSeq2Seq, {}),
@@ -29,6 +38,16 @@ MODELS: dict[str, tuple[type[Seq2Seq], dict[str, Any]]] = {
     "gru": (RecurrentSeq2Seq, {"network": "GRU"}),
 }
 _FORMAT = "seqbook transcriber 1"
+_CONTENT = {
+    "kind": str,
+    "options": dict,
+    "source_symbols": list,
+    "target_symbols": list,
+    "source_units": str,
+    "target_units": str,
+    "record": dict,
+    "weights": dict,
+}
 
 
 class DamagedModelError(ValueError):
@@ -65,6 +84,10 @@ class Transcriber:
         generator: torch.Generator | None = None,
     ):
         check_choice("kind", kind, MODELS)
+        check_choice("source_units", source_units, UNITS)
+        check_choice("target_units", target_units, UNITS)
+        for name in options:
+            check_choice(f"options of {kind}", name, _option_names(kind))
         self.kind, self.options, self.vocabularies = kind, dict(options), vocabularies
         self.source_units, self.target_units = source_units, target_units
         self.record: dict[str, Any] = {}
@@ -72,8 +95,8 @@ class Transcriber:
         sizes = (len(vocabularies.source), len(vocabularies.target))
         try:
             self.model = build(*sizes, generator=generator, **fixed, **self.options)
-        except TypeError as error:  # says which option is unknown or missing
-            raise ValueError(f"options: of {kind}: {error}") from error
+        except (TypeError, ArithmeticError, RuntimeError) as error:
+            raise ValueError(f"options of {kind}: {brief(error)}") from error
 
     @property
     def weights(self) -> int:
@@ -95,7 +118,12 @@ class Transcriber:
             width: Of the beam; 1 is greedy.
             batch: Sources to write for at once.
             progress: Called with the number of sources each time a batch is done.
+
+        Raises:
+            ValueError: ``width`` or ``batch`` is not positive.
         """
+        if batch < 1:
+            raise ValueError(f"batch: expected at least 1, got {batch}")
         search = greedy if width == 1 else lambda *args, **kw: beam(*args, width=width, **kw)
         order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
         written: list[Hypothesis | None] = [None] * len(sources)
@@ -161,6 +189,12 @@ class Transcriber:
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             found = content.get("format") if isinstance(content, dict) else type(content).__name__
             raise DamagedModelError(f"{_name(file)}: expected a {_FORMAT!r} file, got {found!r}")
+        for name, kind in _CONTENT.items():
+            if not isinstance(content.get(name), kind):
+                raise DamagedModelError(
+                    f"{_name(file)}: {name}: expected {kind.__name__}, got "
+                    f"{type(content.get(name)).__name__}"
+                )
         try:
             made = cls(
                 content["kind"],
@@ -174,9 +208,9 @@ class Transcriber:
             )
             made.model.load_state_dict(content["weights"])
             made.record = content["record"]
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise DamagedModelError(
-                f"{_name(file)}: its weights do not fit the model it names: {error}"
+                f"{_name(file)}: its weights do not fit the model it names: {brief(error)}"
             ) from error
         made.model.eval()
         return made
@@ -188,6 +222,8 @@ def write_torch_file(content: dict[str, Any], path: Path | str) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
         try:
             torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
         except BaseException:
             os.unlink(file.name)
             raise
@@ -202,24 +238,35 @@ def read_torch_file(file: Path | str | BinaryIO) -> Any:
         OSError: The file can't be read.
         DamagedModelError: It is no such file, or damaged.
     """
+    content = io.BytesIO(Path(file).read_bytes() if isinstance(file, (str, Path)) else file.read())
     try:
-        if isinstance(file, (str, Path)):
-            with open(file, "rb") as opened:
-                return read_torch_file(opened)
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(content) as archive:
             if damaged := archive.testzip():
-                raise DamagedModelError(f"{_name(file)}: damaged at {damaged}")
-        file.seek(0)
-        return torch.load(file, weights_only=True, map_location="cpu")
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        content.seek(0)
+        return torch.load(content, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise DamagedModelError(
             f"{_name(file)}: expected tensors and plain values only, got something that could run"
         ) from error
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+    except Exception as error:  # zipfile and torch raise many kinds at damaged bytes
         raise DamagedModelError(
             f"{_name(file)}: expected a file of tensors written by this package, got one that is "
-            f"damaged or of another kind ({str(error).splitlines()[0]})"
+            f"damaged or of another kind ({brief(error)})"
         ) from error
+
+
+def brief(error: Exception) -> str:
+    """What an error says, on one line of moderate length."""
+    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
+
+
+def _option_names(kind: str) -> list[str]:
+    build, fixed = MODELS[kind]
+    names = list(inspect.signature(build).parameters)
+    if build is TransformerSeq2Seq:
+        names[-1:] = ["norm", "final_norm", "activation", "implementation"]  # what it passes on
+    return [n for n in names[2:] if n not in fixed and n != "generator"]
 
 
 def _name(file: Path | str | BinaryIO) -> str:
