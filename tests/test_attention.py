@@ -2,6 +2,7 @@
 
 import re
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -161,8 +162,8 @@ def test_scores_of_ten_thousand_stay_finite_and_both_ways_equal(chunk, dtype, ma
     query, key, value = (draw(generator, 4, 6, 2, dtype=dtype) for _ in range(3))
     scores = query @ key.transpose(-2, -1) / 2**0.5
     query = query * 1e4 / scores.abs().max()
-    # The sharpest keys are masked: what a mask hides must not decide the softmax.
-    mask = scores < scores.amax(-1, keepdim=True) if masked else None
+    # All but the two lowest are masked: what a mask hides must not decide the softmax.
+    mask = scores <= scores.kthvalue(2, keepdim=True).values if masked else None
     result = values_and_gradients(
         lambda *x: chunked_attention(*x, mask=mask, chunk=chunk), query, key, value
     )
@@ -217,11 +218,11 @@ def test_chunked_attention_passes_the_finite_difference_check(mask_shape, causal
 
 
 class LiveElements(TorchDispatchMode):
-    """Count the elements of all tensors that were made inside and are still held."""
+    """Count the elements of the tensors made inside: of all, and the most held at a time."""
 
     def __init__(self):
         super().__init__()
-        self.peak, self._live = 0, {}
+        self.made, self.peak, self._live = 0, 0, {}
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         result = operation(*arguments, **(options or {}))
@@ -229,16 +230,17 @@ class LiveElements(TorchDispatchMode):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._live:
                 self._live[storage._cdata] = storage.nbytes() // tensor.element_size()
+                self.made += tensor.numel()
                 weakref.finalize(storage, self._live.pop, storage._cdata)
         self.peak = max(self.peak, sum(self._live.values()))
         return result
 
 
-def peak_elements(attend, time):
+def elements_of(attend, time):
     inputs = [torch.zeros(2, time, 8, requires_grad=True) for _ in range(3)]
     with LiveElements() as elements:
         attend(*inputs).sum().backward()
-    return elements.peak
+    return elements
 
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"mask": torch.ones(128) > 0}])
@@ -247,10 +249,20 @@ def test_the_peak_memory_of_chunked_attention_is_linear_in_the_length(options):
         kept = {n: x[: inputs[0].shape[-2]] if n == "mask" else x for n, x in options.items()}
         return chunked_attention(*inputs, **kept, chunk=16)
 
-    short, long = (peak_elements(chunked, time) for time in (64, 128))
+    short, long = (elements_of(chunked, time).peak for time in (64, 128))
     assert short > 4 * 2 * 64 * 8  # the output and three gradients at least
     assert long < 2.1 * short
-    assert peak_elements(textbook, 128) > 3.5 * peak_elements(textbook, 64)
+    assert elements_of(textbook, 128).peak > 3.5 * elements_of(textbook, 64).peak
+
+
+def test_causal_chunked_attention_skips_the_blocks_of_the_future():
+    def chunked(*inputs, causal):
+        return chunked_attention(*inputs, causal=causal, chunk=8)
+
+    causal, whole = (
+        elements_of(partial(chunked, causal=causal), 64).made for causal in (True, False)
+    )
+    assert causal < 0.75 * whole
 
 
 def test_chunked_attention_changes_nothing_of_the_callers_and_its_graph_can_be_kept():

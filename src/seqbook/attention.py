@@ -210,7 +210,7 @@ class _Chunked(torch.autograd.Function):
                 highest = higher
             empty = total == 0
             output[..., rows, :] = mean.div_(total.masked_fill(empty, 1))
-            log_sum[..., rows, :] = (highest + total.log()).masked_fill_(empty, torch.inf)
+            log_sum[..., rows, :] = highest + total.log()
         ctx.save_for_backward(query, key, value, output, log_sum, mask)
         ctx.blocks, ctx.scale = blocks, scale
         return output
