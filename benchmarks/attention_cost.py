@@ -101,8 +101,13 @@ def peak_bytes(work: Callable[[], None]) -> int:
     return peak
 
 
-def write(path: Path, lengths: list[int], repetitions: int, times: dict, peaks: dict) -> None:
+def write(arguments: argparse.Namespace, lengths: list[int], times: dict, peaks: dict) -> None:
     """Write what was measured, and what it takes to measure it again."""
+    command = "OMP_NUM_THREADS=1 python benchmarks/attention_cost.py"
+    if arguments.longest != max(LENGTHS):
+        command += f" --longest {arguments.longest}"
+    if arguments.repetitions != REPETITIONS:
+        command += f" --repetitions {arguments.repetitions}"
     runs = []
     for name, length in product(layers(), lengths):
         run = {"layer": name, "length": length}
@@ -113,15 +118,15 @@ def write(path: Path, lengths: list[int], repetitions: int, times: dict, peaks: 
             run[f"{phase}_peak_bytes"] = peaks[name, length, phase]
         runs.append(run)
     result = {
-        "command": "OMP_NUM_THREADS=1 python benchmarks/attention_cost.py",
+        "command": command,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(),
-        "repetitions": repetitions,
+        "repetitions": arguments.repetitions,
         "settings": {"batch": BATCH, "width": WIDTH, "heads": HEADS, "chunk": 128},
         "runs": runs,
     }
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    arguments.result.parent.mkdir(exist_ok=True)
+    arguments.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -145,7 +150,7 @@ def main() -> None:
             spent = seconds(lambda: phase(layer, inputs[length]))  # noqa: B023
             times[name, length, phase.__name__].append(spent)
         print(f"repetition {repetition + 1} of {arguments.repetitions}", file=sys.stderr)
-    write(arguments.result, lengths, arguments.repetitions, times, peaks)
+    write(arguments, lengths, times, peaks)
 
 
 if __name__ == "__main__":

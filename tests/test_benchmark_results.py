@@ -30,7 +30,23 @@ def test_a_record_says_how_it_was_made(path):
     assert words[words.index(script) - 1] == "python"
     assert {"python", "torch"} <= made["versions"].keys()
     assert made["threads"] == 1
-    assert len(made.get("seeds") or {run["seed"] for run in made["runs"]}) >= 3
+    if "repetitions" in made:  # of the same work, timed: nothing depends on a seed
+        assert made["repetitions"] >= 15
+    else:
+        assert len(made.get("seeds") or {run["seed"] for run in made["runs"]}) >= 3
+
+
+def test_every_layer_was_timed_at_every_length():
+    made = json.loads((ROOT / "benchmarks/results/attention_cost.json").read_text(encoding="utf-8"))
+    timed = {}
+    for run in made["runs"]:
+        timed.setdefault(run["layer"], []).append(run["length"])
+        for phase in ("forward", "training"):
+            low, high = run[f"{phase}_quartiles"]
+            assert 0 < low <= run[f"{phase}_seconds"] <= high
+        assert 0 < run["forward_peak_bytes"] <= run["training_peak_bytes"]
+    assert list(timed) == ["textbook", "chunked", "torch", "GRU"]
+    assert all(lengths == timed["GRU"] for lengths in timed.values())
 
 
 def test_the_language_models_ran_in_full(record):

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from seqbook.plots.shapes import arrow, node
 from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
 
 __all__ = [
@@ -31,23 +32,24 @@ def encoder_decoders() -> Figure:
     figure, (closed, opened) = plt.subplots(
         2, 1, figsize=(WIDTH, 4.3), height_ratios=[1, 1.75], squeeze=True
     )
+    ring = {"shape": "circle,pad=0.25"}
     for axes, title, top in ((closed, "one vector in between", 0.7), (opened, "with attention", 3)):
         axes.set(xlim=(-0.4, 7.4), ylim=(-1.55, top))
         axes.axis("off")
         axes.set_title(title)
         for t in range(4):
-            _arrow(axes, (t, -1.2), (t, 0))
+            arrow(axes, (t, -1.2), (t, 0), gap=12)
             if t:
-                _arrow(axes, (t - 1, 0), (t, 0))
-            _node(axes, (t, -1.2), f"$x_{t + 1}$", COLOURS["data"])
-            _node(axes, (t, 0), f"$h_{t + 1}$", COLOURS["GRU"])
+                arrow(axes, (t - 1, 0), (t, 0), gap=12)
+            node(axes, (t, -1.2), f"$x_{t + 1}$", COLOURS["data"], **ring)
+            node(axes, (t, 0), f"$h_{t + 1}$", COLOURS["GRU"], **ring)
         for t, place in enumerate(_WRITING):
-            _arrow(axes, (place - 1 if t else 3, 0), (place, 0))
-            _arrow(axes, (place, 0), (place, -1.2))
+            arrow(axes, (place - 1 if t else 3, 0), (place, 0), gap=12)
+            arrow(axes, (place, 0), (place, -1.2), gap=12)
             if t:
-                _arrow(axes, (place - 1, -1.2), (place, 0))
-            _node(axes, (place, 0), f"$s_{t + 1}$", COLOURS["network"])
-            _node(axes, (place, -1.2), f"$y_{t + 1}$", COLOURS["data"])
+                arrow(axes, (place - 1, -1.2), (place, 0), gap=12)
+            node(axes, (place, 0), f"$s_{t + 1}$", COLOURS["network"], **ring)
+            node(axes, (place, -1.2), f"$y_{t + 1}$", COLOURS["data"], **ring)
     closed.text(4, 0.3, "all there is", ha="center", va="bottom", color=COLOURS["GRU"])
     _looks(opened, (0.1, 0.75, 0.1, 0.05))
     return figure
@@ -57,16 +59,16 @@ def _looks(axes: Axes, weights: Sequence[float]) -> None:
     """Draw the weights of the second decoder state, as lines of their width."""
     colour = COLOURS["with attention"]
     for t, weight in enumerate(weights):
-        look = {
-            "arrowstyle": "-",
-            "color": colour,
-            "linewidth": 0.8 + 4.5 * weight,
-            "alpha": 0.35 + 0.6 * weight,
-            "connectionstyle": f"arc3,rad={0.34 + 0.05 * (3 - t):.2f}",
-            "shrinkA": 0,
-            "shrinkB": 0,
-        }
-        axes.annotate("", (t + 0.05, 0.4), (_WRITING[1], 0.4), arrowprops=look)
+        arrow(
+            axes,
+            (_WRITING[1], 0.4),
+            (t + 0.05, 0.4),
+            colour=colour,
+            bend=0.34 + 0.05 * (3 - t),
+            arrowstyle="-",
+            linewidth=0.8 + 4.5 * weight,
+            alpha=0.35 + 0.6 * weight,
+        )
     axes.text(3.2, 2.45, "weights of $s_2$", ha="center", va="bottom", color=colour)
 
 
@@ -146,7 +148,7 @@ def soft_look_up(
     for name, values in found.items():
         axes.plot(angles, values, color=COLOURS[name])
     for direction, value in entries.values():
-        axes.plot(direction, value, "o", markersize=8, color=COLOURS["data"])
+        axes.plot(direction, value, "o", markersize=8, color=COLOURS["data"], clip_on=False)
     axes.set_xticks([direction for direction, _ in entries.values()], list(entries))
     axes.set(xlabel="direction of the query", ylabel="value found")
     axes.set_xlim(angles[0], angles[-1])
@@ -169,8 +171,12 @@ def scaling(
         expected: Label to what theory says of both, ``(points,)`` each, NaN where it is silent.
     """
     figure, axes = panels(2, height=2.4, sharex=True)
-    titles = ("entropy of the weights (nats)", "norm of the softmax's Jacobian")
-    for number, (panel, title, measured) in enumerate(zip(axes, titles, (entropy, jacobian))):  # noqa: B905
+    measurements = {
+        "entropy of the weights (nats)": entropy,
+        "norm of the softmax's Jacobian": jacobian,
+    }
+    for number, (title, measured) in enumerate(measurements.items()):
+        panel = axes[number]
         ends = {}
         for name, values in measured.items():
             panel.plot(widths, values.T, color=COLOURS[name], linewidth=0.7, alpha=0.5)
@@ -251,8 +257,11 @@ def costs(
         peaks: Label to the peak of memory in MiB.
     """
     figure, axes = panels(2, height=2.6, sharex=True)
-    named = (("time (ms)", {name: np.multiply(s, 1e3) for name, s in seconds.items()}),)
-    for panel, (title, lines) in zip(axes, (*named, ("peak of memory (MiB)", peaks)), strict=True):
+    measurements = {
+        "time (ms)": {name: np.multiply(values, 1e3) for name, values in seconds.items()},
+        "peak of memory (MiB)": peaks,
+    }
+    for panel, (title, lines) in zip(axes, measurements.items(), strict=True):
         for name, values in lines.items():
             panel.plot(lengths, values, marker="o", markersize=3, color=COLOURS[name])
         panel.set_title(title)
@@ -262,13 +271,3 @@ def costs(
     axes[1].set_xticks(lengths, [str(length) for length in lengths])
     axes[1].set_xlabel("length of the sequence")
     return figure
-
-
-def _node(axes: Axes, place: tuple[float, float], text: str, colour: str) -> None:
-    box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colour}
-    axes.text(*place, text, ha="center", va="center", color=colour, bbox=box, zorder=3)
-
-
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    style = {"arrowstyle": "-|>", "color": COLOURS["mean"], "shrinkA": 12, "shrinkB": 12}
-    axes.annotate("", end, start, arrowprops=style)
