@@ -28,6 +28,7 @@ from seqbook.plots import (
     language,
     recurrent,
     style,
+    transformer,
     use_house_style,
 )
 
@@ -159,6 +160,20 @@ FIGURES = {
     "recurrent.dependence_maps": lambda: recurrent.dependence_maps(
         {"one": np.tril(np.ones((6, 6))), "two": np.ones((6, 6))}
     ),
+    "transformer.errors_by_time": lambda: transformer.errors_by_time(
+        {
+            "GRU": [(LAGS, 90 / LAGS), (LAGS, 80 / LAGS)],
+            "Transformer": [(LAGS[4:], 70 / LAGS[4:])],
+        },
+        xlabel="minutes",
+        ylabel="words wrong (%)",
+        xscale="log",
+        levels={"chance": 20.0},
+    ),
+    "transformer.position_codes": lambda: transformer.position_codes(
+        np.sin(np.outer(LAGS, 1 / LAGS[:8])), {3: np.hanning(9), 7: np.hanning(9) + 0.1}
+    ),
+    "transformer.stacks": transformer.stacks,
     "style.curves": lambda: style.curves(
         LAGS,
         {"GRU": 1 / LAGS, "LSTM": 1.02 / LAGS, "RNN": LAGS / 30},

@@ -1,0 +1,200 @@
+"""Figures about the Transformer: how it is stacked, where it stands, how it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from seqbook.plots.style import COLOURS, label_ends, panels
+
+__all__ = ["errors_by_time", "position_codes", "stacks"]
+
+_HALF = 1.15  # of a box's width
+_BRANCH = 1.9  # height of a sub-layer
+
+
+def stacks() -> Figure:
+    """Draw a pre-LN encoder and decoder: each sub-layer reads from a stream and adds to it."""
+    figure, (axes,) = panels(1, height=5.9)
+    axes.set(xlim=(0, 9.6), ylim=(-0.7, 11))
+    axes.axis("off")
+    _column(
+        axes,
+        stream=0.9,
+        boxes=2.75,
+        name="encoder",
+        inputs="source $x_1 \\dots x_n$",
+        sublayers=("self-\nattention", "feed-\nforward"),
+        colour=COLOURS["held out"],
+    )
+    top = _column(
+        axes,
+        stream=8.7,
+        boxes=6.85,
+        name="decoder",
+        inputs="target $y_0 \\dots y_{t-1}$",
+        sublayers=("causal self-\nattention", "cross-\nattention", "feed-\nforward"),
+        colour=COLOURS["Transformer"],
+    )
+    _arrow(axes, (8.7, top), (8.7, top + 0.5))
+    _box(axes, (7.65, top + 0.98), "readout, softmax", COLOURS["Transformer"], half=1.7)
+    _arrow(axes, (8.7, top + 1.46), (8.7, top + 1.95))
+    output = {"ha": "right", "va": "center", "color": COLOURS["data"]}
+    axes.text(8.5, top + 1.8, "$P(y_t)$", **output)
+    cross = 2.15 + 1.5 * _BRANCH - 0.1
+    _line(axes, [(0.9, 6.75), (4.7, 6.75), (4.7, cross)], COLOURS["held out"])
+    _arrow(axes, (4.7, cross), (6.85 - _HALF, cross), COLOURS["held out"])
+    axes.text(2.8, 6.85, "keys, values", ha="center", va="bottom", color=COLOURS["held out"])
+    return figure
+
+
+def position_codes(codes: np.ndarray, products: Mapping[int, np.ndarray]) -> Figure:
+    """Draw codes of positions as a map, and below it their products with codes nearby.
+
+    Args:
+        codes: ``(time, width)``.
+        products: Position to its products with the positions before and after it,
+            ``(2 * reach + 1,)``.
+    """
+    figure, (codes_axes, products_axes) = panels(2, height=2.3)
+    codes_axes.imshow(codes.T, cmap="PuOr", vmin=-1, vmax=1, aspect="auto", origin="upper")
+    codes_axes.set(xlabel="position", ylabel="feature", title="code (orange: −1, purple: 1)")
+    for number, values in enumerate(products.values()):
+        reach = len(values) // 2
+        style = {"linewidth": 5 - 2 * number, "alpha": 0.35 + 0.3 * number}
+        products_axes.plot(np.arange(-reach, reach + 1), values, color=COLOURS["theory"], **style)
+    products_axes.set(xlabel="distance of two positions", title="product of their codes")
+    products_axes.set_xlim(-reach, reach)
+    return figure
+
+
+def errors_by_time(
+    runs: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    xscale: str = "linear",
+    levels: Mapping[str, float] | None = None,
+    height: float = 3.0,
+) -> Figure:
+    """Draw how errors fall while models train, one line for each run.
+
+    Args:
+        runs: Model to one pair of times and errors, ``(points,)`` each, for each run.
+        xlabel: With its unit.
+        ylabel: With its unit.
+        xscale: ``"linear"`` or ``"log"``.
+        levels: Label to the height of a dashed line.
+        height: Of the figure, in inches.
+    """
+    figure, (axes,) = panels(1, height=height)
+    ends = {}
+    for name, lines in runs.items():
+        for times, errors in lines:
+            axes.plot(times, errors, color=COLOURS[name], linewidth=1.2)
+        last = np.mean([(times[-1], errors[-1]) for times, errors in lines], axis=0)
+        ends[name] = (*last, COLOURS[name])
+    first, last = np.array([line[0][[0, -1]] for lines in runs.values() for line in lines]).T
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, xlim=(first.min(), last.max()))
+    for name, level in (levels or {}).items():
+        axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
+        ends[name] = (last.max(), level, COLOURS[name])
+    label_ends(axes, ends)
+    return figure
+
+
+def _column(
+    axes: Axes,
+    *,
+    stream: float,
+    boxes: float,
+    name: str,
+    inputs: str,
+    sublayers: Sequence[str],
+    colour: str,
+) -> float:
+    """Draw one stack from its input to its last norm; return the height of its end."""
+    middle = (stream + boxes) / 2
+    axes.text(middle, -0.4, inputs, ha="center", va="center", color=COLOURS["data"])
+    _arrow(axes, (stream, -0.1), (stream, 0.35))
+    _box(axes, (middle, 0.85), "embedding\n+ positions", COLOURS["data"], half=1.6)
+    bottom, top = 1.75, 2.15 + _BRANCH * len(sublayers)
+    end = top + 0.8
+    axes.plot([stream, stream], [1.35, end], color=colour, linewidth=3.5, alpha=0.5, zorder=1)
+    for number, text in enumerate(sublayers):
+        start = 2.15 + _BRANCH * number
+        _arrow(axes, (stream, start), (boxes, start), COLOURS["mean"], head=False)
+        _arrow(axes, (boxes, start), (boxes, start + 0.36), COLOURS["mean"])
+        _box(axes, (boxes, start + 0.85), text, colour)
+        turn = start + _BRANCH - 0.45
+        _line(axes, [(boxes, start + 1.34), (boxes, turn)], COLOURS["mean"])
+        inwards = 0.24 if boxes > stream else -0.24
+        _arrow(axes, (boxes, turn), (stream + inwards, turn), COLOURS["mean"])
+        _pill(axes, (middle, start), "norm")
+        axes.plot(stream, turn, "o", markersize=13, color=colour, markerfacecolor="white", zorder=3)
+        axes.text(stream, turn, "+", ha="center", va="center_baseline", color=colour, zorder=4)
+    low, high = sorted((stream, boxes))
+    left, right = low - (0.65 if low == stream else 1.3), high + (1.3 if low == stream else 0.65)
+    frame = FancyBboxPatch(
+        (left, bottom),
+        right - left,
+        top - bottom - 0.15,
+        boxstyle="round,pad=0,rounding_size=0.2",
+        facecolor="none",
+        edgecolor=COLOURS["mean"],
+        linestyle="--",
+        linewidth=0.9,
+    )
+    axes.add_patch(frame)
+    place = (stream + 0.4, "left") if low == stream else (stream - 0.4, "right")
+    label = {"ha": place[1], "va": "bottom", "fontsize": 9, "color": COLOURS["training"]}
+    axes.text(place[0], top, f"$N$ {name} layers", **label)
+    _pill(axes, (stream, end - 0.2), "norm")
+    return end
+
+
+def _box(
+    axes: Axes, place: tuple[float, float], text: str, colour: str, *, half: float = _HALF
+) -> None:
+    x, y = place
+    patch = FancyBboxPatch(
+        (x - half, y - 0.48),
+        2 * half,
+        0.96,
+        boxstyle="round,pad=0,rounding_size=0.18",
+        facecolor="white",
+        edgecolor=colour,
+        zorder=3,
+    )
+    axes.add_patch(patch)
+    style = {"ha": "center", "va": "center", "fontsize": 10, "linespacing": 1.0, "zorder": 4}
+    axes.text(x, y, text, color=colour, **style)
+
+
+def _pill(axes: Axes, place: tuple[float, float], text: str) -> None:
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": COLOURS["mean"]}
+    style = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
+    axes.text(*place, text, color=COLOURS["data"], bbox=box, **style)
+
+
+def _line(axes: Axes, points: Sequence[tuple[float, float]], colour: str) -> None:
+    axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, zorder=2)
+
+
+def _arrow(
+    axes: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str = COLOURS["mean"],
+    *,
+    head: bool = True,
+) -> None:
+    if not head:
+        _line(axes, [start, end], colour)
+        return
+    style = {"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9}
+    axes.annotate("", end, start, arrowprops=style, zorder=2)
