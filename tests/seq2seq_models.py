@@ -1,10 +1,13 @@
 """Small encoder-decoders in float64, and examples for them, that several test modules share."""
 
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from seqbook.pairs import END, START, Encoded
-from seqbook.seq2seq import RecurrentSeq2Seq, TransformerSeq2Seq
+from seqbook.seq2seq import Memory, RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
 
 SYMBOLS = {"source_symbols": 8, "target_symbols": 7}
 RECURRENT = {
@@ -21,10 +24,55 @@ TRANSFORMERS = {f"Transformer {norm}": {"norm": norm} for norm in ("pre", "post"
 KINDS = RECURRENT | TRANSFORMERS
 
 
+class Tree(Seq2Seq):
+    """Every beginning has a random distribution of its own over what follows.
+
+    Untrained networks say much the same after every beginning, and end soon, so that a search
+    has nothing to find. Here ends grow likely after some symbols only.
+    """
+
+    def __init__(self, symbols: int, scale: float, generator: torch.Generator):
+        super().__init__()
+        table = scale * torch.randn(9973, symbols, generator=generator)
+        self.register_buffer("table", table)
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
+        mask = torch.arange(source.shape[1]) < lengths[:, None]
+        primes = torch.tensor([2, 3, 5, 7, 11, 13, 17, 19])[: source.shape[1]]
+        code = (source * mask * primes).sum(1)
+        return Memory(self.table[source], mask[:, None], (code[None, :, None],))
+
+    def decode(self, target: Tensor, memory: Memory) -> Tensor:
+        state, logits = self.start(memory), []
+        for symbol in target.T:
+            following, state = self.step(symbol, state)
+            logits.append(following)
+        return torch.stack(logits, 1)
+
+    def start(self, memory: Memory) -> "TreeState":
+        return TreeState(memory.final[0][0, :, 0], 0)
+
+    def step(self, symbol: Tensor, state: "TreeState") -> tuple[Tensor, "TreeState"]:
+        code = (31 * state.code + symbol) % len(self.table)
+        logits = self.table[code].clone()
+        logits[:, END] += 2 * (state.position - 3)
+        return logits, TreeState(code, state.position + 1)
+
+
+class TreeState(NamedTuple):
+    code: Tensor
+    position: int
+
+    def of(self, rows: Tensor) -> "TreeState":
+        return TreeState(self.code[rows], self.position)
+
+
 def make(kind: str, *, seed: int = 0, scale: float = 1.0, **options):
     """Make a model with random weights, each times ``scale``."""
-    options = {**SYMBOLS, **KINDS[kind], **options}
+    options = {**SYMBOLS, **KINDS.get(kind, {}), **options}
     options["generator"] = torch.Generator().manual_seed(seed)
+    if kind == "tree":
+        return Tree(options["target_symbols"], scale, options["generator"]).double()
     if kind in TRANSFORMERS:
         model = TransformerSeq2Seq(width=4, heads=2, hidden=5, **options)
     else:
