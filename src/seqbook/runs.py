@@ -324,6 +324,7 @@ class Run:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         try:
+            saved = dict(saved)
             self.transcriber.model.load_state_dict(saved["model"])
             self._averaged.load_state_dict(saved["averaged"])
             self._optimiser.load_state_dict(saved["optimiser"])

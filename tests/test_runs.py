@@ -1,0 +1,586 @@
+import json
+import math
+from dataclasses import asdict, replace
+from itertools import product
+
+import pytest
+import torch
+
+from seqbook import runs
+from seqbook.pairs import Pair, Split, split
+from seqbook.runs import RECIPES, Recipe, Run, RunMismatchError, _score_steps
+from seqbook.transcriber import DamagedModelError, Transcriber, write_torch_file
+
+WORDS = ["".join(word) for n in (1, 2, 3, 4) for word in product("abc", repeat=n)]
+DATA = split([Pair(tuple(word), (tuple(word.upper()),)) for word in WORDS])
+GRU = Recipe(
+    "gru",
+    {"width": 6, "hidden": 6, "dropout": 0.3},
+    epochs=3,
+    batch=16,
+    learning_rate=0.05,
+    warmup=5,
+)
+TRANSFORMER = replace(
+    GRU,
+    model="transformer",
+    options={
+        "width": 8,
+        "heads": 2,
+        "hidden": 8,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "dropout": 0.3,
+    },
+)
+IN_EPOCH, STEPS = 7, 21
+SCORES = [4, 6, 9, 14, 20, 21]
+
+
+@pytest.fixture(autouse=True)
+def frequent_scores(monkeypatch):
+    monkeypatch.setattr(runs, "FIRST_SCORE", 4)
+    monkeypatch.setattr(runs, "SCORE_RATIO", 1.5)
+
+
+def begin(folder, recipe=GRU, data=DATA, **options):
+    return Run(folder, recipe, data, **{"task": "words", **options})
+
+
+def train(run, *, until=None, losses=None):
+    """Train, and stop after a step if told to; note the loss of each step."""
+    losses = {} if losses is None else losses
+
+    def watch(progress):
+        losses[progress.step] = progress.loss
+
+    return run.train(watch=watch, stop=lambda: run.progress.step == until)
+
+
+class Lost(BaseException):
+    """The process is gone."""
+
+
+def lose(run, *, at):
+    """Train on and lose the process after a step."""
+
+    def watch(progress):
+        if progress.step == at:
+            raise Lost
+
+    with pytest.raises(Lost):
+        run.train(watch=watch)
+
+
+def state(run):
+    """All that training changes, on its own."""
+    return {
+        **{f"model.{k}": v.clone() for k, v in run.transcriber.model.state_dict().items()},
+        **{f"mean.{k}": v.clone() for k, v in run._averaged.state_dict().items()},
+        **{f"result.{k}": v for k, v in run.result().model.state_dict().items()},
+    }
+
+
+def history(run):
+    return [{k: v for k, v in entry.items() if k != "minutes"} for entry in run.progress.history]
+
+
+def assert_same(run, reference):
+    ours, theirs = state(run), state(reference)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    assert history(run) == history(reference)
+    assert run.progress.loss == reference.progress.loss
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Runs that were never interrupted, by model, with the loss of each step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "FIRST_SCORE", 4)
+        patch.setattr(runs, "SCORE_RATIO", 1.5)
+        made = {}
+        for recipe in (GRU, TRANSFORMER):
+            run, losses = begin(tmp_path_factory.mktemp("whole"), recipe), {}
+            assert train(run, losses=losses)
+            made[recipe.model] = run, losses
+        return made
+
+
+def test_a_run_goes_to_its_last_step_and_scores_on_the_way(whole):
+    for run, losses in whole.values():
+        assert run.finished
+        assert list(losses) == list(range(1, STEPS + 1))
+        assert [entry["step"] for entry in run.progress.history] == SCORES
+        minutes = [entry["minutes"] for entry in run.progress.history]
+        assert minutes == sorted(minutes)
+        assert 0 < run.progress.minutes < 1
+        expected = run.result().score(DATA.validation)
+        assert run.progress.history[-1]["word"] == round(expected.word, 5)
+        assert run.progress.history[-1]["symbol"] == round(expected.symbol, 5)
+        assert len({entry["symbol"] for entry in run.progress.history}) > 1
+
+
+@pytest.mark.parametrize("recipe", [GRU, TRANSFORMER], ids=lambda recipe: recipe.model)
+@pytest.mark.parametrize(
+    "stops",
+    [[1], [IN_EPOCH], [9], [STEPS - 1], [2, 3, 10, IN_EPOCH * 2, 17]],
+    ids=["first step", "between epochs", "after a score", "last but one", "five times"],
+)
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, whole, recipe, stops):
+    losses = {}
+    for stop in stops:
+        run = begin(tmp_path, recipe)
+        assert not train(run, until=stop, losses=losses)
+        assert run.progress.step == stop
+        assert not run.finished
+    run = begin(tmp_path, recipe)
+    assert run.progress.step == stops[-1]
+    assert train(run, losses=losses)
+    assert_same(run, whole[recipe.model][0])
+    assert losses == whole[recipe.model][1]
+
+
+def test_a_run_that_is_not_left_may_be_stopped_too(tmp_path, whole):
+    run = begin(tmp_path)
+    for stop in (1, 9, 17):
+        assert not train(run, until=stop)
+    assert train(run)
+    assert_same(run, whole["gru"][0])
+
+
+@pytest.mark.parametrize(("saved", "lost"), [(0, 3), (9, 15), (17, STEPS)])
+def test_a_lost_process_costs_only_the_steps_since_the_last_save(tmp_path, whole, saved, lost):
+    if saved:
+        train(begin(tmp_path), until=saved)
+    lose(begin(tmp_path), at=lost)
+    run = begin(tmp_path)
+    assert run.progress.step == saved
+    assert [entry["step"] for entry in run.progress.history] == [s for s in SCORES if s <= saved]
+    assert train(run)
+    assert_same(run, whole["gru"][0])
+
+
+def test_a_run_is_saved_once_in_a_while(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
+    lose(begin(tmp_path), at=11)
+    run = begin(tmp_path)
+    assert run.progress.step == 11
+    assert train(run)
+    assert_same(run, whole["gru"][0])
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path, whole):
+    train(begin(tmp_path))
+    for _ in range(2):
+        run, losses = begin(tmp_path), {}
+        assert run.finished
+        assert train(run, losses=losses)
+        assert losses == {}
+        assert_same(run, whole["gru"][0])
+
+
+def test_the_same_seed_gives_the_same_and_another_another(tmp_path, whole):
+    again, other = begin(tmp_path / "again"), begin(tmp_path / "other", replace(GRU, seed=1))
+    train(again)
+    train(other)
+    assert_same(again, whole["gru"][0])
+    ours, theirs = state(other), state(whole["gru"][0])
+    assert not any(torch.equal(ours[name], theirs[name]) for name in ours if "n_av" not in name)
+
+
+def test_dropout_and_the_order_of_batches_follow_from_the_seed(tmp_path, whole):
+    """Losses differ from the first step on, though the first weights are made equal."""
+    run, losses = begin(tmp_path, replace(GRU, seed=1)), {}
+    run.transcriber.model.load_state_dict(begin(tmp_path / "0").transcriber.model.state_dict())
+    train(run, until=1, losses=losses)
+    assert losses[1] != whole["gru"][1][1]
+
+
+def test_other_chance_in_the_process_changes_nothing_and_is_not_changed(tmp_path, whole):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run, other = begin(tmp_path / "run"), begin(tmp_path / "other", replace(TRANSFORMER, seed=9))
+    for stop in (3, 11):  # two runs in turn
+        train(run, until=stop)
+        train(other, until=stop)
+    run.result()
+    assert torch.equal(torch.rand(3), expected)
+    torch.manual_seed(7)
+    run.train(watch=lambda _progress: torch.rand(2))
+    assert_same(run, whole["gru"][0])
+
+
+def test_sequences_may_be_long(tmp_path):
+    pairs = [Pair(tuple("ab" * n), (tuple("x" * n),)) for n in range(20, 60)]
+    run = begin(tmp_path, replace(TRANSFORMER, epochs=1), split(pairs))
+    assert train(run)
+
+
+def test_progress_says_where_the_run_is(tmp_path):
+    run, seen = begin(tmp_path), []
+    assert run.progress.step == 0
+    assert math.isnan(run.progress.loss)
+    run.train(watch=seen.append, stop=lambda: len(seen) == 5)
+    assert [progress.step for progress in seen] == [1, 2, 3, 4, 5]
+    assert {progress.steps for progress in seen} == {STEPS}
+    assert [len(progress.history) for progress in seen] == [0, 0, 0, 1, 1]
+    assert [progress.minutes for progress in seen] == sorted(p.minutes for p in seen)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps"), [(1, 7), (2.5, 18), (0.3, 2), (0.01, 1)], ids=lambda value: str(value)
+)
+def test_epochs_may_be_parts(tmp_path, epochs, steps):
+    run = begin(tmp_path, replace(GRU, epochs=epochs))
+    assert run.steps == steps
+    assert train(run)
+    assert run.progress.step == steps
+
+
+def test_the_result_is_what_its_file_holds(tmp_path, whole):
+    run, _ = whole["gru"]
+    result = run.result()
+    result.save(tmp_path / "model.pt")
+    loaded = Transcriber.load(tmp_path / "model.pt")
+    ours, theirs = result.model.state_dict(), loaded.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    sources = [pair.source for pair in DATA.test]
+    assert result.write(sources) == loaded.write(sources)
+    assert loaded.record == result.record
+    assert not result.model.training
+
+
+def test_the_record_says_what_was_done(whole):
+    run, _ = whole["gru"]
+    record = json.loads(json.dumps(run.result().record))
+    assert record["recipe"] == asdict(GRU)
+    assert record["task"] == "words"
+    assert (record["source_units"], record["target_units"]) == ("characters", "characters")
+    assert record["steps"] == STEPS
+    assert record["history"] == run.progress.history
+    assert record["weights"] == run.transcriber.weights
+    assert record["versions"]["torch"] == str(torch.__version__)
+
+
+# How it trains.
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 1 / 5), (1, 2 / 5), (3, 4 / 5), (4, 1 - 4 / 50), (25, 0.5), (49, 0.02)]
+)
+def test_the_step_size_warms_up_and_falls_to_zero(step, share):
+    recipe = replace(GRU, warmup=5, learning_rate=0.3)
+    assert recipe.rate(step, 50) == pytest.approx(0.3 * share)
+
+
+def test_the_optimiser_uses_that_step_size(tmp_path):
+    run, used = begin(tmp_path), []
+    run.train(watch=lambda _p: used.append(run._optimiser.param_groups[0]["lr"]))
+    assert used == [GRU.rate(step, STEPS) for step in range(STEPS)]
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5, 0.999])
+def test_the_mean_of_the_weights_follows_its_formula(tmp_path, average):
+    run, seen = begin(tmp_path, replace(GRU, average=average)), []
+    run.train(
+        watch=lambda _p: seen.append(
+            {name: value.double() for name, value in run.transcriber.model.state_dict().items()}
+        )
+    )
+    mean = seen[0]
+    for n, weights in enumerate(seen[1:], start=1):
+        past = min(average, (1 + n) / (10 + n))
+        mean = {name: past * mean[name] + (1 - past) * weights[name] for name in mean}
+    for name, value in run._averaged.module.state_dict().items():
+        torch.testing.assert_close(value.double(), mean[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            run.result().model.state_dict()[name], value.half().float(), rtol=0, atol=0
+        )
+    assert average == 0 or not torch.allclose(mean["readout.weight"], seen[-1]["readout.weight"])
+
+
+def test_the_gradient_is_clipped(tmp_path):
+    run, norms = begin(tmp_path, replace(GRU, clip_norm=0.01)), []
+
+    def watch(_progress):
+        gradients = [parameter.grad.flatten() for parameter in run.transcriber.model.parameters()]
+        norms.append(torch.cat(gradients).norm().item())
+
+    run.train(watch=watch)
+    assert norms == pytest.approx([0.01] * STEPS, rel=1e-3)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.4])
+def test_the_loss_is_smoothed_as_told(tmp_path, smoothing):
+    """Without dropout the loss of the first batch can be computed apart."""
+    recipe = replace(GRU, options={**GRU.options, "dropout": 0}, label_smoothing=smoothing)
+    run, losses = begin(tmp_path, recipe), {}
+    batch = next(run._batches())
+    with torch.no_grad():
+        expected = run.transcriber.model.loss(batch, label_smoothing=smoothing).item()
+    train(run, until=1, losses=losses)
+    assert losses[1] == expected
+
+
+def test_each_epoch_reads_all_examples_in_an_order_of_its_own(tmp_path):
+    run = begin(tmp_path)
+    batches = [[tuple(row) for row in batch.source.tolist()] for batch in run._batches()]
+    assert len(batches) == STEPS
+    epochs = [batches[i : i + IN_EPOCH] for i in range(0, STEPS, IN_EPOCH)]
+    words = [sorted(tuple(i for i in row if i) for batch in e for row in batch) for e in epochs]
+    assert all(epoch == words[0] for epoch in words)
+    assert len(words[0]) == len(DATA.training)
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (1, [1]),
+        (99, [99]),
+        (100, [100]),
+        (125, [100, 125]),
+        (126, [100, 125, 126]),
+        (1000, [100, 125, 156, 195, 244, 305, 381, 477, 596, 745, 931, 1000]),
+    ],
+)
+def test_scores_come_at_steps_that_grow_by_a_ratio(monkeypatch, steps, expected):
+    monkeypatch.undo()
+    assert _score_steps(steps) == expected
+
+
+def test_a_real_run_is_scored_some_25_times():
+    assert len(_score_steps(33_000)) < 30
+
+
+@pytest.mark.parametrize("kind", ["loss", "norm of the gradient"])
+def test_what_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path, whole, kind):
+    train(begin(tmp_path), until=9)
+    before = contents(tmp_path)
+    run = begin(tmp_path)
+    loss = run.transcriber.model.loss
+
+    def broken(examples, **options):
+        value = loss(examples, **options)
+        if run.progress.step < 12:
+            return value
+        if kind == "loss":
+            return value * math.nan
+        weight = run.transcriber.model.readout.weight
+        return value + (weight - weight.detach()).abs().sqrt().sum()  # 0, with an infinite slope
+
+    run.transcriber.model.loss = broken
+    weights = {}
+    with pytest.raises(FloatingPointError, match=f"{kind}: expected a finite .* at step 12; try"):
+        run.train(watch=lambda progress: weights.update({progress.step: state(run)}))
+    assert contents(tmp_path) == before
+    after = state(run)
+    assert all(torch.equal(after[name], value) for name, value in weights[12].items())
+
+    run = begin(tmp_path)
+    assert run.progress.step == 9
+    assert train(run)
+    assert_same(run, whole["gru"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        *(
+            (name, value, f"{name}: expected a positive finite number, got {value}")
+            for name in ("epochs", "batch", "learning_rate", "warmup", "clip_norm")
+            for value in (0, -1, math.nan, math.inf)
+        ),
+        *(
+            (name, value, f"{name}: expected 0 to below 1, got {value}")
+            for name in ("label_smoothing", "average")
+            for value in (-0.1, 1, math.nan)
+        ),
+        ("seed", -1, r"seed: expected 0 to 2\^32 - 1, got -1"),
+        ("seed", 2**32, "seed: expected 0 to"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        replace(GRU, **{name: value})
+
+
+def test_the_largest_seed_is_one(tmp_path):
+    assert train(begin(tmp_path, replace(GRU, seed=2**32 - 1, epochs=0.1)))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_books_recipes_can_be_built(tmp_path, name):
+    assert RECIPES[name].model == name
+    assert begin(tmp_path, RECIPES[name]).transcriber.weights > 100_000
+
+
+# What a folder may hold.
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+OTHER = split([Pair(tuple(word), (tuple(word.upper()),)) for word in WORDS[:-1]])
+MIXED = Split(DATA.training, DATA.test, DATA.validation)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "difference"),
+    [
+        (replace(GRU, epochs=6), {}, "recipe.epochs is 3 there, 6 now"),
+        (replace(GRU, seed=1, batch=8), {}, "recipe.batch is 16 there, 8 now; recipe.seed is 0"),
+        (replace(GRU, average=0.9), {}, "recipe.average is 0.999 there, 0.9 now"),
+        (replace(GRU, model="lstm"), {}, "recipe.model is 'gru' there, 'lstm' now"),
+        (
+            replace(GRU, options={**GRU.options, "width": 8}),
+            {},
+            "recipe.options.width is 6 there, 8 now",
+        ),
+        (
+            replace(GRU, options={**GRU.options, "layers": 2}),
+            {},
+            "recipe.options.layers is None there, 2 now",
+        ),
+        (
+            replace(GRU, options={"width": 6, "hidden": 6}),
+            {},
+            "recipe.options.dropout is 0.3 there, None now",
+        ),
+        (GRU, {"data": OTHER}, "data is '.{12}…' there, '.{12}…' now"),
+        (GRU, {"data": MIXED}, "data is '.{12}…' there, '.{12}…' now"),
+        (GRU, {"task": "names"}, "task is 'words' there, 'names' now"),
+        (GRU, {"source_units": "jamo"}, "source_units is 'characters' there, 'jamo' now"),
+        (GRU, {"target_units": "words"}, "target_units is 'characters' there, 'words' now"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused_and_kept(tmp_path, recipe, options, difference):
+    train(begin(tmp_path), until=3)
+    before = contents(tmp_path)
+    message = f"{tmp_path}: holds a run with other settings: {difference}"
+    with pytest.raises(RunMismatchError, match=message) as caught:
+        begin(tmp_path, recipe, **options)
+    assert str(caught.value).endswith(". Go on with the same ones, or choose another folder")
+    assert contents(tmp_path) == before
+    assert begin(tmp_path).progress.step == 3
+
+
+def test_options_may_be_given_in_any_order_and_as_tuples(tmp_path):
+    train(begin(tmp_path), until=3)
+    recipe = replace(GRU, options=dict(reversed(GRU.options.items())))
+    assert begin(tmp_path, recipe).progress.step == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected JSON, got what is none: Expecting value"),
+        (b'{"task": "wor', "expected JSON, got what is none"),
+        (b"\xff\xfe", "expected JSON, got what is none"),
+        (b"[1, 2]", r"expected a JSON object, got \[1, 2\]"),
+        (b"null", "expected a JSON object, got None"),
+    ],
+)
+def test_a_damaged_description_is_named_and_kept(tmp_path, content, message):
+    train(begin(tmp_path), until=3)
+    (tmp_path / "run.json").write_bytes(content)
+    before = contents(tmp_path)
+    with pytest.raises(DamagedModelError, match=f"{tmp_path / 'run.json'}: {message}"):
+        begin(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_checkpoint_without_description_is_refused(tmp_path):
+    train(begin(tmp_path), until=3)
+    (tmp_path / "run.json").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(RunMismatchError, match=r"expected run.json beside checkpoint.pt"):
+        begin(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def other_run(path):
+    recipe = replace(GRU, options={"width": 4, "hidden": 8})
+    train(begin(path.parent / "other", recipe), until=1)
+    (path.parent / "other" / "checkpoint.pt").rename(path)
+
+
+def without(name):
+    def damage(path):
+        content = torch.load(path)
+        del content[name]
+        write_torch_file(content, path)
+
+    return damage
+
+
+def with_other(name, value):
+    return lambda path: write_torch_file({**torch.load(path), name: value}, path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"what is no checkpoint"),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(path.read_bytes()[:500]),
+        lambda path: begin(path.parent / "other").result().save(path),
+        lambda path: write_torch_file([1, 2], path),
+        lambda path: write_torch_file(torch.zeros(2), path),
+        other_run,
+        *(
+            without(name)
+            for name in ("model", "averaged", "optimiser", "random", "step", "loss", "history")
+        ),
+        with_other("random", torch.zeros(3)),
+        with_other("random", "chance"),
+        with_other("model", {}),
+        with_other("optimiser", {}),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_kept(tmp_path, damage):
+    folder = tmp_path / "run"
+    train(begin(folder), until=3)
+    damage(folder / "checkpoint.pt")
+    before = (folder / "checkpoint.pt").read_bytes()
+    with pytest.raises(DamagedModelError) as caught:
+        begin(folder)
+    assert str(caught.value).startswith(f"{folder / 'checkpoint.pt'}: expected ")
+    assert "\n" not in str(caught.value)
+    assert (folder / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_save_that_fails_keeps_the_checkpoint_before(tmp_path, whole, monkeypatch):
+    train(begin(tmp_path), until=9)
+    before = contents(tmp_path)
+
+    def full(_content, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(begin(tmp_path), until=17)
+    assert contents(tmp_path) == before
+    run = begin(tmp_path)
+    assert run.progress.step == 9
+    assert train(run)
+    assert_same(run, whole["gru"][0])
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_nothing_to_train_on_or_to_validate_by_is_refused_at_once(tmp_path, part):
+    with pytest.raises(ValueError, match=f"data: expected pairs for {part}, got none"):
+        begin(tmp_path / "run", data=DATA._replace(**{part: []}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_does_not_fit_makes_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"options of gru: .* got 'wdith'"):
+        begin(tmp_path / "run", replace(GRU, options={"wdith": 3}))
+    assert not (tmp_path / "run").exists()
