@@ -217,7 +217,7 @@ def test_chunked_attention_passes_the_finite_difference_check(mask_shape, causal
     assert gradcheck(lambda *x: chunked_attention(*x, mask=mask, causal=causal, chunk=2), inputs)
 
 
-class LiveElements(TorchDispatchMode):
+class Elements(TorchDispatchMode):
     """Count the elements of the tensors made inside: of all, and the most held at a time."""
 
     def __init__(self):
@@ -238,29 +238,28 @@ class LiveElements(TorchDispatchMode):
 
 def elements_of(attend, time):
     inputs = [torch.zeros(2, time, 8, requires_grad=True) for _ in range(3)]
-    with LiveElements() as elements:
+    with Elements() as elements:
         attend(*inputs).sum().backward()
     return elements
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"mask": torch.ones(128) > 0}])
-def test_the_peak_memory_of_chunked_attention_is_linear_in_the_length(options):
-    def chunked(*inputs):
-        kept = {n: x[: inputs[0].shape[-2]] if n == "mask" else x for n, x in options.items()}
-        return chunked_attention(*inputs, **kept, chunk=16)
+@pytest.mark.parametrize("masking", ["none", "causal", "padding"])
+def test_the_peak_memory_of_chunked_attention_is_linear_in_the_length(masking):
+    def peak(time):
+        mask = padding_mask(torch.tensor([time, 3]), time) if masking == "padding" else None
+        options = {"mask": mask, "causal": masking == "causal", "chunk": 16}
+        return elements_of(partial(chunked_attention, **options), time).peak
 
-    short, long = (elements_of(chunked, time).peak for time in (64, 128))
+    short, long = peak(64), peak(128)
     assert short > 4 * 2 * 64 * 8  # the output and three gradients at least
     assert long < 2.1 * short
     assert elements_of(textbook, 128).peak > 3.5 * elements_of(textbook, 64).peak
 
 
 def test_causal_chunked_attention_skips_the_blocks_of_the_future():
-    def chunked(*inputs, causal):
-        return chunked_attention(*inputs, causal=causal, chunk=8)
-
     causal, whole = (
-        elements_of(partial(chunked, causal=causal), 64).made for causal in (True, False)
+        elements_of(partial(chunked_attention, causal=causal, chunk=8), 64).made
+        for causal in (True, False)
     )
     assert causal < 0.75 * whole
 

@@ -233,18 +233,20 @@ def test_the_transformer_equals_torchs(size, option, dtype, seed, heights):
     shape=st.lists(st.integers(1, 4), max_size=2),
     width=st.integers(1, 6),
     dtype=dtypes,
-    epsilon=st.sampled_from([1e-5, 1e-2]),
+    epsilon=st.sampled_from([None, 1e-2]),
     seed=seeds,
 )
 def test_layer_norm_equals_torchs(shape, width, dtype, epsilon, seed):
     generator = torch.Generator().manual_seed(seed)
     inputs = 3 + draw(generator, *shape, width, dtype=dtype)
     weight, bias = (draw(generator, width, dtype=dtype) for _ in range(2))
+    own = {} if epsilon is None else {"epsilon": epsilon}
+    theirs = () if epsilon is None else (epsilon,)
     # Where features are nearly equal, rounding grows by 1 / sqrt(epsilon), in both alike.
     assert_equal(
-        values_and_gradients(lambda *x: layer_norm(*x, epsilon=epsilon), inputs, weight, bias),
+        values_and_gradients(lambda *x: layer_norm(*x, **own), inputs, weight, bias),
         values_and_gradients(
-            lambda x, w, b: torch_layer_norm(x, (width,), w, b, epsilon), inputs, weight, bias
+            lambda x, w, b: torch_layer_norm(x, (width,), w, b, *theirs), inputs, weight, bias
         ),
         tolerance={torch.float64: 1e-10, torch.float32: 1e-3},
     )
@@ -379,7 +381,10 @@ def test_a_step_leaves_the_cache_it_was_given_as_it_was(decoder, source, target)
     _, caches = decoder.step(target[:, :1], decoder.start(source))
     first, longer = decoder.step(target[:, 1:2], caches)
     assert [cache.own.keys.shape[2] for cache in caches] == [1, 1]
-    assert [cache.own.keys.shape[2] for cache in longer] == [2, 2]
+    for before, after in zip(caches, longer, strict=True):
+        assert after.own.keys.shape[2] == 2
+        assert torch.equal(after.own.keys[:, :, :1], before.own.keys)
+        assert torch.equal(after.memory.keys, before.memory.keys)
     assert torch.equal(decoder.step(target[:, 1:2], caches)[0], first)
 
 
@@ -504,7 +509,8 @@ def test_sinusoidal_positions_know_no_longest_sequence(time, start):
         assert torch.equal(positions(inputs, start=start), expected)
     assert torch.equal(positions(inputs[:, :2]), inputs[:, :2] + sinusoids(min(time, 2), 6))
     assert positions.state_dict() == {}
-    assert positions.double()(inputs.double(), start=2 * start).dtype == torch.float64
+    for dtype in (torch.float64, torch.bfloat16):
+        assert positions(inputs.to(dtype), start=2 * start).dtype == dtype
 
 
 def test_learned_positions_add_a_vector_of_their_own_to_each_position():
@@ -566,8 +572,8 @@ def step_with(shape):
             "target: expected one position, (batch, 1, width), got (2, 2, 4)",
         ),
         (
-            lambda: step_with((2, 4)),
-            "target: expected one position, (batch, 1, width), got (2, 4)",
+            lambda: step_with((2, 1)),
+            "target: expected one position, (batch, 1, width), got (2, 1)",
         ),
     ],
 )
