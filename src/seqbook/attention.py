@@ -104,7 +104,8 @@ def scaled_dot_product_attention(
         key: ``(..., keys, d_k)``.
         value: ``(..., keys, width)``.
         mask: Boolean, broadcastable to ``(..., queries, keys)``, True = may attend; by default
-            every query may attend to every key.
+            every query may attend to every key. Keys and values must be finite where it is False
+            too, for zero times NaN is NaN.
         scaled: Whether to divide by the square root of d_k. Without it the softmax hardens as d_k
             grows.
 
