@@ -121,8 +121,8 @@ def scaled_dot_product_attention(
     if mask is None:
         weights = scores.softmax(-1)
     else:
-        # The lowest number instead of -inf keeps a row that may attend to nothing free of NaN;
-        # the second fill makes its weights zero, and changes no other row.
+        # The lowest number instead of -inf keeps a row that may attend to nothing
+        # free of NaN; the second fill makes its weights zero, and no others.
         lowest = torch.finfo(scores.dtype).min
         weights = scores.masked_fill(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
     return Attention(weights @ value, weights)  # (..., queries, width)
