@@ -121,11 +121,16 @@ def test_a_run_goes_to_its_last_step_and_scores_on_the_way(whole):
         assert len({entry["symbol"] for entry in run.progress.history}) > 1
 
 
-@pytest.mark.parametrize("recipe", [GRU, TRANSFORMER], ids=lambda recipe: recipe.model)
 @pytest.mark.parametrize(
-    "stops",
-    [[1], [IN_EPOCH], [9], [STEPS - 1], [2, 3, 10, IN_EPOCH * 2, 17]],
-    ids=["first step", "between epochs", "after a score", "last but one", "five times"],
+    ("recipe", "stops"),
+    [
+        pytest.param(GRU, [1], id="first step"),
+        pytest.param(GRU, [IN_EPOCH], id="between epochs"),
+        pytest.param(GRU, [9], id="after a score"),
+        pytest.param(GRU, [STEPS - 1], id="last but one"),
+        pytest.param(GRU, [2, 3, 10, IN_EPOCH * 2, 17], id="five times"),
+        pytest.param(TRANSFORMER, [2, 9, IN_EPOCH * 2], id="transformer"),
+    ],
 )
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, whole, recipe, stops):
     losses = {}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +23,38 @@ __all__ = ["main"]
 # Modules that import torch are imported by the commands that need them, so that `--help` and a
 # mistyped option answer at once.
 
-UNITS = ("characters", "words", "jamo")
-MODELS = ("transformer", "lstm", "gru", "rnn")
-BUILT_IN = ("pronunciations", "place_names")
+UNITS = ("characters", "words", "jamo", "tagged")
+MODELS = ("transformer", "rnn", "lstm", "gru")
+BUILT_IN = {  # units of source and target
+    "pronunciations": ("characters", "words"),
+    "place_names": ("tagged", "jamo"),
+}
 INTERRUPTED = 130
+AT_ONCE = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if hasattr(options, "texts") and not any(text.startswith("-") for text in rest):
+        options.texts += rest  # argparse leaves those that stand behind an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.command = shlex.join(["seqbook", *arguments])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
-        return options.run(options)
-    except BrokenPipeError:
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # what reads the results has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        print("seqbook: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except (OSError, ValueError, ArithmeticError) as error:
         print(f"seqbook: {error}", file=sys.stderr)
         return 1
@@ -49,7 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = _command(commands, "train", _train, "train a model, or go on where it was interrupted")
-    _add_task(train, required=True)
+    _add_task(train)
+    for side in ("source", "target"):
+        train.add_argument(
+            f"--{side}-units",
+            choices=UNITS,
+            help=f"how a {side} is cut: into characters (the default); words, at blanks; jamo, "
+            "which are the letters of Hangul syllables; or tagged, a first word and characters",
+        )
     train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the run")
     train.add_argument("--model", choices=MODELS, default="transformer")
     for name, kind, text in (
@@ -68,20 +93,25 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="of the model, such as width=64 or norm=post; may be repeated",
     )
-    train.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (default 1)")
+    train.add_argument(
+        "--threads", type=_count, default=1, metavar="N", help="of torch (default 1)"
+    )
 
     evaluate = _command(commands, "evaluate", _evaluate, "score a trained model")
-    evaluate.add_argument("model", type=Path, help="the file model.pt of a run")
-    _add_task(evaluate, required=True)
+    _add_model(evaluate)
+    _add_task(evaluate)
     evaluate.add_argument(
-        "--part", choices=("training", "validation", "test", "all"), default="test"
+        "--part",
+        choices=("training", "validation", "test", "all"),
+        default="test",
+        help="of the rows, as training parts them (default test); all for a file of new rows",
     )
-    evaluate.add_argument("--beam", type=int, default=1, metavar="N", help="width (default 1)")
 
     transcribe = _command(commands, "transcribe", _transcribe, "write a target for each source")
-    transcribe.add_argument("model", type=Path, help="the file model.pt of a run")
-    transcribe.add_argument("texts", nargs="*", help="sources; by default lines of standard input")
-    transcribe.add_argument("--beam", type=int, default=1, metavar="N", help="width (default 1)")
+    _add_model(transcribe)
+    transcribe.add_argument(
+        "texts", nargs="*", metavar="TEXT", help="a source; by default lines of standard input"
+    )
     return parser
 
 
@@ -91,20 +121,26 @@ def _command(commands: Any, name: str, run: Callable, text: str) -> argparse.Arg
     return command
 
 
-def _add_task(command: argparse.ArgumentParser, *, required: bool) -> None:
+def _add_task(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--task",
-        required=required,
+        required=True,
         metavar="FILE",
         help="rows of source, tab, target, in UTF-8; or one of the book's: " + ", ".join(BUILT_IN),
     )
-    for side in ("source", "target"):
-        command.add_argument(
-            f"--{side}-units",
-            choices=UNITS,
-            help="how a text is cut: into characters (the default), into words at blanks, or "
-            "into jamo, which takes Hangul syllables apart",
-        )
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, metavar="MODEL", help="a run's folder or model.pt")
+    command.add_argument(
+        "--beam", type=_count, default=1, metavar="N", help="width (default 1, greedy)"
+    )
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -113,8 +149,9 @@ def _train(options: argparse.Namespace) -> int:
     from seqbook.runs import Run
 
     torch.set_num_threads(options.threads)
-    data, units = _data(options)
-    run = Run(options.out, _recipe(options), data, task=options.task, **units)
+    units = _units(options)
+    data = _data(options.task, units)
+    run = Run(options.out, _recipe(options), data, task=Path(options.task).name, **units)
     before = run.progress
     path = options.out / "model.pt"
     if run.finished and path.exists():
@@ -153,72 +190,113 @@ def _train(options: argparse.Namespace) -> int:
     made = run.result()
     made.record["command"] = options.command
     made.record["test"] = _scores(made, data.test, widths=(1, 5))
-    made.save(path)
     (options.out / "record.json").write_text(
         json.dumps(made.record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    made.save(path)  # last: with it the run counts as finished
     for line in _score_lines(made.record["test"]):
         print(line)
-    print(f"{path}: {made.weights:,} weights, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{path}: {made.weights:,} weights, {path.stat().st_size / 1e6:.2f} MB")
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from seqbook.transcriber import Transcriber
-
-    made = Transcriber.load(options.model)
-    for side in ("source", "target"):
-        if getattr(options, f"{side}_units") is None:
-            setattr(options, f"{side}_units", getattr(made, f"{side}_units"))
-    if options.part == "all" and options.task not in BUILT_IN:
-        pairs = _pairs(options)
+    made = _load(options.model)
+    units = {"source_units": made.source_units, "target_units": made.target_units}
+    expected = BUILT_IN.get(options.task)
+    if expected and expected != tuple(units.values()):
+        raise ValueError(
+            f"--task: {options.task} is cut into {' and '.join(expected)}, what the model learned "
+            f"from into {' and '.join(units.values())}"
+        )
+    if options.part == "all":
+        pairs = _pairs(options.task, units)
     else:
-        data, _ = _data(options)
-        parts = data if options.part == "all" else (getattr(data, options.part),)
-        pairs = [pair for part in parts for pair in part]
+        pairs = getattr(_data(options.task, units), options.part)
     for line in _score_lines(_scores(made, pairs, widths=(options.beam,))):
         print(line)
     return 0
 
 
 def _transcribe(options: argparse.Namespace) -> int:
-    from seqbook.transcriber import Transcriber
+    from seqbook.pairs import symbols
 
-    made = Transcriber.load(options.model)
-    texts = options.texts or [line.rstrip("\n") for line in sys.stdin]
-    for text in texts:
-        if not text.strip():
-            print(f"{text}\t")
-            continue
-        (written,) = made.transcribe([text], width=options.beam)
-        print(f"{text}\t{written}", flush=True)
+    made = _load(options.model)
+    known, warned = set(made.vocabularies.source.symbols), set()
+    texts = iter(options.texts or _lines())
+    at_once = 1 if not options.texts and sys.stdin.isatty() else AT_ONCE
+    while found := list(islice(texts, at_once)):
+        cut = [symbols(text, made.source_units) for text in found]
+        if new := sorted(set().union(*cut) - known - warned):
+            shown = ", ".join(map(repr, new))
+            print(f"seqbook: not among what the model learned from: {shown}", file=sys.stderr)
+            warned.update(new)
+        written = iter(
+            made.transcribe([t for t, c in zip(found, cut, strict=True) if c], width=options.beam)
+        )
+        for text, some in zip(found, cut, strict=True):
+            print(f"{text}\t{next(written) if some else ''}")
+        sys.stdout.flush()
     return 0
 
 
-def _data(options: argparse.Namespace) -> tuple[Any, dict[str, str]]:
-    """The pairs of the task in three parts, and the units they are cut into."""
+def _lines() -> Iterator[str]:
+    """The lines of standard input, in UTF-8 whatever the locale."""
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"standard input, line {number}: expected UTF-8, got byte "
+                f"{error.object[error.start]:#04x}"
+            ) from None
+        yield text.rstrip("\r\n")
+
+
+def _load(path: Path) -> Any:
+    from seqbook.transcriber import Transcriber
+
+    if path.is_dir():
+        path = path / "model.pt"
+        if not path.exists():
+            raise ValueError(f"{path}: expected a finished run, this one has no model yet")
+    return Transcriber.load(path)
+
+
+def _units(options: argparse.Namespace) -> dict[str, str]:
+    """How the task's sources and targets are cut."""
+    given = {"source_units": options.source_units, "target_units": options.target_units}
+    if options.task not in BUILT_IN:
+        return {side: units or "characters" for side, units in given.items()}
+    fixed = dict(zip(given, BUILT_IN[options.task], strict=True))
+    for side, units in given.items():
+        if units not in (None, fixed[side]):
+            raise ValueError(
+                f"--{side.replace('_', '-')}: {options.task} is cut into {fixed[side]}, got {units}"
+            )
+    return fixed
+
+
+def _data(task: str, units: dict[str, str]) -> Any:
+    """The pairs of a task in three parts."""
     from seqbook.data import place_names, pronunciations
     from seqbook.pairs import split
 
-    if options.task == "pronunciations":
-        return pronunciations.load(), {"source_units": "characters", "target_units": "words"}
-    if options.task == "place_names":
-        return place_names.load(), {"source_units": "characters", "target_units": "jamo"}
-    pairs = _pairs(options)
-    return split(pairs), {
-        "source_units": options.source_units or "characters",
-        "target_units": options.target_units or "characters",
-    }
+    if task in BUILT_IN:
+        return {"pronunciations": pronunciations, "place_names": place_names}[task].load()
+    return split(_pairs(task, units))
 
 
-def _pairs(options: argparse.Namespace) -> list:
+def _pairs(task: str, units: dict[str, str]) -> list:
     from seqbook.pairs import read_pairs
 
-    return read_pairs(
-        options.task,
-        source_units=options.source_units or "characters",
-        target_units=options.target_units or "characters",
-    )
+    if task in BUILT_IN:
+        return list(chain(*_data(task, units)))
+    if not Path(task).exists():
+        raise FileNotFoundError(
+            f"--task: expected a file or one of {', '.join(BUILT_IN)}, got {task!r}"
+        )
+    return read_pairs(task, **units)
 
 
 def _recipe(options: argparse.Namespace) -> Any:
@@ -255,7 +333,7 @@ def _scores(made: Any, pairs: Sequence, *, widths: Sequence[int]) -> list[dict[s
     return found
 
 
-def _score_lines(scores: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _score_lines(scores: Iterable[dict[str, Any]]) -> Iterator[str]:
     for score in scores:
         yield (
             f"{score['pairs']} sources, beam {score['beam']}: word error {score['word']:.2%}, "
@@ -265,12 +343,15 @@ def _score_lines(scores: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and a polite kill end training after the step under way, not inside it."""
+    """Ctrl-C and a polite kill end training after the step under way; a second one at once."""
     asked = False
 
     def ask(_number, _frame) -> None:
         nonlocal asked
         asked = True
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.write(2, b"\nstopping as soon as this step is saved; again stops without saving\n")
 
     handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

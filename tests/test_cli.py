@@ -1,0 +1,646 @@
+import io
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from itertools import product
+
+import pytest
+import torch
+
+from seqbook import cli, pairs, runs, transcriber
+from seqbook.cli import INTERRUPTED, main
+from seqbook.data import place_names, pronunciations
+from seqbook.pairs import Split, join, symbols
+from seqbook.transcriber import Transcriber
+
+COMMAND = [sys.executable, "-m", "seqbook.cli"]
+SMALL = [
+    *("--model", "gru", "--option", "width=16", "--option", "hidden=32", "--option", "dropout=0"),
+    *("--batch", "32", "--learning-rate", "0.01", "--warmup", "20", "--label-smoothing", "0"),
+]
+WAIT = 300  # seconds, for a machine that has much else to do
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: its exit code, and what it wrote as results and as messages."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        return code, out, err.replace("\r", "\n")
+
+    return call
+
+
+def refuse(run, *arguments, code=1):
+    """What a command says that fails, on its last line."""
+    found, out, err = run(*arguments)
+    assert (found, out) == (code, "")
+    return err.strip().splitlines()[-1]
+
+
+def rows(columns):
+    return "".join(f"{source}\t{target}\n" for source, target in columns)
+
+
+WORDS = ["".join(word) for n in (1, 2, 3, 4) for word in product("abcd", repeat=n)]
+SYLLABLES = {
+    i + v + f: unicodedata.normalize("NFC", jamo_i + jamo_v + jamo_f)
+    for i, jamo_i in (("g", "\u1100"), ("n", "\u1102"), ("d", "\u1103"))
+    for v, jamo_v in (("a", "\u1161"), ("o", "\u1169"))
+    for f, jamo_f in (("", ""), ("m", "\u11b7"), ("ng", "\u11bc"))
+}
+HANGUL = {
+    "-".join(word): "".join(SYLLABLES[s] for s in word)
+    for n in (1, 2)
+    for word in product(SYLLABLES, repeat=n)
+}
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """A file of pairs, small letters to capitals."""
+    path = tmp_path_factory.mktemp("letters") / "letters.tsv"
+    path.write_text(rows((word, word.upper()) for word in WORDS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(letters, tmp_path_factory):
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", "--task", str(letters), "--out", str(folder), *SMALL]) == 0
+    return folder
+
+
+def test_lists_written_twice_are_equal():
+    """The command line has its own, so that it need not import torch to know them."""
+    assert cli.UNITS == pairs.UNITS
+    assert list(cli.MODELS) == list(transcriber.MODELS)
+    assert set(cli.MODELS) == set(runs.RECIPES)
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["transcribe"]])
+def test_help_is_given(run, command):
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: {' '.join(['seqbook', *command])}")
+    for word in {
+        0: ("train", "evaluate", "transcribe"),
+        "train": ("--task", "--out", "--option", "jamo", "tagged", "pronunciations", "place_names"),
+        "evaluate": ("MODEL", "--task", "--part", "--beam"),
+        "transcribe": ("MODEL", "TEXT", "--beam", "standard input"),
+    }[command[0] if command else 0]:
+        assert word in out
+
+
+def test_help_and_mistyped_options_need_no_torch():
+    script = (
+        "import sys\nfrom seqbook.cli import main\n"
+        "for arguments in (['train', '--help'], ['train', '--modell', 'x'], ['fly']):\n"
+        "    try:\n        main(arguments)\n    except SystemExit:\n        pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
+
+
+# Train.
+
+
+def test_training_leaves_a_model_and_a_record(letters, tmp_path, run):
+    command = ["train", "--task", letters, "--out", tmp_path / "run", *SMALL, "--epochs", "11"]
+    code, out, err = run(*command)
+    assert code == 0
+    steps = 110
+    assert re.fullmatch(
+        r"34 sources, beam 1: word error \d+\.\d\d%, symbol error \d+\.\d\d%\n"
+        r"34 sources, beam 5: word error \d+\.\d\d%, symbol error \d+\.\d\d%\n"
+        rf"{tmp_path}/run/model\.pt: [\d,]+ weights, 0\.0\d MB\n",
+        out,
+    )
+    assert f"{steps}/{steps}" in err
+    for step in (100, 110):
+        assert re.search(
+            rf"^step {step}, 0\.\d min: validation word error [\d.]+%, symbol", err, re.M
+        )
+
+    made = Transcriber.load(tmp_path / "run" / "model.pt")
+    record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
+    assert record == made.record
+    assert record["command"] == " ".join(["seqbook", *map(str, command)])
+    assert record["task"] == "letters.tsv"
+    assert record["steps"] == steps
+    assert [entry["beam"] for entry in record["test"]] == [1, 5]
+    assert record["recipe"]["epochs"] == 11
+    assert record["recipe"]["options"]["width"] == 16
+    assert made.kind == "gru"
+
+
+def contents(folder):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_a_finished_run_says_so_and_changes_nothing(letters, trained, run):
+    before = contents(trained)
+    code, out, err = run("train", "--task", letters, "--out", trained, *SMALL)
+    assert (code, out) == (0, "")
+    assert err == f"{trained}/model.pt: finished already, after 280 steps\n"
+    assert contents(trained) == before
+
+
+def test_the_file_may_be_called_by_another_path(letters, trained, run, monkeypatch):
+    monkeypatch.chdir(letters.parent)
+    code, _, err = run("train", "--task", f"./{letters.name}", "--out", trained, *SMALL)
+    assert code == 0
+    assert "finished already" in err
+
+
+def test_a_run_of_something_else_is_refused(letters, trained, run):
+    before = contents(trained)
+    message = refuse(run, "train", "--task", letters, "--out", trained, *SMALL, "--seed", 3)
+    assert message == (
+        f"seqbook: {trained}: holds a run with other settings: recipe.seed is 0 there, 3 now. "
+        "Go on with the same ones, or choose another folder"
+    )
+    assert contents(trained) == before
+
+
+@pytest.mark.parametrize("moment", ["scoring", "saving"])
+def test_what_comes_after_the_last_step_may_be_interrupted(
+    letters, tmp_path, run, monkeypatch, moment
+):
+    command = ["train", "--task", letters, "--out", tmp_path / "run", *SMALL, "--epochs", "0.5"]
+
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if moment == "scoring":
+            patch.setattr(cli, "_scores", interrupt)
+        else:
+            patch.setattr(Transcriber, "save", interrupt)
+        code, out, err = run(*command)
+    assert (code, out) == (INTERRUPTED, "")
+    assert err.endswith("seqbook: interrupted\n")
+    assert not (tmp_path / "run" / "model.pt").exists()
+    assert "no model yet" in refuse(run, "transcribe", tmp_path / "run", "ab")
+    assert run(*command)[0] == 0
+    assert (tmp_path / "run" / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--option", "wdith=8"], "options of gru: expected 'width' or .* got 'wdith'"),
+        (["--option", "width"], "--option: expected NAME=VALUE, got 'width'"),
+        (["--option", "width=wide"], "options of gru: "),
+        (["--option", "hidden=7"], "hidden: expected a positive even number, got 7"),
+        (["--option", "dropout=2"], "dropout probability has to be between 0 and 1"),
+        (["--epochs", "0"], "epochs: expected a positive finite number, got 0.0"),
+        (["--epochs", "inf"], "epochs: expected a positive finite number, got inf"),
+        (["--batch", "-1"], "batch: expected a positive finite number, got -1"),
+        (["--label-smoothing", "1"], "label_smoothing: expected 0 to below 1, got 1.0"),
+        (["--seed", "-1"], "seed: expected 0 to"),
+        (["--learning-rate", "1e30"], "(loss|norm of the gradient): expected a finite .* smaller"),
+    ],
+)
+def test_numbers_and_options_that_do_not_fit_are_refused(
+    letters, tmp_path, run, arguments, message
+):
+    found = refuse(run, "train", "--task", letters, "--out", tmp_path / "run", *SMALL, *arguments)
+    assert re.match(f"seqbook: {message}", found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "argument --threads: expected a whole number of at least 1, got '0'"),
+        (["--threads", "two"], "argument --threads: expected a whole number of at least 1"),
+        (["--model", "gpt"], "argument --model: invalid choice: 'gpt'"),
+        (["--source-units", "letters"], "argument --source-units: invalid choice: 'letters'"),
+        (["--epochs", "many"], "argument --epochs: invalid float value: 'many'"),
+        (["--widht", "8"], "unrecognized arguments: --widht 8"),
+    ],
+)
+def test_mistyped_arguments_are_refused(letters, tmp_path, run, arguments, message):
+    found = refuse(run, "train", "--task", letters, "--out", tmp_path / "run", *arguments, code=2)
+    assert re.match(rf"seqbook( train)?: error: {message}", found)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("8", 8), ("0.5", 0.5), ("post", "post"), ("true", True), ("1e-3", 1e-3), ("a=b", "a=b")],
+)
+def test_an_option_is_a_number_a_truth_or_a_text(text, value):
+    parsed = cli._parser().parse_args(
+        ["train", "--task", "f", "--out", "o", "--option", f"name={text}", "--option", "heads=1"]
+    )
+    options = cli._recipe(parsed).options
+    assert options["name"] == value
+    assert type(options["name"]) is type(value)
+    assert options["heads"] == 1
+    assert options["width"] == runs.RECIPES["transformer"].options["width"]
+    assert "name" not in runs.RECIPES["transformer"].options
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\tb\nlonely\nc\td\n", "line 2: expected 2 columns, .* got 1: 'lonely'"),
+        ("a\tb\n\nc\t\n", r"line 3: expected a target, got an empty column: 'c\\t'"),
+        (b"a\tb\nc\t\xff\n", "line 2: expected UTF-8, got byte 0xff at position 3"),
+        ("", "expected rows of source, tab, target, got none"),
+        ("a\tb\nc\td\n", "expected at least 4 pairs, .* got 2"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_bad_row_is_named_with_its_line(tmp_path, trained, run, command, content, message):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    arguments = ["--out", tmp_path / "run", *SMALL] if command == "train" else [trained]
+    found = refuse(run, command, *arguments, "--task", path)
+    assert found.startswith("seqbook: ")
+    assert re.search(message, found)
+    if "line" in message:
+        assert f"{path}, line" in found
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_that_is_no_file_is_named_with_the_choices(tmp_path, run):
+    found = refuse(run, "train", "--task", "pronunciation", "--out", tmp_path / "run")
+    assert found == (
+        "seqbook: --task: expected a file or one of pronunciations, place_names, got "
+        "'pronunciation'"
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_without_traceback(letters, tmp_path, run):
+    (tmp_path / "file").touch()
+    found = refuse(run, "train", "--task", letters, "--out", tmp_path / "file" / "run", *SMALL)
+    assert str(tmp_path / "file") in found
+
+
+def test_a_full_disk_is_an_error_without_traceback(letters, tmp_path, run, monkeypatch):
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    command = ["train", "--task", letters, "--out", tmp_path / "run", *SMALL, "--epochs", "0.3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert refuse(run, *command) == "seqbook: [Errno 28] No space left on device"
+    assert run(*command)[0] == 0
+    assert sorted(os.listdir(tmp_path / "run")) == [
+        "checkpoint.pt",
+        "model.pt",
+        "record.json",
+        "run.json",
+    ]
+
+
+# Interrupted from outside.
+
+
+def begin(command, **options):
+    return subprocess.Popen(
+        [*COMMAND, *map(str, command)],
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def wait_for(pattern, stream):
+    """Read until a pattern occurs; return all that was read."""
+    found, end = "", time.monotonic() + WAIT
+    while not re.search(pattern, found, re.M):
+        ready, _, _ = select.select([stream], [], [], end - time.monotonic())
+        assert ready, f"timed out after: {found}"
+        read = os.read(stream.fileno(), 4096)
+        assert read, f"ended after: {found}"
+        found += read.decode().replace("\r", "\n")
+    return found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_killed_command_goes_on_to_the_same_result(letters, tmp_path, run):
+    """Each time after a score, the first line that says that steps are being done."""
+    command = ["train", "--task", letters, *SMALL, "--epochs", "30", "--option", "dropout=0.2"]
+    resumed = [*command, "--out", tmp_path / "killed"]
+    step = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = begin(resumed)
+        said = wait_for(r"^step \d+, ", process.stderr)
+        assert ("goes on" in said) == (step > 0)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=WAIT)
+        err = err.decode().replace("\r", "\n")
+        assert (process.returncode, out) == (INTERRUPTED, b"")
+        assert "stopping as soon as this step is saved" in err
+        last = err.strip().splitlines()[-1]
+        said = re.fullmatch(
+            r"interrupted after step (\d+) of 300; nothing is lost, the same command goes on from "
+            r"there",
+            last,
+        )
+        assert step < int(said[1]) < 300
+        step = int(said[1])
+        assert "Traceback" not in err
+
+    process = begin(resumed)
+    said = wait_for(r"^step \d+, ", process.stderr)
+    assert f"{tmp_path / 'killed'}: goes on after step {step}\n" in said
+    process.kill()
+    process.communicate(timeout=WAIT)
+    assert process.returncode == -signal.SIGKILL
+    assert sorted(os.listdir(tmp_path / "killed")) == ["checkpoint.pt", "run.json"]
+
+    code, out, err = run(*resumed)
+    assert code == 0
+    assert f"goes on after step {step}\n" in err  # what the killed process did is done again
+    expected = out.replace("/killed/", "/whole/")
+    assert run(*command, "--out", tmp_path / "whole")[:2] == (0, expected)
+    killed, whole = (Transcriber.load(tmp_path / name / "model.pt") for name in ("killed", "whole"))
+    ours, theirs = killed.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert without_times(killed.record) == without_times(whole.record)
+
+
+def without_times(record):
+    history = [{k: v for k, v in entry.items() if k != "minutes"} for entry in record["history"]]
+    kept = {k: v for k, v in record.items() if k not in ("minutes", "command")}
+    return {**kept, "history": history}
+
+
+def test_a_second_interrupt_stops_at_once(letters, tmp_path, run, monkeypatch):
+    def never_ends(_self, _examples):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("not interrupted")
+
+    monkeypatch.setattr(runs.Run, "_update", never_ends)
+    before = signal.getsignal(signal.SIGINT)
+    code, out, err = run("train", "--task", letters, "--out", tmp_path / "run", *SMALL)
+    assert (code, out) == (INTERRUPTED, "")
+    assert err.endswith("seqbook: interrupted\n")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_handlers_of_signals_are_put_back(letters, tmp_path, run):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    run("train", "--task", letters, "--out", tmp_path / "run", *SMALL, "--epochs", "0.2")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
+def test_an_interrupted_use_says_so(letters, trained, run, monkeypatch, command):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Transcriber, "write", interrupt)
+    rest = ["--task", letters] if command == "evaluate" else ["ab"]
+    code, out, err = run(command, trained, *rest)
+    assert (code, out) == (INTERRUPTED, "")
+    assert err.endswith("seqbook: interrupted\n")
+
+
+def test_a_terminal_is_answered_line_by_line_until_interrupted(trained):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    process = begin(["transcribe", trained], stdin=theirs)
+    for word in ("abc", "db"):
+        os.write(ours, f"{word}\n".encode())
+        assert wait_for("\n", process.stdout) == f"{word}\t{word.upper()}\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=WAIT)
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, out, err) == (INTERRUPTED, b"", b"seqbook: interrupted\n")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
+def test_a_reader_that_has_seen_enough_ends_the_command(trained, letters, monkeypatch, command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    rest = ["--task", str(letters)] if command == "evaluate" else ["ab"]
+    with open(writing, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main([command, str(trained), *rest]) == 0
+        out.flush()  # as Python does when it ends, which would complain
+
+
+# Evaluate.
+
+
+@pytest.mark.parametrize(
+    ("part", "count"), [("test", 34), ("validation", 17), ("training", 289), ("all", 340)]
+)
+def test_each_part_is_scored(letters, trained, run, part, count):
+    code, out, _ = run("evaluate", trained, "--task", letters, "--part", part)
+    assert code == 0
+    assert out == f"{count} sources, beam 1: word error 0.00%, symbol error 0.00%\n"
+
+
+def test_a_model_may_be_named_by_folder_or_file_and_searched_with_a_beam(letters, trained, run):
+    for name in (trained, trained / "model.pt"):
+        code, out, _ = run("evaluate", name, "--task", letters, "--beam", 3)
+        assert code == 0
+        assert out == "34 sources, beam 3: word error 0.00%, symbol error 0.00%\n"
+
+
+def test_new_rows_are_scored_as_a_whole(tmp_path, trained, run):
+    path = tmp_path / "new.tsv"
+    path.write_text("abab\tABAB\nab\tXYZ!\n")
+    _, out, _ = run("evaluate", trained, "--task", path, "--part", "all")
+    assert out == "2 sources, beam 1: word error 50.00%, symbol error 50.00%\n"
+
+
+@pytest.mark.parametrize("width", ["0", "-1", "two", "1.5"])
+def test_a_beam_without_width_is_refused(letters, trained, run, width):
+    found = refuse(run, "evaluate", trained, "--task", letters, "--beam", width, code=2)
+    assert "argument --beam: expected " in found
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("checkpoint.pt", "checkpoint.pt: expected a 'seqbook transcriber 1' file, got None"),
+        ("run.json", "run.json: expected a file of tensors written by this package"),
+        ("nowhere.pt", r"\[Errno 2\] No such file or directory: '.*nowhere.pt'"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused(letters, trained, run, command, name, message):
+    rest = ["--task", letters] if command == "evaluate" else ["ab"]
+    assert re.search(message, refuse(run, command, trained / name, *rest))
+
+
+# Transcribe.
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Give bytes as standard input."""
+
+    def give(content):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+
+    return give
+
+
+def test_texts_are_transcribed_in_their_order(trained, run):
+    assert run("transcribe", trained, "abca", "d", "cab") == (0, "abca\tABCA\nd\tD\ncab\tCAB\n", "")
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_option_may_stand_anywhere(trained, run, place):
+    words = [trained, "abca", "d"]
+    words[place:place] = ["--beam", 4]
+    assert run("transcribe", *words) == (0, "abca\tABCA\nd\tD\n", "")
+    found = refuse(run, "transcribe", *words, "--bema", 4, code=2)
+    assert re.search("error: unrecognized arguments: .*--bema", found)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", ""),
+        (b"ab\ncd\n", "ab\tAB\ncd\tCD\n"),
+        (b"ab\ncd", "ab\tAB\ncd\tCD\n"),
+        (b"ab\r\ncd\r\n", "ab\tAB\ncd\tCD\n"),
+        (b"\xef\xbb\xbfab\n", "ab\tAB\n"),
+        (b"\nab\n\n", "\t\nab\tAB\n\t\n"),
+    ],
+    ids=["nothing", "lines", "no last newline", "Windows", "BOM", "empty lines"],
+)
+def test_lines_of_standard_input_are_transcribed(trained, run, typed, content, expected):
+    typed(content)
+    assert run("transcribe", trained) == (0, expected, "")
+
+
+def test_many_lines_keep_their_order(trained, run, typed):
+    words = [*WORDS, "", *WORDS[::-1]]
+    typed("\n".join(words).encode())
+    assert run("transcribe", trained)[1] == rows((word, word.upper()) for word in words)
+
+
+def test_what_the_model_has_not_seen_is_named_once(trained, run):
+    code, out, err = run("transcribe", trained, "a?b", "é?", "ab")
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["a?b", "é?", "ab"]
+    assert err == "seqbook: not among what the model learned from: '?', 'é'\n"
+
+
+def test_input_that_is_not_utf8_is_named_with_its_line(trained, run, typed):
+    typed(b"ab\ncd\xff\n")
+    assert refuse(run, "transcribe", trained) == (
+        "seqbook: standard input, line 2: expected UTF-8, got byte 0xff"
+    )
+
+
+# Hangul, and the book's tasks.
+
+
+@pytest.fixture(scope="module", params=["read", "written"])
+def hangul(request, tmp_path_factory):
+    """The folder of a run that learned to read Hangul or to write it, and its pairs."""
+    folder = tmp_path_factory.mktemp(request.param)
+    learned = HANGUL.items() if request.param == "written" else map(reversed, HANGUL.items())
+    learned = dict(map(tuple, learned))
+    (folder / "pairs.tsv").write_text(rows(learned.items()), encoding="utf-8")
+    side = "--source-units" if request.param == "read" else "--target-units"
+    command = ["train", "--task", str(folder / "pairs.tsv"), "--out", str(folder / "run"), *SMALL]
+    assert main([*command, side, "jamo", "--epochs", "25"]) == 0
+    return folder, learned
+
+
+def test_hangul_is_taken_apart_and_put_together(hangul, run):
+    folder, learned = hangul
+    texts = [*learned][::7]
+    code, out, err = run("transcribe", folder / "run", *texts)
+    assert (code, err) == (0, "")
+    written = dict(line.split("\t") for line in out.splitlines())
+    assert out == unicodedata.normalize("NFC", out)
+    wrong = [text for text in texts if written[text] != learned[text]]
+    assert len(wrong) < len(texts) / 10, wrong
+
+    apart = [unicodedata.normalize("NFD", text) for text in texts]
+    again = dict(
+        line.split("\t") for line in run("transcribe", folder / "run", *apart)[1].splitlines()
+    )
+    assert [again[text] for text in apart] == [written[text] for text in texts]
+
+    code, out, _ = run("evaluate", folder / "run", "--task", folder / "pairs.tsv", "--part", "all")
+    assert (code, out.split(",")[0]) == (0, "342 sources")
+
+
+def test_hangul_is_written_in_utf8_whatever_the_terminal(hangul, monkeypatch, typed):
+    folder, learned = hangul
+    (text, target), *_ = learned.items()
+    out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", out)
+    typed(text.encode())
+    assert main(["transcribe", str(folder / "run")]) == 0
+    assert out.buffer.getvalue().decode() == f"{text}\t{target}\n"
+
+
+@pytest.mark.parametrize("task", [place_names, pronunciations])
+def test_the_books_tasks_are_cut_as_their_units_say(task):
+    name = task.__name__.rpartition(".")[2]
+    source_units, target_units = cli.BUILT_IN[name]
+    for pair in task.load().test[:500]:
+        assert symbols(join(pair.source, source_units), source_units) == pair.source
+        for target in pair.targets:
+            assert symbols(join(target, target_units), target_units) == target
+
+
+def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatch):
+    few = Split(*(part[:60] for part in place_names.load()))
+    monkeypatch.setattr(place_names, "load", lambda: few)
+    command = ["train", "--task", "place_names", "--out", tmp_path / "run", *SMALL]
+    assert run(*command, "--epochs", "30")[0] == 0
+    assert Transcriber.load(tmp_path / "run" / "model.pt").source_units == "tagged"
+    source = join(few.training[0].source, "tagged")
+    assert re.fullmatch("[A-Z]{2} .+", source)
+    code, out, err = run("transcribe", tmp_path / "run", source)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(f"{source}\t[가-힣 ]+\n", out)
+
+    assert run("evaluate", tmp_path / "run", "--task", "place_names", "--part", "all")[
+        1
+    ].startswith("180 sources")
+    assert refuse(run, "evaluate", tmp_path / "run", "--task", "pronunciations") == (
+        "seqbook: --task: pronunciations is cut into characters and words, what the model learned "
+        "from into tagged and jamo"
+    )
+
+
+def test_the_units_of_the_books_tasks_are_fixed(tmp_path, run):
+    command = ["train", "--task", "pronunciations", "--out", tmp_path / "run"]
+    assert refuse(run, *command, "--target-units", "characters") == (
+        "seqbook: --target-units: pronunciations is cut into words, got characters"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_is_installed():
+    assert shutil.which("seqbook", path=os.path.dirname(sys.executable))
