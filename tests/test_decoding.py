@@ -138,7 +138,7 @@ def test_a_beam_of_one_is_greedy(kind, scale):
 
 def test_a_beam_is_never_worse_than_greedy_and_often_better():
     better = together = 0
-    for kind, scale, seed in product(SOME[2:], (1.0, 4.0), range(3)):
+    for kind, scale, seed in product(SOME[2:], (1.0, 4.0), range(2)):
         model = make(kind, scale=scale, seed=seed)
         lazy = greedy(model, *SOURCES, longest=LONGEST)
         for width in (2, 5):
@@ -149,11 +149,11 @@ def test_a_beam_is_never_worse_than_greedy_and_often_better():
     assert better > together / 10
 
 
-def plain_beam(model, source, lengths, width):
+def plain_beam(model, source, lengths, width, longest):
     """One sentence, lists instead of tensors, nothing kept between steps, no early stop."""
-    (best,) = greedy(model, source, lengths, longest=LONGEST)
+    (best,) = greedy(model, source, lengths, longest=longest)
     alive = [([], 0.0)]
-    for _ in range(LONGEST):
+    for _ in range(longest):
         log_p = log_probabilities(model, source, lengths, [ids for ids, _ in alive])[:, -1]
         longer = [
             ([*ids, symbol], score + p)
@@ -171,16 +171,16 @@ def plain_beam(model, source, lengths, width):
 @pytest.mark.parametrize("width", [2, 3])
 @pytest.mark.parametrize("kind", ["LSTM with attention, layers: 2", "Transformer pre", "tree"])
 def test_a_beam_is_the_plain_search(kind, width):
-    for seed in range(4 if kind == "tree" else 1):
+    for longest, seed in product((4, LONGEST), range(8 if kind == "tree" else 1)):
         model = make(kind, seed=seed)
-        expected = [plain_beam(model, *source, width) for source in one_by_one(*SOURCES)]
-        assert_equal(beam(model, *SOURCES, width=width, longest=LONGEST), expected)
+        expected = [plain_beam(model, *source, width, longest) for source in one_by_one(*SOURCES)]
+        assert_equal(beam(model, *SOURCES, width=width, longest=longest), expected)
 
 
 @some
 def test_a_beam_of_everything_finds_the_best_of_everything(kind):
     longest, differ = 5, 0  # of two symbols besides padding, start and end
-    for seed in range(3):
+    for seed in range(2):
         model = make(kind, target_symbols=5, seed=seed)
         found = beam(model, *SOURCES, width=2**longest, longest=longest)
         lazy = greedy(model, *SOURCES, longest=longest)
@@ -212,7 +212,7 @@ def test_a_narrow_beam_may_miss_the_best():
     ],
 )
 def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
-    draws, longest = 20_000, 3
+    draws, longest = 10_000, 3
     model = make(kind, target_symbols=5, scale=0.5)
     source, lengths = SOURCES[0][:1, :4], SOURCES[1][:1]
     exact = outcomes(model, source, lengths, longest, temperature)
@@ -230,8 +230,7 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
     counts = dict.fromkeys(((tuple(h.ids), h.complete) for h in exact), 0)
     for hypothesis in written:
         counts[tuple(hypothesis.ids), hypothesis.complete] += 1
-        expected = own[tuple(hypothesis.ids)]
-        assert hypothesis.log_probability == pytest.approx(expected, abs=1e-10)
+        assert abs(hypothesis.log_probability - own[tuple(hypothesis.ids)]) < 1e-10
 
     square = 0.0
     for h in exact:
