@@ -72,6 +72,7 @@ COLOURS = {
     "recomputed": "#b3446c",
     "GRU + attention": "#0064a5",
     "without positions": "#767676",
+    "published": "#333333",
 }
 
 

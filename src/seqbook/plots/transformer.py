@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from seqbook.plots.shapes import arrow, line
 from seqbook.plots.style import COLOURS, label_ends, panels
 
-__all__ = ["errors_by_time", "position_codes", "stacks"]
+__all__ = ["errors_by_time", "position_codes", "stacks", "where_heads_look"]
 
 _HALF = 1.15  # of a box's width
 _BRANCH = 1.9  # height of a sub-layer
@@ -40,14 +41,14 @@ def stacks() -> Figure:
         sublayers=("causal self-\nattention", "cross-\nattention", "feed-\nforward"),
         colour=COLOURS["Transformer"],
     )
-    _arrow(axes, (8.7, top), (8.7, top + 0.5))
+    arrow(axes, (8.7, top), (8.7, top + 0.5), mutation_scale=9)
     _box(axes, (7.65, top + 0.98), "readout, softmax", COLOURS["Transformer"], half=1.7)
-    _arrow(axes, (8.7, top + 1.46), (8.7, top + 1.95))
+    arrow(axes, (8.7, top + 1.46), (8.7, top + 1.95), mutation_scale=9)
     output = {"ha": "right", "va": "center", "color": COLOURS["data"]}
     axes.text(8.5, top + 1.8, "$P(y_t)$", **output)
     cross = 2.15 + 1.5 * _BRANCH - 0.1
-    _line(axes, [(0.9, 6.75), (4.7, 6.75), (4.7, cross)], COLOURS["held out"])
-    _arrow(axes, (4.7, cross), (6.85 - _HALF, cross), COLOURS["held out"])
+    line(axes, [(0.9, 6.75), (4.7, 6.75), (4.7, cross)], colour=COLOURS["held out"])
+    arrow(axes, (4.7, cross), (6.85 - _HALF, cross), colour=COLOURS["held out"], mutation_scale=9)
     axes.text(2.8, 6.85, "keys, values", ha="center", va="bottom", color=COLOURS["held out"])
     return figure
 
@@ -100,10 +101,36 @@ def errors_by_time(
         ends[name] = (*last, COLOURS[name])
     first, last = np.array([line[0][[0, -1]] for lines in runs.values() for line in lines]).T
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, xlim=(first.min(), last.max()))
+    axes.xaxis.set_major_formatter("{x:g}")
     for name, level in (levels or {}).items():
         axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
         ends[name] = (last.max(), level, COLOURS[name])
     label_ends(axes, ends)
+    return figure
+
+
+def where_heads_look(
+    weights: Mapping[str, np.ndarray], offsets: Sequence[int], *, alike: float
+) -> Figure:
+    """Draw each head's mean weight on positions before, at and after its own, the darker the more.
+
+    Args:
+        weights: Title of a layer to ``(heads, offsets)``.
+        offsets: Distances from the head's own position.
+        alike: The weight of a head that looks everywhere alike; white is this and less.
+    """
+    figure, axes = panels(len(weights), height=1.25)
+    for panel, (title, values) in zip(axes, weights.items(), strict=True):
+        panel.pcolormesh(
+            values, cmap="Blues", vmin=alike, vmax=1, edgecolors="#e8e8e8", linewidth=0.5
+        )
+        heads, places = values.shape
+        panel.set_xticks(np.arange(places) + 0.5, [f"{o:+d}" if o else "0" for o in offsets])
+        panel.set_yticks(np.arange(heads) + 0.5, np.arange(heads) + 1)
+        panel.set(ylim=(heads, 0), ylabel="head", title=title)
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    axes[-1].set_xlabel("looks at the letter so far from its own")
     return figure
 
 
@@ -120,20 +147,20 @@ def _column(
     """Draw one stack from its input to its last norm; return the height of its end."""
     middle = (stream + boxes) / 2
     axes.text(middle, -0.4, inputs, ha="center", va="center", color=COLOURS["data"])
-    _arrow(axes, (stream, -0.1), (stream, 0.35))
+    arrow(axes, (stream, -0.1), (stream, 0.35), mutation_scale=9)
     _box(axes, (middle, 0.85), "embedding\n+ positions", COLOURS["data"], half=1.6)
     bottom, top = 1.75, 2.15 + _BRANCH * len(sublayers)
     end = top + 0.8
     axes.plot([stream, stream], [1.35, end], color=colour, linewidth=3.5, alpha=0.5, zorder=1)
     for number, text in enumerate(sublayers):
         start = 2.15 + _BRANCH * number
-        _arrow(axes, (stream, start), (boxes, start), COLOURS["mean"], head=False)
-        _arrow(axes, (boxes, start), (boxes, start + 0.36), COLOURS["mean"])
+        line(axes, [(stream, start), (boxes, start)])
+        arrow(axes, (boxes, start), (boxes, start + 0.36), mutation_scale=9)
         _box(axes, (boxes, start + 0.85), text, colour)
         turn = start + _BRANCH - 0.45
-        _line(axes, [(boxes, start + 1.34), (boxes, turn)], COLOURS["mean"])
+        line(axes, [(boxes, start + 1.34), (boxes, turn)])
         inwards = 0.24 if boxes > stream else -0.24
-        _arrow(axes, (boxes, turn), (stream + inwards, turn), COLOURS["mean"])
+        arrow(axes, (boxes, turn), (stream + inwards, turn), mutation_scale=9)
         _pill(axes, (middle, start), "norm")
         axes.plot(stream, turn, "o", markersize=13, color=colour, markerfacecolor="white", zorder=3)
         axes.text(stream, turn, "+", ha="center", va="center_baseline", color=colour, zorder=4)
@@ -179,22 +206,3 @@ def _pill(axes: Axes, place: tuple[float, float], text: str) -> None:
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": COLOURS["mean"]}
     style = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
     axes.text(*place, text, color=COLOURS["data"], bbox=box, **style)
-
-
-def _line(axes: Axes, points: Sequence[tuple[float, float]], colour: str) -> None:
-    axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, zorder=2)
-
-
-def _arrow(
-    axes: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    colour: str = COLOURS["mean"],
-    *,
-    head: bool = True,
-) -> None:
-    if not head:
-        _line(axes, [start, end], colour)
-        return
-    style = {"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9}
-    axes.annotate("", end, start, arrowprops=style, zorder=2)
