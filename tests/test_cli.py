@@ -155,6 +155,13 @@ def test_training_leaves_a_model_and_a_record(letters, tmp_path, run):
     assert made.kind == "gru"
 
 
+def test_a_run_that_would_end_while_warming_up_is_warned_of(letters, tmp_path, run):
+    command = ["train", "--task", letters, *SMALL, "--epochs", "2", "--warmup"]
+    message = f"{letters}: gives 20 steps in all, of which 11 are to warm up; try more --epochs or"
+    assert message in run(*command, "11", "--out", tmp_path / "11")[2]
+    assert "warm up" not in run(*command, "10", "--out", tmp_path / "10")[2]
+
+
 def contents(folder):
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 

@@ -194,12 +194,21 @@ def test_the_same_seed_gives_the_same_and_another_another(tmp_path, whole):
     assert not any(torch.equal(ours[name], theirs[name]) for name in ours if "n_av" not in name)
 
 
-def test_dropout_and_the_order_of_batches_follow_from_the_seed(tmp_path, whole):
-    """Losses differ from the first step on, though the first weights are made equal."""
-    run, losses = begin(tmp_path, replace(GRU, seed=1)), {}
-    run.transcriber.model.load_state_dict(begin(tmp_path / "0").transcriber.model.state_dict())
-    train(run, until=1, losses=losses)
-    assert losses[1] != whole["gru"][1][1]
+@pytest.mark.parametrize("what", ["first weights", "batches", "dropout"])
+def test_each_kind_of_chance_follows_from_the_seed(tmp_path, what):
+    zero, again, one = (
+        begin(tmp_path / name, replace(GRU, seed=int(name))) for name in ("0", "00", "1")
+    )
+    drawn = [
+        {
+            "first weights": run.transcriber.model.readout.weight.tolist(),
+            "batches": next(run._batches()).source.tolist(),
+            "dropout": run._random.tolist(),
+        }[what]
+        for run in (zero, again, one)
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
 
 
 def test_other_chance_in_the_process_changes_nothing_and_is_not_changed(tmp_path, whole):

@@ -258,14 +258,14 @@ def failing(request, monkeypatch):
 
     def half(_content, file):
         file.write(b"half of it")
-        raise KeyboardInterrupt if request.param == "interrupt" else OSError(28, "No space left")
-
-    def full(_descriptor):
         raise OSError(28, "No space left")
 
-    if request.param in ("serialising", "interrupt"):
+    def full(_descriptor):
+        raise KeyboardInterrupt if request.param == "interrupt" else OSError(28, "No space left")
+
+    if request.param == "serialising":
         monkeypatch.setattr(torch, "save", half)
-    elif request.param == "to the disk":
+    elif request.param in ("to the disk", "interrupt"):
         monkeypatch.setattr(os, "fsync", full)
     elif request.param == "renaming":
         monkeypatch.setattr(os, "replace", lambda *_names: full(0))

@@ -157,6 +157,12 @@ def _train(options: argparse.Namespace) -> int:
     if run.finished and path.exists():
         print(f"{path}: finished already, after {before.steps} steps", file=sys.stderr)
         return 0
+    if (warmup := run.recipe.warmup) > before.steps / 2:
+        print(
+            f"{options.task}: gives {before.steps} steps in all, of which {warmup} are to warm up; "
+            "try more --epochs or a smaller --warmup",
+            file=sys.stderr,
+        )
     if before.step:
         print(f"{options.out}: goes on after step {before.step}", file=sys.stderr)
     with (
