@@ -77,9 +77,8 @@ def outcomes(model, source, lengths, longest, temperature=1.0):
 
 
 @some
-@pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_greedy_is_the_plain_loop(kind, scale):
-    model = make(kind, scale=scale)
+def test_greedy_is_the_plain_loop(kind):
+    model = make(kind, scale=2)
     expected = []
     for source, lengths in one_by_one(*SOURCES):
         ids, total, complete = [], 0.0, False
@@ -171,7 +170,8 @@ def plain_beam(model, source, lengths, width, longest):
 @pytest.mark.parametrize("width", [2, 3])
 @pytest.mark.parametrize("kind", ["LSTM with attention, layers: 2", "Transformer pre", "tree"])
 def test_a_beam_is_the_plain_search(kind, width):
-    for longest, seed in product((4, LONGEST), range(8 if kind == "tree" else 1)):
+    cases = product((4, LONGEST), range(8)) if kind == "tree" else [(4, 0)]
+    for longest, seed in cases:
         model = make(kind, seed=seed)
         expected = [plain_beam(model, *source, width, longest) for source in one_by_one(*SOURCES)]
         assert_equal(beam(model, *SOURCES, width=width, longest=longest), expected)
