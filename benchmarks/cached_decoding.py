@@ -9,7 +9,7 @@ The weights are random; the embedding of the end symbol is zero, so that its log
 every run writes the full length. Both ways are timed in turn, so that a busy moment hits both, and
 medians are kept. Before that, both must write the same ids, with equal log-probabilities, in
 float64. With ``--scale 0.1`` it is a quick trial on a tenth of the lengths. The whole takes some
-five minutes on one idle core.
+fifteen minutes on one core.
 """
 
 from __future__ import annotations
