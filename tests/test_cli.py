@@ -327,6 +327,14 @@ def test_a_full_disk_is_an_error_without_traceback(letters, tmp_path, run, monke
 # Interrupted from outside.
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_heard():
+    """Hear SIGINT here and in child processes; a job in the background is started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def begin(command, **options):
     return subprocess.Popen(
         [*COMMAND, *map(str, command)],
