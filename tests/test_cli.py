@@ -649,7 +649,8 @@ def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatc
     )
 
 
-def test_the_units_of_the_books_tasks_are_fixed(tmp_path, run):
+def test_the_units_of_the_books_tasks_are_fixed(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(pronunciations, "load", lambda: pytest.fail("not refused"))
     command = ["train", "--task", "pronunciations", "--out", tmp_path / "run"]
     assert refuse(run, *command, "--target-units", "characters") == (
         "seqbook: --target-units: pronunciations is cut into words, got characters"
