@@ -1,34 +1,143 @@
-"""The exercises that are handed in: solved as they stand, and unsolved without the solutions."""
+"""The exercises: every step recognises its mistakes, passes right answers, and leaks nothing."""
 
+import functools
+import json
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 
-EXERCISES = sorted(Path(__file__).parents[1].glob("exercises/*/*.ipynb"))
-SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION$", re.DOTALL | re.MULTILINE)
+from seqbook.grading.exercises import ORDER, SOLUTION, Exercise, as_text, released
+from seqbook.grading.inside.calls import run_case
+from seqbook.grading.judge import judge
+from seqbook.grading.steps import compile_step
+
+FOLDER = Path(__file__).parents[1] / "exercises"
+SEED = 20
 
 
-def code_cells(path: Path) -> dict[str, str]:
-    notebook = nbformat.read(path, as_version=4)
-    return {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
+@functools.cache
+def load(name):
+    return Exercise.load(FOLDER / name)
 
 
-@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
-def test_each_answer_is_checked(path):
-    """Without its solution, an answer leaves the check below it failing."""
-    cells = code_cells(path)
-    answers = [cell_id for cell_id in cells if cell_id.endswith("-answer")]
-    assert answers, "an exercise notebook has answer cells"
-    for missing in answers:
-        namespace = {}
-        for cell_id, source in cells.items():
-            if cell_id == missing:
-                source, removed = SOLUTION.subn(r"\1raise NotImplementedError", source)
-                assert removed == 1, f"{cell_id}: expected one solution, found {removed}"
-            if cell_id == missing.replace("-answer", "-check"):
-                with pytest.raises(NotImplementedError):
-                    exec(source, namespace)
-            elif not cell_id.endswith("-check"):
-                exec(source, namespace)
+@functools.cache
+def compiled(name, step_name):
+    (step,) = [step for step in load(name).steps if step.name == step_name]
+    return step, compile_step(step, seed=SEED)
+
+
+def answer(compiled_step, function):
+    return judge(compiled_step, [run_case(function, case) for case in compiled_step.requests])
+
+
+STEPS = [(name, step.name) for name in ORDER for step in load(name).steps]
+each_exercise = pytest.mark.parametrize("name", ORDER)
+each_step = pytest.mark.parametrize(("name", "step_name"), STEPS)
+
+
+def test_there_is_one_for_every_chapter_and_assignment():
+    chapters = {path.stem for path in (FOLDER.parent / "book").glob("*.ipynb")}
+    assert set(ORDER) == chapters | {"lstm_in_pytorch", "attention_in_pytorch"}
+    assert {path.parent.name for path in FOLDER.glob("*/*.ipynb")} == set(ORDER)
+    assert len(STEPS) >= 30
+
+
+@each_step
+def test_mistakes_are_recognised(name, step_name):
+    """On the visible cases alone, and with the hidden ones, each by its own message."""
+    step, with_hidden = compiled(name, step_name)
+    visible = compile_step(step)
+    assert len(step.mistakes) >= 3
+    assert len({mistake.says for mistake in step.mistakes}) == len(step.mistakes)
+    for mistake in step.mistakes:
+        for checks in (visible, with_hidden):
+            verdict = answer(checks, mistake.answer)
+            assert verdict.status == "wrong"
+            assert verdict.diagnosis == mistake.says
+
+
+@each_step
+def test_right_answers_pass(name, step_name):
+    step, checks = compiled(name, step_name)
+    assert len(step.right) >= 2
+    for right in step.right:
+        verdict = answer(checks, right)
+        assert verdict.status == "right", (right.__name__, verdict)
+
+
+@each_step
+def test_a_wrong_form_is_told_from_a_wrong_value(name, step_name):
+    """An answer that returns nothing is not taken for a known mistake."""
+    _, checks = compiled(name, step_name)
+    verdict = answer(checks, lambda *_: None)
+    assert (verdict.status, verdict.diagnosis) == ("wrong", None)
+
+
+@each_exercise
+def test_hints_are_folded_and_each_step_is_explained(name):
+    exercise = load(name)
+    sources = {cell["id"]: "".join(cell["source"]) for cell in exercise.notebook["cells"]}
+    for step in exercise.steps:
+        task = sources[f"{step.cell}-task"]
+        assert task.count("<details><summary>Hint") == task.count("</details>") >= 1
+        assert re.search(r"<details>.*", task, re.DOTALL).start() > 100
+        assert sources[f"{step.cell}-check"] == f"check({step.name})"
+    headings = exercise.release().headings
+    minutes = sum(heading.minutes for heading in headings.values())
+    points = sum(heading.points for heading in headings.values())
+    assert f"about {minutes} minutes in all, {points} points" in sources["title"]
+    assert "(★★★, " in sources["open-task"]
+    assert "no points" in sources["open-task"]
+
+
+@each_exercise
+def test_the_release_is_made_from_the_source(name):
+    """The notebook exactly; numbers as far as machines agree."""
+    made, stored = load(name).release(), released(name)
+    assert as_text(made.notebook) == as_text(stored.notebook)
+    assert as_text(load(name).release().notebook) == as_text(made.notebook)
+    assert len(made.steps) == len(stored.steps)
+    for ours, theirs in zip(made.steps, stored.steps, strict=True):
+        assert (ours.name, ours.mistakes, ours.uses) == (theirs.name, theirs.mistakes, theirs.uses)
+        assert_near(ours.cases, theirs.cases)
+
+
+def assert_near(ours, theirs):
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        ours, theirs = list(ours.values()), list(theirs.values())
+    if isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs)
+        for pair in zip(ours, theirs, strict=True):
+            assert_near(*pair)
+    elif isinstance(ours, float):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6, nan_ok=True)
+    else:
+        assert ours == theirs
+
+
+@each_exercise
+def test_the_release_leaks_nothing(name):
+    """No line of a solution, no output, no hidden case, no source of a reference or a mistake."""
+    exercise, made = load(name), released(name)
+    text = as_text(made.notebook) + json.dumps([step.cases for step in made.steps])
+    given = {
+        line.strip()
+        for cell in made.notebook["cells"]
+        for line in "".join(cell["source"]).splitlines()
+    }
+    for cell in exercise.notebook["cells"]:
+        source = "".join(cell["source"])
+        for solution in SOLUTION.finditer(source):
+            lines = [line.strip() for line in solution[0].splitlines()[1:-1]]
+            long = [line for line in lines if len(line) > 12]
+            assert not [line for line in long if line in given]
+            assert not [line for line in long if line in text]
+    assert "SOLUTION" not in text
+    assert not any(cell.get("outputs") for cell in made.notebook["cells"])
+    assert not any(case["hidden"] for step in made.steps for case in step.cases)
+    code = (FOLDER / name / "checks.py").read_text(encoding="utf-8")
+    for line in code.splitlines():
+        if line.strip().startswith(("def _", "return ")) and len(line.strip()) > 20:
+            assert line.strip() not in text

@@ -1,10 +1,11 @@
-"""The command ``seqbook``: train, evaluate and use encoder-decoders on any pairs of sequences."""
+"""The command ``seqbook``: models of any pairs of sequences, and graded exercises."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from seqbook.grading.commands import add_commands
 
 __all__ = ["main"]
 
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="seqbook", description="Learn to map sequences to sequences, and use what was learned."
+        prog="seqbook", description="Train and use models of sequences; do and grade the exercises."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -112,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "texts", nargs="*", metavar="TEXT", help="a source; by default lines of standard input"
     )
+    add_commands(functools.partial(_command, commands))
     return parser
 
 

@@ -1,0 +1,764 @@
+"""What the steps of the LSTM exercise expect, and the wrong answers that they recognise."""
+
+import torch
+from torch import nn
+
+from seqbook.grading.steps import Draw, Mistake, Step
+
+
+def _sizes(draw: Draw) -> tuple[int, int, int]:
+    return draw.lengths(3)  # batch, features, hidden
+
+
+def _weights(draw: Draw, features: int, hidden: int) -> dict[str, torch.Tensor]:
+    return {
+        "w": draw.normal(4 * hidden, features),
+        "u": draw.normal(4 * hidden, hidden),
+        "peepholes": draw.normal(3, hidden),
+        "bias": draw.normal(4 * hidden),
+    }
+
+
+def _states(draw: Draw, batch: int, hidden: int) -> dict[str, torch.Tensor]:
+    return {
+        "hidden": draw.normal(batch, hidden),
+        "cell": draw.normal(batch, hidden),
+    }
+
+
+# -- 1. split_gates
+
+
+def _matrix(draw: Draw) -> dict:
+    hidden, features = draw.lengths(2)
+    return {"stacked": draw.normal(4 * hidden, features)}
+
+
+def _vector(draw: Draw) -> dict:
+    (hidden,) = draw.lengths(1)
+    return {"stacked": draw.normal(4 * hidden)}
+
+
+def _split_reference(stacked):
+    rows = stacked.shape[0] // 4
+    return tuple(
+        stacked[block * rows : (block + 1) * rows] for block in (1, 0, 2, 3)
+    )
+
+
+def _split_in_torchs_order(stacked):
+    return stacked.chunk(4)
+
+
+def _split_as_written(stacked):
+    i, f, g, o = stacked.chunk(4)
+    return f, i, o, g
+
+
+def _split_interleaved(stacked):
+    i, f, g, o = (stacked[start::4] for start in range(4))
+    return f, i, g, o
+
+
+def _split_columns(stacked):
+    i, f, g, o = stacked.chunk(4, dim=-1)
+    return f, i, g, o
+
+
+def _split_by_reshape(stacked):
+    blocks = stacked.reshape(4, -1, *stacked.shape[1:])
+    return [blocks[k] for k in (1, 0, 2, 3)]
+
+
+def _split_with_a_loop(stacked):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    rows = len(stacked) // 4
+    parts = []
+    for k in [1, 0, 2, 3]:
+        print("block", k)
+        parts.append(
+            torch.stack([stacked[k * rows + row] for row in range(rows)])
+        )
+    return tuple(parts)
+
+
+# -- 2. forget_gate
+
+
+def _one_gate(draw: Draw) -> dict:
+    batch, features, hidden = _sizes(draw)
+    return {
+        "inputs": draw.normal(batch, features),
+        **_states(draw, batch, hidden),
+        "w": draw.normal(hidden, features),
+        "u": draw.normal(hidden, hidden),
+        "peephole": draw.normal(hidden),
+        "bias": draw.normal(hidden),
+    }
+
+
+def _forget_reference(inputs, hidden, cell, w, u, peephole, bias):
+    total = torch.einsum("bf,hf->bh", inputs, w) + torch.einsum(
+        "bk,hk->bh", hidden, u
+    )
+    return 1 / (1 + torch.exp(-(total + peephole * cell + bias)))
+
+
+def _forget_without_peephole(inputs, hidden, cell, w, u, peephole, bias):
+    return torch.sigmoid(inputs @ w.T + hidden @ u.T + bias)
+
+
+def _forget_without_bias(inputs, hidden, cell, w, u, peephole, bias):
+    return torch.sigmoid(inputs @ w.T + hidden @ u.T + peephole * cell)
+
+
+def _forget_not_transposed(inputs, hidden, cell, w, u, peephole, bias):
+    return torch.sigmoid(inputs @ w.T + hidden @ u + peephole * cell + bias)
+
+
+def _forget_with_tanh(inputs, hidden, cell, w, u, peephole, bias):
+    return torch.tanh(inputs @ w.T + hidden @ u.T + peephole * cell + bias)
+
+
+def _forget_peephole_on_hidden(inputs, hidden, cell, w, u, peephole, bias):
+    return torch.sigmoid(inputs @ w.T + hidden @ u.T + peephole * hidden + bias)
+
+
+def _forget_row_by_row(inputs, hidden, cell, w, u, peephole, bias):
+    rows = []
+    for x, h, c in zip(inputs, hidden, cell, strict=True):
+        rows.append(torch.sigmoid(w @ x + u @ h + peephole * c + bias))
+    return torch.stack(rows)
+
+
+def _forget_joined(inputs, hidden, cell, w, u, peephole, bias):
+    joined = torch.cat([inputs, hidden, cell], dim=1)
+    weights = torch.cat([w, u, torch.diag(peephole)], dim=1)
+    return nn.functional.linear(joined, weights, bias).sigmoid()
+
+
+# -- 3. input_gate
+
+
+def _stacked(draw: Draw) -> dict:
+    batch, features, hidden = _sizes(draw)
+    return {
+        "inputs": draw.normal(batch, features),
+        **_states(draw, batch, hidden),
+        **_weights(draw, features, hidden),
+    }
+
+
+def _gates(inputs, hidden, cell, w, u, peepholes, bias):
+    """All four gates and the new cell state, block by block."""
+    rows = hidden.shape[1]
+
+    def total(block):
+        part = slice(block * rows, (block + 1) * rows)
+        return inputs @ w[part].T + hidden @ u[part].T + bias[part]
+
+    i = torch.sigmoid(total(0) + peepholes[0] * cell)
+    f = torch.sigmoid(total(1) + peepholes[1] * cell)
+    g = torch.tanh(total(2))
+    new = f * cell + i * g
+    o = torch.sigmoid(total(3) + peepholes[2] * new)
+    return i, f, g, o, new
+
+
+def _input_reference(inputs, hidden, cell, w, u, peepholes, bias):
+    return _gates(inputs, hidden, cell, w, u, peepholes, bias)[0]
+
+
+def _input_from_forget_block(inputs, hidden, cell, w, u, peepholes, bias):
+    n = hidden.shape[1]
+    total = (inputs @ w.T + hidden @ u.T + bias)[:, n : 2 * n]
+    return torch.sigmoid(total + peepholes[0] * cell)
+
+
+def _input_with_forget_peephole(inputs, hidden, cell, w, u, peepholes, bias):
+    n = hidden.shape[1]
+    total = (inputs @ w.T + hidden @ u.T + bias)[:, :n]
+    return torch.sigmoid(total + peepholes[1] * cell)
+
+
+def _input_without_peephole(inputs, hidden, cell, w, u, peepholes, bias):
+    n = hidden.shape[1]
+    return torch.sigmoid((inputs @ w.T + hidden @ u.T + bias)[:, :n])
+
+
+def _input_sliced(inputs, hidden, cell, w, u, peepholes, bias):
+    n = hidden.shape[1]
+    total = inputs @ w[:n].T + hidden @ u[:n].T + peepholes[0] * cell + bias[:n]
+    return 1 / (1 + (-total).exp())
+
+
+def _input_einsum(inputs, hidden, cell, w, u, peepholes, bias):
+    w = w.reshape(4, -1, w.shape[1])
+    u = u.reshape(4, -1, u.shape[1])
+    total = torch.einsum("bf,ghf->gbh", inputs, w) + torch.einsum(
+        "bk,ghk->gbh", hidden, u
+    )
+    return (total[0] + bias.reshape(4, -1)[0] + peepholes[0] * cell).sigmoid()
+
+
+# -- 4. candidate
+
+
+def _without_cell(draw: Draw) -> dict:
+    inputs = _stacked(draw)
+    return {
+        name: inputs[name] for name in ("inputs", "hidden", "w", "u", "bias")
+    }
+
+
+def _candidate_reference(inputs, hidden, w, u, bias):
+    n = hidden.shape[1]
+    total = (
+        inputs @ w[2 * n : 3 * n].T
+        + hidden @ u[2 * n : 3 * n].T
+        + bias[2 * n : 3 * n]
+    )
+    return 1 - 2 / (1 + torch.exp(2 * total))
+
+
+def _candidate_sigmoid(inputs, hidden, w, u, bias):
+    return torch.sigmoid(
+        (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)[2]
+    )
+
+
+def _candidate_output_block(inputs, hidden, w, u, bias):
+    return torch.tanh((inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)[3])
+
+
+def _candidate_not_squashed(inputs, hidden, w, u, bias):
+    return (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)[2]
+
+
+def _candidate_chunked(inputs, hidden, w, u, bias):
+    return (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)[2].tanh()
+
+
+def _candidate_row_by_row(inputs, hidden, w, u, bias):
+    n = hidden.shape[1]
+    rows = [
+        torch.tanh(
+            w[2 * n : 3 * n] @ x + u[2 * n : 3 * n] @ h + bias[2 * n : 3 * n]
+        )
+        for x, h in zip(inputs, hidden, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+# -- 5. new_cell
+
+
+def _belt(draw: Draw) -> dict:
+    batch, hidden = draw.lengths(2)
+    return {
+        "forget": torch.from_numpy(
+            draw.random.uniform(0, 1, (batch, hidden)).round(1)
+        ),
+        "write": torch.from_numpy(
+            draw.random.uniform(0, 1, (batch, hidden)).round(1)
+        ),
+        "proposal": draw.normal(batch, hidden),
+        "cell": draw.normal(batch, hidden),
+    }
+
+
+def _new_cell_reference(forget, write, proposal, cell):
+    return (
+        torch.stack([forget, write]).mul(torch.stack([cell, proposal])).sum(0)
+    )
+
+
+def _new_cell_swapped(forget, write, proposal, cell):
+    return forget * proposal + write * cell
+
+
+def _new_cell_coupled(forget, write, proposal, cell):
+    return forget * cell + (1 - forget) * proposal
+
+
+def _new_cell_inverted(forget, write, proposal, cell):
+    return (1 - forget) * cell + write * proposal
+
+
+def _new_cell_changed_in_place(forget, write, proposal, cell):
+    return cell.mul_(forget).add_(write * proposal)
+
+
+def _new_cell_addcmul(forget, write, proposal, cell):
+    return torch.addcmul(forget * cell, write, proposal)
+
+
+def _new_cell_loop(forget, write, proposal, cell):
+    new = torch.zeros_like(cell)
+    for row in range(cell.shape[0]):
+        for unit in range(cell.shape[1]):
+            new[row, unit] = (
+                forget[row, unit] * cell[row, unit]
+                + write[row, unit] * proposal[row, unit]
+            )
+    return new
+
+
+# -- 6. output_gate
+
+
+def _output_reference(inputs, hidden, cell, w, u, peepholes, bias):
+    return _gates(inputs, hidden, cell, w, u, peepholes, bias)[3]
+
+
+def _output_sees_old_cell(inputs, hidden, cell, w, u, peepholes, bias):
+    n = hidden.shape[1]
+    total = (inputs @ w.T + hidden @ u.T + bias)[:, 3 * n :]
+    return torch.sigmoid(total + peepholes[2] * cell)
+
+
+def _output_without_peephole(inputs, hidden, cell, w, u, peepholes, bias):
+    n = hidden.shape[1]
+    return torch.sigmoid((inputs @ w.T + hidden @ u.T + bias)[:, 3 * n :])
+
+
+def _output_sees_squashed_cell(inputs, hidden, cell, w, u, peepholes, bias):
+    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)
+    i = torch.sigmoid(i + peepholes[0] * cell)
+    f = torch.sigmoid(f + peepholes[1] * cell)
+    cell = f * cell + i * torch.tanh(g)
+    return torch.sigmoid(o + peepholes[2] * torch.tanh(cell))
+
+
+def _output_in_one_go(inputs, hidden, cell, w, u, peepholes, bias):
+    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)
+    kept = torch.sigmoid(f + peepholes[1] * cell) * cell
+    written = torch.sigmoid(i + peepholes[0] * cell) * torch.tanh(g)
+    return torch.sigmoid(o + peepholes[2] * (kept + written))
+
+
+def _output_by_halves(inputs, hidden, cell, w, u, peepholes, bias):
+    def squash(x):
+        return (1 + torch.tanh(x / 2)) / 2
+
+    total = torch.cat([inputs, hidden], 1) @ torch.cat([w, u], 1).T + bias
+    i, f, g, o = total.split(hidden.shape[1], dim=1)
+    new = (
+        squash(f + peepholes[1] * cell) * cell
+        + squash(i + peepholes[0] * cell) * g.tanh()
+    )
+    return squash(o + peepholes[2] * new)
+
+
+# -- 7. peephole_step
+
+
+def _step_reference(inputs, hidden, cell, w, u, peepholes, bias):
+    _, f, _, o, new = _gates(inputs, hidden, cell, w, u, peepholes, bias)
+    return o * torch.tanh(new), new, f
+
+
+def _step_in_other_order(inputs, hidden, cell, w, u, peepholes, bias):
+    f, i, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+    i = torch.sigmoid(i + peepholes[0] * cell)
+    f = torch.sigmoid(f + peepholes[1] * cell)
+    cell = f * cell + i * torch.tanh(g)
+    o = torch.sigmoid(o + peepholes[2] * cell)
+    return o * torch.tanh(cell), cell, f
+
+
+def _step_output_sees_old_cell(inputs, hidden, cell, w, u, peepholes, bias):
+    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+    i = torch.sigmoid(i + peepholes[0] * cell)
+    f = torch.sigmoid(f + peepholes[1] * cell)
+    o = torch.sigmoid(o + peepholes[2] * cell)
+    cell = f * cell + i * torch.tanh(g)
+    return o * torch.tanh(cell), cell, f
+
+
+def _step_hidden_not_squashed(inputs, hidden, cell, w, u, peepholes, bias):
+    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+    i = torch.sigmoid(i + peepholes[0] * cell)
+    f = torch.sigmoid(f + peepholes[1] * cell)
+    cell = f * cell + i * torch.tanh(g)
+    o = torch.sigmoid(o + peepholes[2] * cell)
+    return o * cell, cell, f
+
+
+def _step_without_peepholes(inputs, hidden, cell, w, u, peepholes, bias):
+    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+    f = torch.sigmoid(f)
+    cell = f * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+def _step_joined(inputs, hidden, cell, w, u, peepholes, bias):
+    total = torch.cat([inputs, hidden], 1) @ torch.cat([w, u], 1).T + bias
+    i, f, g, o = total.split(hidden.shape[1], dim=1)
+    i, f = torch.sigmoid(torch.stack([i, f]) + peepholes[:2, None] * cell)
+    new = torch.addcmul(f * cell, i, g.tanh())
+    return [(o + peepholes[2] * new).sigmoid() * new.tanh(), new, f]
+
+
+def _step_row_by_row(inputs, hidden, cell, w, u, peepholes, bias):
+    results = []
+    for x, h, c in zip(inputs, hidden, cell, strict=True):
+        i, f, g, o = (w @ x + u @ h + bias).reshape(4, -1)
+        i = 1 / (1 + torch.exp(-i - peepholes[0] * c))
+        f = 1 / (1 + torch.exp(-f - peepholes[1] * c))
+        new = f * c + i * torch.tanh(g)
+        o = 1 / (1 + torch.exp(-o - peepholes[2] * new))
+        results.append((o * torch.tanh(new), new, f))
+    return tuple(torch.stack(part) for part in zip(*results, strict=True))
+
+
+# -- 8. peephole_layer
+
+
+def _padded(draw: Draw) -> dict:
+    batch, features, hidden, time = draw.lengths(4)
+    lengths = torch.from_numpy(1 + draw.integers(time, batch))
+    lengths[0] = time
+    return {
+        "inputs": draw.normal(batch, time, features),
+        "lengths": lengths,
+        **_weights(draw, features, hidden),
+    }
+
+
+def _full(draw: Draw) -> dict:
+    inputs = _padded(draw)
+    return inputs | {
+        "lengths": torch.full_like(inputs["lengths"], inputs["inputs"].shape[1])
+    }
+
+
+def _layer_reference(inputs, lengths, w, u, peepholes, bias):
+    """One sequence after the other, each cut to its length."""
+    batch, time, _ = inputs.shape
+    states, cells, gates = [], [], []
+    for sequence, length in zip(inputs, lengths.tolist(), strict=True):
+        hidden = cell = inputs.new_zeros(1, u.shape[1])
+        states.append([])
+        gates.append([])
+        for t in range(time):
+            new = _step_reference(
+                sequence[t : t + 1], hidden, cell, w, u, peepholes, bias
+            )
+            if t < length:
+                hidden, cell, _ = new
+            states[-1].append(hidden[0])
+            gates[-1].append(new[2][0])
+        cells.append(cell[0])
+
+    def stacked(rows):
+        return torch.stack([torch.stack(row) for row in rows])
+
+    return stacked(states), torch.stack(cells), stacked(gates)
+
+
+def _layer_ignores_lengths(inputs, lengths, w, u, peepholes, bias):
+    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
+    states, gates = [], []
+    for x in inputs.unbind(1):
+        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+        i = torch.sigmoid(i + peepholes[0] * cell)
+        f = torch.sigmoid(f + peepholes[1] * cell)
+        cell = f * cell + i * torch.tanh(g)
+        hidden = torch.sigmoid(o + peepholes[2] * cell) * torch.tanh(cell)
+        states.append(hidden)
+        gates.append(f)
+    return torch.stack(states, 1), cell, torch.stack(gates, 1)
+
+
+def _layer_time_first(inputs, lengths, w, u, peepholes, bias):
+    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
+    states, gates = [], []
+    for t, x in enumerate(inputs.unbind(1)):
+        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+        i = torch.sigmoid(i + peepholes[0] * cell)
+        f = torch.sigmoid(f + peepholes[1] * cell)
+        new = f * cell + i * torch.tanh(g)
+        o = torch.sigmoid(o + peepholes[2] * new)
+        running = (t < lengths)[:, None]
+        hidden = torch.where(running, o * torch.tanh(new), hidden)
+        cell = torch.where(running, new, cell)
+        states.append(hidden)
+        gates.append(f)
+    return torch.stack(states), cell, torch.stack(gates)
+
+
+def _layer_resets_to_zero(inputs, lengths, w, u, peepholes, bias):
+    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
+    states, gates = [], []
+    for t, x in enumerate(inputs.unbind(1)):
+        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+        i = torch.sigmoid(i + peepholes[0] * cell)
+        f = torch.sigmoid(f + peepholes[1] * cell)
+        running = (t < lengths)[:, None]
+        cell = (f * cell + i * torch.tanh(g)) * running
+        hidden = torch.sigmoid(o + peepholes[2] * cell) * torch.tanh(cell)
+        states.append(hidden)
+        gates.append(f)
+    return torch.stack(states, 1), cell, torch.stack(gates, 1)
+
+
+def _layer_one_step_too_long(inputs, lengths, w, u, peepholes, bias):
+    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
+    states, gates = [], []
+    for t, x in enumerate(inputs.unbind(1)):
+        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+        i = torch.sigmoid(i + peepholes[0] * cell)
+        f = torch.sigmoid(f + peepholes[1] * cell)
+        new = f * cell + i * torch.tanh(g)
+        o = torch.sigmoid(o + peepholes[2] * new)
+        running = (t <= lengths)[:, None]
+        hidden = torch.where(running, o * torch.tanh(new), hidden)
+        cell = torch.where(running, new, cell)
+        states.append(hidden)
+        gates.append(f)
+    return torch.stack(states, 1), cell, torch.stack(gates, 1)
+
+
+def _layer_with_products_first(inputs, lengths, w, u, peepholes, bias):
+    sums = torch.einsum("btf,gf->tbg", inputs, w) + bias
+    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
+    states, gates = [], []
+    for t, total in enumerate(sums):
+        i, f, g, o = (total + hidden @ u.T).chunk(4, dim=-1)
+        i = (i + peepholes[0] * cell).sigmoid()
+        f = (f + peepholes[1] * cell).sigmoid()
+        new = f * cell + i * g.tanh()
+        o = (o + peepholes[2] * new).sigmoid()
+        running = (t < lengths).to(cell.dtype)[:, None]
+        hidden = running * (o * new.tanh()) + (1 - running) * hidden
+        cell = running * new + (1 - running) * cell
+        states.append(hidden)
+        gates.append(f)
+    return torch.stack(states, 1), cell, torch.stack(gates, 1)
+
+
+def _layer_by_sequence(inputs, lengths, w, u, peepholes, bias):
+    sequences = []
+    for sequence, length in zip(inputs, lengths, strict=True):
+        hidden = cell = torch.zeros(u.shape[1], dtype=inputs.dtype)
+        states, gates = [], []
+        for t, x in enumerate(sequence):
+            i, f, g, o = (w @ x + u @ hidden + bias).reshape(4, -1)
+            f = torch.sigmoid(f + peepholes[1] * cell)
+            if t < length:
+                new = f * cell + torch.sigmoid(
+                    i + peepholes[0] * cell
+                ) * torch.tanh(g)
+                hidden = torch.sigmoid(o + peepholes[2] * new) * torch.tanh(new)
+                cell = new
+            states.append(hidden)
+            gates.append(f)
+        sequences.append((torch.stack(states), cell, torch.stack(gates)))
+    return [torch.stack(part) for part in zip(*sequences, strict=True)]
+
+
+STEPS = [
+    Step(
+        "split_gates",
+        reference=_split_reference,
+        cases={"a matrix of weights": _matrix, "a vector of biases": _vector},
+        mistakes=[
+            Mistake(
+                _split_in_torchs_order,
+                "Your blocks are in torch's order i, f, g, o; the task asks for f, i, g, o.",
+            ),
+            Mistake(
+                _split_as_written,
+                "Your last two blocks are swapped: the candidate g comes before the output gate o.",
+            ),
+            Mistake(
+                _split_interleaved,
+                "You took every fourth row; a gate's rows are neighbours, one block after the other.",
+            ),
+            Mistake(
+                _split_columns,
+                "You cut the last dimension; the gates are stacked in the first.",
+            ),
+        ],
+        right=[_split_by_reshape, _split_with_a_loop],
+        gradients=["stacked"],
+    ),
+    Step(
+        "forget_gate",
+        reference=_forget_reference,
+        cases={"a small batch": _one_gate},
+        mistakes=[
+            Mistake(
+                _forget_without_peephole,
+                "The peephole is missing: the gate must see the cell state too.",
+            ),
+            Mistake(_forget_without_bias, "The bias is missing."),
+            Mistake(
+                _forget_not_transposed,
+                "You multiply the hidden state by u instead of its transpose, so each unit reads a "
+                "column of u instead of its row.",
+            ),
+            Mistake(
+                _forget_with_tanh,
+                "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+            ),
+            Mistake(
+                _forget_peephole_on_hidden,
+                "Your peephole looks at the hidden state; it must look at the cell state.",
+            ),
+        ],
+        right=[_forget_row_by_row, _forget_joined],
+        gradients=["inputs", "hidden", "cell", "w", "u", "peephole", "bias"],
+    ),
+    Step(
+        "input_gate",
+        reference=_input_reference,
+        cases={"a small batch": _stacked},
+        mistakes=[
+            Mistake(
+                _input_from_forget_block,
+                "These are the forget gate's weights: stacked, the input gate comes first.",
+            ),
+            Mistake(
+                _input_with_forget_peephole,
+                "You used the forget gate's peephole: peepholes are stacked in the order i, f, o.",
+            ),
+            Mistake(
+                _input_without_peephole,
+                "The peephole is missing: the gate must see the cell state too.",
+            ),
+        ],
+        right=[_input_sliced, _input_einsum],
+        gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
+        uses=["split_gates", "forget_gate"],
+    ),
+    Step(
+        "candidate",
+        reference=_candidate_reference,
+        cases={"a small batch": _without_cell},
+        mistakes=[
+            Mistake(
+                _candidate_sigmoid,
+                "The candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+            ),
+            Mistake(
+                _candidate_output_block,
+                "These are the output gate's weights; g is the third block.",
+            ),
+            Mistake(
+                _candidate_not_squashed, "The tanh around the sum is missing."
+            ),
+        ],
+        right=[_candidate_chunked, _candidate_row_by_row],
+        gradients=["inputs", "hidden", "w", "u", "bias"],
+        uses=["split_gates"],
+    ),
+    Step(
+        "new_cell",
+        reference=_new_cell_reference,
+        cases={"a small batch": _belt},
+        mistakes=[
+            Mistake(
+                _new_cell_swapped,
+                "The gates are swapped: forget scales the old cell state, input the candidate.",
+            ),
+            Mistake(
+                _new_cell_coupled,
+                "You used 1 - f as the input gate, as a GRU does; the LSTM has an input gate of its own.",
+            ),
+            Mistake(
+                _new_cell_inverted,
+                "f = 1 keeps the cell state; yours erases it. Forget gate is an unlucky name.",
+            ),
+            Mistake(
+                _new_cell_changed_in_place,
+                "Your numbers are right, but the old cell state is overwritten, which the step before "
+                "needs for its gradient: make a new tensor.",
+            ),
+        ],
+        right=[_new_cell_addcmul, _new_cell_loop],
+        gradients=["forget", "write", "proposal", "cell"],
+    ),
+    Step(
+        "output_gate",
+        reference=_output_reference,
+        cases={"a small batch": _stacked},
+        mistakes=[
+            Mistake(
+                _output_sees_old_cell,
+                "Your gate sees the cell state before the step; its peephole looks at the new one.",
+            ),
+            Mistake(
+                _output_without_peephole,
+                "The peephole is missing: the gate must see the new cell state too.",
+            ),
+            Mistake(
+                _output_sees_squashed_cell,
+                "Your gate sees tanh of the new cell state; the peephole looks at the cell state itself.",
+            ),
+        ],
+        right=[_output_in_one_go, _output_by_halves],
+        gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
+        uses=[
+            "split_gates",
+            "forget_gate",
+            "input_gate",
+            "candidate",
+            "new_cell",
+        ],
+    ),
+    Step(
+        "peephole_step",
+        reference=_step_reference,
+        cases={"a small batch": _stacked},
+        mistakes=[
+            Mistake(
+                _step_in_other_order,
+                "Your gates are read in the order f, i, g, o; torch's is i, f, g, o.",
+            ),
+            Mistake(
+                _step_output_sees_old_cell,
+                "Your output gate sees the cell state before the step; its peephole looks at the new one.",
+            ),
+            Mistake(
+                _step_hidden_not_squashed,
+                "The hidden state is o * tanh(c); the tanh is missing.",
+            ),
+            Mistake(
+                _step_without_peepholes,
+                "The peepholes are missing in all three gates.",
+            ),
+        ],
+        right=[_step_joined, _step_row_by_row],
+        gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
+    ),
+    Step(
+        "peephole_layer",
+        reference=_layer_reference,
+        cases={"sequences of one length": _full, "padded sequences": _padded},
+        mistakes=[
+            Mistake(
+                _layer_ignores_lengths,
+                "Your states run on into the padding: beyond its length a sequence must stay as it was.",
+            ),
+            Mistake(
+                _layer_time_first,
+                "Your results are (time, batch, hidden); stack the steps along dimension 1.",
+            ),
+            Mistake(
+                _layer_resets_to_zero,
+                "Beyond its length a sequence's states must stay as they were; yours become zero.",
+            ),
+            Mistake(
+                _layer_one_step_too_long,
+                "You run one step too many: steps count from 0, so the last real one is length - 1.",
+            ),
+        ],
+        right=[_layer_with_products_first, _layer_by_sequence],
+        gradients=["inputs", "w", "u", "peepholes", "bias"],
+        uses=["peephole_step"],
+    ),
+]

@@ -1,0 +1,110 @@
+"""Call an answer on one case and tell what came of it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .values import decode, encode
+
+__all__ = ["describe_error", "run_case"]
+
+OWN_CELL = "<answer"
+
+
+def run_case(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
+    """Call a function, or build and call a module, and return the outcome as JSON has it.
+
+    Args:
+        answer: The function, or the class of a module.
+        case: ``inputs``: the arguments by name, encoded; ``gradients``: names of the inputs whose
+            gradients are wanted; and for a class ``options``, its arguments by name, and ``state``,
+            the parameters to load (or None for neither).
+
+    Returns:
+        ``returned``, the encoded result, ``arguments``, the inputs as the call left them, and
+        ``gradients`` of the sum of all results, each weighted with cos(1), cos(2), ..., with
+        respect to the named inputs and to all loaded parameters. Or ``raised``: type, message and line.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _run(answer, case)
+    except Exception as error:
+        return {"raised": describe_error(error)}
+
+
+def _run(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
+    inputs = {name: decode(value, tensors=True) for name, value in case["inputs"].items()}
+    watched = {name: inputs[name].requires_grad_() for name in case["gradients"]}
+    # Answers get tensors that are not leaves, so that one that changes its argument in place is
+    # found out by its argument, not by an error of autograd.
+    given = {
+        name: value * 1 if name in watched else copy.deepcopy(value)
+        for name, value in inputs.items()
+    }
+    if case.get("options") is not None:
+        module = answer(*(decode(value, tensors=True) for value in case["options"].values()))
+        if case.get("state") is not None:
+            module.double()
+            state = {name: decode(value, tensors=True) for name, value in case["state"].items()}
+            module.load_state_dict(state)
+            if case["gradients"]:
+                watched |= dict(module.named_parameters())
+        answer = module
+    returned = answer(*given.values())
+    outcome = {"returned": encode(returned)}
+    if watched:
+        outcome["gradients"] = {
+            name: encode(gradient) for name, gradient in _gradients(returned, watched).items()
+        }
+    outcome["arguments"] = {name: encode(value) for name, value in given.items()}
+    return outcome
+
+
+def _gradients(returned: Any, watched: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
+    total = sum(_weighted(leaf) for leaf in _leaves(returned))
+    if not isinstance(total, torch.Tensor) or not total.requires_grad:
+        return dict.fromkeys(watched)
+    gradients = torch.autograd.grad(total, list(watched.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(value) if gradient is None else gradient
+        for (name, value), gradient in zip(watched.items(), gradients, strict=True)
+    }
+
+
+def _leaves(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value] if value.is_floating_point() else []
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return []
+
+
+def _weighted(leaf: torch.Tensor) -> torch.Tensor:
+    weights = torch.arange(1, leaf.numel() + 1, dtype=torch.float64).cos()
+    return (leaf.double().reshape(-1) * weights).sum()
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """Return type, message and, if it came from an answer's cell, the cell and line of an error."""
+    where, line = None, None
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name.startswith(OWN_CELL):
+            where, line = name, trace.tb_lineno
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and (error.filename or "").startswith(OWN_CELL):
+        where, line = error.filename, error.lineno
+    try:
+        message = str(error)[:500]
+    except Exception:
+        message = ""
+    return {"type": type(error).__name__[:60], "message": message, "cell": where, "line": line}

@@ -1,0 +1,111 @@
+"""Values as JSON: how inputs enter the sandbox, and how answers leave it.
+
+Nothing is ever unpickled. A tensor travels as its type, shape and flat list of numbers; ``decode``
+believes none of the three and checks them against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Unsupported", "decode", "encode"]
+
+DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
+MAX_NUMBERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An answer of a type that no step asks for."""
+
+    type_name: str
+
+
+def encode(value: Any) -> Any:
+    """Turn a value into what ``json`` can write.
+
+    Numbers, texts, ``None``, lists, tuples, dictionaries, arrays and tensors are kept; of anything
+    else, only the name of its type.
+    """
+    import torch
+
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return encode(value.item())
+    if isinstance(value, torch.Tensor):
+        if value.dtype == torch.bfloat16 or value.dtype == torch.float16:
+            value = value.float()
+        return _encode_array("tensor", value.detach().cpu().numpy())
+    if isinstance(value, np.ndarray):
+        return _encode_array("array", value)
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": {str(name): encode(item) for name, item in value.items()}}
+    return {"unsupported": type(value).__name__}
+
+
+def _encode_array(kind: str, array: np.ndarray) -> Any:
+    name = str(array.dtype)
+    if name not in DTYPES or array.size > MAX_NUMBERS:
+        return {"unsupported": f"{kind} of {name} with {array.size} numbers"}
+    return {kind: array.ravel().tolist(), "dtype": name, "shape": list(array.shape)}
+
+
+def decode(data: Any, *, tensors: bool = False) -> Any:
+    """Return the value that ``encode`` was given.
+
+    Args:
+        data: What ``json`` has read, from whoever wrote it.
+        tensors: Whether to make tensors of tensors; else they become arrays.
+
+    Raises:
+        ValueError: ``data`` is not what ``encode`` returns.
+    """
+    if data is None or isinstance(data, (bool, int, float, str)):
+        return data
+    if isinstance(data, list):
+        return [decode(item, tensors=tensors) for item in data]
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a value from JSON, got {type(data).__name__}")
+    match list(data.items()):
+        case [("tuple", list(items))]:
+            return tuple(decode(item, tensors=tensors) for item in items)
+        case [("dict", dict(items))]:
+            return {name: decode(item, tensors=tensors) for name, item in items.items()}
+        case [("unsupported", str(name))]:
+            return Unsupported(name)
+    for kind in ("array", "tensor"):
+        if set(data) == {kind, "dtype", "shape"}:
+            array = _decode_array(data[kind], data["dtype"], data["shape"])
+            if kind == "tensor" and tensors:
+                import torch
+
+                return torch.from_numpy(array)
+            return array
+    raise ValueError(f"expected a tensor, tuple or dict, got an object with {sorted(data)[:5]}")
+
+
+def _decode_array(numbers: Any, dtype: Any, shape: Any) -> np.ndarray:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: expected one of {DTYPES}")
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("shape: expected a list of sizes")
+    if not isinstance(numbers, list) or len(numbers) > MAX_NUMBERS:
+        raise ValueError(f"expected a list of at most {MAX_NUMBERS} numbers")
+    if math.prod(shape) != len(numbers) or len(shape) > 16:
+        raise ValueError(f"shape {shape[:16]} does not hold {len(numbers)} numbers")
+    kinds = bool if dtype == "bool" else int if "int" in dtype else (int, float)
+    if not all(isinstance(number, kinds) for number in numbers):
+        raise ValueError(f"expected numbers of {dtype}")
+    try:
+        return np.array(numbers, dtype).reshape(shape)
+    except OverflowError:
+        raise ValueError(f"a number does not fit into {dtype}") from None

@@ -1,0 +1,312 @@
+"""Compare the outcome of an answer with what a step expects, and say in words what is wrong."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqbook.grading.inside.values import Unsupported, decode
+from seqbook.grading.steps import CompiledStep
+
+__all__ = ["Verdict", "judge"]
+
+SHOWN_NUMBERS = 12
+MAX_TEXT = 300
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one step.
+
+    Args:
+        status: ``right``, ``wrong``, or ``open`` if it is not written yet.
+        property: The first property that failed.
+        finding: What was seen to be wrong, beginning with shapes.
+        mistake: Number of the known mistake that the answer equals.
+        diagnosis: What that mistake says.
+        example: The smallest failing input, what was expected and what came; None for a hidden one.
+    """
+
+    status: str
+    property: str | None = None
+    finding: str | None = None
+    mistake: int | None = None
+    diagnosis: str | None = None
+    example: str | None = None
+
+
+def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
+    """Judge an answer by its outcomes, one for each case of the step and in their order."""
+    if len(outcomes) != len(step.cases):
+        raise ValueError(f"expected {len(step.cases)} outcomes, got {len(outcomes)}")
+    kinds = [(outcome.get("raised") or {}).get("type") for outcome in outcomes]
+    if "NotImplementedError" in kinds:
+        return Verdict("open")
+    for case, outcome in zip(step.cases, outcomes, strict=True):
+        if finding := _finding(case, outcome, step.tolerance):
+            break
+    else:
+        return Verdict("right")
+    known = _known_mistake(step, outcomes)
+    return Verdict(
+        "wrong",
+        property=case["property"],
+        finding=_hide(finding) if case["hidden"] else finding.text,
+        mistake=known,
+        diagnosis=None if known is None else step.mistakes[known],
+        example=None if case["hidden"] else _example(case, outcome, finding),
+    )
+
+
+@dataclass(frozen=True)
+class _Finding:
+    kind: str  # what a hidden case may tell
+    text: str
+    place: str = "returned"
+    name: str | None = None
+
+
+def _hide(finding: _Finding) -> str:
+    return f"{finding.kind}, on an input that is not shown"
+
+
+def _finding(case: dict, outcome: dict, tolerance: float) -> _Finding | None:
+    """Return the first thing that is wrong with an outcome: shape, value, gradient, arguments."""
+    if raised := outcome.get("raised"):
+        return _Finding(f"your code raised {_kind_of_error(raised)}", _describe(raised))
+    expected = case["expected"]
+    try:
+        if found := _difference(expected["returned"], outcome["returned"], tolerance):
+            return _Finding(found.kind, found.text)
+        for name, gradient in expected.get("gradients", {}).items():
+            got = outcome["gradients"].get(name)
+            if got is None:
+                return _Finding(
+                    "no gradient flows back",
+                    f"no gradient flows back to {name}: was the result cut off from it, by "
+                    "detach, item, numpy or a new tensor?",
+                )
+            if found := _difference(gradient, got, tolerance):
+                text = f"the value is right, but the gradient with respect to {name} is not: "
+                return _Finding("a gradient is wrong", text + found.text, "gradients", name)
+        for name, argument in case["inputs"].items():
+            if _difference(argument, outcome["arguments"][name], 0.0):
+                text = f"the call changed its argument {name}; work on a copy"
+                return _Finding("the call changes its arguments", text)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _Finding("the answer can't be read", f"the answer can't be read: {error}"[:MAX_TEXT])
+    return None
+
+
+def _known_mistake(step: CompiledStep, outcomes: Sequence[dict]) -> int | None:
+    """Return the number of the mistake whose outcome the answer has in every case."""
+    for number in range(len(step.mistakes)):
+        if all(
+            _equals_mistake(case, case["mistakes"][number], outcome, step.tolerance)
+            for case, outcome in zip(step.cases, outcomes, strict=True)
+        ):
+            return number
+    return None
+
+
+def _equals_mistake(case: dict, mistake: dict, outcome: dict, tolerance: float) -> bool:
+    if not mistake:
+        return _finding(case, outcome, tolerance) is None
+    if "raised" in mistake or "raised" in outcome:
+        kinds = [(one.get("raised") or {}).get("type") for one in (mistake, outcome)]
+        return kinds[0] == kinds[1]
+    try:
+        (part,) = mistake
+        if part == "returned":
+            return not _difference(mistake[part], outcome[part], tolerance)
+        if _difference(case["expected"]["returned"], outcome["returned"], tolerance):
+            return False
+        return not any(
+            value is not outcome[part][name]
+            if value is None or outcome[part][name] is None
+            else _difference(value, outcome[part][name], tolerance)
+            for name, value in mistake[part].items()
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
+@dataclass(frozen=True)
+class _Difference:
+    kind: str
+    text: str
+
+
+def _difference(expected: Any, got: Any, tolerance: float) -> _Difference | None:
+    """Return the first difference of two encoded values."""
+    return _compare(decode(expected), decode(got), tolerance, "")
+
+
+def _compare(expected: Any, got: Any, tolerance: float, at: str) -> _Difference | None:
+    if isinstance(got, Unsupported):
+        return _wrong_type(expected, got, at)
+    if isinstance(expected, dict):
+        if not isinstance(got, dict):
+            return _wrong_type(expected, got, at)
+        if set(expected) != set(got):
+            names = f"expected the names {sorted(expected)}, got {sorted(got)[:20]}"
+            return _Difference("the result has the wrong form", f"{at}{names}")
+        pairs = [(name, expected[name], got[name]) for name in expected]
+        return _first(pairs, tolerance, at)
+    if isinstance(expected, (list, tuple)):
+        if not isinstance(got, (list, tuple)):
+            return _wrong_type(expected, got, at)
+        if len(expected) != len(got):
+            text = f"{at}expected {_count(len(expected), 'value')}, got {len(got)}"
+            return _Difference("the result has the wrong form", text)
+        pairs = [(number, *pair) for number, pair in enumerate(zip(expected, got, strict=True))]
+        return _first(pairs, tolerance, at)
+    if expected is None or isinstance(expected, str):
+        if type(expected) is not type(got):
+            return _wrong_type(expected, got, at)
+        if expected != got:
+            return _Difference("a value is wrong", f"{at}expected {expected!r}, got {got!r:.80}")
+        return None
+    return _compare_numbers(expected, got, tolerance, at)
+
+
+def _first(pairs: Sequence[tuple], tolerance: float, at: str) -> _Difference | None:
+    for name, expected, got in pairs:
+        if found := _compare(expected, got, tolerance, f"{at}[{name!r}] "):
+            return found
+    return None
+
+
+def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Difference | None:
+    if got is None or isinstance(got, (str, dict)):
+        return _wrong_type(expected, got, at)
+    expected = np.asarray(expected)
+    try:
+        got = np.asarray(got)
+    except ValueError:
+        got = np.asarray(None)
+    if got.dtype.kind not in "biuf":
+        text = f"{at}expected numbers of shape {expected.shape}, got a ragged or mixed list"
+        return _Difference("the result has the wrong form", text)
+    if expected.shape != got.shape:
+        text = f"{at}expected shape {expected.shape}, got {got.shape}"
+        return _Difference("the shape is wrong", text)
+    if (expected.dtype.kind == "b") != (got.dtype.kind == "b"):
+        text = f"{at}expected {expected.dtype} ({_plain(expected)}), got {got.dtype}"
+        return _Difference("the type of the numbers is wrong", text)
+    expected, got = expected.astype(float), got.astype(float)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
+    near |= (expected == got) | (np.isnan(expected) & np.isnan(got))
+    if near.all():
+        return None
+    place = tuple(int(i) for i in np.argwhere(~near)[0])
+    where = f" at {list(place)}" if place else ""
+    count = (
+        f"{(~near).sum()} of {near.size} numbers differ, the first" if near.size > 1 else "it is"
+    )
+    text = f"{at}{count}{where}: expected {_number(expected[place])}, got {_number(got[place])}"
+    odd = ~np.isfinite(got) & np.isfinite(expected)
+    kind = "a value is not finite" if odd.any() else "a value is wrong"
+    return _Difference(kind, text)
+
+
+def _wrong_type(expected: Any, got: Any, at: str) -> _Difference:
+    text = f"{at}expected {_form(expected)}, got {_form(got)}"
+    return _Difference("the result has the wrong form", text)
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, Unsupported):
+        return f"a {printable(value.type_name)}"
+    if isinstance(value, np.ndarray):
+        return f"numbers of shape {value.shape}"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {_count(len(value), 'value')}"
+    if isinstance(value, dict):
+        return f"a dict with {sorted(value)[:20]}"
+    return "None: is there a return?" if value is None else f"a {type(value).__name__}"
+
+
+def _example(case: dict, outcome: dict, finding: _Finding) -> str:
+    lines = ["inputs:"]
+    for part in ("options", "state", "inputs"):
+        lines += [f"  {name} = {_show(value)}" for name, value in (case[part] or {}).items()]
+    expected, got = case["expected"][finding.place], outcome.get(finding.place)
+    if finding.name is not None:
+        expected, got = expected[finding.name], got[finding.name]
+    what = "gradient " if finding.name else ""
+    lines.append(f"expected {what}{_show(expected)}")
+    if "raised" not in outcome:
+        lines.append(f"got {what}{_show(got)}")
+    return "\n".join(lines)
+
+
+def _show(data: Any) -> str:
+    try:
+        return _plain(decode(data))
+    except ValueError:
+        return "what can't be read"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        shape = f" {value.shape}" if value.shape else ""
+        if value.size > SHOWN_NUMBERS:
+            return f"{value.dtype}{shape}"
+        if value.dtype.kind == "f":
+            return f"{_nested(value.tolist())}{shape}"
+        return f"{value.tolist()}{shape}"
+    if isinstance(value, (list, tuple)):
+        items = ", ".join(_plain(item) for item in value[:SHOWN_NUMBERS])
+        more = ", ..." if len(value) > SHOWN_NUMBERS else ""
+        return f"[{items}{more}]" if isinstance(value, list) else f"({items}{more})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{n}: {_plain(v)}" for n, v in list(value.items())[:20]) + "}"
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Unsupported):
+        return f"a {printable(value.type_name)}"
+    return printable(repr(value))
+
+
+def _nested(values: Any) -> str:
+    if isinstance(values, list):
+        return "[" + ", ".join(_nested(value) for value in values) + "]"
+    return _number(values)
+
+
+def _number(value: float) -> str:
+    return f"{float(value) + 0.0:.4g}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _kind_of_error(raised: dict) -> str:
+    """Name an error without repeating what a student's class may be called."""
+    name = str(raised.get("type"))
+    known = getattr(builtins, name, None)
+    if not (isinstance(known, type) and issubclass(known, Exception)):
+        name = "an error of its own"
+    line = raised.get("line")
+    where = f" in line {line} of your cell" if type(line) is int and 0 < line < 10_000 else ""
+    return name + where
+
+
+def _describe(raised: dict) -> str:
+    message = printable(str(raised.get("message", "")))
+    line = raised.get("line")
+    where = f"line {line} of your cell" if type(line) is int else "your code"
+    return f"{where} raised {printable(str(raised.get('type')))}: {message}"
+
+
+def printable(text: str) -> str:
+    """Return text on one line, without control characters and not too long."""
+    text = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_TEXT])
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " ..."
