@@ -1,7 +1,6 @@
 """What the steps of the LSTM exercise expect, and the wrong answers that they recognise."""
 
 import torch
-from torch import nn
 
 from seqbook.grading.steps import Draw, Mistake, Step
 
@@ -136,7 +135,7 @@ def _forget_row_by_row(inputs, hidden, cell, w, u, peephole, bias):
 def _forget_joined(inputs, hidden, cell, w, u, peephole, bias):
     joined = torch.cat([inputs, hidden, cell], dim=1)
     weights = torch.cat([w, u, torch.diag(peephole)], dim=1)
-    return nn.functional.linear(joined, weights, bias).sigmoid()
+    return torch.nn.functional.linear(joined, weights, bias).sigmoid()
 
 
 # -- 3. input_gate
@@ -437,7 +436,7 @@ def _full(draw: Draw) -> dict:
 
 def _layer_reference(inputs, lengths, w, u, peepholes, bias):
     """One sequence after the other, each cut to its length."""
-    batch, time, _ = inputs.shape
+    time = inputs.shape[1]
     states, cells, gates = [], [], []
     for sequence, length in zip(inputs, lengths.tolist(), strict=True):
         hidden = cell = inputs.new_zeros(1, u.shape[1])

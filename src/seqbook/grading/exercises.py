@@ -2,8 +2,8 @@
 
 A source notebook holds, for a step named ``forget_gate``, three cells: ``forget-gate-task``, whose
 heading states level, minutes and points; ``forget-gate-answer``, with the solution between
-``### BEGIN SOLUTION`` and ``### END SOLUTION``; and ``forget-gate-check``. The cell ``setup`` imports
-what answers may use. Beside the notebook, ``checks.py`` holds the list ``STEPS``.
+``### BEGIN SOLUTION`` and ``### END SOLUTION``; and ``forget-gate-check``. The cell ``setup``
+imports what answers may use. Beside the notebook, ``checks.py`` holds the list ``STEPS``.
 """
 
 from __future__ import annotations
@@ -164,10 +164,11 @@ def headings(notebook: dict[str, Any], names: Sequence[str]) -> dict[str, Headin
     for name in names:
         first = _source(cells.get(f"{cell_stem(name)}-task", {})).partition("\n")[0]
         match = HEADING.match(first)
-        if not match or int(match["number"]) != len(found) + 1:
+        number = len(found) + 1
+        if not match or int(match["number"]) != number:
             raise ValueError(
-                f"{name}: expected '## {len(found) + 1}. Title (★, 5 minutes, 1 point)' at the head of "
-                f"the cell {cell_stem(name)}-task, got {first!r}"
+                f"{name}: expected '## {number}. Title (★, 5 minutes, 1 point)' at the head of the "
+                f"cell {cell_stem(name)}-task, got {first!r}"
             )
         found[name] = Heading(
             match["title"], len(match["level"]), int(match["minutes"]), int(match["points"])

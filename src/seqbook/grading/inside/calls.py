@@ -28,7 +28,8 @@ def run_case(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
     Returns:
         ``returned``, the encoded result, ``arguments``, the inputs as the call left them, and
         ``gradients`` of the sum of all results, each weighted with cos(1), cos(2), ..., with
-        respect to the named inputs and to all loaded parameters. Or ``raised``: type, message and line.
+        respect to the named inputs and to all loaded parameters. Or ``raised``: type, message and
+        line of an error.
     """
     try:
         with warnings.catch_warnings():
