@@ -7,7 +7,7 @@ from collections.abc import Callable
 from seqbook.grading.exercises import released
 from seqbook.grading.inside.calls import run_case
 from seqbook.grading.judge import judge
-from seqbook.grading.reports import step_lines
+from seqbook.grading.reports import verdict_lines
 
 __all__ = ["Checker"]
 
@@ -48,4 +48,5 @@ class Checker:
             )
         step = self._steps[name]
         verdict = judge(step, [run_case(answer, request) for request in step.requests])
-        print("\n".join(step_lines(step, verdict, self._headings[name].points)))
+        tested = [case["property"] for case in step.cases]
+        print("\n".join(verdict_lines(name, verdict, self._headings[name].points, tested)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ __all__ = ["add_commands"]
 
 # Modules that import torch are imported by the commands that need them.
 
-NOT_WRITTEN = 1
+LEFT_UNDONE = 3
 
 
 def add_commands(add: Callable[[str, Callable, str], argparse.ArgumentParser]) -> None:
@@ -22,9 +23,34 @@ def add_commands(add: Callable[[str, Callable, str], argparse.ArgumentParser]) -
     start = add("start", _start, "get the exercises: their notebooks, into a folder")
     start.add_argument("folder", type=Path, metavar="FOLDER")
 
+    check = add("check", _check, "check a notebook against the cases that students may see")
+    check.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+
     release = add("release", _release, "make the exercises for students from their sources")
     release.add_argument("names", nargs="*", metavar="NAME", help="of exercises; all, if none")
     _add_exercises(release)
+
+    grade = add("grade", _grade, "grade a folder of submissions, each in a sandbox")
+    grade.add_argument(
+        "submissions",
+        type=Path,
+        metavar="SUBMISSIONS",
+        help="a folder with a folder, or a notebook, for each student",
+    )
+    grade.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="for grades, feedback and summary"
+    )
+    grade.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of the hidden cases (default 0)"
+    )
+    grade.add_argument(
+        "--jobs",
+        type=_at_least_one,
+        default=os.cpu_count(),
+        metavar="N",
+        help="sandboxes at once (default: one for each processor)",
+    )
+    _add_exercises(grade)
 
 
 def _add_exercises(command: argparse.ArgumentParser) -> None:
@@ -37,6 +63,13 @@ def _add_exercises(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
+
+
 def _start(options: argparse.Namespace) -> int:
     from seqbook.grading.exercises import ORDER, as_text, released
 
@@ -47,21 +80,80 @@ def _start(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> int:
+    from seqbook.grading import submissions
+    from seqbook.grading.exercises import ORDER, released
+    from seqbook.grading.grader import grade_notebook
+    from seqbook.grading.reports import table
+    from seqbook.grading.sandbox import Sandbox
+
+    path = options.notebook
+    try:
+        notebook = submissions.read_notebook(submissions.read_bytes(path))
+        name = submissions.recognise(notebook, path.name, {name: released(name) for name in ORDER})
+    except submissions.UnreadableError as error:
+        raise ValueError(f"{path}: {error}") from None
+    exercise = released(name)
+    with Sandbox(walled=False, wall_seconds=10) as sandbox:  # it is the student's own machine
+        graded = grade_notebook(notebook, exercise, exercise.steps, sandbox)
+    print("\n".join(table(graded)))
+    print("The points are advice: the mark comes from more cases.")
+    return 0
+
+
 def _release(options: argparse.Namespace) -> int:
-    from seqbook.grading.exercises import ORDER, Exercise
+    from seqbook.grading.exercises import ORDER
 
     target = Path(__file__).parent / "released"
     keeper = Keeper(target)
-    for name in options.names or ORDER:
-        if not (options.exercises / name / "checks.py").is_file():
-            raise ValueError(
-                f"--exercises: expected {name}/checks.py in {options.exercises}; the sources of "
-                "the exercises are in the repository, not in the installed package"
-            )
-        for path, text in Exercise.load(options.exercises / name).release().files(target).items():
+    for exercise in _sources(options.exercises, options.names or ORDER):
+        for path, text in exercise.release().files(target).items():
             keeper.write(path, text)
     _tell(keeper, "changed by hand, and left alone")
-    return NOT_WRITTEN if keeper.left else 0
+    return LEFT_UNDONE if keeper.left else 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from seqbook.grading.batch import grade_folder
+    from seqbook.grading.exercises import ORDER
+    from seqbook.grading.reports import write_reports
+
+    if not options.submissions.is_dir():
+        raise ValueError(f"expected a folder of submissions, got {options.submissions}")
+    if options.out.resolve().is_relative_to(options.submissions.resolve()):
+        raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
+    keeper = Keeper(options.out)
+    results = grade_folder(
+        options.submissions,
+        options.out,
+        _sources(options.exercises, ORDER),
+        seed=options.seed,
+        jobs=options.jobs,
+    )
+    write_reports(results, keeper)
+    unread = sum(result.graded is None and not result.ours for result in results)
+    faults = sum(result.ours for result in results)
+    print(
+        f"{len(results)} notebooks: {len(results) - unread - faults} graded, {unread} not readable"
+    )
+    print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
+    for path in keeper.left:
+        print(f"{path}: changed by hand, and left alone", file=sys.stderr)
+    if faults:
+        print(f"seqbook: {faults} could not be graded; run the same again", file=sys.stderr)
+    return LEFT_UNDONE if faults or keeper.left else 0
+
+
+def _sources(folder: Path, names: Iterable[str]) -> Iterator[Any]:
+    from seqbook.grading.exercises import Exercise
+
+    for name in names:
+        if not (folder / name / "checks.py").is_file():
+            raise ValueError(
+                f"--exercises: expected {name}/checks.py in {folder}; the sources of the exercises "
+                "are in the repository, not in the installed package"
+            )
+        yield Exercise.load(folder / name)
 
 
 def _tell(keeper: Keeper, why_left: str) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 from seqbook.grading.inside.values import Unsupported, decode
 from seqbook.grading.steps import CompiledStep
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "judge", "printable"]
 
 SHOWN_NUMBERS = 12
 MAX_TEXT = 300
+MAX_LINE = 1000
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
     return Verdict(
         "wrong",
         property=case["property"],
-        finding=_hide(finding) if case["hidden"] else finding.text,
+        finding=_hide(finding) if case["hidden"] else printable(finding.text),
         mistake=known,
         diagnosis=None if known is None else step.mistakes[known],
         example=None if case["hidden"] else _example(case, outcome, finding),
@@ -98,7 +99,7 @@ def _finding(case: dict, outcome: dict, tolerance: float) -> _Finding | None:
                 text = f"the call changed its argument {name}; work on a copy"
                 return _Finding("the call changes its arguments", text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return _Finding("the answer can't be read", f"the answer can't be read: {error}"[:MAX_TEXT])
+        return _Finding("the answer can't be read", f"the answer can't be read: {error}")
     return None
 
 
@@ -154,14 +155,14 @@ def _compare(expected: Any, got: Any, tolerance: float, at: str) -> _Difference 
             return _wrong_type(expected, got, at)
         if set(expected) != set(got):
             names = f"expected the names {sorted(expected)}, got {sorted(got)[:20]}"
-            return _Difference("the result has the wrong form", f"{at}{names}")
+            return _Difference("the result has the wrong form", f"{_at(at)}{names}")
         pairs = [(name, expected[name], got[name]) for name in expected]
         return _first(pairs, tolerance, at)
     if isinstance(expected, (list, tuple)):
         if not isinstance(got, (list, tuple)):
             return _wrong_type(expected, got, at)
         if len(expected) != len(got):
-            text = f"{at}expected {_count(len(expected), 'value')}, got {len(got)}"
+            text = f"{_at(at)}expected {_count(len(expected), 'value')}, got {len(got)}"
             return _Difference("the result has the wrong form", text)
         pairs = [(number, *pair) for number, pair in enumerate(zip(expected, got, strict=True))]
         return _first(pairs, tolerance, at)
@@ -169,14 +170,20 @@ def _compare(expected: Any, got: Any, tolerance: float, at: str) -> _Difference 
         if type(expected) is not type(got):
             return _wrong_type(expected, got, at)
         if expected != got:
-            return _Difference("a value is wrong", f"{at}expected {expected!r}, got {got!r:.80}")
+            return _Difference(
+                "a value is wrong", f"{_at(at)}expected {expected!r}, got {got!r:.80}"
+            )
         return None
     return _compare_numbers(expected, got, tolerance, at)
 
 
+def _at(place: str) -> str:
+    return f"{place}: " if place else ""
+
+
 def _first(pairs: Sequence[tuple], tolerance: float, at: str) -> _Difference | None:
     for name, expected, got in pairs:
-        if found := _compare(expected, got, tolerance, f"{at}[{name!r}] "):
+        if found := _compare(expected, got, tolerance, f"{at or 'result'}[{name!r}]"):
             return found
     return None
 
@@ -190,13 +197,13 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
     except ValueError:
         got = np.asarray(None)
     if got.dtype.kind not in "biuf":
-        text = f"{at}expected numbers of shape {expected.shape}, got a ragged or mixed list"
+        text = f"{_at(at)}expected numbers of shape {expected.shape}, got a ragged or mixed list"
         return _Difference("the result has the wrong form", text)
     if expected.shape != got.shape:
-        text = f"{at}expected shape {expected.shape}, got {got.shape}"
+        text = f"{_at(at)}expected shape {expected.shape}, got {got.shape}"
         return _Difference("the shape is wrong", text)
     if (expected.dtype.kind == "b") != (got.dtype.kind == "b"):
-        text = f"{at}expected {expected.dtype} ({_plain(expected)}), got {got.dtype}"
+        text = f"{_at(at)}expected {expected.dtype} ({_plain(expected)}), got {got.dtype}"
         return _Difference("the type of the numbers is wrong", text)
     expected, got = expected.astype(float), got.astype(float)
     with np.errstate(invalid="ignore"):
@@ -209,14 +216,16 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
     count = (
         f"{(~near).sum()} of {near.size} numbers differ, the first" if near.size > 1 else "it is"
     )
-    text = f"{at}{count}{where}: expected {_number(expected[place])}, got {_number(got[place])}"
+    text = (
+        f"{_at(at)}{count}{where}: expected {_number(expected[place])}, got {_number(got[place])}"
+    )
     odd = ~np.isfinite(got) & np.isfinite(expected)
     kind = "a value is not finite" if odd.any() else "a value is wrong"
     return _Difference(kind, text)
 
 
 def _wrong_type(expected: Any, got: Any, at: str) -> _Difference:
-    text = f"{at}expected {_form(expected)}, got {_form(got)}"
+    text = f"{_at(at)}expected {_form(expected)}, got {_form(got)}"
     return _Difference("the result has the wrong form", text)
 
 
@@ -243,7 +252,7 @@ def _example(case: dict, outcome: dict, finding: _Finding) -> str:
     lines.append(f"expected {what}{_show(expected)}")
     if "raised" not in outcome:
         lines.append(f"got {what}{_show(got)}")
-    return "\n".join(lines)
+    return "\n".join(printable(line, limit=MAX_LINE) for line in lines)
 
 
 def _show(data: Any) -> str:
@@ -306,7 +315,7 @@ def _describe(raised: dict) -> str:
     return f"{where} raised {printable(str(raised.get('type')))}: {message}"
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, limit: int = MAX_TEXT) -> str:
     """Return text on one line, without control characters and not too long."""
-    text = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_TEXT])
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " ..."
+    shown = "".join(c if c.isprintable() else " " for c in text[:limit])
+    return shown if len(text) <= limit else shown + " ..."

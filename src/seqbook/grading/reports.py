@@ -2,30 +2,282 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import html
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from seqbook.grading.judge import Verdict
-from seqbook.grading.steps import CompiledStep
+from seqbook.grading.batch import Result, counting
+from seqbook.grading.grader import Graded, GradedStep
+from seqbook.grading.judge import Verdict, printable
+from seqbook.grading.keeping import Keeper
 
-__all__ = ["step_lines"]
+__all__ = ["table", "verdict_lines", "write_reports"]
 
-MARKS = {"right": "✓", "wrong": "✗", "open": "○"}
+MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
+UNDONE = {"open": "not written yet", "missing": "no cell with this answer"}
 
 
-def step_lines(step: CompiledStep, verdict: Verdict, points: int) -> Iterator[str]:
-    """Yield the lines that tell a student what came of a step."""
+def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that tell a student what came of a step.
+
+    Args:
+        name: Of the step.
+        verdict: What came of it.
+        points: What it can earn.
+        tested: The properties that were tested.
+    """
     got = points if verdict.status == "right" else 0
-    head = f"{MARKS[verdict.status]} {step.name}: {got} of {points} point{'s' * (points != 1)}"
-    if verdict.status == "open":
-        yield f"{head}, not written yet"
-        return
+    yield f"{MARKS[verdict.status]} {name}: {got} of {_points(points)}, {_remark(verdict, tested)}"
+    for line in _reasons(verdict):
+        yield f"  {line}"
+
+
+def table(graded: Graded) -> Iterator[str]:
+    """Yield the lines of a notebook's table."""
+    width = max(len(step.name) for step in graded.steps)
+    yield graded.title
+    for step in graded.steps:
+        verdict = step.verdict
+        mark = f"{MARKS[verdict.status]} {step.name:{width}}  {step.points} of {step.out_of}"
+        said = verdict.diagnosis or verdict.finding or ""
+        remark = UNDONE.get(verdict.status) or (verdict.status == "wrong" and said)
+        yield "  " + "  ".join([mark, *([remark] if remark else [])])
+        yield from (f"    {' ' * width}{note}" for note in step.notes)
+    yield f"{graded.points} of {_points(graded.out_of)}"
+
+
+def write_reports(results: Sequence[Result], keeper: Keeper) -> None:
+    """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and each student's feedback."""
+    count = counting(results)
+    out = keeper.folder
+    keeper.write(out / "grades.csv", _csv(_grade_rows(results, count)))
+    keeper.write(out / "steps.csv", _csv(_step_rows(results, count)))
+    keeper.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
+    pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
+    for number, result in enumerate(results):
+        pages[result.handed.student].append((result, number in count))
+    names = _file_names(pages)
+    for student, handed in pages.items():
+        page = out / "feedback" / names[student]
+        keeper.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, handed)))
+        keeper.write(page.with_name(page.name + ".html"), "\n".join(_html(student, handed)))
+
+
+def _points(number: int) -> str:
+    return f"{number} point" + ("" if number == 1 else "s")
+
+
+def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
     if verdict.status == "right":
-        tested = dict.fromkeys(case["property"] for case in step.cases)
-        yield f"{head} ({'; '.join(tested)})"
-        return
-    yield f"{head}; the first that fails: {verdict.property}"
-    if verdict.diagnosis:
-        yield f"  {verdict.diagnosis}"
-    yield f"  {verdict.finding}"
-    if verdict.example:
-        yield from (f"  {line}" for line in verdict.example.splitlines())
+        return f"tested: {'; '.join(dict.fromkeys(tested))}"
+    if verdict.status == "wrong":
+        return f"the first that fails: {verdict.property}" if verdict.property else "it failed"
+    return UNDONE[verdict.status]
+
+
+def _reasons(verdict: Verdict) -> Iterator[str]:
+    if verdict.status == "wrong":
+        if verdict.diagnosis:
+            yield verdict.diagnosis
+        if verdict.finding:
+            yield verdict.finding
+        if verdict.example:
+            yield from verdict.example.splitlines()
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Keep a spreadsheet from taking a text for a formula."""
+    if not isinstance(value, str):
+        return value
+    value = printable(value)
+    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+
+
+def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
+    yield "student", "exercise", "points", "out_of", "counts", "file", "remark"
+    for number, result in enumerate(results):
+        graded, file = result.graded, result.handed.path.name
+        if graded is None:
+            remark = f"{'not graded' if result.ours else 'not read'}: {result.problem}"
+            yield result.handed.student, "", "" if result.ours else 0, "", "", file, remark
+        else:
+            yield (
+                result.handed.student,
+                graded.exercise,
+                graded.points,
+                graded.out_of,
+                "yes" if number in count else "no, another of this exercise is as good or better",
+                file,
+                "",
+            )
+
+
+def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
+    yield "student", "exercise", "step", "points", "out_of", "status", "property", "mistake"
+    for number in sorted(count):
+        result = results[number]
+        for step in result.graded.steps:
+            verdict = step.verdict
+            yield (
+                result.handed.student,
+                result.graded.exercise,
+                step.name,
+                step.points,
+                step.out_of,
+                verdict.status,
+                verdict.property or "",
+                verdict.diagnosis or "",
+            )
+
+
+def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
+    yield "# Summary"
+    yield ""
+    students = {result.handed.student for result in results}
+    unread = [result for result in results if result.graded is None]
+    yield f"{len(results)} notebooks of {len(students)} students, {len(unread)} without a grade."
+    by_exercise: dict[str, list[Graded]] = defaultdict(list)
+    for number in sorted(count):
+        by_exercise[results[number].graded.exercise].append(results[number].graded)
+    for graded in by_exercise.values():
+        mean = sum(one.points for one in graded) / len(graded)
+        yield ""
+        yield f"## {graded[0].title}"
+        yield ""
+        yield f"{len(graded)} notebooks, on average {mean:.1f} of {_points(graded[0].out_of)}."
+        yield ""
+        yield "| step | right | wrong | not written |"
+        yield "|---|---:|---:|---:|"
+        for steps in zip(*(one.steps for one in graded), strict=True):
+            statuses = Counter(step.verdict.status for step in steps)
+            undone = statuses["open"] + statuses["missing"]
+            yield f"| {steps[0].name} | {statuses['right']} | {statuses['wrong']} | {undone} |"
+        yield from _mistakes(graded)
+    if unread:
+        yield ""
+        yield "## Without a grade"
+        yield ""
+        for result in unread:
+            yield f"- {_plain(result.handed.student)}: {_plain(result.problem)}"
+
+
+def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
+    made: Counter[tuple[str, str]] = Counter()
+    for one in graded:
+        for step in one.steps:
+            if step.verdict.status == "wrong":
+                said = step.verdict.diagnosis or f"no known mistake ({_unknown(step)})"
+                made[step.name, said] += 1
+    if made:
+        yield ""
+        yield "| times | step | mistake |"
+        yield "|---:|---|---|"
+        for (name, said), times in sorted(made.items(), key=lambda item: (-item[1], item[0])):
+            yield f"| {times} | {name} | {said.replace('|', '/')} |"
+
+
+def _unknown(step: GradedStep) -> str:
+    return f"fails at: {step.verdict.property}" if step.verdict.property else "did not answer"
+
+
+def _file_names(students: Iterable[str]) -> dict[str, str]:
+    """Return a name for each student's page, that is safe as the name of a file and no other's."""
+    names: dict[str, str] = {}
+    for student in students:
+        name = re.sub(r"[^\w.-]", "_", student)[:80].strip(".") or "_"
+        while name.casefold() in (taken.casefold() for taken in names.values()):
+            name += "_"
+        names[student] = name
+    return names
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$-])", r"\\\1", printable(text))
+
+
+def _markdown(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
+    yield f"# Feedback for {_plain(student)}"
+    for result, counts in handed:
+        yield ""
+        graded = result.graded
+        if graded is None:
+            yield f"## {_plain(result.handed.path.name)}"
+            yield ""
+            yield _plain(_no_grade(result))
+            continue
+        yield f"## {graded.title}: {graded.points} of {_points(graded.out_of)}"
+        if not counts:
+            yield ""
+            yield "Another notebook of this exercise, as good or better, counts."
+        for step in graded.steps:
+            yield ""
+            yield f"### {_step_head(step)}"
+            for note in step.notes:
+                yield ""
+                yield f"{note[:1].upper()}{note[1:]}."
+            if lines := list(_reasons(step.verdict)):
+                yield ""
+                yield from (f"    {line}" for line in lines)
+    yield ""
+
+
+def _step_head(step: GradedStep) -> str:
+    verdict = step.verdict
+    head = f"{MARKS[verdict.status]} {step.title}: {step.points} of {_points(step.out_of)}"
+    return head if verdict.status == "right" else f"{head}, {_remark(verdict, ())}"
+
+
+def _no_grade(result: Result) -> str:
+    if result.ours:
+        return "This could not be graded, through no fault of yours. Your instructor has been told."
+    return f"This could not be read: {printable(result.problem)}."
+
+
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
+h2 { border-top: 1px solid; margin-top: 2rem; padding-top: 1rem }
+h3 { font-size: 1rem; margin-bottom: .3rem }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid; padding-left: .8rem }
+"""
+
+
+def _html(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
+    title = html.escape(f"Feedback for {printable(student)}")
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield (
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    )
+    yield f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
+    for result, counts in handed:
+        graded = result.graded
+        if graded is None:
+            yield f"<h2>{html.escape(printable(result.handed.path.name))}</h2>"
+            yield f"<p>{html.escape(_no_grade(result))}</p>"
+            continue
+        yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
+        if not counts:
+            yield "<p>Another notebook of this exercise, as good or better, counts.</p>"
+        for step in graded.steps:
+            yield f"<h3>{html.escape(_step_head(step))}</h3>"
+            yield from (f"<p>{html.escape(note)}</p>" for note in step.notes)
+            if lines := list(_reasons(step.verdict)):
+                yield f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+    yield "</body></html>"
+    yield ""

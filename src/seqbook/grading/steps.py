@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,16 @@ class CompiledStep:
     tolerance: float
     mistakes: list[str]
     cases: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def visible(self) -> CompiledStep:
+        """The step with the cases that students may see."""
+        return replace(self, cases=[case for case in self.cases if not case["hidden"]])
+
+    @property
+    def hidden(self) -> CompiledStep:
+        """The step with the cases that students may not see."""
+        return replace(self, cases=[case for case in self.cases if case["hidden"]])
 
     @property
     def requests(self) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def run_case(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _run(answer, case)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return {"raised": describe_error(error)}
 
 
