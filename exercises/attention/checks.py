@@ -1,0 +1,1316 @@
+"""What the steps of the attention exercise expect, and the wrong answers that they recognise."""
+
+import math
+
+import numpy as np
+import torch
+
+from seqbook.attention import scaled_dot_product_attention
+from seqbook.grading.steps import Draw, Mistake, Step
+
+
+def _some(draw: Draw, *shape: int) -> torch.Tensor:
+    """A mask whose rows each forbid a key and allow two, or one of two."""
+    mask = np.zeros((math.prod(shape[:-1]), shape[-1]), dtype=bool)
+    for row in mask:
+        allowed = draw.random.integers(min(2, shape[-1] - 1), shape[-1])
+        row[draw.random.permutation(shape[-1])[:allowed]] = True
+    return torch.from_numpy(mask.reshape(shape))
+
+
+def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
+    mask = mask.clone()
+    mask.reshape(-1, mask.shape[-1])[-1] = False
+    return mask
+
+
+# -- 1. window_mask
+
+
+def _as_many(draw: Draw) -> dict:
+    count = 3 + draw.size
+    return {"queries": count, "keys": count, "window": 2}
+
+
+def _at_the_end(draw: Draw) -> dict:
+    return {"queries": 2 + draw.size, "keys": 6 + draw.size, "window": 3}
+
+
+def _own_alone(draw: Draw) -> dict:
+    return {"queries": 3, "keys": 4 + draw.size, "window": 1}
+
+
+def _too_wide(draw: Draw) -> dict:
+    return {"queries": 2 + draw.size, "keys": 4 + draw.size, "window": 100}
+
+
+def _window_reference(queries, keys, window):
+    mask = np.zeros((queries, keys), dtype=bool)
+    for query in range(queries):
+        own = keys - queries + query
+        for key in range(max(0, own - window + 1), own + 1):
+            mask[query, key] = True
+    return mask
+
+
+def _window_from_the_start(queries, keys, window):
+    back = torch.arange(queries)[:, None] - torch.arange(keys)
+    return (back >= 0) & (back < window)
+
+
+def _window_inverted(queries, keys, window):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return ~((back >= 0) & (back < window))
+
+
+def _window_one_too_wide(queries, keys, window):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return (back >= 0) & (back <= window)
+
+
+def _window_without_own_and_short(queries, keys, window):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return (back >= 1) & (back < window)
+
+
+def _window_causal_only(queries, keys, window):
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+
+
+def _window_both_ways(queries, keys, window):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return back.abs() < window
+
+
+def _window_of_the_future(queries, keys, window):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return (back <= 0) & (back > -window)
+
+
+def _window_by_triangles(queries, keys, window):
+    past = torch.ones(queries, keys).tril(keys - queries)
+    return past.triu(keys - queries - window + 1).bool()
+
+
+def _window_as_lists(queries, keys, window):
+    rows = []
+    for query in range(queries):
+        own = query + keys - queries
+        rows.append([own - window < key <= own for key in range(keys)])
+        print("query", query, rows[-1])
+    return rows
+
+
+def _window_cut_from_a_square(queries, keys, window):
+    square = [
+        [0 <= query - key < window for key in range(keys)]
+        for query in range(keys)
+    ]
+    return torch.tensor(square)[-queries:]
+
+
+# -- 2. prompt_mask
+
+
+def _prompts(draw: Draw) -> dict:
+    time = 4 + draw.size // 2
+    lengths = [time, time - 2, 1] + [2] * (draw.size > 1)
+    order = draw.random.permutation(len(lengths))
+    return {
+        "lengths": torch.tensor(lengths)[order],
+        "time": time,
+        "window": 2 + (draw.size > 1),
+    }
+
+
+def _prompts_full(draw: Draw) -> dict:
+    time = 3 + draw.size
+    return {"lengths": torch.tensor([time, time]), "time": time, "window": 2}
+
+
+def _prompts_empty(draw: Draw) -> dict:
+    time = 3 + draw.size
+    lengths = torch.tensor([0, 2, time] if draw.size else [0, 2])
+    return {"lengths": lengths, "time": time, "window": 3}
+
+
+def _prompt_reference(lengths, time, window):
+    mask = np.zeros((len(lengths), time, time), dtype=bool)
+    for number, length in enumerate(lengths.tolist()):
+        for query in range(time):
+            for key in range(time - length, time):
+                mask[number, query, key] = query - window < key <= query
+    return mask
+
+
+def _prompt_padded_at_the_end(lengths, time, window):
+    real = torch.arange(time) < lengths[:, None]
+    back = torch.arange(time)[:, None] - torch.arange(time)
+    return real[:, None] & (back >= 0) & (back < window)
+
+
+def _prompt_padding_inverted(lengths, time, window):
+    padding = torch.arange(time) < time - lengths[:, None]
+    back = torch.arange(time)[:, None] - torch.arange(time)
+    return padding[:, None] & (back >= 0) & (back < window)
+
+
+def _prompt_either(lengths, time, window):
+    real = torch.arange(time) >= time - lengths[:, None]
+    back = torch.arange(time)[:, None] - torch.arange(time)
+    return real[:, None] | ((back >= 0) & (back < window))
+
+
+def _prompt_queries_instead(lengths, time, window):
+    real = torch.arange(time) >= time - lengths[:, None]
+    back = torch.arange(time)[:, None] - torch.arange(time)
+    return real[:, :, None] & (back >= 0) & (back < window)
+
+
+def _prompt_one_key_less(lengths, time, window):
+    real = torch.arange(time) > time - lengths[:, None]
+    back = torch.arange(time)[:, None] - torch.arange(time)
+    return real[:, None] & (back >= 0) & (back < window)
+
+
+def _prompt_without_window(lengths, time, window):
+    real = torch.arange(time) >= time - lengths[:, None]
+    return real[:, None].expand(-1, time, -1)
+
+
+def _prompt_own_key_always(lengths, time, window):
+    real = torch.arange(time) >= time - lengths[:, None]
+    back = torch.arange(time)[:, None] - torch.arange(time)
+    return (real[:, None] & (back >= 0) & (back < window)) | (back == 0)
+
+
+def _prompt_one_by_one(lengths, time, window):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    masks = []
+    for length in lengths.tolist():
+        mask = torch.ones(time, time).tril().triu(1 - window)
+        mask[:, : time - length] = 0
+        masks.append(mask.bool())
+    return torch.stack(masks)
+
+
+def _prompt_by_positions(lengths, time, window):
+    query, key = torch.meshgrid(
+        torch.arange(time), torch.arange(time), indexing="ij"
+    )
+    start = torch.maximum(query - window + 1, (time - lengths)[:, None, None])
+    return (start <= key) & (key <= query)
+
+
+def _prompt_einsum(lengths, time, window):
+    real = (torch.arange(time).flip(0) < lengths[:, None]).double()
+    seen = torch.ones(time, time).double().tril()
+    seen = seen - torch.ones(time, time).double().tril(-window)
+    return torch.einsum("bk,qk->bqk", real, seen) > 0.5
+
+
+# -- 3. masked_softmax
+
+
+def _rows(draw: Draw) -> tuple[int, int]:
+    return 2, 3 + draw.size
+
+
+def _ordinary(draw: Draw) -> dict:
+    queries, keys = _rows(draw)
+    return {
+        "scores": draw.normal(queries, keys),
+        "mask": _some(draw, queries, keys),
+    }
+
+
+def _broadcast(draw: Draw) -> dict:
+    queries, keys = _rows(draw)
+    return {
+        "scores": draw.normal(2, queries, keys),
+        "mask": _some(draw, 2, 1, keys),
+    }
+
+
+def _empty_row(draw: Draw) -> dict:
+    queries, keys = _rows(draw)
+    return {
+        "scores": draw.normal(queries, keys),
+        "mask": _with_an_empty_row(_some(draw, queries, keys)),
+    }
+
+
+def _million(draw: Draw) -> dict:
+    queries, keys = _rows(draw)
+    steps = torch.from_numpy(draw.integers(4, queries, keys)).double()
+    return {"scores": 1e6 + steps, "mask": _some(draw, queries, keys)}
+
+
+def _minus_a_million(draw: Draw) -> dict:
+    inputs = _million(draw)
+    return inputs | {"scores": inputs["scores"] - 2e6}
+
+
+def _forbidden_million(draw: Draw) -> dict:
+    queries, keys = _rows(draw)
+    mask = _some(draw, queries, keys)
+    scores = draw.normal(queries, keys).masked_fill(~mask, 1e6)
+    return {"scores": scores, "mask": mask}
+
+
+def _softmax_reference(scores, mask):
+    """Row by row, over the allowed keys alone."""
+    shape, keys = scores.shape, scores.shape[-1]
+    rows = []
+    for row, allowed in zip(
+        scores.reshape(-1, keys),
+        mask.expand(shape).reshape(-1, keys),
+        strict=True,
+    ):
+        weights = row * 0
+        if allowed.any():
+            part = torch.exp(row[allowed] - row[allowed].max().detach())
+            weights = weights.masked_scatter(allowed, part / part.sum())
+        rows.append(weights)
+    return torch.stack(rows).reshape(shape)
+
+
+def _softmax_inverted(scores, mask):
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(mask, lowest).softmax(-1).masked_fill(mask, 0.0)
+
+
+def _softmax_masked_after(scores, mask):
+    return scores.softmax(-1) * mask
+
+
+def _softmax_scores_of_zero(scores, mask):
+    return (scores * mask).softmax(-1)
+
+
+def _softmax_over_queries(scores, mask):
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~mask, lowest).softmax(-2).masked_fill(~mask, 0.0)
+
+
+def _softmax_minus_a_billion(scores, mask):
+    return scores.masked_fill(~mask, -1e9).softmax(-1)
+
+
+def _softmax_minus_ten_thousand(scores, mask):
+    return scores.masked_fill(~mask, -1e4).softmax(-1).masked_fill(~mask, 0.0)
+
+
+def _softmax_minus_infinity(scores, mask):
+    return scores.masked_fill(~mask, -math.inf).softmax(-1)
+
+
+def _softmax_plain_exponentials(scores, mask):
+    exponentials = scores.exp() * mask
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def _softmax_largest_of_all(scores, mask):
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * mask
+    return exponentials / exponentials.sum(-1, keepdim=True).clamp(min=1e-300)
+
+
+def _softmax_log_of_mask(scores, mask):
+    return (scores + mask.double().log()).softmax(-1).nan_to_num(0.0)
+
+
+def _softmax_changes_scores(scores, mask):
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill_(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
+
+
+def _softmax_by_logsumexp(scores, mask):
+    kept = torch.where(mask, scores, torch.finfo(scores.dtype).min)
+    weights = torch.exp(kept - kept.logsumexp(-1, keepdim=True))
+    return torch.where(mask, weights, 0.0)
+
+
+def _softmax_infinity_replaced(scores, mask):
+    return scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+
+
+def _softmax_in_float32(scores, mask):
+    scores = scores.float()
+    lowest = scores.masked_fill(~mask, -1e30).amax(-1, keepdim=True).detach()
+    exponentials = (scores - lowest).masked_fill(~mask, -1e30).exp() * mask
+    total = exponentials.sum(-1, keepdim=True)
+    return exponentials / torch.where(total > 0, total, 1.0)
+
+
+def _softmax_row_by_row(scores, mask):
+    mask = mask.expand(scores.shape)
+    flat = scores.reshape(-1, scores.shape[-1])
+    allowed = mask.reshape(-1, scores.shape[-1])
+    weights = torch.zeros_like(flat)
+    for row in range(len(flat)):
+        if allowed[row].any():
+            part = flat[row, allowed[row]].softmax(0)
+            weights[row, allowed[row]] = part
+    return weights.reshape(scores.shape)
+
+
+# -- 4. distance_bias
+
+
+def _slopes(draw: Draw, heads: int) -> torch.Tensor:
+    return torch.from_numpy((1 + draw.random.permutation(9)[:heads]) / 10)
+
+
+def _bias_square(draw: Draw) -> dict:
+    heads, time = draw.lengths(2) if draw.size else (3, 2)
+    return {"queries": time, "keys": time, "slopes": _slopes(draw, heads)}
+
+
+def _bias_at_the_end(draw: Draw) -> dict:
+    queries, keys, heads = sorted(draw.lengths(3))
+    return {"queries": queries, "keys": keys, "slopes": _slopes(draw, heads)}
+
+
+def _bias_one_head(draw: Draw) -> dict:
+    return {"queries": 1, "keys": 3, "slopes": _slopes(draw, 1)}
+
+
+def _bias_reference(queries, keys, slopes):
+    distances = [
+        [abs(keys - queries + query - key) for key in range(keys)]
+        for query in range(queries)
+    ]
+    distances = torch.tensor(distances, dtype=slopes.dtype)
+    return torch.stack([slope * distances * -1 for slope in slopes])
+
+
+def _bias_rewards_distance(queries, keys, slopes):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return slopes[:, None, None] * back.abs()
+
+
+def _bias_with_sign(queries, keys, slopes):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return -slopes[:, None, None] * back
+
+
+def _bias_past_only(queries, keys, slopes):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return -slopes[:, None, None] * back.clamp(min=0)
+
+
+def _bias_from_the_start(queries, keys, slopes):
+    back = torch.arange(queries)[:, None] - torch.arange(keys)
+    return -slopes[:, None, None] * back.abs()
+
+
+def _bias_heads_last(queries, keys, slopes):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return -slopes * back.abs()[..., None]
+
+
+def _bias_counts_from_one(queries, keys, slopes):
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    return -slopes[:, None, None] * (back.abs() + 1)
+
+
+def _bias_einsum(queries, keys, slopes):
+    position = torch.arange(keys).double()
+    distance = torch.cdist(position[-queries:, None], position[:, None], p=1)
+    return torch.einsum("h,qk->hqk", slopes, -distance)
+
+
+def _bias_in_a_loop(queries, keys, slopes):
+    bias = torch.zeros(len(slopes), queries, keys, dtype=slopes.dtype)
+    for head in range(len(slopes)):
+        for query in range(queries):
+            for key in range(keys):
+                distance = abs(keys - queries + query - key)
+                bias[head, query, key] = -slopes[head] * distance
+    return bias
+
+
+# -- 5. biased_attention
+
+
+def _triple(draw: Draw, *leading: int, queries: int) -> dict:
+    d_k, width = draw.lengths(2)
+    keys = 3 + draw.size // 2
+    return {
+        "query": draw.normal(*leading, queries, d_k),
+        "key": draw.normal(*leading, keys, d_k),
+        "value": draw.normal(*leading, keys, width),
+    }
+
+
+def _attention_batch(draw: Draw) -> dict:
+    inputs = _triple(draw, 2, queries=2)
+    queries, keys = 2, inputs["key"].shape[-2]
+    return inputs | {
+        "mask": _some(draw, 2, queries, keys),
+        "bias": draw.normal(queries, keys),
+    }
+
+
+def _attention_heads(draw: Draw) -> dict:
+    heads = 3 if draw.size > 1 else 2
+    inputs = _triple(draw, 1, heads, queries=2)
+    keys = inputs["key"].shape[-2]
+    return inputs | {
+        "mask": _some(draw, 1, 1, 2, keys),
+        "bias": draw.normal(heads, 2, keys),
+    }
+
+
+def _attention_empty(draw: Draw) -> dict:
+    inputs = _triple(draw, queries=2)
+    keys = inputs["key"].shape[-2]
+    return inputs | {
+        "mask": _with_an_empty_row(_some(draw, 2, keys)),
+        "bias": draw.normal(2, keys),
+    }
+
+
+def _attention_reference(query, key, value, mask, bias):
+    """The bias as one more component of queries and keys."""
+    keys, d_k = key.shape[-2:]
+    leading = query.shape[:-2]
+    bias = bias.expand(*leading, *bias.shape[-2:])
+    ones = torch.eye(keys, dtype=key.dtype).expand(*leading, keys, keys)
+    wider = torch.cat([query * d_k**-0.5, bias], -1)
+    found = scaled_dot_product_attention(
+        wider, torch.cat([key, ones], -1), value, mask=mask, scaled=False
+    )
+    return found.output, found.weights
+
+
+def _attention_not_scaled(query, key, value, mask, bias):
+    scores = query @ key.transpose(-2, -1) + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _attention_without_root(query, key, value, mask, bias):
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _attention_root_of_value(query, key, value, mask, bias):
+    scores = query @ key.transpose(-2, -1) / value.shape[-1] ** 0.5 + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _attention_bias_scaled(query, key, value, mask, bias):
+    scores = (query @ key.transpose(-2, -1) + bias) / query.shape[-1] ** 0.5
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _attention_without_bias(query, key, value, mask, bias):
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _attention_over_queries(query, key, value, mask, bias):
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5 + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-2)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _attention_einsum(query, key, value, mask, bias):
+    scores = torch.einsum("...qd,...kd->...qk", query, key)
+    scores = scores * query.shape[-1] ** -0.5 + bias
+    scores = torch.where(mask, scores, torch.finfo(scores.dtype).min)
+    weights = torch.where(mask, scores.softmax(-1), 0.0)
+    return [torch.einsum("...qk,...kw->...qw", weights, value), weights]
+
+
+def _attention_in_float32(query, key, value, mask, bias):
+    query, key, value, bias = (x.float() for x in (query, key, value, bias))
+    scores = (query / math.sqrt(key.shape[-1])) @ key.mT + bias
+    weights = scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+    print(weights)
+    return weights @ value, weights
+
+
+# -- 6. one_head
+
+
+def _head(draw: Draw, batch: int, queries: int, keys: int) -> dict:
+    d, d_k, width = draw.lengths(3)
+    return {
+        "x": draw.normal(batch, queries, d),
+        "memory": draw.normal(batch, keys, d),
+        "w_q": draw.normal(d, d_k),
+        "w_k": draw.normal(d, d_k),
+        "w_v": draw.normal(d, width),
+        "mask": _some(draw, batch, queries, keys),
+        "bias": draw.normal(queries, keys),
+    }
+
+
+def _head_rectangular(draw: Draw) -> dict:
+    return _head(draw, 2, 2, 3 + draw.size)
+
+
+def _head_square(draw: Draw) -> dict:
+    return _head(draw, 1, 3, 3)
+
+
+def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
+    return _attention_reference(
+        torch.einsum("bqd,de->bqe", x, w_q),
+        torch.einsum("bkd,de->bke", memory, w_k),
+        torch.einsum("bkd,de->bke", memory, w_v),
+        mask,
+        bias,
+    )
+
+
+def _head_root_of_model(x, memory, w_q, w_k, w_v, mask, bias):
+    query, key, value = x @ w_q, memory @ w_k, memory @ w_v
+    scores = query @ key.transpose(1, 2) / x.shape[-1] ** 0.5 + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _head_values_not_projected(x, memory, w_q, w_k, w_v, mask, bias):
+    query, key = x @ w_q, memory @ w_k
+    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ memory, weights
+
+
+def _head_keys_by_query_matrix(x, memory, w_q, w_k, w_v, mask, bias):
+    query, key, value = x @ w_q, memory @ w_q, memory @ w_v
+    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _head_looks_at_itself(x, memory, w_q, w_k, w_v, mask, bias):
+    query, key, value = x @ w_q, x @ w_k, x @ w_v
+    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _head_values_of_x(x, memory, w_q, w_k, w_v, mask, bias):
+    query, key, value = x @ w_q, memory @ w_k, x @ w_v
+    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+def _head_one_query_at_a_time(x, memory, w_q, w_k, w_v, mask, bias):
+    batch, queries, keys = len(x), x.shape[1], memory.shape[1]
+    mask = mask.expand(batch, queries, keys)
+    outputs, weights = [], []
+    for number in range(batch):
+        key, value = memory[number] @ w_k, memory[number] @ w_v
+        for query in range(queries):
+            scores = key @ (x[number, query] @ w_q) / math.sqrt(len(w_q[0]))
+            scores = scores + bias[query]
+            allowed = mask[number, query]
+            row = torch.zeros_like(scores)
+            if allowed.any():
+                row[allowed] = scores[allowed].softmax(0)
+            weights.append(row)
+            outputs.append(row @ value)
+    return (
+        torch.stack(outputs).reshape(batch, queries, -1),
+        torch.stack(weights).reshape(batch, queries, keys),
+    )
+
+
+def _head_with_one_matrix(x, memory, w_q, w_k, w_v, mask, bias):
+    both = w_q @ w_k.T / math.sqrt(w_q.shape[1])
+    scores = torch.einsum("bqd,de,bke->bqk", x, both, memory) + bias
+    weights = scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+    return [(weights @ memory) @ w_v, weights]
+
+
+# -- 7. multi_head
+
+
+def _heads(draw: Draw, batch: int, heads: int, size: int) -> dict:
+    queries, keys = 2, 3 + draw.size // 2
+    width = heads * size
+    return {
+        "x": draw.normal(batch, queries, width),
+        "memory": draw.normal(batch, keys, width),
+        "in_weight": draw.normal(3 * width, width),
+        "in_bias": draw.normal(3 * width),
+        "out_weight": draw.normal(width, width),
+        "out_bias": draw.normal(width),
+        "slopes": _slopes(draw, heads),
+        "mask": _some(draw, batch, queries, keys),
+    }
+
+
+def _some_heads(draw: Draw) -> dict:
+    heads, size = ((2, 2), (2, 3), (3, 2), (3, 4))[draw.size]
+    return _heads(draw, 1 if draw.size < 2 else 2, heads, size)
+
+
+def _some_heads_in_a_batch(draw: Draw) -> dict:
+    inputs = _heads(draw, 2, 2, 2 if draw.size < 2 else 3)
+    return inputs | {"mask": _with_an_empty_row(inputs["mask"])}
+
+
+def _multi_reference(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    """The equation, one head after the other."""
+    width, heads = x.shape[2], len(slopes)
+    size = width // heads
+    biases = _bias_reference(x.shape[1], memory.shape[1], slopes)
+    output, weights = out_bias, []
+    for head in range(heads):
+        query, key, value = (
+            torch.nn.functional.linear(inputs, in_weight[own], in_bias[own])
+            for inputs, own in (
+                (inputs, slice(start, start + size))
+                for inputs, start in (
+                    (x, head * size),
+                    (memory, width + head * size),
+                    (memory, 2 * width + head * size),
+                )
+            )
+        )
+        found, own_weights = _attention_reference(
+            query, key, value, mask, biases[head]
+        )
+        columns = out_weight[:, head * size : (head + 1) * size]
+        output = output + found @ columns.T
+        weights.append(own_weights)
+    return output, torch.stack(weights, 1)
+
+
+def _multi_interleaved(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T + b).unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width // heads) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    found = (weights @ value).permute(0, 2, 3, 1).flatten(2)
+    return found @ out_weight.T + out_bias, weights
+
+
+def _multi_root_of_width(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    found = (weights @ value).transpose(1, 2).flatten(2)
+    return found @ out_weight.T + out_bias, weights
+
+
+def _multi_not_transposed_back(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width // heads) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    found = (weights @ value).reshape(x.shape)
+    return found @ out_weight.T + out_bias, weights
+
+
+def _multi_cut_without_transpose(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T + b).reshape(len(x), heads, -1, width // heads)
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width // heads) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    found = (weights @ value).transpose(1, 2).flatten(2)
+    return found @ out_weight.T + out_bias, weights
+
+
+def _multi_mean_weights(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width // heads) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    found = (weights @ value).transpose(1, 2).flatten(2)
+    return found @ out_weight.T + out_bias, weights.mean(1)
+
+
+def _multi_without_in_bias(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for inputs, w in zip(
+            (x, memory, memory), in_weight.chunk(3), strict=True
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width // heads) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    found = (weights @ value).transpose(1, 2).flatten(2)
+    return found @ out_weight.T + out_bias, weights
+
+
+def _multi_not_mixed(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width // heads) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return (weights @ value).transpose(1, 2).flatten(2), weights
+
+
+def _multi_mixed_untransposed(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    query, key, value = (
+        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    )
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    bias = -slopes[:, None, None] * back.abs()
+    scores = query @ key.mT / math.sqrt(width // heads) + bias
+    lowest = torch.finfo(scores.dtype).min
+    mask = mask[:, None]
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    found = (weights @ value).transpose(1, 2).flatten(2)
+    return found @ out_weight + out_bias, weights
+
+
+def _multi_as_a_loop(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    size = x.shape[-1] // len(slopes)
+    ends = torch.arange(memory.shape[1])
+    distance = (ends[-x.shape[1] :, None] - ends).abs()
+    projected = [
+        torch.matmul(inputs, w.T) + b
+        for inputs, w, b in zip(
+            (x, memory, memory),
+            in_weight.chunk(3),
+            in_bias.chunk(3),
+            strict=True,
+        )
+    ]
+    found, weights = [], []
+    for head, slope in enumerate(slopes):
+        own = slice(head * size, (head + 1) * size)
+        query, key, value = (part[..., own] for part in projected)
+        scores = query @ key.transpose(1, 2) / size**0.5 - slope * distance
+        row = scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+        weights.append(row)
+        found.append(row @ value)
+    output = torch.cat(found, -1) @ out_weight.T + out_bias
+    return output, torch.stack(weights, dim=1)
+
+
+def _multi_einsum(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    heads, width = len(slopes), x.shape[-1]
+    w = in_weight.reshape(3, heads, -1, width)
+    b = in_bias.reshape(3, heads, 1, -1)
+    query = torch.einsum("bqd,hsd->bhqs", x, w[0]) + b[0]
+    key = torch.einsum("bkd,hsd->bhks", memory, w[1]) + b[1]
+    value = torch.einsum("bkd,hsd->bhks", memory, w[2]) + b[2]
+    queries, keys = x.shape[1], memory.shape[1]
+    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+    scores = torch.einsum("bhqs,bhks->bhqk", query, key)
+    scores = scores / math.sqrt(w.shape[2])
+    scores = scores - torch.einsum("h,qk->hqk", slopes, back.abs().double())
+    allowed = mask.unsqueeze(1)
+    scores = torch.where(allowed, scores, torch.finfo(scores.dtype).min)
+    weights = torch.where(allowed, scores.softmax(-1), 0.0)
+    out = out_weight.reshape(width, heads, -1)
+    output = torch.einsum("bhqk,bhks,ohs->bqo", weights, value, out)
+    return [output + out_bias, weights]
+
+
+def _multi_by_torch(
+    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
+):
+    """With torch's layer: bias and mask together are its float mask."""
+    _, queries, width = x.shape
+    keys, heads = memory.shape[1], len(slopes)
+    ends = torch.arange(keys)
+    bias = -slopes[:, None, None] * (ends[-queries:, None] - ends).abs()
+    own = torch.finfo(x.dtype).min
+    full = torch.where(mask[:, None], bias, own).flatten(0, 1)
+    empty = ~mask.any(-1)
+    rows = torch.where(empty[:, None, :, None], 0.0, 1.0)
+    output, weights = torch.nn.functional.multi_head_attention_forward(
+        x.transpose(0, 1),
+        memory.transpose(0, 1),
+        memory.transpose(0, 1),
+        width,
+        heads,
+        in_weight,
+        in_bias,
+        None,
+        None,
+        False,
+        0.0,
+        out_weight,
+        out_bias,
+        attn_mask=full,
+        average_attn_weights=False,
+    )
+    output = torch.where(empty[..., None], out_bias, output.transpose(0, 1))
+    return output, weights * rows
+
+
+MULTI = [
+    "x",
+    "memory",
+    "in_weight",
+    "in_bias",
+    "out_weight",
+    "out_bias",
+    "slopes",
+]
+
+STEPS = [
+    Step(
+        "window_mask",
+        reference=_window_reference,
+        cases={
+            "as many queries as keys": _as_many,
+            "queries at the end of more keys": _at_the_end,
+            "a window of one": _own_alone,
+            "a window wider than all positions": _too_wide,
+        },
+        mistakes=[
+            Mistake(
+                _window_from_the_start,
+                "Your first query stands at the first key. With fewer queries than keys, it is the last query that "
+                "stands at the last key.",
+            ),
+            Mistake(
+                _window_inverted,
+                "Your mask is upside down: True means that a query may attend.",
+            ),
+            Mistake(
+                _window_one_too_wide,
+                "Your window is one too wide: the own position is one of its positions.",
+            ),
+            Mistake(
+                _window_without_own_and_short,
+                "A query may attend to its own position too; yours leaves it out.",
+            ),
+            Mistake(
+                _window_causal_only,
+                "Your queries see all of the past; the window is missing.",
+            ),
+            Mistake(
+                _window_both_ways,
+                "Your window reaches into the future: only positions up to the query's own are allowed.",
+            ),
+            Mistake(
+                _window_of_the_future,
+                "Your window looks forward: you subtract the other way round.",
+            ),
+        ],
+        right=[
+            _window_by_triangles,
+            _window_as_lists,
+            _window_cut_from_a_square,
+        ],
+    ),
+    Step(
+        "prompt_mask",
+        reference=_prompt_reference,
+        cases={
+            "sequences of different lengths": _prompts,
+            "no padding": _prompts_full,
+            "a sequence that is all padding": _prompts_empty,
+        },
+        mistakes=[
+            Mistake(
+                _prompt_padded_at_the_end,
+                "You took the padding to be at the end; here it is at the front, and the last `length` "
+                "positions are real.",
+            ),
+            Mistake(
+                _prompt_padding_inverted,
+                "Your queries see the padding and not what is real: that part is upside down.",
+            ),
+            Mistake(
+                _prompt_either,
+                "You allow what one of the two masks allows; a key must be in the window and real.",
+            ),
+            Mistake(
+                _prompt_queries_instead,
+                "You forbid the queries that are padding. It is the keys that must be real: the new axis is in "
+                "the wrong place.",
+            ),
+            Mistake(
+                _prompt_one_key_less,
+                "You lose the first real position of each sequence: it has the number time - length.",
+            ),
+            Mistake(
+                _prompt_without_window,
+                "Padding is masked, but the window of step 1 is missing.",
+            ),
+            Mistake(
+                _prompt_own_key_always,
+                "You let padding attend to itself. A query in the padding finds no key at all.",
+            ),
+        ],
+        right=[_prompt_one_by_one, _prompt_by_positions, _prompt_einsum],
+        uses=["window_mask"],
+    ),
+    Step(
+        "masked_softmax",
+        reference=_softmax_reference,
+        cases={
+            "ordinary scores": _ordinary,
+            "a mask that is broadcast": _broadcast,
+            "a row without any allowed key": _empty_row,
+            "scores of a million": _million,
+            "scores of minus a million": _minus_a_million,
+            "forbidden scores of a million": _forbidden_million,
+        },
+        mistakes=[
+            Mistake(
+                _softmax_inverted,
+                "Your weights go to the forbidden keys: True means that a query may attend.",
+            ),
+            Mistake(
+                _softmax_masked_after,
+                "You take away the forbidden weights after the softmax, so that the rest no longer sums to one.",
+            ),
+            Mistake(
+                _softmax_scores_of_zero,
+                "A score of zero is a score like any other and gets a weight; a forbidden one must be lower than all.",
+            ),
+            Mistake(
+                _softmax_over_queries,
+                "Your columns sum to one. Each query shares out its weight among the keys: the last axis.",
+            ),
+            Mistake(
+                _softmax_minus_a_billion,
+                "A row without any allowed key shares its weight among the forbidden ones; it must be zero.",
+            ),
+            Mistake(
+                _softmax_minus_ten_thousand,
+                "Minus ten thousand is not below every score: where allowed scores are minus a million, your "
+                "weights go to forbidden keys.",
+            ),
+            Mistake(
+                _softmax_minus_infinity,
+                "A row of minus infinity gives NaN. A row without any allowed key must be zero.",
+            ),
+            Mistake(
+                _softmax_plain_exponentials,
+                "The exponential of a million overflows, and a sum of zeros can't be divided by. Subtract the largest "
+                "allowed score first, and take care of rows without any.",
+            ),
+            Mistake(
+                _softmax_largest_of_all,
+                "You subtract the largest score of all. A forbidden one may be far above the allowed ones, and then "
+                "nothing is left of them.",
+            ),
+            Mistake(
+                _softmax_log_of_mask,
+                "The weights are right, but a row without any allowed key has a gradient of NaN: you repair the NaN "
+                "after the softmax, and it comes back on the way through it.",
+            ),
+            Mistake(
+                _softmax_changes_scores,
+                "You overwrite the scores that you were given; a name that ends in _ works in place.",
+            ),
+        ],
+        right=[
+            _softmax_by_logsumexp,
+            _softmax_infinity_replaced,
+            _softmax_in_float32,
+            _softmax_row_by_row,
+        ],
+        gradients=["scores"],
+    ),
+    Step(
+        "distance_bias",
+        reference=_bias_reference,
+        cases={
+            "as many queries as keys": _bias_square,
+            "queries at the end of more keys": _bias_at_the_end,
+            "one query and one head": _bias_one_head,
+        },
+        mistakes=[
+            Mistake(
+                _bias_rewards_distance,
+                "Your bias grows with the distance; what is far must lose: the minus is missing.",
+            ),
+            Mistake(
+                _bias_with_sign,
+                "Keys after the query get a bonus: the distance is an absolute value.",
+            ),
+            Mistake(
+                _bias_past_only,
+                "Keys after the query have a distance too; yours is zero. To forbid them is the mask's business.",
+            ),
+            Mistake(
+                _bias_from_the_start,
+                "Your first query stands at the first key; the last query must stand at the last key.",
+            ),
+            Mistake(
+                _bias_heads_last,
+                "Your heads are the last axis; they come first: (heads, queries, keys).",
+            ),
+            Mistake(
+                _bias_counts_from_one,
+                "The distance of a position to itself is zero; yours is one.",
+            ),
+        ],
+        right=[_bias_einsum, _bias_in_a_loop],
+        gradients=["slopes"],
+    ),
+    Step(
+        "biased_attention",
+        reference=_attention_reference,
+        cases={
+            "a small batch": _attention_batch,
+            "an axis of heads": _attention_heads,
+            "a query that may attend to nothing": _attention_empty,
+        },
+        mistakes=[
+            Mistake(
+                _attention_not_scaled,
+                "The products of queries and keys are not divided by the square root of their width.",
+            ),
+            Mistake(
+                _attention_without_root,
+                "You divide by the width of the keys; it is its square root.",
+            ),
+            Mistake(
+                _attention_root_of_value,
+                "Your root is that of the values' width; it must be that of queries and keys, whose product it tames.",
+            ),
+            Mistake(
+                _attention_bias_scaled,
+                "You divide the bias by the root as well; it is added after the division.",
+            ),
+            Mistake(_attention_without_bias, "The bias is missing."),
+            Mistake(
+                _attention_over_queries,
+                "Your columns of weights sum to one; each query shares out its weight among the keys.",
+            ),
+        ],
+        right=[_attention_einsum, _attention_in_float32],
+        gradients=["query", "key", "value", "bias"],
+        uses=["masked_softmax"],
+    ),
+    Step(
+        "one_head",
+        reference=_head_reference,
+        cases={
+            "fewer queries than keys": _head_rectangular,
+            "as many queries as keys": _head_square,
+        },
+        mistakes=[
+            Mistake(
+                _head_root_of_model,
+                "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
+            ),
+            Mistake(
+                _head_values_not_projected,
+                "Your values are the memory itself; they are its product with w_v.",
+            ),
+            Mistake(
+                _head_keys_by_query_matrix,
+                "Your keys are made with w_q; they have a matrix of their own, w_k.",
+            ),
+            Mistake(
+                _head_looks_at_itself,
+                "Your keys and values come from x; they come from the memory.",
+            ),
+            Mistake(
+                _head_values_of_x,
+                "Your values come from x; like the keys they come from the memory.",
+            ),
+        ],
+        right=[_head_one_query_at_a_time, _head_with_one_matrix],
+        gradients=["x", "memory", "w_q", "w_k", "w_v", "bias"],
+        uses=["masked_softmax", "biased_attention"],
+    ),
+    Step(
+        "multi_head",
+        reference=_multi_reference,
+        cases={
+            "several heads": _some_heads,
+            "a batch with a query that may attend to nothing": _some_heads_in_a_batch,
+        },
+        mistakes=[
+            Mistake(
+                _multi_interleaved,
+                "Your heads take every other row; the rows of a head are neighbours, one head after the other.",
+            ),
+            Mistake(
+                _multi_root_of_width,
+                "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            ),
+            Mistake(
+                _multi_not_transposed_back,
+                "What the heads found is reshaped without bringing their axis back beside the features, so positions and "
+                "heads are mixed up.",
+            ),
+            Mistake(
+                _multi_cut_without_transpose,
+                "You cut into heads by a reshape alone, which mixes up positions and heads: cut the features, then move "
+                "the axis of the heads.",
+            ),
+            Mistake(
+                _multi_mean_weights,
+                "Your weights are the mean over the heads; return those of every head.",
+            ),
+            Mistake(
+                _multi_without_in_bias,
+                "The bias of the projections, in_bias, is missing.",
+            ),
+            Mistake(
+                _multi_not_mixed,
+                "The heads are side by side, but out_weight and out_bias have not mixed them yet.",
+            ),
+            Mistake(
+                _multi_mixed_untransposed,
+                "You multiply by out_weight instead of its transpose.",
+            ),
+        ],
+        right=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],
+        gradients=MULTI,
+        uses=["distance_bias", "masked_softmax", "biased_attention"],
+    ),
+]
