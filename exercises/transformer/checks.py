@@ -1,0 +1,1957 @@
+"""What the steps of the Transformer exercise expect, and the wrong answers that they recognise."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from seqbook.grading.steps import Build, Draw, Mistake, Step
+from seqbook.transformer import sinusoids
+
+# -- 1. position_codes
+
+
+def _from_zero(draw: Draw) -> dict:
+    time, half = draw.lengths(2)
+    longest = int(draw.random.choice([100, 1000]))
+    return {"time": time, "width": 2 * half, "longest": longest, "start": 0}
+
+
+def _from_later(draw: Draw) -> dict:
+    return _from_zero(draw) | {"start": int(draw.random.integers(3, 20))}
+
+
+def _one_position(draw: Draw) -> dict:
+    return _from_later(draw) | {"time": 1}
+
+
+def _codes_reference(time, width, longest, start):
+    """The chapter's codes, drawn apart and cut out of a longer sequence."""
+    torch.set_default_dtype(torch.float64)
+    codes = sinusoids(start + time, width, longest=float(longest))[start:]
+    torch.set_default_dtype(torch.float32)
+    return torch.cat([codes[:, 1::2], codes[:, 0::2]], 1)
+
+
+def _codes_in_turns(time, width, longest, start):
+    frequencies = longest ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(start, start + time)[:, None] * frequencies
+    return torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1)
+
+
+def _codes_as_in_the_chapter(time, width, longest, start):
+    frequencies = longest ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(start, start + time)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def _codes_sines_first(time, width, longest, start):
+    frequencies = longest ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(start, start + time)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _codes_from_zero(time, width, longest, start):
+    frequencies = longest ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(time)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _codes_too_fast(time, width, longest, start):
+    frequencies = longest ** -(torch.arange(width // 2) / width)
+    angles = torch.arange(start, start + time)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _codes_over_all_features(time, width, longest, start):
+    frequencies = longest ** -(torch.arange(width) / width)
+    angles = torch.arange(start, start + time)[:, None] * frequencies
+    half = width // 2
+    return torch.cat([angles[:, :half].cos(), angles[:, half:].sin()], dim=1)
+
+
+def _codes_always_10000(time, width, longest, start):
+    frequencies = 10000 ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(start, start + time)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _codes_to_the_very_longest(time, width, longest, start):
+    half = width // 2
+    frequencies = longest ** -(torch.arange(half) / (half - 1))
+    angles = torch.arange(start, start + time)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _codes_one_by_one(time, width, longest, start):
+    rows = []
+    for t in range(start, start + time):
+        waves = [t / longest ** (2 * i / width) for i in range(width // 2)]
+        rows.append([math.cos(a) for a in waves] + [math.sin(a) for a in waves])
+        print("position", t, "has the code", rows[-1])
+    return torch.tensor(rows)
+
+
+def _codes_by_exponentials(time, width, longest, start):
+    import numpy as np
+
+    i = np.arange(0, width, 2, dtype=np.float64)
+    positions = np.arange(start, start + time, dtype=np.float64)
+    angles = np.outer(positions, np.exp(-np.log(longest) * i / width))
+    return torch.from_numpy(np.hstack([np.cos(angles), np.sin(angles)]))
+
+
+def _codes_einsum(time, width, longest, start):
+    i = torch.arange(width // 2, dtype=torch.float64)
+    positions = start + torch.arange(time, dtype=torch.float64)
+    frequencies = 1 / torch.pow(
+        torch.tensor(float(longest)).double(), i * 2 / width
+    )
+    waves = torch.polar(
+        torch.ones(time, width // 2, dtype=torch.float64),
+        torch.einsum("t,i->ti", positions, frequencies),
+    )
+    return torch.hstack((waves.real, waves.imag))
+
+
+# -- 2. layer_norm
+
+
+def _to_norm(draw: Draw) -> dict:
+    batch, time = draw.lengths(2)
+    width = 4 + draw.size
+    return {
+        "inputs": draw.normal(batch, time, width),
+        "weight": draw.normal(width),
+        "bias": draw.normal(width),
+        "epsilon": float(draw.random.choice([0.1, 0.2, 0.5])),
+    }
+
+
+def _to_norm_one_sequence(draw: Draw) -> dict:
+    drawn = _to_norm(draw)
+    return drawn | {"inputs": drawn["inputs"][0]}
+
+
+def _to_norm_constant(draw: Draw) -> dict:
+    drawn = _to_norm(draw)
+    # Whole numbers, so that their mean is exact and what is left is exactly zero.
+    values = draw.random.permutation(9)[: drawn["inputs"].shape[1]] + 1.0
+    inputs = torch.from_numpy(values)[:, None].expand(drawn["inputs"].shape[1:])
+    return drawn | {"inputs": inputs.clone()}
+
+
+def _norm_reference(inputs, weight, bias, epsilon):
+    width = inputs.shape[-1]
+    normed = nn.functional.layer_norm(
+        inputs, (width,), weight, bias, eps=epsilon
+    )
+    mean = inputs.sum(-1, keepdim=True) / width
+    spread = torch.var(inputs, -1, correction=0, keepdim=True)
+    return normed, mean, torch.sqrt(spread + epsilon)
+
+
+def _norm_unbiased(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True)
+    divisor = (inputs.var(-1, keepdim=True) + epsilon).sqrt()
+    return (inputs - mean) / divisor * weight + bias, mean, divisor
+
+
+def _norm_epsilon_outside(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True)
+    variance = (inputs - mean).square().mean(-1, keepdim=True)
+    divisor = variance.sqrt() + epsilon
+    return (inputs - mean) / divisor * weight + bias, mean, divisor
+
+
+def _norm_without_epsilon(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True)
+    divisor = (inputs - mean).square().mean(-1, keepdim=True).sqrt()
+    return (inputs - mean) / divisor * weight + bias, mean, divisor
+
+
+def _norm_deviation_returned(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True)
+    variance = (inputs - mean).square().mean(-1, keepdim=True)
+    normed = (inputs - mean) / (variance + epsilon).sqrt() * weight + bias
+    return normed, mean, variance.sqrt()
+
+
+def _norm_root_missing(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True)
+    divisor = (inputs - mean).square().mean(-1, keepdim=True) + epsilon
+    return (inputs - mean) / divisor * weight + bias, mean, divisor
+
+
+def _norm_over_time(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-2, keepdim=True)
+    variance = (inputs - mean).square().mean(-2, keepdim=True)
+    divisor = (variance + epsilon).sqrt()
+    return (inputs - mean) / divisor * weight + bias, mean, divisor
+
+
+def _norm_not_centred(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True)
+    divisor = (inputs.square().mean(-1, keepdim=True) + epsilon).sqrt()
+    return inputs / divisor * weight + bias, mean, divisor
+
+
+def _norm_without_keepdim(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True)
+    variance = (inputs - mean).square().mean(-1, keepdim=True)
+    divisor = (variance + epsilon).sqrt()
+    normed = (inputs - mean) / divisor * weight + bias
+    return normed, mean[..., 0], divisor[..., 0]
+
+
+def _norm_cut_off(inputs, weight, bias, epsilon):
+    mean = inputs.mean(-1, keepdim=True).detach()
+    variance = (inputs - mean).square().mean(-1, keepdim=True).detach()
+    divisor = (variance + epsilon).sqrt()
+    return (inputs - mean) / divisor * weight + bias, mean, divisor
+
+
+def _norm_by_var(inputs, weight, bias, epsilon):
+    variance, mean = torch.var_mean(inputs, -1, correction=0, keepdim=True)
+    scale = torch.rsqrt(variance + epsilon)
+    return [
+        torch.addcmul(bias, (inputs - mean) * scale, weight),
+        mean,
+        1 / scale,
+    ]
+
+
+def _norm_in_single_precision(inputs, weight, bias, epsilon):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    inputs, weight, bias = inputs.float(), weight.float(), bias.float()
+    mean = inputs.mean(-1, keepdim=True)
+    divisor = ((inputs - mean).pow(2).mean(-1, keepdim=True) + epsilon) ** 0.5
+    return (inputs - mean) / divisor * weight + bias, mean, divisor
+
+
+def _norm_position_by_position(inputs, weight, bias, epsilon):
+    rows, means, divisors = [], [], []
+    for row in inputs.reshape(-1, inputs.shape[-1]):
+        mean = sum(row) / len(row)
+        divisor = torch.sqrt(((row - mean) ** 2).sum() / len(row) + epsilon)
+        rows.append((row - mean) / divisor * weight + bias)
+        means.append(mean)
+        divisors.append(divisor)
+    shape = (*inputs.shape[:-1], 1)
+    return (
+        torch.stack(rows).reshape(inputs.shape),
+        torch.stack(means).reshape(shape),
+        torch.stack(divisors).reshape(shape),
+    )
+
+
+# -- 3. gated_feed_forward
+
+
+def _to_feed(draw: Draw) -> dict:
+    batch, time, width, hidden = draw.lengths(4)
+    return {
+        "inputs": draw.normal(batch, time, width),
+        "gate": draw.normal(width, hidden),
+        "up": draw.normal(width, hidden),
+        "down": draw.normal(hidden, width),
+    }
+
+
+def _to_feed_one(draw: Draw) -> dict:
+    drawn = _to_feed(draw)
+    return drawn | {"inputs": drawn["inputs"][:1, :1]}
+
+
+def _feed_reference(inputs, gate, up, down):
+    a = torch.einsum("btw,wh->bth", inputs, gate)
+    b = torch.einsum("btw,wh->bth", inputs, up)
+    return torch.einsum("bth,hw->btw", a / (1 + torch.exp(-a)) * b, down)
+
+
+def _feed_sigmoid(inputs, gate, up, down):
+    return (torch.sigmoid(inputs @ gate) * (inputs @ up)) @ down
+
+
+def _feed_relu(inputs, gate, up, down):
+    return (torch.relu(inputs @ gate) * (inputs @ up)) @ down
+
+
+def _feed_up_gated(inputs, gate, up, down):
+    return ((inputs @ gate) * nn.functional.silu(inputs @ up)) @ down
+
+
+def _feed_both_squashed(inputs, gate, up, down):
+    silu = nn.functional.silu
+    return (silu(inputs @ gate) * silu(inputs @ up)) @ down
+
+
+def _feed_product_squashed(inputs, gate, up, down):
+    return nn.functional.silu((inputs @ gate) * (inputs @ up)) @ down
+
+
+def _feed_sum(inputs, gate, up, down):
+    return (nn.functional.silu(inputs @ gate) + inputs @ up) @ down
+
+
+def _feed_without_gate(inputs, gate, up, down):
+    return nn.functional.silu(inputs @ up) @ down
+
+
+def _feed_with_residual(inputs, gate, up, down):
+    return inputs + (nn.functional.silu(inputs @ gate) * (inputs @ up)) @ down
+
+
+def _feed_joined(inputs, gate, up, down):
+    a, b = (inputs @ torch.cat([gate, up], 1)).chunk(2, -1)
+    return torch.matmul(a * torch.sigmoid(a) * b, down)
+
+
+def _feed_position_by_position(inputs, gate, up, down):
+    silu = nn.SiLU()
+    return torch.stack(
+        [
+            torch.stack(
+                [down.T @ (silu(gate.T @ x) * (up.T @ x)) for x in sequence]
+            )
+            for sequence in inputs
+        ]
+    )
+
+
+def _feed_einsum_in_single_precision(inputs, gate, up, down):
+    inputs, gate, up, down = (x.float() for x in (inputs, gate, up, down))
+    gates = nn.functional.silu(inputs @ gate)
+    return torch.einsum("bth,btw,wh,hv->btv", gates, inputs, up, down)
+
+
+# -- 4. streams
+
+
+def _stack(draw: Draw, layers: int, norm: str) -> dict:
+    time, width = 2 + draw.size % 2, 3 + draw.size
+    return {
+        "inputs": draw.normal(time, width),
+        "matrices": draw.normal(layers, width, width),
+        "norm": norm,
+    }
+
+
+def _post(draw: Draw) -> dict:
+    return _stack(draw, 2 + draw.size, "post")
+
+
+def _pre(draw: Draw) -> dict:
+    return _stack(draw, 2 + draw.size, "pre")
+
+
+def _streams_reference(inputs, matrices, norm):
+    def normed(x):
+        return nn.functional.layer_norm(x, x.shape[-1:])
+
+    if norm == "pre":
+        step = [lambda x, w=w: x + torch.tanh(normed(x) @ w) for w in matrices]
+    else:
+        step = [lambda x, w=w: normed(x + torch.tanh(x @ w)) for w in matrices]
+    result = inputs[None]
+    for layer in step:
+        result = torch.cat([result, layer(result[-1])[None]])
+    return result
+
+
+def _streams_always_pre(inputs, matrices, norm):
+    found = [inputs]
+    for matrix in matrices:
+        x = found[-1]
+        y = nn.functional.layer_norm(x, x.shape[-1:])
+        found.append(x + torch.tanh(y @ matrix))
+    return torch.stack(found)
+
+
+def _streams_always_post(inputs, matrices, norm):
+    found = [inputs]
+    for matrix in matrices:
+        x = found[-1] + torch.tanh(found[-1] @ matrix)
+        found.append(nn.functional.layer_norm(x, x.shape[-1:]))
+    return torch.stack(found)
+
+
+def _streams_swapped(inputs, matrices, norm):
+    found = [inputs]
+    for matrix in matrices:
+        x = found[-1]
+        if norm == "post":
+            y = nn.functional.layer_norm(x, x.shape[-1:])
+            found.append(x + torch.tanh(y @ matrix))
+        else:
+            x = x + torch.tanh(x @ matrix)
+            found.append(nn.functional.layer_norm(x, x.shape[-1:]))
+    return torch.stack(found)
+
+
+def _streams_normed_is_added(inputs, matrices, norm):
+    found = [inputs]
+    for matrix in matrices:
+        x = found[-1]
+        if norm == "pre":
+            x = nn.functional.layer_norm(x, x.shape[-1:])
+            x = x + torch.tanh(x @ matrix)
+        else:
+            x = x + torch.tanh(x @ matrix)
+            x = nn.functional.layer_norm(x, x.shape[-1:])
+        found.append(x)
+    return torch.stack(found)
+
+
+def _streams_only_branch_normed(inputs, matrices, norm):
+    found = [inputs]
+    for matrix in matrices:
+        x = found[-1]
+        if norm == "pre":
+            y = nn.functional.layer_norm(x, x.shape[-1:])
+            x = x + torch.tanh(y @ matrix)
+        else:
+            y = torch.tanh(x @ matrix)
+            x = x + nn.functional.layer_norm(y, x.shape[-1:])
+        found.append(x)
+    return torch.stack(found)
+
+
+def _streams_without_residual(inputs, matrices, norm):
+    found = [inputs]
+    for matrix in matrices:
+        x = found[-1]
+        if norm == "pre":
+            y = nn.functional.layer_norm(x, x.shape[-1:])
+            x = torch.tanh(y @ matrix)
+        else:
+            x = nn.functional.layer_norm(torch.tanh(x @ matrix), x.shape[-1:])
+        found.append(x)
+    return torch.stack(found)
+
+
+def _streams_without_the_first(inputs, matrices, norm):
+    x, found = inputs, []
+    for matrix in matrices:
+        if norm == "pre":
+            y = nn.functional.layer_norm(x, x.shape[-1:])
+            x = x + torch.tanh(y @ matrix)
+        else:
+            x = x + torch.tanh(x @ matrix)
+            x = nn.functional.layer_norm(x, x.shape[-1:])
+        found.append(x)
+    return torch.stack(found)
+
+
+def _streams_last_norm(inputs, matrices, norm):
+    found = [inputs]
+    for matrix in matrices:
+        x = found[-1]
+        if norm == "pre":
+            y = nn.functional.layer_norm(x, x.shape[-1:])
+            x = x + torch.tanh(y @ matrix)
+        else:
+            x = x + torch.tanh(x @ matrix)
+            x = nn.functional.layer_norm(x, x.shape[-1:])
+        found.append(x)
+    if norm == "pre":
+        found[-1] = nn.functional.layer_norm(x, x.shape[-1:])
+    return torch.stack(found)
+
+
+def _streams_with_a_module(inputs, matrices, norm):
+    normed = nn.LayerNorm(inputs.shape[1], elementwise_affine=False)
+    before, after = (
+        (normed, nn.Identity()) if norm == "pre" else (nn.Identity(), normed)
+    )
+    result = [inputs]
+    for k in range(len(matrices)):
+        branch = torch.einsum("tv,vw->tw", before(result[-1]), matrices[k])
+        result.append(after(result[-1] + branch.tanh()))
+    return torch.cat([x.unsqueeze(0) for x in result])
+
+
+def _streams_recursive(inputs, matrices, norm):
+    def normed(x):
+        x = x - x.mean(-1, keepdim=True)
+        return x / ((x * x).mean(-1, keepdim=True) + 1e-5) ** 0.5
+
+    def after(layers):
+        if layers == 0:
+            return [inputs]
+        below = after(layers - 1)
+        x, matrix = below[-1], matrices[layers - 1]
+        new = normed(x + (x @ matrix).tanh())
+        if norm == "pre":
+            new = x + (normed(x) @ matrix).tanh()
+        return [*below, new]
+
+    return torch.stack(after(len(matrices)))
+
+
+# -- 5. EncoderLayer
+
+
+def _layer(draw: Draw, *, padded: bool) -> Build:
+    heads, width, hidden = 2, 4, 3 + draw.size // 2
+    batch, time = ((2, 3), (3, 2), (3, 4), (2, 5))[draw.size]
+    lengths = torch.full((batch,), time)
+    if padded:
+        lengths[1:] = torch.from_numpy(1 + draw.integers(time - 1, batch - 1))
+    state = {
+        "norm1.weight": draw.normal(width),
+        "norm1.bias": draw.normal(width),
+        "norm2.weight": draw.normal(width),
+        "norm2.bias": draw.normal(width),
+        "attention.in_proj_weight": draw.normal(3 * width, width),
+        "attention.in_proj_bias": draw.normal(3 * width),
+        "attention.out_proj.weight": draw.normal(width, width),
+        "attention.out_proj.bias": draw.normal(width),
+        "gate": draw.normal(width, hidden),
+        "up": draw.normal(width, hidden),
+        "down": draw.normal(hidden, width),
+    }
+    return Build(
+        inputs={"inputs": draw.normal(batch, time, width), "lengths": lengths},
+        options={"width": width, "heads": heads, "hidden": hidden},
+        state=state,
+    )
+
+
+def _layer_full(draw: Draw) -> Build:
+    return _layer(draw, padded=False)
+
+
+def _layer_padded(draw: Draw) -> Build:
+    return _layer(draw, padded=True)
+
+
+class _LayerReference(nn.Module):
+    """Every head and every sequence by itself, cut to its length."""
+
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.empty(width, units))
+        self.up = nn.Parameter(torch.empty(width, units))
+        self.down = nn.Parameter(torch.empty(units, width))
+
+    def _attend(self, x, length):
+        part = self.attention
+        query, key, value = (
+            x @ part.in_proj_weight.T + part.in_proj_bias
+        ).chunk(3, -1)
+        size = x.shape[1] // self.heads
+        results, weights = [], []
+        for head in range(self.heads):
+            own = slice(head * size, (head + 1) * size)
+            scores = query[:, own] @ key[:length, own].T / math.sqrt(size)
+            weight = torch.exp(scores) / torch.exp(scores).sum(1, keepdim=True)
+            results.append(weight @ value[:length, own])
+            weights.append(nn.functional.pad(weight, (0, len(x) - length)))
+        return part.out_proj(torch.cat(results, 1)), torch.stack(weights)
+
+    def forward(self, inputs, lengths):
+        outputs, weights = [], []
+        for x, length in zip(inputs, lengths.tolist(), strict=True):
+            attended, weight = self._attend(self.norm1(x), length)
+            x = x + attended
+            x = (
+                x
+                + _feed_reference(
+                    self.norm2(x)[None], self.gate, self.up, self.down
+                )[0]
+            )
+            outputs.append(x)
+            weights.append(weight)
+        return torch.stack(outputs), torch.stack(weights)
+
+
+class _LayerMaskInverted(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        mask = torch.arange(inputs.shape[1]) < lengths[:, None]
+        x = self.norm1(inputs)
+        attended, weights = self.attention(
+            x, x, x, key_padding_mask=mask, average_attn_weights=False
+        )
+        x = inputs + attended
+        y = self.norm2(x)
+        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
+        return x + y, weights
+
+
+class _LayerWithoutMask(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        x = self.norm1(inputs)
+        attended, weights = self.attention(x, x, x, average_attn_weights=False)
+        x = inputs + attended
+        y = self.norm2(x)
+        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
+        return x + y, weights
+
+
+class _LayerOneTooMany(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        mask = torch.arange(inputs.shape[1]) > lengths[:, None]
+        x = self.norm1(inputs)
+        attended, weights = self.attention(
+            x, x, x, key_padding_mask=mask, average_attn_weights=False
+        )
+        x = inputs + attended
+        y = self.norm2(x)
+        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
+        return x + y, weights
+
+
+class _LayerMeanOfHeads(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
+        x = self.norm1(inputs)
+        attended, weights = self.attention(x, x, x, key_padding_mask=mask)
+        x = inputs + attended
+        y = self.norm2(x)
+        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
+        return x + y, weights
+
+
+class _LayerPost(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
+        x = inputs
+        attended, weights = self.attention(
+            x, x, x, key_padding_mask=mask, average_attn_weights=False
+        )
+        x = self.norm1(x + attended)
+        y = (nn.functional.silu(x @ self.gate) * (x @ self.up)) @ self.down
+        return self.norm2(x + y), weights
+
+
+class _LayerNormedIsAdded(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
+        x = self.norm1(inputs)
+        attended, weights = self.attention(
+            x, x, x, key_padding_mask=mask, average_attn_weights=False
+        )
+        x = self.norm2(x + attended)
+        y = (nn.functional.silu(x @ self.gate) * (x @ self.up)) @ self.down
+        return x + y, weights
+
+
+class _LayerOnlyQueriesNormed(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
+        attended, weights = self.attention(
+            self.norm1(inputs),
+            inputs,
+            inputs,
+            key_padding_mask=mask,
+            average_attn_weights=False,
+        )
+        x = inputs + attended
+        y = self.norm2(x)
+        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
+        return x + y, weights
+
+
+class _LayerOneNorm(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
+        x = self.norm1(inputs)
+        attended, weights = self.attention(
+            x, x, x, key_padding_mask=mask, average_attn_weights=False
+        )
+        x = inputs + attended
+        y = self.norm1(x)
+        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
+        return x + y, weights
+
+
+class _LayerByHand(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        part = self.attention
+        stacked = nn.functional.linear(
+            self.norm1(inputs), part.in_proj_weight, part.in_proj_bias
+        )
+        q, k, v = stacked.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+        seen = torch.arange(inputs.shape[1]) < lengths[:, None]
+        scores = scores.masked_fill(~seen[:, None, None], -1e9)
+        weights = scores.softmax(-1)
+        found = torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2)
+        x = inputs + part.out_proj(found)
+        y = self.norm2(x)
+        gates = nn.functional.silu(y @ self.gate)
+        return [x + (gates * (y @ self.up)) @ self.down, weights]
+
+
+class _LayerAdditiveMask(nn.Module):
+    def __init__(self, width, heads, units):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads)
+        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
+        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
+
+    def forward(self, inputs, lengths):
+        batch, time, _ = inputs.shape
+        mask = inputs.new_zeros(batch, self.heads, time, time)
+        for i, length in enumerate(lengths.tolist()):
+            mask[i, :, :, length:] = -torch.inf
+        x = self.norm1(inputs).transpose(0, 1)
+        attended, weights = self.attention(
+            x, x, x, attn_mask=mask.flatten(0, 1), average_attn_weights=False
+        )
+        x = inputs + attended.transpose(0, 1)
+        y = self.norm2(x)
+        a = y @ self.gate
+        x = x + (a * a.sigmoid() * (y @ self.up)) @ self.down
+        return x, weights.reshape(batch, self.heads, time, time)
+
+
+# -- 6. teacher_forcing
+
+
+def _ids(draw: Draw, *lengths: int) -> dict:
+    return {
+        "sequences": [
+            [3 + int(n) for n in draw.integers(6, k)] for k in lengths
+        ]
+    }
+
+
+def _different_lengths(draw: Draw) -> dict:
+    return _ids(draw, *draw.lengths(2 + draw.size, low=1))
+
+
+def _with_an_empty_one(draw: Draw) -> dict:
+    lengths = [0, *draw.lengths(1 + draw.size)]
+    return _ids(draw, *draw.random.permutation(lengths))
+
+
+def _one_sequence(draw: Draw) -> dict:
+    return _ids(draw, *draw.lengths(1))
+
+
+def _forcing_reference(sequences):
+    """Fill two rectangles of padding, symbol by symbol."""
+    shape = (len(sequences), max(map(len, sequences)) + 1)
+    given, wanted = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
+    for i, ids in enumerate(sequences):
+        given[i, 0] = 1
+        wanted[i, len(ids)] = 2
+        for t, symbol in enumerate(ids):
+            given[i, t + 1] = wanted[i, t] = symbol
+        if len(ids) + 1 < shape[1]:
+            given[i, len(ids) + 1] = 2
+    return given, wanted
+
+
+def _forcing_not_shifted(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[1, *ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, :-1], rows[:, :-1]
+
+
+def _forcing_swapped(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[1, *ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, 1:], rows[:, :-1]
+
+
+def _forcing_whole_rows(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[1, *ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows, rows
+
+
+def _forcing_without_end(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[1, *ids] + [0] * (longest - len(ids)) for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _forcing_end_not_wanted(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[1, *ids] + [0] * (longest + 1 - len(ids)) for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _forcing_without_start(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[*ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _forcing_end_after_padding(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[1, *ids] + [0] * (longest - len(ids)) + [2] for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _forcing_padding_in_front(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[0] * (longest - len(ids)) + [1, *ids, 2] for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _forcing_end_not_given(sequences):
+    longest = max(len(ids) for ids in sequences)
+    given = [[1, *ids] + [0] * (longest - len(ids)) for ids in sequences]
+    wanted = [[*ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
+    return torch.tensor(given), torch.tensor(wanted)
+
+
+def _forcing_padded_with_ends(sequences):
+    longest = max(len(ids) for ids in sequences)
+    rows = [[1, *ids, 2] + [2] * (longest - len(ids)) for ids in sequences]
+    rows = torch.tensor(rows)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _forcing_pad_sequence(sequences):
+    rows = nn.utils.rnn.pad_sequence(
+        [torch.tensor([1, *ids, 2]) for ids in sequences], batch_first=True
+    )
+    return rows.narrow(1, 0, rows.shape[1] - 1), rows[:, 1:].to(torch.int32)
+
+
+def _forcing_lists(sequences):
+    given, wanted = [], []
+    longest = max(map(len, sequences))
+    for ids in sequences:
+        row = [1, *ids, 2]
+        while len(row) < longest + 2:
+            row.append(0)
+        given.append(row[:-1])
+        wanted.append(row[1:])
+    print(given, wanted)
+    return [given, wanted]
+
+
+# -- 7. smoothed_loss
+
+
+def _to_smooth(draw: Draw, *, padded: bool = True) -> dict:
+    batch, time, symbols = 2 + draw.size, 3, 5 + draw.size
+    wanted = 2 + draw.integers(symbols - 2, batch, time)
+    if padded:
+        wanted[0, 1:] = 0
+        for i in range(2, batch):
+            wanted[i, int(draw.random.integers(1, time + 1)) :] = 0
+    return {
+        "logits": draw.normal(batch, time, symbols),
+        "wanted": torch.from_numpy(wanted),
+        "share": float(draw.random.choice([0.1, 0.2, 0.3])),
+    }
+
+
+def _to_smooth_padded(draw: Draw) -> dict:
+    return _to_smooth(draw)
+
+
+def _to_smooth_full(draw: Draw) -> dict:
+    return _to_smooth(draw, padded=False)
+
+
+def _to_smooth_not(draw: Draw) -> dict:
+    return _to_smooth(draw) | {"share": 0.0}
+
+
+def _to_smooth_huge(draw: Draw) -> dict:
+    drawn = _to_smooth(draw)
+    logits = drawn["logits"]
+    # Sure of a symbol that is not the right one.
+    sure = (drawn["wanted"] + 1) % logits.shape[-1]
+    return drawn | {"logits": logits.scatter(-1, sure[..., None], 2000.0)}
+
+
+def _loss_reference(logits, wanted, share):
+    """Symbol by symbol, with the target's distribution written out."""
+    symbols, losses = logits.shape[-1], []
+    for row, ids in zip(logits, wanted.tolist(), strict=True):
+        for scores, right in zip(row, ids, strict=True):
+            if right == 0:
+                continue
+            surprise = torch.logsumexp(scores, 0) - scores
+            target = [0.0, 0.0] + [share / (symbols - 3)] * (symbols - 2)
+            target[right] = 1 - share
+            losses.append(
+                sum(q * s for q, s in zip(target, surprise, strict=True))
+            )
+    return sum(losses) / len(losses)
+
+
+def _loss_torchs(logits, wanted, share):
+    return nn.functional.cross_entropy(
+        logits.flatten(0, 1),
+        wanted.flatten(),
+        ignore_index=0,
+        label_smoothing=share,
+    )
+
+
+def _loss_all_others(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p.sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 1) * others
+    return loss[wanted != 0].mean()
+
+
+def _loss_right_one_too(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    loss = -(1 - share) * right - share * log_p[..., 2:].mean(-1)
+    return loss[wanted != 0].mean()
+
+
+def _loss_others_not_shared(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share * others
+    return loss[wanted != 0].mean()
+
+
+def _loss_not_smoothed(logits, wanted, share):
+    return nn.functional.cross_entropy(
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=0
+    )
+
+
+def _loss_mean_over_padding(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
+    return (loss * (wanted != 0)).mean()
+
+
+def _loss_padding_counts(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
+    return loss.mean()
+
+
+def _loss_sum(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
+    return loss[wanted != 0].sum()
+
+
+def _loss_mean_of_means(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
+    counts = wanted != 0
+    return ((loss * counts).sum(1) / counts.sum(1)).mean()
+
+
+def _loss_shares_swapped(logits, wanted, share):
+    log_p = logits.log_softmax(-1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -share * right - (1 - share) / (logits.shape[-1] - 3) * others
+    return loss[wanted != 0].mean()
+
+
+def _loss_over_time(logits, wanted, share):
+    log_p = logits.log_softmax(1)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
+    return loss[wanted != 0].mean()
+
+
+def _loss_in_bits(logits, wanted, share):
+    log_p = logits.log_softmax(-1) / math.log(2)
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
+    return loss[wanted != 0].mean()
+
+
+def _loss_log_of_softmax(logits, wanted, share):
+    log_p = logits.softmax(-1).log()
+    right = log_p.gather(-1, wanted[..., None])[..., 0]
+    others = log_p[..., 2:].sum(-1) - right
+    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
+    return loss[wanted != 0].mean()
+
+
+def _loss_by_table(logits, wanted, share):
+    counts = wanted.flatten() > 0
+    ids, scores = wanted.flatten()[counts], logits.flatten(0, 1)[counts]
+    target = torch.zeros_like(scores)
+    target[:, 2:] = share / (scores.shape[1] - 3)
+    target[torch.arange(len(ids)), ids] = 1 - share
+    return nn.functional.cross_entropy(scores, target)
+
+
+def _loss_by_halves(logits, wanted, share):
+    logits = logits.float()
+    surprise = logits.logsumexp(-1, keepdim=True) - logits
+    is_right = nn.functional.one_hot(wanted, logits.shape[-1]).bool()
+    is_other = ~is_right
+    is_other[..., :2] = False
+    right = (surprise * is_right).sum(-1)
+    others = (surprise * is_other).sum(-1) / (logits.shape[-1] - 3)
+    counts = (wanted != 0).float()
+    loss = right + share * (others - right)
+    return torch.einsum("bt,bt->", loss, counts) / counts.sum()
+
+
+# -- 8. learning_rates
+
+
+def _run(draw: Draw) -> dict:
+    return {
+        "steps": 8 + draw.size,
+        "warm_up": int(draw.random.integers(3, 5)),
+        "peak": float(draw.random.integers(4, 9)),
+        "floor": float(draw.random.integers(1, 4)) / 2,
+    }
+
+
+def _run_to_zero(draw: Draw) -> dict:
+    return _run(draw) | {"floor": 0.0}
+
+
+def _run_without_warm_up(draw: Draw) -> dict:
+    return _run(draw) | {"warm_up": 0}
+
+
+def _run_of_warm_up(draw: Draw) -> dict:
+    drawn = _run(draw)
+    return drawn | {"warm_up": drawn["steps"]}
+
+
+def _rates_reference(steps, warm_up, peak, floor):
+    s = np.arange(1, steps + 1, dtype=float)
+    up = peak * s / max(warm_up, 1)
+    done = (s - warm_up) / max(steps - warm_up, 1)
+    down = floor + (peak - floor) * np.cos(np.pi / 2 * done.clip(0)) ** 2
+    return torch.from_numpy(np.where(s <= warm_up, up, down))
+
+
+def _rates_from_zero(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(steps):
+        if step <= warm_up and warm_up > 0:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi * (step - warm_up) / (steps - warm_up)
+            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
+    return torch.tensor(rates)
+
+
+def _rates_linear(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            done = (step - warm_up) / (steps - warm_up)
+            rates.append(peak + (floor - peak) * done)
+    return torch.tensor(rates)
+
+
+def _rates_over_the_whole_run(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi * step / steps
+            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
+    return torch.tensor(rates)
+
+
+def _rates_wave_too_slow(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi * (step - warm_up) / steps
+            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
+    return torch.tensor(rates)
+
+
+def _rates_quarter_wave(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi / 2 * (step - warm_up) / (steps - warm_up)
+            rates.append(floor + (peak - floor) * math.cos(angle))
+    return torch.tensor(rates)
+
+
+def _rates_floor_added(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi * (step - warm_up) / (steps - warm_up)
+            rates.append(floor + peak * (1 + math.cos(angle)) / 2)
+    return torch.tensor(rates)
+
+
+def _rates_without_floor(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi * (step - warm_up) / (steps - warm_up)
+            rates.append(peak * (1 + math.cos(angle)) / 2)
+    return torch.tensor(rates)
+
+
+def _rates_cut_at_floor(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi * (step - warm_up) / (steps - warm_up)
+            rates.append(max(floor, peak * (1 + math.cos(angle)) / 2))
+    return torch.tensor(rates)
+
+
+def _rates_not_halved(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(peak * step / warm_up)
+        else:
+            angle = math.pi * (step - warm_up) / (steps - warm_up)
+            rates.append(floor + (peak - floor) * (1 + math.cos(angle)))
+    return torch.tensor(rates)
+
+
+def _rates_up_from_floor(steps, warm_up, peak, floor):
+    rates = []
+    for step in range(1, steps + 1):
+        if step <= warm_up:
+            rates.append(floor + (peak - floor) * step / warm_up)
+        else:
+            angle = math.pi * (step - warm_up) / (steps - warm_up)
+            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
+    return torch.tensor(rates)
+
+
+def _rates_in_tensors(steps, warm_up, peak, floor):
+    s = torch.arange(1.0, steps + 1)
+    wave = torch.cos(
+        math.pi * (s[warm_up:] - warm_up) / max(1, steps - warm_up)
+    )
+    down = peak * (1 + wave) / 2 + floor * (1 - wave) / 2
+    return torch.cat([torch.linspace(0, peak, warm_up + 1)[1:], down])
+
+
+def _rates_as_a_list(steps, warm_up, peak, floor):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    up = [peak / warm_up * s for s in range(1, warm_up + 1)]
+    left = steps - warm_up
+    turns = [math.sin(math.pi * s / left / 2) ** 2 for s in range(1, left + 1)]
+    return up + [peak - (peak - floor) * turn for turn in turns]
+
+
+# -- 9. beam_step
+
+
+def _beginnings(
+    draw: Draw, count: int = 3, *, ended=(), wins: bool = True
+) -> dict:
+    """Beginnings, some of which ended at a place, and have a high or a low score."""
+    symbols, time = 6 + draw.size, 1 if count == 1 else 3 + draw.size % 2
+    written = 3 + draw.integers(symbols - 3, count, time)
+    written[:, 0] = 1
+    for i, place in ended:
+        written[i, place:] = [2] + [0] * (time - 1 - place)
+    going = [i for i in range(count) if i not in dict(ended)]
+    while True:
+        scores = -draw.random.uniform(1, 4, count).round(2)
+        log_p = -draw.random.uniform(0.3, 4, (count, symbols)).round(2)
+        log_p[:, :2] = -0.02, -0.01  # what is forbidden would be best
+        totals = scores[:, None] + log_p
+        for i in dict(ended):
+            scores[i] = -0.5 - i / 10 if wins else -9.5
+        best = np.sort(totals[going, 2:], axis=None)[::-1].round(2)
+        if len(set(best)) < best.size:
+            continue
+        # The best are not one of each beginning, nor all of the first.
+        parents = [
+            int(np.argwhere(totals.round(2) == t)[0, 0]) for t in best[:3]
+        ]
+        if (
+            not going
+            or count == 1
+            or (len(set(parents)) == 2 and parents[0] > 0)
+        ):
+            break
+    return {
+        "scores": torch.from_numpy(scores),
+        "written": torch.from_numpy(written),
+        "log_p": torch.from_numpy(log_p),
+        "width": 2 if len(going) == 0 else 3,
+    }
+
+
+def _all_go_on(draw: Draw) -> dict:
+    return _beginnings(draw)
+
+
+def _first_step(draw: Draw) -> dict:
+    return _beginnings(draw, 1)
+
+
+def _one_has_just_ended(draw: Draw) -> dict:
+    return _beginnings(draw, ended=[(1, 2 + draw.size % 2)])
+
+
+def _one_ended_earlier(draw: Draw) -> dict:
+    return _beginnings(draw, ended=[(0, 1)])
+
+
+def _one_is_overtaken(draw: Draw) -> dict:
+    return _beginnings(draw, ended=[(1, 2 + draw.size % 2)], wins=False)
+
+
+def _all_have_ended(draw: Draw) -> dict:
+    return _beginnings(draw, ended=[(0, 1), (1, 2 + draw.size % 2), (2, 2)])
+
+
+def _beam_reference(scores, written, log_p, width):
+    """List all candidates and sort them."""
+    found = []
+    for score, ids, row in zip(
+        scores.tolist(), written.tolist(), log_p.tolist(), strict=True
+    ):
+        if 2 in ids:
+            found.append((score, [*ids, 0]))
+        else:
+            found += [(score + row[v], [*ids, v]) for v in range(2, len(row))]
+    found.sort(reverse=True)
+    best, ids = zip(*found[:width], strict=True)
+    return torch.tensor(best, dtype=torch.float64), torch.tensor(ids)
+
+
+def _beam_without_scores(scores, written, log_p, width):
+    totals = log_p.clone()
+    totals[:, :2] = -torch.inf
+    ended = (written == 2).any(1)
+    totals[ended] = -torch.inf
+    totals[ended, 0] = scores[ended]
+    best, places = totals.flatten().topk(width)
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_writes_padding(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    ended = (written == 2).any(1)
+    totals[ended] = -torch.inf
+    totals[ended, 0] = scores[ended]
+    best, places = totals.flatten().topk(width)
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_writes_start(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    totals[:, 0] = -torch.inf
+    ended = (written == 2).any(1)
+    totals[ended] = -torch.inf
+    totals[ended, 0] = scores[ended]
+    best, places = totals.flatten().topk(width)
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_never_ends(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    totals[:, :2] = -torch.inf
+    best, places = totals.flatten().topk(width)
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_drops_the_ended(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    totals[:, :2] = -torch.inf
+    totals[(written == 2).any(1)] = -torch.inf
+    best, places = totals.flatten().topk(width)
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_pays_for_padding(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    ended = (written == 2).any(1)
+    totals[~ended, 0] = -torch.inf
+    totals[:, 1] = -torch.inf
+    totals[ended, 2:] = -torch.inf
+    best, places = totals.flatten().topk(width)
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_forgets_the_ended(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    totals[:, :2] = -torch.inf
+    ended = written[:, -1] == 2
+    totals[ended] = -torch.inf
+    totals[ended, 0] = scores[ended]
+    best, places = totals.flatten().topk(width)
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_best_of_each(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    totals[:, :2] = -torch.inf
+    ended = (written == 2).any(1)
+    totals[ended] = -torch.inf
+    totals[ended, 0] = scores[ended]
+    best, symbols = totals.max(1)
+    best, parents = best.topk(width)
+    return best, torch.cat([written[parents], symbols[parents, None]], 1)
+
+
+def _beam_in_the_old_order(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    totals[:, :2] = -torch.inf
+    ended = (written == 2).any(1)
+    totals[ended] = -torch.inf
+    totals[ended, 0] = scores[ended]
+    best, places = totals.flatten().topk(width)
+    symbols = places % log_p.shape[1]
+    return best, torch.cat([written[:width], symbols[:, None]], 1)
+
+
+def _beam_worst_first(scores, written, log_p, width):
+    totals = scores[:, None] + log_p
+    totals[:, :2] = -torch.inf
+    ended = (written == 2).any(1)
+    totals[ended] = -torch.inf
+    totals[ended, 0] = scores[ended]
+    best, places = totals.flatten().sort()
+    best, places = best[-width:], places[-width:]
+    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
+    return best, torch.cat([written[parents], symbols[:, None]], 1)
+
+
+def _beam_by_heap(scores, written, log_p, width):
+    import heapq
+
+    candidates = []
+    for i, ids in enumerate(written.tolist()):
+        if 2 in ids:
+            candidates.append((float(scores[i]), [*ids, 0]))
+            continue
+        for v in range(2, log_p.shape[1]):
+            candidates.append((float(scores[i] + log_p[i, v]), [*ids, v]))
+    best = heapq.nlargest(width, candidates)
+    return [score for score, _ in best], [ids for _, ids in best]
+
+
+def _beam_in_single_precision(scores, written, log_p, width):
+    import numpy as np
+
+    ended = torch.isin(written, torch.tensor([0, 2])).any(1, keepdim=True)
+    only_padding = torch.full_like(log_p, -1e9)
+    only_padding[:, 0] = 0
+    may_go_on = log_p.clone()
+    may_go_on[:, :2] = -1e9
+    totals = (
+        torch.where(ended, only_padding, may_go_on).float()
+        + scores[:, None].float()
+    )
+    order = totals.reshape(-1).argsort(descending=True)[:width]
+    parents, symbols = np.divmod(order.numpy(), log_p.shape[1])
+    ids = np.column_stack([written.numpy()[parents], symbols])
+    return totals.reshape(-1)[order], torch.from_numpy(ids)
+
+
+STEPS = [
+    Step(
+        "position_codes",
+        reference=_codes_reference,
+        cases={
+            "positions from 0": _from_zero,
+            "positions from a later start": _from_later,
+            "a single position": _one_position,
+        },
+        mistakes=[
+            Mistake(
+                _codes_in_turns,
+                "Your cosines and sines take turns; here all cosines come first, then all sines.",
+            ),
+            Mistake(
+                _codes_as_in_the_chapter,
+                "These are the chapter's codes, sine and cosine in turns; here all cosines come "
+                "first, then all sines.",
+            ),
+            Mistake(
+                _codes_sines_first,
+                "Your halves are swapped: here the cosines come first.",
+            ),
+            Mistake(
+                _codes_from_zero,
+                "Your positions count from 0; the first row is the code of position start.",
+            ),
+            Mistake(
+                _codes_too_fast,
+                "Your frequencies fall half as fast as they should: the exponent is -2i/d, and d is "
+                "the whole width.",
+            ),
+            Mistake(
+                _codes_over_all_features,
+                "Your sines have other frequencies than your cosines. Feature i and feature d/2 + i "
+                "are cosine and sine of the same wave.",
+            ),
+            Mistake(
+                _codes_always_10000,
+                "You always use 10000; the longest wavelength is set by the argument longest.",
+            ),
+            Mistake(
+                _codes_to_the_very_longest,
+                "Your last frequency is exactly 1/L, as in some libraries: you divide by d/2 - 1. "
+                "The exponent of the task is -2i/d.",
+            ),
+        ],
+        right=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
+        tolerance=3e-5,
+    ),
+    Step(
+        "layer_norm",
+        reference=_norm_reference,
+        cases={
+            "a small batch": _to_norm,
+            "a single sequence, without a batch": _to_norm_one_sequence,
+            "features that are all equal": _to_norm_constant,
+        },
+        mistakes=[
+            Mistake(
+                _norm_unbiased,
+                "Your variance divides by d - 1; layer norm's divides by d.",
+            ),
+            Mistake(
+                _norm_epsilon_outside,
+                "You add epsilon to the root; it belongs under it, to the variance.",
+            ),
+            Mistake(
+                _norm_without_epsilon,
+                "Epsilon is missing: without it, equal features are divided by zero.",
+            ),
+            Mistake(
+                _norm_deviation_returned,
+                "Your norm is right. The third result must be what you divided by, with epsilon "
+                "under the root.",
+            ),
+            Mistake(
+                _norm_root_missing,
+                "You divide by the variance; divide by its root, with epsilon under it.",
+            ),
+            Mistake(
+                _norm_over_time,
+                "Your statistics run over the positions. Each position has its own, over its "
+                "features: the last dimension.",
+            ),
+            Mistake(
+                _norm_not_centred,
+                "The mean is not subtracted. That is RMS norm; layer norm centres first.",
+            ),
+            Mistake(
+                _norm_without_keepdim,
+                "Your numbers are right, but mean and divisor must keep a last dimension of size 1.",
+            ),
+            Mistake(
+                _norm_cut_off,
+                "Your numbers are right, but mean and variance are cut off from the gradient: they "
+                "depend on the inputs too.",
+            ),
+        ],
+        right=[
+            _norm_by_var,
+            _norm_in_single_precision,
+            _norm_position_by_position,
+        ],
+        gradients=["inputs", "weight", "bias"],
+    ),
+    Step(
+        "gated_feed_forward",
+        reference=_feed_reference,
+        cases={"a small batch": _to_feed, "a single position": _to_feed_one},
+        mistakes=[
+            Mistake(
+                _feed_sigmoid,
+                "Your gate is a sigmoid; silu(a) is a times the sigmoid of a.",
+            ),
+            Mistake(
+                _feed_relu,
+                "You use relu, as in the chapter's network; here it is silu.",
+            ),
+            Mistake(
+                _feed_up_gated,
+                "The silu is on the wrong branch: it belongs on the product with gate.",
+            ),
+            Mistake(
+                _feed_both_squashed,
+                "Both branches go through the silu; the product with up stays linear.",
+            ),
+            Mistake(
+                _feed_product_squashed,
+                "You apply the silu to the product of both branches; it belongs on the gate's alone.",
+            ),
+            Mistake(
+                _feed_sum,
+                "You add the branches; they are multiplied, element by element.",
+            ),
+            Mistake(
+                _feed_without_gate,
+                "The gate is missing: two products with the inputs are multiplied with each other.",
+            ),
+            Mistake(
+                _feed_with_residual,
+                "You add the inputs. The residual is not part of the network; the layer adds it.",
+            ),
+        ],
+        right=[
+            _feed_joined,
+            _feed_position_by_position,
+            _feed_einsum_in_single_precision,
+        ],
+        gradients=["inputs", "gate", "up", "down"],
+    ),
+    Step(
+        "streams",
+        reference=_streams_reference,
+        cases={"post-LN": _post, "pre-LN": _pre},
+        mistakes=[
+            Mistake(
+                _streams_always_pre,
+                "You always do pre-LN; with norm = 'post' the norm stands after the sum.",
+            ),
+            Mistake(
+                _streams_always_post,
+                "You always do post-LN; with norm = 'pre' the norm stands inside the branch.",
+            ),
+            Mistake(
+                _streams_swapped,
+                "Pre and post are swapped: 'pre' is the norm before the sub-layer, inside the branch.",
+            ),
+            Mistake(
+                _streams_normed_is_added,
+                "In pre-LN you add the branch to the normed copy; add it to the stream itself.",
+            ),
+            Mistake(
+                _streams_only_branch_normed,
+                "In post-LN you norm what the sub-layer gives; the norm goes over the whole sum.",
+            ),
+            Mistake(
+                _streams_without_residual,
+                "The residual is missing: the sub-layer's result is added to the stream.",
+            ),
+            Mistake(
+                _streams_without_the_first,
+                "The stream before the first layer is missing: there is one more than layers.",
+            ),
+            Mistake(
+                _streams_last_norm,
+                "You norm the stream after the last layer; here pre-LN has no last norm.",
+            ),
+        ],
+        right=[_streams_with_a_module, _streams_recursive],
+        gradients=["inputs", "matrices"],
+        uses=["layer_norm"],
+    ),
+    Step(
+        "EncoderLayer",
+        reference=_LayerReference,
+        cases={
+            "padded sequences": _layer_padded,
+            "sequences of one length": _layer_full,
+        },
+        mistakes=[
+            Mistake(
+                _LayerMaskInverted,
+                "Your mask is upside down: in nn.MultiheadAttention's, True means may not attend.",
+            ),
+            Mistake(
+                _LayerWithoutMask,
+                "Padding is attended to: the lengths must reach the attention as a mask.",
+            ),
+            Mistake(
+                _LayerOneTooMany,
+                "One position of padding is attended to: positions count from 0, so the last real "
+                "one is length - 1.",
+            ),
+            Mistake(
+                _LayerMeanOfHeads,
+                "Your weights are the mean over the heads; return those of each head.",
+            ),
+            Mistake(
+                _LayerPost,
+                "This is post-LN; in pre-LN the norms stand inside the branches.",
+            ),
+            Mistake(
+                _LayerNormedIsAdded,
+                "In the second half you add the network's result to the normed copy; add it to the "
+                "stream.",
+            ),
+            Mistake(
+                _LayerOnlyQueriesNormed,
+                "Only your queries are normed; keys and values come from the normed copy too.",
+            ),
+            Mistake(
+                _LayerOneNorm,
+                "You use norm1 twice; the network has its own, norm2.",
+            ),
+        ],
+        right=[_LayerByHand, _LayerAdditiveMask],
+        gradients=["inputs"],
+        uses=["gated_feed_forward"],
+    ),
+    Step(
+        "teacher_forcing",
+        reference=_forcing_reference,
+        cases={
+            "sequences of different lengths": _different_lengths,
+            "an empty sequence": _with_an_empty_one,
+            "a single sequence": _one_sequence,
+        },
+        mistakes=[
+            Mistake(
+                _forcing_not_shifted,
+                "Given and wanted are the same: the decoder would have to name what it reads. Shift "
+                "wanted by one.",
+            ),
+            Mistake(
+                _forcing_swapped,
+                "Given and wanted are swapped: given begins with start, wanted ends with end.",
+            ),
+            Mistake(
+                _forcing_whole_rows,
+                "You return whole rows: given lacks the last column, wanted the first.",
+            ),
+            Mistake(
+                _forcing_without_end,
+                "The end symbol is missing: a model that is never asked for it never stops.",
+            ),
+            Mistake(
+                _forcing_end_not_wanted,
+                "Padding stands where the end symbol should be: each row ends with 2 before padding.",
+            ),
+            Mistake(
+                _forcing_without_start,
+                "The start symbol is missing, so the first symbol of a sequence is never wanted.",
+            ),
+            Mistake(
+                _forcing_end_after_padding,
+                "Your end symbols stand after the padding; the end comes right after the ids.",
+            ),
+            Mistake(
+                _forcing_padding_in_front,
+                "Your padding stands in front; here it comes after the end.",
+            ),
+            Mistake(
+                _forcing_end_not_given,
+                "In shorter rows your given lacks the end symbol. Models learn the same from it, but "
+                "the task asks for all columns of the rows but the last.",
+            ),
+            Mistake(
+                _forcing_padded_with_ends,
+                "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
+            ),
+        ],
+        right=[_forcing_pad_sequence, _forcing_lists],
+    ),
+    Step(
+        "smoothed_loss",
+        reference=_loss_reference,
+        cases={
+            "padded sequences": _to_smooth_padded,
+            "no padding": _to_smooth_full,
+            "a share of 0": _to_smooth_not,
+            "logits in the thousands": _to_smooth_huge,
+        },
+        mistakes=[
+            Mistake(
+                _loss_torchs,
+                "This is PyTorch's smoothing, over all V symbols. Padding and start get nothing "
+                "here, and the right symbol exactly 1 - share.",
+            ),
+            Mistake(
+                _loss_all_others,
+                "Padding and start get a part of the share too; leave them out, and divide by V - 3.",
+            ),
+            Mistake(
+                _loss_right_one_too,
+                "The right symbol gets a part of the share as well; it goes to the V - 3 others alone.",
+            ),
+            Mistake(
+                _loss_others_not_shared,
+                "Each of the other symbols gets the whole share; together they get it, so divide by "
+                "V - 3.",
+            ),
+            Mistake(
+                _loss_not_smoothed,
+                "This is plain cross-entropy: the share of the other symbols is missing.",
+            ),
+            Mistake(
+                _loss_mean_over_padding,
+                "Padding adds nothing to your sum, but you divide by it too: divide by the number of "
+                "wanted symbols.",
+            ),
+            Mistake(
+                _loss_padding_counts,
+                "Padding counts as if it were wanted; leave out the positions where wanted is 0.",
+            ),
+            Mistake(_loss_sum, "You return the sum; the mean is asked for."),
+            Mistake(
+                _loss_mean_of_means,
+                "You take the mean of each sequence first, so that short sequences weigh more. Every "
+                "wanted symbol has the same weight.",
+            ),
+            Mistake(
+                _loss_shares_swapped,
+                "The shares are swapped: the right symbol has 1 - share, the others together share.",
+            ),
+            Mistake(
+                _loss_over_time,
+                "Your softmax runs over the positions; it runs over the symbols, the last dimension.",
+            ),
+            Mistake(
+                _loss_in_bits,
+                "You use logarithms to base 2; the task has natural ones.",
+            ),
+            Mistake(
+                _loss_log_of_softmax,
+                "Your softmax rounds small probabilities to 0, and their logarithm is minus "
+                "infinity. Get the logarithms straight from the logits.",
+            ),
+        ],
+        right=[_loss_by_table, _loss_by_halves],
+        gradients=["logits"],
+    ),
+    Step(
+        "learning_rates",
+        reference=_rates_reference,
+        cases={
+            "a run with warm-up": _run,
+            "a floor of 0": _run_to_zero,
+            "no warm-up": _run_without_warm_up,
+            "nothing but warm-up": _run_of_warm_up,
+        },
+        mistakes=[
+            Mistake(
+                _rates_from_zero,
+                "Your steps count from 0, so the first rate is 0 and the floor is never reached; "
+                "count from 1.",
+            ),
+            Mistake(
+                _rates_linear,
+                "You come down in a straight line, as the chapter does; here it is half a cosine.",
+            ),
+            Mistake(
+                _rates_over_the_whole_run,
+                "Your cosine begins with the run, so that the rate jumps after the warm-up; it begins "
+                "where the warm-up ends.",
+            ),
+            Mistake(
+                _rates_wave_too_slow,
+                "Your cosine is stretched over all S steps; it has S - w, or the floor is never "
+                "reached.",
+            ),
+            Mistake(
+                _rates_quarter_wave,
+                "You take a quarter of a wave, from 1 to 0; it is half of one, from 1 to -1.",
+            ),
+            Mistake(
+                _rates_floor_added,
+                "You add the floor to a wave of the whole peak; the wave spans peak - floor.",
+            ),
+            Mistake(
+                _rates_without_floor,
+                "You come down to 0; the last rate is the floor.",
+            ),
+            Mistake(
+                _rates_cut_at_floor,
+                "You come down to 0 and cut at the floor; the whole wave is squeezed between peak and "
+                "floor.",
+            ),
+            Mistake(
+                _rates_not_halved,
+                "Your wave is twice as high: 1 + cos goes from 2 to 0, so halve it.",
+            ),
+            Mistake(
+                _rates_up_from_floor,
+                "Your warm-up starts at the floor; it is a straight line through zero.",
+            ),
+        ],
+        right=[_rates_in_tensors, _rates_as_a_list],
+    ),
+    Step(
+        "beam_step",
+        reference=_beam_reference,
+        cases={
+            "beginnings that all go on": _all_go_on,
+            "the first step, with one beginning": _first_step,
+            "a beginning that has just ended": _one_has_just_ended,
+            "a beginning that ended earlier": _one_ended_earlier,
+            "an ended beginning that is overtaken": _one_is_overtaken,
+            "beginnings that have all ended": _all_have_ended,
+        },
+        mistakes=[
+            Mistake(
+                _beam_without_scores,
+                "You rank by the last symbol alone; add the beginning's score.",
+            ),
+            Mistake(
+                _beam_writes_padding,
+                "Padding and start are written; a beginning that goes on must not be extended by "
+                "them.",
+            ),
+            Mistake(
+                _beam_writes_start,
+                "The start symbol is written; exclude it as you exclude padding.",
+            ),
+            Mistake(
+                _beam_never_ends,
+                "A beginning that has ended is extended; it stays as it is, with padding appended and "
+                "its score unchanged.",
+            ),
+            Mistake(
+                _beam_drops_the_ended,
+                "A beginning that has ended is dropped; it stays a candidate, with its old score.",
+            ),
+            Mistake(
+                _beam_pays_for_padding,
+                "You add the log-probability of padding to the score of what has ended; that score "
+                "stays unchanged.",
+            ),
+            Mistake(
+                _beam_forgets_the_ended,
+                "You look at the last symbol only. What ended earlier has padding there; look for the "
+                "end symbol anywhere.",
+            ),
+            Mistake(
+                _beam_best_of_each,
+                "You take the best extension of each beginning; several of the best may extend the "
+                "same one.",
+            ),
+            Mistake(
+                _beam_in_the_old_order,
+                "The scores are right, but the symbols are appended to the wrong beginnings: put the "
+                "beginnings in the order of the new candidates first.",
+            ),
+            Mistake(
+                _beam_worst_first,
+                "The right candidates in the wrong order: the best comes first.",
+            ),
+        ],
+        right=[_beam_by_heap, _beam_in_single_precision],
+    ),
+]
