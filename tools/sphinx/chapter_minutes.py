@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
+from tables import page_link, table
 
 WORDS_PER_MINUTE = 200
 CODE_LINES_PER_MINUTE = 20
@@ -73,38 +73,13 @@ class ChapterTable(SphinxDirective):
             if f"{name}.ipynb" in {path.name for path in chapters}
         ]
         rows = [self._row(name, read_chapter(Path(self.env.doc2path(name)))) for name in order]
-        head = nodes.row(
-            "",
-            *(
-                nodes.entry("", nodes.paragraph("", title))
-                for title in ("Chapter", "Minutes to read", "Seconds to run, at most")
-            ),
-        )
-        group = nodes.tgroup(
-            "",
-            *(nodes.colspec(colwidth=width) for width in (60, 20, 20)),
-            nodes.thead("", head),
-            nodes.tbody("", *rows),
-            cols=3,
-        )
-        return [nodes.table("", group)]
+        return [
+            table(("Chapter", "Minutes to read", "Seconds to run, at most"), (60, 20, 20), rows)
+        ]
 
-    def _row(self, name: str, chapter: Chapter) -> nodes.row:
-        link = addnodes.pending_xref(
-            "",
-            nodes.inline("", chapter.title),
-            refdomain="std",
-            reftype="doc",
-            reftarget=name,
-            refexplicit=True,
-            refdoc=self.env.docname,
-        )
-        cells = (
-            nodes.paragraph("", "", link),
-            nodes.paragraph("", str(chapter.reading_minutes)),
-            nodes.paragraph("", str(chapter.runs_within_seconds)),
-        )
-        return nodes.row("", *(nodes.entry("", cell) for cell in cells))
+    def _row(self, name: str, chapter: Chapter):
+        link = page_link(name, chapter.title, at=self.env.docname)
+        return link, chapter.reading_minutes, chapter.runs_within_seconds
 
 
 def setup(app):
