@@ -1,0 +1,1198 @@
+"""What the steps of the exercise on sequence data expect, and the wrong answers that they recognise."""
+
+import math
+
+import numpy as np
+
+from seqbook.dependence import autocorrelation, effective_sample_size
+from seqbook.grading.steps import Draw, Mistake, Step
+
+# -- 1. autocorrelation_at
+
+
+def _lagged(draw: Draw) -> dict:
+    length = 6 + 2 * draw.size
+    return {"series": 5 + draw.array(length), "lag": 1 + draw.size}
+
+
+def _lag_zero(draw: Draw) -> dict:
+    return {"series": 5 + draw.array(5 + draw.size), "lag": 0}
+
+
+def _negative_lag(draw: Draw) -> dict:
+    return _lagged(draw) | {"lag": -1 - draw.size}
+
+
+def _long_lag(draw: Draw) -> dict:
+    length = 5 + draw.size
+    return {"series": 5 + draw.array(length), "lag": length + 2 * draw.size}
+
+
+def _last_lag(draw: Draw) -> dict:
+    length = 5 + draw.size
+    return {"series": 5 + draw.array(length), "lag": length - 1}
+
+
+def _autocorrelation_reference(series, lag):
+    lag = abs(lag)
+    return (
+        autocorrelation(series, max_lag=lag)[lag] if lag < len(series) else 0.0
+    )
+
+
+def _autocorrelation_without_mean(series, lag):
+    lag = min(abs(lag), len(series))
+    return (
+        series[lag:] @ series[: len(series) - lag] / (series @ series)
+        if lag < len(series)
+        else 0.0
+    )
+
+
+def _autocorrelation_rescaled(series, lag):
+    lag, length = abs(lag), len(series)
+    if lag >= length:
+        return 0.0
+    deviation = series - series.mean()
+    products = deviation[lag:] * deviation[: length - lag]
+    return products.mean() / (deviation**2).mean()
+
+
+def _autocorrelation_by_corrcoef(series, lag):
+    lag, length = abs(lag), len(series)
+    if lag >= length - 1:
+        return 0.0
+    return np.corrcoef(series[lag:], series[: length - lag])[0, 1]
+
+
+def _autocorrelation_around_a_circle(series, lag):
+    deviation = series - series.mean()
+    return deviation @ np.roll(deviation, lag) / (deviation @ deviation)
+
+
+def _autocorrelation_not_divided(series, lag):
+    deviation = series - series.mean()
+    lag = min(abs(lag), len(series))
+    return deviation[lag:] @ deviation[: len(series) - lag] / len(series)
+
+
+def _autocorrelation_by_variance(series, lag):
+    deviation = series - series.mean()
+    lag = min(abs(lag), len(series))
+    return deviation[lag:] @ deviation[: len(series) - lag] / series.var()
+
+
+def _autocorrelation_from_the_end(series, lag):
+    deviation = series - series.mean()
+    lag = abs(lag)
+    return deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+
+
+def _autocorrelation_from_the_end_signed(series, lag):
+    deviation = series - series.mean()
+    return deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+
+
+def _autocorrelation_as_it_comes(series, lag):
+    deviation = series - series.mean()
+    later, earlier = deviation[lag:], deviation[: len(series) - lag]
+    return later @ earlier / (deviation @ deviation)
+
+
+def _autocorrelation_of_positive_lags(series, lag):
+    deviation = series - series.mean()
+    if lag >= len(series):
+        return 0.0
+    later, earlier = deviation[lag:], deviation[: len(series) - lag]
+    return later @ earlier / (deviation @ deviation)
+
+
+def _autocorrelation_of_short_lags(series, lag):
+    deviation = series - series.mean()
+    lag = abs(lag)
+    later, earlier = deviation[lag:], deviation[: len(series) - lag]
+    return later @ earlier / (deviation @ deviation)
+
+
+def _autocorrelation_by_a_loop(series, lag):
+    mean = sum(series) / len(series)
+    above = 0.0
+    for t in range(abs(lag), len(series)):
+        print("term", t)
+        above += (series[t] - mean) * (series[t - abs(lag)] - mean)
+    return above / sum((x - mean) ** 2 for x in series)
+
+
+def _autocorrelation_in_float32(series, lag):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    x = (series - series.mean()).astype(np.float32)
+    padded = np.concatenate([x, np.zeros(abs(lag), dtype=np.float32)])
+    return np.dot(padded[abs(lag) :], x) / np.dot(x, x)
+
+
+def _autocorrelation_by_correlate(series, lag):
+    x = series - series.mean()
+    every = np.correlate(x, x, "full")  # lags -(T - 1) to T - 1
+    place = len(x) - 1 + lag
+    return every[place] / every[len(x) - 1] if 0 <= place < len(every) else 0
+
+
+# -- 2. permutation_p_value
+
+
+def _test(draw: Draw) -> dict:
+    shuffled = draw.array(9 + 5 * draw.size)
+    return {"observed": 0.75, "shuffled": shuffled}
+
+
+def _negative_test(draw: Draw) -> dict:
+    shuffled = draw.array(9 + 5 * draw.size)
+    return {"observed": -0.65, "shuffled": shuffled}
+
+
+def _ties(draw: Draw) -> dict:
+    shuffled = draw.array(7 + draw.size)
+    shuffled[1], shuffled[4] = 0.5, -0.5
+    return {"observed": 0.5, "shuffled": shuffled}
+
+
+def _out_of_reach(draw: Draw) -> dict:
+    return {"observed": 9.5, "shuffled": draw.array(5 + draw.size)}
+
+
+def _one_shuffle(draw: Draw) -> dict:
+    return {"observed": 0.25, "shuffled": draw.array(1)}
+
+
+def _p_value_reference(observed, shuffled):
+    orders = [observed, *shuffled.tolist()]
+    return len([s for s in orders if not abs(s) < abs(observed)]) / len(orders)
+
+
+def _p_value_without_own_order(observed, shuffled):
+    return np.mean(np.abs(shuffled) >= abs(observed))
+
+
+def _p_value_own_order_above_only(observed, shuffled):
+    return (1 + np.sum(np.abs(shuffled) >= abs(observed))) / len(shuffled)
+
+
+def _p_value_own_order_below_only(observed, shuffled):
+    return np.sum(np.abs(shuffled) >= abs(observed)) / (1 + len(shuffled))
+
+
+def _p_value_strict(observed, shuffled):
+    return (1 + np.sum(np.abs(shuffled) > abs(observed))) / (1 + len(shuffled))
+
+
+def _p_value_one_sided(observed, shuffled):
+    return (1 + np.sum(shuffled >= observed)) / (1 + len(shuffled))
+
+
+def _p_value_of_signed_data(observed, shuffled):
+    return (1 + np.sum(np.abs(shuffled) >= observed)) / (1 + len(shuffled))
+
+
+def _p_value_of_the_rest(observed, shuffled):
+    return (1 + np.sum(np.abs(shuffled) <= abs(observed))) / (1 + len(shuffled))
+
+
+def _p_value_by_counting(observed, shuffled):
+    count = 1
+    for value in shuffled:
+        if value >= abs(observed) or value <= -abs(observed):
+            count += 1
+    return count / (len(shuffled) + 1)
+
+
+def _p_value_by_mean(observed, shuffled):
+    orders = np.append(shuffled, observed)
+    return np.float32(np.mean(orders**2 >= observed**2))
+
+
+# -- 3. shuffle_blocks
+
+
+def _order(draw: Draw, blocks: int) -> np.ndarray:
+    """Draw an order of at least three blocks that is not its own inverse."""
+    while True:
+        order = draw.random.permutation(blocks)
+        if not np.array_equal(order[order], np.arange(blocks)):
+            return order
+
+
+def _blocks(draw: Draw) -> dict:
+    blocks, length = 3 + draw.size, 2 + draw.size // 2
+    return {
+        "series": draw.array(blocks * length),
+        "length": length,
+        "order": _order(draw, blocks),
+    }
+
+
+def _remainder(draw: Draw) -> dict:
+    blocks, length = 3 + draw.size, 3
+    return {
+        "series": draw.array(blocks * length + 2),
+        "length": length,
+        "order": _order(draw, blocks),
+    }
+
+
+def _blocks_of_one(draw: Draw) -> dict:
+    count = 4 + draw.size
+    return {
+        "series": draw.array(count),
+        "length": 1,
+        "order": _order(draw, count),
+    }
+
+
+def _one_block(draw: Draw) -> dict:
+    length = 3 + draw.size
+    return {
+        "series": draw.array(length + 1),
+        "length": length,
+        "order": np.array([0]),
+    }
+
+
+def _no_block(draw: Draw) -> dict:
+    count = 3 + draw.size
+    return {
+        "series": draw.array(count),
+        "length": count + 2,
+        "order": np.zeros(0, dtype=np.int64),
+    }
+
+
+def _blocks_reference(series, length, order):
+    result = series.copy()
+    for place, block in enumerate(order):
+        for step in range(length):
+            result[place * length + step] = series[block * length + step]
+    return result
+
+
+def _blocks_to_places(series, length, order):
+    whole = len(order) * length
+    result = series.copy()
+    result[:whole].reshape(-1, length)[order] = series[:whole].reshape(
+        -1, length
+    )
+    return result
+
+
+def _blocks_remainder_dropped(series, length, order):
+    whole = len(order) * length
+    return series[:whole].reshape(-1, length)[order].ravel()
+
+
+def _blocks_dealt_out(series, length, order):
+    whole = len(order) * length
+    blocks = series[:whole].reshape(length, -1)
+    return np.concatenate([blocks[:, order].T.ravel(), series[whole:]])
+
+
+def _blocks_shared_evenly(series, length, order):
+    if len(order) == 0:
+        return series
+    blocks = np.array_split(series, len(order))
+    return np.concatenate([blocks[block] for block in order])
+
+
+def _blocks_remainder_first(series, length, order):
+    whole = len(order) * length
+    blocks = series[:whole].reshape(-1, length)
+    return np.concatenate([series[whole:], blocks[order].ravel()])
+
+
+def _blocks_turned_round(series, length, order):
+    whole = len(order) * length
+    blocks = series[:whole].reshape(-1, length)
+    return np.concatenate([blocks[order][:, ::-1].ravel(), series[whole:]])
+
+
+def _blocks_overwritten(series, length, order):
+    for place, block in enumerate(order):
+        moved = series[block * length : (block + 1) * length]
+        series[place * length : (place + 1) * length] = moved
+    return series
+
+
+def _blocks_in_a_list(series, length, order):
+    result = []
+    for block in order:
+        print("block", block)
+        result += series[block * length : (block + 1) * length].tolist()
+    return result + series[len(result) :].tolist()
+
+
+def _blocks_by_places(series, length, order):
+    steps = np.arange(length)
+    places = (np.asarray(order)[:, None] * length + steps).ravel()
+    rest = np.arange(len(places), len(series))
+    return series[np.concatenate([places, rest]).astype(int)]
+
+
+# -- 4. effective_size
+
+
+def _with_memory(draw: Draw, weight: float, length: int, max_lag: int) -> dict:
+    """Draw a series whose estimated variance factor is well above zero."""
+    while True:
+        path = [draw.array(1)[0]]
+        for shock in draw.array(length - 1):
+            path.append(round(weight * path[-1] + shock, 1))
+        series = 10 + np.array(path)
+        if np.ptp(series) == 0:
+            continue
+        found = autocorrelation(series, max_lag=max_lag)
+        lags = np.arange(1, max_lag + 1)
+        factor = 1 + 2 * np.sum((1 - lags / length) * found[1:])
+        if factor > 0.3 and not 0.95 < factor < 1.05:
+            return {"series": series, "max_lag": max_lag}
+
+
+def _memory(draw: Draw) -> dict:
+    return _with_memory(draw, 0.8, 8 + 3 * draw.size, 2 + draw.size)
+
+
+def _alternating(draw: Draw) -> dict:
+    return _with_memory(draw, -0.6, 8 + 3 * draw.size, 1)
+
+
+def _without_lags(draw: Draw) -> dict:
+    return {"series": 10 + draw.array(5 + draw.size), "max_lag": 0}
+
+
+def _effective_reference(series, max_lag):
+    found = autocorrelation(series, max_lag=max_lag)
+    size = effective_sample_size(found, length=len(series))
+    return size, np.std(series) / np.sqrt(size)
+
+
+def _effective_unweighted(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(1, max_lag + 1):
+        total += deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+    size = count / (1 + 2 * total)
+    return size, math.sqrt(series.var() / size)
+
+
+def _effective_one_sided(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(1, max_lag + 1):
+        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+        total += (1 - lag / count) * r
+    size = count / (1 + total)
+    return size, math.sqrt(series.var() / size)
+
+
+def _effective_with_lag_zero(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(max_lag + 1):
+        r = deviation[lag:] @ deviation[: count - lag] / (deviation @ deviation)
+        total += (1 - lag / count) * r
+    size = count / (1 + 2 * total)
+    return size, math.sqrt(series.var() / size)
+
+
+def _effective_without_last_lag(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(1, max_lag):
+        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+        total += (1 - lag / count) * r
+    size = count / (1 + 2 * total)
+    return size, math.sqrt(series.var() / size)
+
+
+def _effective_unbiased_variance(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(1, max_lag + 1):
+        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+        total += (1 - lag / count) * r
+    size = count / (1 + 2 * total)
+    return size, math.sqrt(series.var(ddof=1) / size)
+
+
+def _effective_error_of_independent(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(1, max_lag + 1):
+        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+        total += (1 - lag / count) * r
+    return count / (1 + 2 * total), math.sqrt(series.var() / count)
+
+
+def _effective_variance_of_mean(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(1, max_lag + 1):
+        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+        total += (1 - lag / count) * r
+    size = count / (1 + 2 * total)
+    return size, series.var() / size
+
+
+def _effective_upside_down(series, max_lag):
+    deviation = series - series.mean()
+    count, total = len(series), 0.0
+    for lag in range(1, max_lag + 1):
+        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
+        total += (1 - lag / count) * r
+    size = count * (1 + 2 * total)
+    return size, math.sqrt(series.var() / size)
+
+
+def _effective_by_einsum(series, max_lag):
+    count = len(series)
+    x = np.concatenate([series - series.mean(), np.zeros(max_lag + 1)])
+    shifted = np.stack([np.roll(x, lag) for lag in range(1, max_lag + 2)])
+    products = np.einsum("kt,t->k", shifted[:max_lag], x)
+    weights = 1 - np.arange(1, max_lag + 1) / count
+    variance = x @ x / count
+    factor = 1 + 2 * (weights @ products) / (count * variance)
+    return [count / factor, np.sqrt(variance * factor / count)]
+
+
+def _effective_by_all_pairs(series, max_lag):
+    count = len(series)
+    deviation = (series - np.mean(series)).tolist()
+    square = sum(d * d for d in deviation)
+    total = 0.0
+    for k in range(-max_lag, max_lag + 1):
+        for t in range(abs(k), count):
+            share = (count - abs(k)) / count
+            total += share * deviation[t] * deviation[t - abs(k)] / square
+    return [count / total, np.sqrt(square / count * total / count)]
+
+
+# -- 5. split_in_time
+
+
+def _split(draw: Draw) -> dict:
+    return {
+        "series": draw.array(11 + 5 * draw.size),
+        "share": 0.25,
+        "gap": 1 + draw.size,
+    }
+
+
+def _round_down(draw: Draw) -> dict:
+    return {"series": draw.array(11 + 4 * draw.size), "share": 0.25, "gap": 1}
+
+
+def _without_gap(draw: Draw) -> dict:
+    return {"series": draw.array(9 + draw.size), "share": 0.375, "gap": 0}
+
+
+def _vectors(draw: Draw) -> dict:
+    series = draw.array(9 + draw.size, 2 + draw.size)
+    return {"series": series, "share": 0.25, "gap": 1}
+
+
+def _nothing_held_out(draw: Draw) -> dict:
+    return {"series": draw.array(7), "share": 0.125, "gap": 1 + draw.size // 2}
+
+
+def _split_reference(series, share, gap):
+    size, parts = math.floor(share * len(series)), ([], [], [])
+    for back, value in enumerate(series[::-1]):
+        if back < size:
+            parts[2].append(value)
+        elif size + gap <= back < 2 * size + gap:
+            parts[1].append(value)
+        elif back >= 2 * (size + gap):
+            parts[0].append(value)
+    shape = (-1, *series.shape[1:])
+    return tuple(np.array(part[::-1]).reshape(shape) for part in parts)
+
+
+def _split_without_gaps(series, share, gap):
+    size = int(share * len(series))
+    first, second = len(series) - 2 * size, len(series) - size
+    return series[:first], series[first:second], series[second:]
+
+
+def _split_first_gap_only(series, share, gap):
+    size = int(share * len(series))
+    first, second = len(series) - 2 * size, len(series) - size
+    return series[: first - gap], series[first:second], series[second:]
+
+
+def _split_second_gap_only(series, share, gap):
+    size = int(share * len(series))
+    test = len(series) - size
+    validation = test - gap - size
+    return (
+        series[:validation],
+        series[validation : validation + size],
+        series[test:],
+    )
+
+
+def _split_gaps_from_held_out(series, share, gap):
+    size = int(share * len(series))
+    first, second = len(series) - 2 * size, len(series) - size
+    return series[:first], series[first + gap : second], series[second + gap :]
+
+
+def _split_counted_from_the_end(series, share, gap):
+    size = int(share * len(series))
+    return (
+        series[: len(series) - 2 * (size + gap)],
+        series[-2 * size - gap : -size - gap],
+        series[-size:],
+    )
+
+
+def _split_rounded_up(series, share, gap):
+    size = math.ceil(share * len(series))
+    test = len(series) - size
+    validation = test - gap - size
+    return (
+        series[: validation - gap],
+        series[validation : validation + size],
+        series[test:],
+    )
+
+
+def _split_test_first(series, share, gap):
+    size = int(share * len(series))
+    test = len(series) - size
+    validation = test - gap - size
+    return (
+        series[: validation - gap],
+        series[test:],
+        series[validation : validation + size],
+    )
+
+
+def _split_by_all_numbers(series, share, gap):
+    size = int(share * series.size)
+    test = len(series) - size
+    validation = test - gap - size
+    return (
+        series[: validation - gap],
+        series[validation : validation + size],
+        series[test:],
+    )
+
+
+def _split_share_shared(series, share, gap):
+    size = int(share * len(series)) // 2
+    test = len(series) - size
+    validation = test - gap - size
+    return (
+        series[: validation - gap],
+        series[validation : validation + size],
+        series[test:],
+    )
+
+
+def _split_from_the_front(series, share, gap):
+    n = math.floor(len(series) * share)
+    train = len(series) - 2 * (n + gap)
+    cuts = np.cumsum([train, gap, n, gap])
+    pieces = np.split(series, cuts)
+    return [pieces[0], pieces[2], pieces[4]]
+
+
+def _split_by_masks(series, share, gap):
+    n = int(len(series) * share // 1)
+    back = np.arange(len(series))[::-1]
+    held = (back >= n + gap) & (back < 2 * n + gap)
+    return (
+        series[back >= 2 * n + 2 * gap].astype(np.float32),
+        series[held].astype(np.float32),
+        series[back < n].astype(np.float32),
+    )
+
+
+# -- 6. sequence_probability
+
+
+def _distributions(draw: Draw, *shape: int) -> np.ndarray:
+    """Draw uneven distributions along the last axis, with two decimals."""
+    shares = 1 + draw.integers(12, *shape)
+    rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
+    rows[..., -1] = 1 - rows[..., :-1].sum(-1)
+    if rows.min() < 0.02 or np.ptp(rows) < 0.2:
+        return _distributions(draw, *shape)
+    return rows.round(2)
+
+
+def _chain(draw: Draw, length: int) -> dict:
+    size = 2 + min(draw.size, 2)
+    while True:
+        symbols = draw.integers(size, length)
+        turned = symbols[::-1]
+        if length == 1 or not np.array_equal(symbols, turned):
+            break
+    return {
+        "initial": _distributions(draw, size),
+        "transition": _distributions(draw, size, size),
+        "symbols": symbols,
+    }
+
+
+def _sequence(draw: Draw) -> dict:
+    return _chain(draw, 3 + min(draw.size, 2))
+
+
+def _one_symbol(draw: Draw) -> dict:
+    return _chain(draw, 1)
+
+
+def _same_symbol(draw: Draw) -> dict:
+    case = _chain(draw, 3)
+    return case | {"symbols": np.full(3, case["symbols"][0])}
+
+
+def _impossible(draw: Draw) -> dict:
+    case = _chain(draw, 3)
+    before, after = case["symbols"][:2]
+    case["transition"][before] = np.eye(len(case["initial"]))[after - 1]
+    return case
+
+
+def _probability_reference(initial, transition, symbols):
+    """Look the sequence up in the table of all sequences of its length."""
+    joint = np.asarray(initial)
+    for _ in symbols[1:]:
+        joint = joint[..., None] * transition
+    return joint[tuple(symbols)]
+
+
+def _probability_transposed(initial, transition, symbols):
+    return initial[symbols[0]] * transition[symbols[1:], symbols[:-1]].prod()
+
+
+def _probability_without_initial(initial, transition, symbols):
+    return transition[symbols[:-1], symbols[1:]].prod()
+
+
+def _probability_of_independent(initial, transition, symbols):
+    return initial[symbols].prod()
+
+
+def _probability_last_step_missing(initial, transition, symbols):
+    probability = initial[symbols[0]]
+    for t in range(1, len(symbols) - 1):
+        probability = probability * transition[symbols[t - 1], symbols[t]]
+    return probability
+
+
+def _probability_summed(initial, transition, symbols):
+    return initial[symbols[0]] + transition[symbols[:-1], symbols[1:]].sum()
+
+
+def _probability_as_logarithm(initial, transition, symbols):
+    steps = np.log(transition[symbols[:-1], symbols[1:]])
+    return np.log(initial[symbols[0]]) + steps.sum()
+
+
+def _probability_by_a_loop(initial, transition, symbols):
+    probability = float(initial[int(symbols[0])])
+    for t in range(1, len(symbols)):
+        print("step", t)
+        probability *= float(transition[int(symbols[t - 1])][int(symbols[t])])
+    return probability
+
+
+def _probability_by_einsum(initial, transition, symbols):
+    kept = np.eye(len(initial))[symbols]
+    state = initial * kept[0]
+    for one in kept[1:]:
+        state = np.einsum("i,ij,j->j", state, transition, one)
+    return state.sum()
+
+
+# -- 7. sequence_bits
+
+
+def _tables(draw: Draw, size: int, past: int) -> list:
+    return [_distributions(draw, *[size] * k) for k in range(1, past + 2)]
+
+
+def _long_sequence(draw: Draw) -> dict:
+    size, past = 2 + draw.size // 2, 2 + draw.size // 3
+    symbols = draw.integers(size, 7 + draw.size)
+    symbols[:6] = [0, 1, 0, 0, 1, 1]  # not the same when read backwards
+    return {"tables": _tables(draw, size, past), "symbols": symbols}
+
+
+def _short_sequence(draw: Draw) -> dict:
+    size = 2 + draw.size // 2
+    return {
+        "tables": _tables(draw, size, 2),
+        "symbols": draw.integers(size, 1 + min(draw.size, 1)),
+    }
+
+
+def _one_table(draw: Draw) -> dict:
+    size = 3 + draw.size
+    return {
+        "tables": _tables(draw, size, 0),
+        "symbols": draw.integers(size, 5 + draw.size),
+    }
+
+
+def _rare(draw: Draw) -> dict:
+    tables = _tables(draw, 2, 1)
+    tables[1] = np.array([[0.5, 0.5], [0.999999, 0.000001]])
+    return {"tables": tables, "symbols": np.ones(60 + draw.size, dtype=int)}
+
+
+def _bits_reference(tables, symbols):
+    bits, past = [], len(tables) - 1
+    for t, symbol in enumerate(symbols.tolist()):
+        recent = symbols[max(0, t - past) : t].tolist()
+        table = tables[len(recent)]
+        for known in recent:
+            table = table[known]
+        bits.append(np.log2(table[symbol]))
+    return -math.fsum(bits)
+
+
+def _bits_natural(tables, symbols):
+    bits = 0.0
+    for t in range(len(symbols)):
+        known = min(t, len(tables) - 1)
+        bits -= math.log(tables[known][tuple(symbols[t - known : t + 1])])
+    return bits
+
+
+def _bits_per_symbol(tables, symbols):
+    bits = 0.0
+    for t in range(len(symbols)):
+        known = min(t, len(tables) - 1)
+        bits -= math.log2(tables[known][tuple(symbols[t - known : t + 1])])
+    return bits / len(symbols)
+
+
+def _bits_negative(tables, symbols):
+    bits = 0.0
+    for t in range(len(symbols)):
+        known = min(t, len(tables) - 1)
+        bits += math.log2(tables[known][tuple(symbols[t - known : t + 1])])
+    return bits
+
+
+def _bits_newest_first(tables, symbols):
+    bits = 0.0
+    for t in range(len(symbols)):
+        known = min(t, len(tables) - 1)
+        past = symbols[t - known : t][::-1]
+        bits -= math.log2(tables[known][(*past, symbols[t])])
+    return bits
+
+
+def _bits_turned_round(tables, symbols):
+    bits = 0.0
+    for t in range(len(symbols)):
+        known = min(t, len(tables) - 1)
+        window = symbols[t - known : t + 1][::-1]
+        bits -= math.log2(tables[known][tuple(window)])
+    return bits
+
+
+def _bits_first_symbols_free(tables, symbols):
+    bits, past = 0.0, len(tables) - 1
+    for t in range(past, len(symbols)):
+        bits -= math.log2(tables[past][tuple(symbols[t - past : t + 1])])
+    return bits
+
+
+def _bits_window_too_short(tables, symbols):
+    bits = 0.0
+    for t in range(len(symbols)):
+        known = min(t, max(len(tables) - 2, 0))
+        bits -= math.log2(tables[known][tuple(symbols[t - known : t + 1])])
+    return bits
+
+
+def _bits_of_the_product(tables, symbols):
+    probability = 1.0
+    for t in range(len(symbols)):
+        known = min(t, len(tables) - 1)
+        probability *= tables[known][tuple(symbols[t - known : t + 1])]
+    return -np.log2(probability)
+
+
+def _bits_kept_from_zero(tables, symbols):
+    probability = 1.0
+    for t in range(len(symbols)):
+        known = min(t, len(tables) - 1)
+        probability *= tables[known][tuple(symbols[t - known : t + 1])]
+    return -np.log2(max(probability, 1e-300))
+
+
+def _bits_without_a_last_table(tables, symbols):
+    bits = 0.0
+    for t in range(len(symbols)):
+        bits -= math.log2(tables[t][tuple(symbols[: t + 1])])
+    return bits
+
+
+def _bits_by_windows(tables, symbols):
+    past = len(tables) - 1
+    total = np.float32(0)
+    for t in range(min(past, len(symbols))):
+        total -= np.log2(tables[t][tuple(symbols[: t + 1])])
+    if len(symbols) > past:
+        windows = np.lib.stride_tricks.sliding_window_view(symbols, past + 1)
+        total -= np.log2(tables[past][tuple(windows.T)]).sum()
+    return np.float32(total)
+
+
+def _bits_by_einsum(tables, symbols):
+    size, past = len(tables[0]), len(tables) - 1
+    bits = []
+    for t, symbol in enumerate(symbols):
+        row = tables[min(t, past)]
+        for known in symbols[max(0, t - past) : t]:
+            row = np.einsum("i...,i->...", row, np.eye(size)[known])
+        bits.append(math.log(row[symbol]) / math.log(2))
+    return -sum(bits)
+
+
+STEPS = [
+    Step(
+        "autocorrelation_at",
+        reference=_autocorrelation_reference,
+        cases={
+            "a positive lag": _lagged,
+            "a lag of zero": _lag_zero,
+            "a negative lag": _negative_lag,
+            "the longest lag with a term": _last_lag,
+            "a lag with no term left": _long_lag,
+        },
+        mistakes=[
+            Mistake(
+                _autocorrelation_without_mean,
+                "The mean is not subtracted: multiply deviations from the mean, not the values.",
+            ),
+            Mistake(
+                _autocorrelation_rescaled,
+                "You divide each sum by its own number of terms; the formula divides the sums as they are.",
+            ),
+            Mistake(
+                _autocorrelation_by_corrcoef,
+                "np.corrcoef gives each piece a mean and a spread of its own; the formula uses those of the whole series.",
+            ),
+            Mistake(
+                _autocorrelation_around_a_circle,
+                "np.roll joins the end of the series to its beginning; those products do not belong to the sum.",
+            ),
+            Mistake(
+                _autocorrelation_not_divided,
+                "This is the autocovariance: divide by the sum of all squared deviations, so that lag 0 gives 1.",
+            ),
+            Mistake(
+                _autocorrelation_by_variance,
+                "You divide a sum by a mean: the denominator is the sum of the squared deviations, T times the variance.",
+            ),
+            Mistake(
+                _autocorrelation_from_the_end,
+                "At lag 0 your second piece is empty, since values[:-0] is values[:0]. Count its end from the start.",
+            ),
+            Mistake(
+                _autocorrelation_from_the_end_signed,
+                "At lag 0 your second piece is empty, since values[:-0] is values[:0], and negative lags go wrong. Take the absolute value first, and count the end of the piece from the start.",
+            ),
+            Mistake(
+                _autocorrelation_as_it_comes,
+                "Lags from 0 to T are right. A negative lag needs its absolute value first, and one longer than the series must give 0; there your slices count from the wrong end.",
+            ),
+            Mistake(
+                _autocorrelation_of_positive_lags,
+                "Negative lags go wrong: the autocorrelation is the same at a lag and its negative, so take the absolute value first.",
+            ),
+            Mistake(
+                _autocorrelation_of_short_lags,
+                "A lag longer than the series must give 0; there your slices count from the wrong end.",
+            ),
+        ],
+        right=[
+            _autocorrelation_by_a_loop,
+            _autocorrelation_in_float32,
+            _autocorrelation_by_correlate,
+        ],
+    ),
+    Step(
+        "permutation_p_value",
+        reference=_p_value_reference,
+        cases={
+            "an ordinary test": _test,
+            "a negative statistic": _negative_test,
+            "shuffles that tie with the data": _ties,
+            "a statistic that no shuffle reaches": _out_of_reach,
+            "a single shuffle": _one_shuffle,
+        },
+        mistakes=[
+            Mistake(
+                _p_value_without_own_order,
+                "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
+            ),
+            Mistake(
+                _p_value_own_order_above_only,
+                "You add the data's own order to those that are as extreme, but not to the number of all orders.",
+            ),
+            Mistake(
+                _p_value_own_order_below_only,
+                "You add the data's own order to the number of all orders, but not to those that are as extreme.",
+            ),
+            Mistake(
+                _p_value_strict,
+                "Ties count: at least as large, not larger.",
+            ),
+            Mistake(
+                _p_value_one_sided,
+                "You compare signed values; the task asks for absolute values, on both sides.",
+            ),
+            Mistake(
+                _p_value_of_signed_data,
+                "The observed statistic needs its absolute value too: it may be negative.",
+            ),
+            Mistake(
+                _p_value_of_the_rest,
+                "You count the shuffles that are less extreme; the p-value counts those at least as extreme.",
+            ),
+        ],
+        right=[_p_value_by_counting, _p_value_by_mean],
+    ),
+    Step(
+        "shuffle_blocks",
+        reference=_blocks_reference,
+        cases={
+            "blocks that fill the series": _blocks,
+            "a remainder": _remainder,
+            "blocks of one value": _blocks_of_one,
+            "a single block": _one_block,
+            "a series shorter than a block": _no_block,
+        },
+        mistakes=[
+            Mistake(
+                _blocks_to_places,
+                "You send block i to place order[i]; place i must get block order[i], which is the inverse.",
+            ),
+            Mistake(
+                _blocks_remainder_dropped,
+                "The values that do not fill a block are lost; they stay at the end.",
+            ),
+            Mistake(
+                _blocks_dealt_out,
+                "Your blocks are dealt out like cards; a block holds neighbours, so it must be a row after reshaping.",
+            ),
+            Mistake(
+                _blocks_shared_evenly,
+                "Your blocks take the remainder in; each block has exactly the given length, and what is left stays at the end.",
+            ),
+            Mistake(
+                _blocks_remainder_first,
+                "The remainder stands first; it must stay at the end.",
+            ),
+            Mistake(
+                _blocks_turned_round,
+                "Within a block the values are in reverse; only the blocks move, their values stay in order.",
+            ),
+            Mistake(
+                _blocks_overwritten,
+                "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
+            ),
+        ],
+        right=[_blocks_in_a_list, _blocks_by_places],
+    ),
+    Step(
+        "effective_size",
+        reference=_effective_reference,
+        cases={
+            "a series with memory": _memory,
+            "a series that alternates": _alternating,
+            "no lags": _without_lags,
+        },
+        mistakes=[
+            Mistake(
+                _effective_unweighted,
+                "The weights 1 - k/T are missing in the sum.",
+            ),
+            Mistake(
+                _effective_one_sided,
+                "The factor 2 in front of the sum is missing.",
+            ),
+            Mistake(
+                _effective_with_lag_zero,
+                "Your sum begins at lag 0, which is in the formula already, as the 1; begin at lag 1.",
+            ),
+            Mistake(
+                _effective_without_last_lag,
+                "Your sum ends one lag early: max_lag itself belongs to it.",
+            ),
+            Mistake(
+                _effective_unbiased_variance,
+                "The size is right; in the standard error, divide the squared deviations by T, not by T - 1.",
+            ),
+            Mistake(
+                _effective_error_of_independent,
+                "The size is right; your standard error is that of independent values, though. Put the effective size into it.",
+            ),
+            Mistake(
+                _effective_variance_of_mean,
+                "The size is right; this is the variance of the mean, and its square root is the standard error.",
+            ),
+            Mistake(
+                _effective_upside_down,
+                "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
+            ),
+        ],
+        right=[_effective_by_einsum, _effective_by_all_pairs],
+        uses=["autocorrelation_at"],
+    ),
+    Step(
+        "split_in_time",
+        reference=_split_reference,
+        cases={
+            "two gaps": _split,
+            "a share that is rounded down": _round_down,
+            "no gap": _without_gap,
+            "a series of vectors": _vectors,
+            "a share too small for one value": _nothing_held_out,
+        },
+        mistakes=[
+            Mistake(
+                _split_without_gaps,
+                "The gaps are missing: the parts must not touch.",
+            ),
+            Mistake(
+                _split_first_gap_only,
+                "The gap before the test part is missing: validation must end that much earlier.",
+            ),
+            Mistake(
+                _split_second_gap_only,
+                "The gap before the validation part is missing: training must end that much earlier.",
+            ),
+            Mistake(
+                _split_gaps_from_held_out,
+                "Your gaps are cut from the validation and test parts, which must keep their n values; training pays for both.",
+            ),
+            Mistake(
+                _split_counted_from_the_end,
+                "If n is 0, a slice counted from the end such as series[-n:] is the whole series. Count from the start.",
+            ),
+            Mistake(_split_rounded_up, "Round down, not up."),
+            Mistake(
+                _split_test_first,
+                "Validation and test part are exchanged: the test part is the last in time and in the result.",
+            ),
+            Mistake(
+                _split_by_all_numbers,
+                "For a series of vectors, the share counts time steps, not all numbers: len, not size.",
+            ),
+            Mistake(
+                _split_share_shared,
+                "Validation and test part hold `share` each, not together.",
+            ),
+        ],
+        right=[_split_from_the_front, _split_by_masks],
+    ),
+    Step(
+        "sequence_probability",
+        reference=_probability_reference,
+        cases={
+            "a short sequence": _sequence,
+            "a sequence of one symbol": _one_symbol,
+            "a symbol that repeats": _same_symbol,
+            "a transition that is impossible": _impossible,
+        },
+        mistakes=[
+            Mistake(
+                _probability_transposed,
+                "Row and column are exchanged: transition[i, j] is the probability of j after i.",
+            ),
+            Mistake(
+                _probability_without_initial,
+                "The first symbol is free in your product; it costs its initial probability.",
+            ),
+            Mistake(
+                _probability_of_independent,
+                "You treat the symbols as independent; from the second on, each depends on the one before.",
+            ),
+            Mistake(
+                _probability_last_step_missing,
+                "The last transition is missing: T symbols have T - 1 transitions.",
+            ),
+            Mistake(
+                _probability_summed,
+                "Probabilities of a chain of events are multiplied, not added.",
+            ),
+            Mistake(
+                _probability_as_logarithm,
+                "This is the logarithm of the probability; here the probability itself is asked for.",
+            ),
+        ],
+        right=[_probability_by_a_loop, _probability_by_einsum],
+        tolerance=1e-6,  # the probabilities are small
+    ),
+    Step(
+        "sequence_bits",
+        reference=_bits_reference,
+        cases={
+            "a sequence longer than the window": _long_sequence,
+            "a sequence shorter than the window": _short_sequence,
+            "a single table": _one_table,
+            "sixty rare symbols": _rare,
+        },
+        mistakes=[
+            Mistake(
+                _bits_natural,
+                "Your cost is in nats; bits need the logarithm to base 2.",
+            ),
+            Mistake(
+                _bits_per_symbol,
+                "You divide by the length; the cost of the whole sequence is asked for.",
+            ),
+            Mistake(
+                _bits_negative,
+                "The sign is wrong: the cost is minus the logarithm, and never negative.",
+            ),
+            Mistake(
+                _bits_newest_first,
+                "You index the past newest first; the oldest symbol belongs on the first axis.",
+            ),
+            Mistake(
+                _bits_turned_round,
+                "Your index begins with the symbol to be predicted; it belongs on the last axis, after the past.",
+            ),
+            Mistake(
+                _bits_first_symbols_free,
+                "The first symbols are free in your sum; they are predicted by the smaller tables.",
+            ),
+            Mistake(
+                _bits_window_too_short,
+                "Your window is one symbol too short: the last table of the list is never used.",
+            ),
+            Mistake(
+                _bits_kept_from_zero,
+                "The product of many small probabilities vanishes, and holding it above zero hides that. Sum the bits.",
+            ),
+            Mistake(
+                _bits_of_the_product,
+                "The product of many small probabilities is rounded to zero before you take its logarithm. Sum the bits.",
+            ),
+            Mistake(
+                _bits_without_a_last_table,
+                "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
+            ),
+        ],
+        right=[_bits_by_windows, _bits_by_einsum],
+    ),
+]
