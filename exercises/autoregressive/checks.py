@@ -1,0 +1,1509 @@
+"""What the steps of the exercise on autoregressive models expect, and the wrong answers that they recognise."""
+
+import math
+
+import numpy as np
+
+from seqbook.autoregressive import LinearAR
+from seqbook.grading.steps import Draw, Mistake, Step
+from seqbook.hidden_markov import HiddenMarkovModel
+from seqbook.markov import AdditiveMarkov, MarkovChain, bits_per_symbol
+
+
+def _distributions(draw: Draw, *shape: int) -> np.ndarray:
+    """Draw uneven distributions along the last axis, with two decimals."""
+    shares = 1 + draw.integers(12, *shape)
+    rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
+    rows[..., -1] = 1 - rows[..., :-1].sum(-1)
+    if rows.min() < 0.02 or np.ptp(rows) < 0.2:
+        return _distributions(draw, *shape)
+    return rows.round(2)
+
+
+# -- 1. transition_table
+
+
+def _symbols(draw: Draw, size: int, length: int) -> np.ndarray:
+    """Draw symbols with a repeated pair, and not the same backwards."""
+    symbols = draw.integers(size, length)
+    symbols[:8] = [0, 1, 1, 0, 1, 0, 0, 0]
+    return symbols
+
+
+def _count(draw: Draw, size: int, order: int, alpha: float) -> dict:
+    return {
+        "symbols": _symbols(draw, size, 10 + 4 * draw.size),
+        "size": size,
+        "order": order,
+        "alpha": alpha,
+    }
+
+
+def _first_order(draw: Draw) -> dict:
+    return _count(draw, 2 + draw.size // 2, 1, 0.5)
+
+
+def _order_zero(draw: Draw) -> dict:
+    return _count(draw, 3 + draw.size // 2, 0, 1)
+
+
+def _second_order(draw: Draw) -> dict:
+    return _count(draw, 2 + draw.size // 2, 2, 0.25)
+
+
+def _unseen_symbol(draw: Draw) -> dict:
+    case = _count(draw, 2, 1, 0.5)
+    return case | {"size": 3 + draw.size // 2}
+
+
+def _unseen_context(draw: Draw) -> dict:
+    case = _count(draw, 2, 1 + draw.size // 3, 0)
+    return case | {"size": 3}
+
+
+def _one_window(draw: Draw) -> dict:
+    order = 1 + draw.size // 2
+    symbols = draw.integers(2, order + 1)
+    return {"symbols": symbols, "size": 2, "order": order, "alpha": 1}
+
+
+def _table_reference(symbols, size, order, alpha):
+    model = AdditiveMarkov(order, size, alpha=alpha).fit(symbols)
+    table = np.empty((size,) * (order + 1))
+    for context in np.ndindex(table.shape[:-1]):
+        table[context] = model.distribution(context)
+    return table
+
+
+def _table_not_smoothed(symbols, size, order, alpha):
+    table = np.zeros((size,) * (order + 1))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    totals = table.sum(axis=-1, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1), 1 / size)
+
+
+def _table_denominator_not_smoothed(symbols, size, order, alpha):
+    table = np.zeros((size,) * (order + 1))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    totals = table.sum(axis=-1, keepdims=True)
+    smoothed = (table + alpha) / np.maximum(totals, 1)
+    return np.where(totals > 0, smoothed, 1 / size)
+
+
+def _table_denominator_with_one_alpha(symbols, size, order, alpha):
+    table = np.zeros((size,) * (order + 1))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    totals = table.sum(axis=-1, keepdims=True) + alpha
+    smoothed = (table + alpha) / np.maximum(totals, 1e-300)
+    return np.where(totals > 0, smoothed, 1 / size)
+
+
+def _table_zeros_smoothed_only(symbols, size, order, alpha):
+    table = np.zeros((size,) * (order + 1))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    table[table == 0] = alpha
+    totals = table.sum(axis=-1, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
+
+
+def _table_of_first_axis(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    totals = table.sum(axis=0, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
+
+
+def _table_without_kept_axis(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    return table / table.sum(axis=-1)
+
+
+def _table_of_windows(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    return table / table.sum()
+
+
+def _table_newest_first(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols)):
+        table[(*symbols[t - order : t][::-1], symbols[t])] += 1
+    totals = table.sum(axis=-1, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
+
+
+def _table_next_symbol_first(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols)):
+        table[(symbols[t], *symbols[t - order : t])] += 1
+    totals = table.sum(axis=-1, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
+
+
+def _table_counts_once(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)
+    table[tuple(windows.T)] += 1
+    totals = table.sum(axis=-1, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
+
+
+def _table_without_last_window(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols) - 1):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    totals = table.sum(axis=-1, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
+
+
+def _table_windows_apart(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols), order + 1):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    totals = table.sum(axis=-1, keepdims=True)
+    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
+
+
+def _table_unseen_not_a_number(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    return table / table.sum(axis=-1, keepdims=True)
+
+
+def _table_unseen_zero(symbols, size, order, alpha):
+    table = np.full((size,) * (order + 1), float(alpha))
+    for t in range(order, len(symbols)):
+        table[tuple(symbols[t - order : t + 1])] += 1
+    return table / np.maximum(table.sum(axis=-1, keepdims=True), 1e-300)
+
+
+def _table_by_bincount(symbols, size, order, alpha):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    count = len(symbols) - order
+    code = np.zeros(count, dtype=int)
+    for k in range(order + 1):
+        code = code * size + symbols[k : k + count]
+    counts = np.bincount(code, minlength=size ** (order + 1))
+    table = (counts + alpha).astype(np.float32).reshape(-1, size)
+    table[table.sum(1) == 0] = 1
+    table /= table.sum(1, keepdims=True)
+    return table.reshape((size,) * (order + 1))
+
+
+def _table_by_einsum(symbols, size, order, alpha):
+    one_hot = np.eye(size)[symbols]
+    letters, count = "abcdefgh"[: order + 1], len(symbols) - order
+    rule = ",".join("t" + letter for letter in letters) + "->" + letters
+    shifted = [one_hot[k : k + count] for k in range(order + 1)]
+    smoothed = np.einsum(rule, *shifted) + alpha
+    total = np.einsum("...j->...", smoothed)[..., None]
+    return np.divide(
+        smoothed, total, out=np.full_like(smoothed, 1 / size), where=total > 0
+    )
+
+
+# -- 2. held_out_bits
+
+
+def _scored(
+    draw: Draw, size: int, order: int, skip: int, length: int | None = None
+) -> dict:
+    return {
+        "table": _distributions(draw, *[size] * (order + 1)),
+        "symbols": _symbols(draw, size, length or 9 + 2 * draw.size),
+        "skip": skip,
+    }
+
+
+def _skip_the_order(draw: Draw) -> dict:
+    return _scored(draw, 2 + draw.size // 2, 1, 1)
+
+
+def _skip_more(draw: Draw) -> dict:
+    return _scored(draw, 2 + draw.size // 2, 1, 3)
+
+
+def _score_second_order(draw: Draw) -> dict:
+    return _scored(draw, 2 + draw.size // 3, 2, 2 + draw.size // 2)
+
+
+def _score_order_zero(draw: Draw) -> dict:
+    return _scored(draw, 3 + draw.size, 0, 0)
+
+
+def _score_one_symbol(draw: Draw) -> dict:
+    return _scored(draw, 2 + draw.size // 2, 1, 8, length=9)
+
+
+def _held_out_reference(table, symbols, skip):
+    chain = MarkovChain(np.full(len(table), 1 / len(table)), table)
+    bits = bits_per_symbol(chain, symbols, skip=skip)
+    return bits, np.exp(bits * np.log(2))
+
+
+def _held_out_natural(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        -math.log(table[tuple(symbols[t - order : t + 1])])
+        for t in range(skip, len(symbols))
+    ]
+    return np.mean(cost), np.exp(np.mean(cost))
+
+
+def _held_out_perplexity_of_e(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        -math.log2(table[tuple(symbols[t - order : t + 1])])
+        for t in range(skip, len(symbols))
+    ]
+    return np.mean(cost), np.exp(np.mean(cost))
+
+
+def _held_out_over_all(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        -math.log2(table[tuple(symbols[t - order : t + 1])])
+        for t in range(skip, len(symbols))
+    ]
+    return sum(cost) / len(symbols), 2 ** (sum(cost) / len(symbols))
+
+
+def _held_out_total(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        -math.log2(table[tuple(symbols[t - order : t + 1])])
+        for t in range(skip, len(symbols))
+    ]
+    return sum(cost), 2 ** sum(cost)
+
+
+def _held_out_from_the_order(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        -math.log2(table[tuple(symbols[t - order : t + 1])])
+        for t in range(order, len(symbols))
+    ]
+    return np.mean(cost), 2 ** np.mean(cost)
+
+
+def _held_out_one_more_skipped(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        -math.log2(table[tuple(symbols[t - order : t + 1])])
+        for t in range(skip + order, len(symbols))
+    ]
+    return np.mean(cost), 2 ** np.mean(cost)
+
+
+def _held_out_log_of_mean(table, symbols, skip):
+    order = table.ndim - 1
+    probabilities = [
+        table[tuple(symbols[t - order : t + 1])]
+        for t in range(skip, len(symbols))
+    ]
+    return -np.log2(np.mean(probabilities)), 1 / np.mean(probabilities)
+
+
+def _held_out_mean_of_perplexities(table, symbols, skip):
+    order = table.ndim - 1
+    probabilities = np.array(
+        [
+            table[tuple(symbols[t - order : t + 1])]
+            for t in range(skip, len(symbols))
+        ]
+    )
+    return -np.log2(probabilities).mean(), (1 / probabilities).mean()
+
+
+def _held_out_newest_first(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        -math.log2(table[(*symbols[t - order : t][::-1], symbols[t])])
+        for t in range(skip, len(symbols))
+    ]
+    return np.mean(cost), 2 ** np.mean(cost)
+
+
+def _held_out_wrong_sign(table, symbols, skip):
+    order = table.ndim - 1
+    cost = [
+        math.log2(table[tuple(symbols[t - order : t + 1])])
+        for t in range(skip, len(symbols))
+    ]
+    return np.mean(cost), 2 ** np.mean(cost)
+
+
+def _held_out_by_windows(table, symbols, skip):
+    kept = symbols[skip + 1 - table.ndim :]
+    windows = np.lib.stride_tricks.sliding_window_view(kept, table.ndim)
+    chosen = np.log2(table.astype(np.float32))[tuple(windows.T)]
+    return [-chosen.mean(), np.exp2(-chosen.mean())]
+
+
+def _held_out_by_product(table, symbols, skip):
+    """Perplexity first: the geometric mean of the reciprocals."""
+    inverse = 1.0
+    for t in range(skip, len(symbols)):
+        print("symbol", t)
+        row = table
+        for known in symbols[t + 1 - table.ndim : t + 1]:
+            row = row[known]
+        inverse /= row
+    perplexity = inverse ** (1 / (len(symbols) - skip))
+    return math.log2(perplexity), perplexity
+
+
+# -- 3. fit_ar
+
+
+def _recordings(draw: Draw, lengths: list[int], order: int) -> dict:
+    """Draw recordings of a process with memory around a mean of five."""
+    recordings = []
+    for length in lengths:
+        values = [draw.array(1)[0]]
+        for shock in draw.array(length - 1):
+            values.append(round(0.5 * values[-1] + shock, 1))
+        recordings.append(5 + np.array(values))
+    return {"recordings": recordings, "order": order}
+
+
+def _two_recordings(draw: Draw) -> dict:
+    lengths = [6 + draw.size, 5 + 2 * draw.size]
+    return _recordings(draw, lengths, 1)
+
+
+def _one_recording(draw: Draw) -> dict:
+    return _recordings(draw, [9 + 2 * draw.size], 1 + draw.size)
+
+
+def _longer_window(draw: Draw) -> dict:
+    return _recordings(draw, [7 + draw.size, 8, 9 + draw.size], 2)
+
+
+def _short_recordings(draw: Draw) -> dict:
+    return _recordings(draw, [1, 8 + draw.size, 2, 7], 2)
+
+
+def _mean_only(draw: Draw) -> dict:
+    return _recordings(draw, [3, 2 + draw.size], 0)
+
+
+def _fit_reference(recordings, order):
+    """Put the recordings in one series, and give each seam's row no weight."""
+    joined = np.concatenate(recordings)
+    owner = np.repeat(range(len(recordings)), [len(r) for r in recordings])
+    times = np.arange(order, len(joined))
+    kept = times[owner[times] == owner[times - order]]
+    design = np.ones((len(kept), order + 1))
+    for k in range(1, order + 1):
+        design[:, k] = joined[kept - k]
+    q, r = np.linalg.qr(design)
+    found = np.linalg.inv(r) @ (q.T @ joined[kept])
+    return found[0], found[1:]
+
+
+def _fit_oldest_first(recordings, order):
+    rows, targets = [], []
+    for series in recordings:
+        for t in range(order, len(series)):
+            rows.append([1.0, *series[t - order : t]])
+            targets.append(series[t])
+    found = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
+    return found[0], found[1:]
+
+
+def _fit_across_seams(recordings, order):
+    series = np.concatenate(recordings)
+    rows = [
+        [1.0, *(series[t - k] for k in range(1, order + 1))]
+        for t in range(order, len(series))
+    ]
+    found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
+    return found[0], found[1:]
+
+
+def _fit_without_intercept(recordings, order):
+    rows, targets = [], []
+    for series in recordings:
+        for t in range(order, len(series)):
+            rows.append([series[t - k] for k in range(1, order + 1)])
+            targets.append(series[t])
+    design = np.array(rows).reshape(len(targets), order)
+    return 0.0, np.linalg.lstsq(design, np.array(targets), rcond=None)[0]
+
+
+def _fit_around_the_mean(recordings, order):
+    mean = np.concatenate(recordings).mean()
+    rows, targets = [], []
+    for series in recordings:
+        for t in range(order, len(series)):
+            rows.append([series[t - k] - mean for k in range(1, order + 1)])
+            targets.append(series[t] - mean)
+    design = np.array(rows).reshape(len(targets), order)
+    weights = np.linalg.lstsq(design, np.array(targets), rcond=None)[0]
+    return mean * (1 - weights.sum()), weights
+
+
+def _fit_averaged(recordings, order):
+    found = []
+    for series in recordings:
+        if len(series) > order:
+            rows = [
+                [1.0, *(series[t - k] for k in range(1, order + 1))]
+                for t in range(order, len(series))
+            ]
+            found.append(
+                np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
+            )
+    mean = np.mean(found, axis=0)
+    return mean[0], mean[1:]
+
+
+def _fit_longest_only(recordings, order):
+    series = max(recordings, key=len)
+    rows = [
+        [1.0, *(series[t - k] for k in range(1, order + 1))]
+        for t in range(order, len(series))
+    ]
+    found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
+    return found[0], found[1:]
+
+
+def _fit_without_last_row(recordings, order):
+    rows, targets = [], []
+    for series in recordings:
+        for t in range(order, len(series) - 1):
+            rows.append([1.0, *(series[t - k] for k in range(1, order + 1))])
+            targets.append(series[t])
+    found = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
+    return found[0], found[1:]
+
+
+def _fit_joined_parameters(recordings, order):
+    rows, targets = [], []
+    for series in recordings:
+        for t in range(order, len(series)):
+            rows.append([1.0, *(series[t - k] for k in range(1, order + 1))])
+            targets.append(series[t])
+    return np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
+
+
+def _fit_by_normal_equations(recordings, order):
+    columns, targets = [], []
+    for series in recordings:
+        if len(series) <= order:
+            continue
+        n = len(series)
+        shifted = [series[order - k : n - k] for k in range(order + 1)]
+        targets.append(shifted[0])
+        columns.append(np.column_stack([np.ones(n - order), *shifted[1:]]))
+    design, target = np.concatenate(columns), np.concatenate(targets)
+    square = np.einsum("ti,tj->ij", design, design)
+    found = np.linalg.solve(square, np.einsum("ti,t->i", design, target))
+    return float(found[0]), found[1:].tolist()
+
+
+def _fit_by_centring(recordings, order):
+    """Centre targets and columns, each by its own mean over the rows."""
+    pieces = [
+        np.lib.stride_tricks.sliding_window_view(series, order + 1)
+        for series in recordings
+        if len(series) > order
+    ]
+    windows = np.concatenate(pieces)[:, ::-1]
+    mean = windows.mean(0)
+    target, past = (windows - mean)[:, 0], (windows - mean)[:, 1:]
+    weights = np.linalg.pinv(past) @ target if order else np.zeros(0)
+    return [mean[0] - mean[1:] @ weights, weights]
+
+
+# -- 4. roll_out
+
+
+def _batch(draw: Draw, batch: int, time: int, order: int, steps: int) -> dict:
+    weights = draw.array(order)
+    while order and (abs(weights).min() < 0.2 or abs(weights).sum() > 1.6):
+        weights = draw.array(order)
+    return {
+        "intercept": 0.5 + draw.size,
+        "weights": weights,
+        "histories": draw.array(batch, time),
+        "steps": steps,
+    }
+
+
+def _small_batch(draw: Draw) -> dict:
+    batch, steps = 2 + draw.size, 3 + 2 * draw.size
+    return _batch(draw, batch, 4 + draw.size, 2 + draw.size // 3, steps)
+
+
+def _just_enough(draw: Draw) -> dict:
+    order = 2 + draw.size // 3
+    return _batch(draw, 3, order, order, 2 + 2 * draw.size)
+
+
+def _batch_of_one(draw: Draw) -> dict:
+    return _batch(draw, 1, 4 + draw.size, 1, 2 + draw.size)
+
+
+def _whole_numbers(draw: Draw) -> dict:
+    case = _batch(draw, 2, 3 + draw.size, 2, 4 + draw.size)
+    histories = 1 + draw.integers(9, *case["histories"].shape)
+    return case | {"histories": histories}
+
+
+def _no_weights(draw: Draw) -> dict:
+    return _batch(draw, 2, 3 + draw.size, 0, 2 + 2 * draw.size)
+
+
+def _no_steps(draw: Draw) -> dict:
+    return _batch(draw, 2, 3 + draw.size, 2, 0)
+
+
+def _roll_out_reference(intercept, weights, histories, steps):
+    model = LinearAR(intercept, weights)
+    return np.array([model.roll_out(history, steps) for history in histories])
+
+
+def _roll_out_oldest_first(intercept, weights, histories, steps):
+    batch, time = histories.shape
+    values = np.zeros((batch, time + steps))
+    values[:, :time] = histories
+    for t in range(time, time + steps):
+        values[:, t] = intercept + values[:, t - len(weights) : t] @ weights
+    return values[:, time:]
+
+
+def _roll_out_without_intercept(intercept, weights, histories, steps):
+    batch, time = histories.shape
+    values = np.zeros((batch, time + steps))
+    values[:, :time] = histories
+    for t in range(time, time + steps):
+        values[:, t] = values[:, t - len(weights) : t][:, ::-1] @ weights
+    return values[:, time:]
+
+
+def _roll_out_not_fed_back(intercept, weights, histories, steps):
+    recent = histories[:, histories.shape[1] - len(weights) :][:, ::-1]
+    forecast = intercept + recent @ weights
+    return np.repeat(forecast[:, None], steps, axis=1)
+
+
+def _roll_out_from_the_start(intercept, weights, histories, steps):
+    recent, forecasts = histories[:, : len(weights)][:, ::-1], []
+    for _ in range(steps):
+        forecast = intercept + recent @ weights
+        forecasts.append(forecast)
+        recent = np.column_stack([forecast, recent])[:, : len(weights)]
+    return np.array(forecasts).reshape(steps, len(histories)).T
+
+
+def _roll_out_with_history(intercept, weights, histories, steps):
+    batch, time = histories.shape
+    values = np.zeros((batch, time + steps))
+    values[:, :time] = histories
+    for t in range(time, time + steps):
+        recent = values[:, t - len(weights) : t][:, ::-1]
+        values[:, t] = intercept + recent @ weights
+    return values
+
+
+def _roll_out_last_order_values(intercept, weights, histories, steps):
+    values = np.array(histories, dtype=float)
+    for _ in range(steps):
+        recent = values[:, -len(weights) :][:, ::-1]
+        forecast = intercept + recent @ weights
+        values = np.column_stack([values, forecast])
+    return values[:, histories.shape[1] :]
+
+
+def _roll_out_last_steps(intercept, weights, histories, steps):
+    batch, time = histories.shape
+    values = np.zeros((batch, time + steps))
+    values[:, :time] = histories
+    for t in range(time, time + steps):
+        recent = values[:, t - len(weights) : t][:, ::-1]
+        values[:, t] = intercept + recent @ weights
+    return values[:, -steps:]
+
+
+def _roll_out_time_first(intercept, weights, histories, steps):
+    batch, time = histories.shape
+    values = np.zeros((batch, time + steps))
+    values[:, :time] = histories
+    for t in range(time, time + steps):
+        recent = values[:, t - len(weights) : t][:, ::-1]
+        values[:, t] = intercept + recent @ weights
+    return values[:, time:].T
+
+
+def _roll_out_rounded(intercept, weights, histories, steps):
+    batch, time = histories.shape
+    values = np.zeros((batch, time + steps), dtype=histories.dtype)
+    values[:, :time] = histories
+    for t in range(time, time + steps):
+        recent = values[:, t - len(weights) : t][:, ::-1]
+        values[:, t] = intercept + recent @ weights
+    return values[:, time:]
+
+
+def _roll_out_by_lists(intercept, weights, histories, steps):
+    result = []
+    for history in histories.tolist():
+        values = list(history)
+        for _ in range(steps):
+            forecast = float(intercept)
+            for k, weight in enumerate(weights, start=1):
+                forecast += weight * values[-k]
+            values.append(forecast)
+        result.append(values[len(history) :])
+    return result
+
+
+def _roll_out_by_companion(intercept, weights, histories, steps):
+    """One matrix holds weights, intercept and shift."""
+    order, batch = len(weights), len(histories)
+    matrix = np.eye(order + 1, k=-1)
+    matrix[0] = [*weights, intercept]
+    matrix[order] = np.eye(order + 1)[order]
+    recent = histories[:, histories.shape[1] - order :][:, ::-1]
+    state = np.column_stack([recent, np.ones(batch)])
+    forecasts = np.empty((batch, steps))
+    for step in range(steps):
+        if order == 0:
+            forecasts[:, step] = intercept
+            continue
+        state = np.einsum("ij,bj->bi", matrix, state)
+        forecasts[:, step] = state[:, 0]
+    return forecasts
+
+
+# -- 5. long_run
+
+
+def _linear(draw: Draw, order: int, wanted) -> dict:
+    """Draw weights until the model is as wanted, and no mistake a close call."""
+    while True:
+        weights = draw.array(order)
+        if weights[-1] == 0:
+            continue
+        model = LinearAR(0.0, weights)
+        total, size = weights.sum(), abs(weights).sum()
+        companion = np.vstack([weights, np.eye(order)[:-1]])
+        decisive = [
+            size,
+            total,
+            *np.abs(model.roots),
+            *np.abs(model.roots.real),
+            *np.abs(np.roots([1.0, *weights])),
+            np.linalg.norm(companion, 2),
+        ]
+        close = min(abs(1 - np.array(decisive)))
+        if close > 0.02 and abs(total) > 0.1 and wanted(model):
+            return {"intercept": 1.5 + draw.size, "weights": weights}
+
+
+def _stable(model: LinearAR) -> bool:
+    return 0.2 < model.spectral_radius < 0.95
+
+
+def _unstable(model: LinearAR) -> bool:
+    return model.spectral_radius > 1.05
+
+
+def _turning(model: LinearAR) -> bool:
+    return abs(model.roots[0].imag) > 0.2
+
+
+def _settling(draw: Draw) -> dict:
+    return _linear(draw, 2 + draw.size // 2, _stable)
+
+
+def _settling_in_turns(draw: Draw) -> dict:
+    return _linear(draw, 2, lambda m: _stable(m) and _turning(m))
+
+
+def _large_weights(draw: Draw) -> dict:
+    return _linear(draw, 2, lambda m: _stable(m) and abs(m.weights).sum() > 1.2)
+
+
+def _exploding(draw: Draw) -> dict:
+    return _linear(draw, 2 + draw.size // 2, _unstable)
+
+
+def _exploding_in_turns(draw: Draw) -> dict:
+    return _linear(
+        draw,
+        2,
+        lambda m: _unstable(m) and _turning(m) and abs(m.roots[0].real) < 0.9,
+    )
+
+
+def _negative_root(draw: Draw) -> dict:
+    return _linear(draw, 1, lambda m: _unstable(m) and m.weights[0] < 0)
+
+
+def _random_walk(draw: Draw) -> dict:
+    return {"intercept": 0.5 + draw.size, "weights": np.array([1.0])}
+
+
+def _long_run_reference(intercept, weights):
+    model = LinearAR(intercept, weights)
+    radius = model.spectral_radius
+    return radius, model.mean if radius < 1 else None
+
+
+def _long_run_wrong_signs(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *weights])).max()
+    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
+    return modulus, mean
+
+
+def _long_run_lowest_first(intercept, weights):
+    roots = np.roots([*(-weights[::-1]), 1.0])
+    modulus = np.abs(roots).max()
+    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
+    return modulus, mean
+
+
+def _long_run_real_part(intercept, weights):
+    modulus = np.roots([1.0, *(-weights)]).real.max()
+    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
+    return modulus, mean
+
+
+def _long_run_abs_of_real_part(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *(-weights)]).real).max()
+    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
+    return modulus, mean
+
+
+def _long_run_smallest(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *(-weights)])).min()
+    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
+    return modulus, mean
+
+
+def _long_run_norm(intercept, weights):
+    matrix = np.eye(len(weights), k=-1)
+    matrix[0] = weights
+    modulus = np.linalg.norm(matrix, 2)
+    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
+    return modulus, mean
+
+
+def _long_run_sum_decides(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
+    small = np.abs(weights).sum() < 1
+    return modulus, intercept / (1 - weights.sum()) if small else None
+
+
+def _long_run_always_ends(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
+    return modulus, intercept / (1 - weights.sum())
+
+
+def _long_run_at_one(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
+    mean = intercept / (1 - weights.sum()) if modulus <= 1 else None
+    return modulus, mean
+
+
+def _long_run_ends_at_intercept(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
+    return modulus, intercept if modulus < 1 else None
+
+
+def _long_run_plus(intercept, weights):
+    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
+    mean = intercept / (1 + weights.sum()) if modulus < 1 else None
+    return modulus, mean
+
+
+def _long_run_by_companion(intercept, weights):
+    matrix = np.eye(len(weights), k=-1)
+    matrix[0] = weights
+    values = np.linalg.eigvals(matrix)
+    modulus = np.sqrt(np.max(values.real**2 + values.imag**2))
+    if modulus < 1:
+        print("it settles")
+        gap = 1 - np.einsum("k->", weights)
+        return [modulus, np.float32(intercept / gap)]
+    return [modulus, None]
+
+
+def _long_run_by_settling(intercept, weights):
+    """The end is found by rolling out, and the modulus from the powers."""
+    order = len(weights)
+    matrix = np.eye(order, k=-1)
+    matrix[0] = weights
+    modulus = max(abs(z) for z in np.linalg.eigvals(matrix).tolist())
+    if modulus >= 1:
+        return modulus, None
+    recent = np.zeros(order)
+    for _ in range(600):
+        recent = np.append(intercept + weights @ recent, recent[:-1])
+    return modulus, recent[0]
+
+
+# -- 6. filter_step
+
+
+def _model(draw: Draw) -> dict:
+    """Draw a hidden Markov model whose states differ and do not last."""
+    states, symbols = 2 + draw.size // 2, 3 + draw.size // 2
+    if draw.size % 2:
+        states, symbols = symbols, states
+    while True:
+        initial = _distributions(draw, states)
+        transition = _distributions(draw, states, states)
+        emission = _distributions(draw, states, symbols)
+        apart = [
+            np.ptp(transition, axis=0).max(),
+            np.ptp(emission, axis=0).max(),
+            abs(initial @ transition - initial).max(),
+        ]
+        if min(apart) > 0.2:
+            return {
+                "initial": initial,
+                "transition": transition,
+                "emission": emission,
+            }
+
+
+def _one_step(draw: Draw) -> dict:
+    model = _model(draw)
+    return {
+        "belief": model["initial"],
+        "transition": model["transition"],
+        "emission": model["emission"],
+        "symbol": int(draw.integers(model["emission"].shape[1])),
+    }
+
+
+def _certain(draw: Draw) -> dict:
+    case = _one_step(draw)
+    return case | {"belief": np.eye(len(case["belief"]))[1]}
+
+
+def _telling_symbol(draw: Draw) -> dict:
+    """A symbol that only one state can emit."""
+    case = _one_step(draw)
+    case["emission"][:, 0] = 0
+    case["emission"] /= case["emission"].sum(1, keepdims=True)
+    case["emission"][0] = np.eye(case["emission"].shape[1])[0]
+    return case | {"symbol": 0, "emission": case["emission"].round(2)}
+
+
+def _filter_reference(belief, transition, emission, symbol):
+    """Sum over all pairs of a state before and a state after."""
+    joint = [
+        math.fsum(
+            before * transition[i, j] * emission[j, symbol]
+            for i, before in enumerate(belief)
+        )
+        for j in range(len(belief))
+    ]
+    total = math.fsum(joint)
+    return np.array([weight / total for weight in joint]), total
+
+
+def _filter_transposed(belief, transition, emission, symbol):
+    weighted = (transition @ belief) * emission[:, symbol]
+    return weighted / weighted.sum(), weighted.sum()
+
+
+def _filter_emission_first(belief, transition, emission, symbol):
+    weighted = belief * emission[:, symbol]
+    return (weighted / weighted.sum()) @ transition, weighted.sum()
+
+
+def _filter_without_change(belief, transition, emission, symbol):
+    weighted = belief * emission[:, symbol]
+    return weighted / weighted.sum(), weighted.sum()
+
+
+def _filter_without_symbol(belief, transition, emission, symbol):
+    predicted = belief @ transition
+    return predicted, predicted @ emission[:, symbol]
+
+
+def _filter_not_normalised(belief, transition, emission, symbol):
+    weighted = (belief @ transition) * emission[:, symbol]
+    return weighted, weighted.sum()
+
+
+def _filter_probability_after(belief, transition, emission, symbol):
+    weighted = (belief @ transition) * emission[:, symbol]
+    weighted = weighted / weighted.sum()
+    return weighted, weighted @ emission[:, symbol]
+
+
+def _filter_probability_before_change(belief, transition, emission, symbol):
+    weighted = (belief @ transition) * emission[:, symbol]
+    return weighted / weighted.sum(), belief @ emission[:, symbol]
+
+
+def _filter_probability_of_next(belief, transition, emission, symbol):
+    weighted = (belief @ transition) * emission[:, symbol]
+    weighted = weighted / weighted.sum()
+    return weighted, weighted @ transition @ emission[:, symbol]
+
+
+def _filter_softmax(belief, transition, emission, symbol):
+    weighted = (belief @ transition) * emission[:, symbol]
+    scaled = np.exp(weighted - weighted.max())
+    return scaled / scaled.sum(), weighted.sum()
+
+
+def _filter_by_matrix(belief, transition, emission, symbol):
+    """One matrix for change and symbol, in float32."""
+    matrix = transition * emission[:, symbol]
+    weighted = belief.astype(np.float32) @ matrix.astype(np.float32)
+    return [weighted / weighted.sum(), weighted.sum()]
+
+
+def _filter_by_einsum(belief, transition, emission, symbol):
+    joint = np.einsum("i,ij,jx->jx", belief, transition, emission)
+    return joint[:, symbol] / joint.sum(0)[symbol], joint.sum(0)[symbol]
+
+
+# -- 7. filter_bits
+
+
+def _observed(draw: Draw) -> dict:
+    model = _model(draw)
+    symbols = draw.integers(model["emission"].shape[1], 5 + 3 * draw.size)
+    symbols[:3] = [0, 1, 1]
+    return model | {"symbols": symbols}
+
+
+def _first_only(draw: Draw) -> dict:
+    model = _model(draw)
+    return model | {"symbols": draw.integers(model["emission"].shape[1], 1)}
+
+
+def _settled_start(draw: Draw) -> dict:
+    """It is known which state comes first, and it does not last."""
+    case = _observed(draw)
+    states = len(case["initial"])
+    return case | {
+        "initial": np.eye(states)[0],
+        "transition": np.eye(states)[np.arange(states) - 1],
+    }
+
+
+def _rare_symbols(draw: Draw) -> dict:
+    model = _model(draw)
+    states = len(model["initial"])
+    rare = 1e-6 * (1 + np.arange(states))
+    return model | {
+        "emission": np.column_stack([1 - rare, rare]),
+        "symbols": np.ones(60 + draw.size, dtype=int),
+    }
+
+
+def _filter_bits_reference(initial, transition, emission, symbols):
+    filtered = HiddenMarkovModel(initial, transition, emission).filter(symbols)
+    steps = filtered.next_symbol[np.arange(len(symbols)), symbols]
+    return np.mean(-np.log2(steps))
+
+
+def _filter_bits_change_first(initial, transition, emission, symbols):
+    belief, bits = initial, 0.0
+    for symbol in symbols:
+        weighted = (belief @ transition) * emission[:, symbol]
+        bits -= math.log2(weighted.sum())
+        belief = weighted / weighted.sum()
+    return bits / len(symbols)
+
+
+def _filter_bits_first_free(initial, transition, emission, symbols):
+    weighted, bits = initial * emission[:, symbols[0]], 0.0
+    belief = weighted / weighted.sum()
+    for symbol in symbols[1:]:
+        weighted = (belief @ transition) * emission[:, symbol]
+        bits -= math.log2(weighted.sum())
+        belief = weighted / weighted.sum()
+    return bits / len(symbols)
+
+
+def _filter_bits_first_ignored(initial, transition, emission, symbols):
+    belief, bits = initial, 0.0
+    for symbol in symbols[1:]:
+        weighted = (belief @ transition) * emission[:, symbol]
+        bits -= math.log2(weighted.sum())
+        belief = weighted / weighted.sum()
+    return bits / len(symbols)
+
+
+def _filter_bits_natural(initial, transition, emission, symbols):
+    predicted, cost = initial, 0.0
+    for symbol in symbols:
+        weighted = predicted * emission[:, symbol]
+        cost -= math.log(weighted.sum())
+        predicted = weighted / weighted.sum() @ transition
+    return cost / len(symbols)
+
+
+def _filter_bits_total(initial, transition, emission, symbols):
+    predicted, bits = initial, 0.0
+    for symbol in symbols:
+        weighted = predicted * emission[:, symbol]
+        bits -= math.log2(weighted.sum())
+        predicted = weighted / weighted.sum() @ transition
+    return bits
+
+
+def _filter_bits_not_updated(initial, transition, emission, symbols):
+    predicted, bits = initial, 0.0
+    for symbol in symbols:
+        bits -= math.log2(predicted @ emission[:, symbol])
+        predicted = predicted @ transition
+    return bits / len(symbols)
+
+
+def _filter_bits_unnormalised(initial, transition, emission, symbols):
+    predicted, bits = initial, 0.0
+    for symbol in symbols:
+        weighted = predicted * emission[:, symbol]
+        bits -= np.log2(weighted.sum())
+        predicted = weighted @ transition
+    return bits / len(symbols)
+
+
+def _filter_bits_of_the_product(initial, transition, emission, symbols):
+    weighted = initial * emission[:, symbols[0]]
+    for symbol in symbols[1:]:
+        weighted = (weighted @ transition) * emission[:, symbol]
+    return -np.log2(weighted.sum()) / len(symbols)
+
+
+def _filter_bits_most_probable(initial, transition, emission, symbols):
+    predicted, bits = initial, 0.0
+    for symbol in symbols:
+        bits -= math.log2(predicted @ emission[:, symbol])
+        state = (predicted * emission[:, symbol]).argmax()
+        predicted = transition[state]
+    return bits / len(symbols)
+
+
+def _filter_bits_scaled(initial, transition, emission, symbols):
+    """Forward weights, rescaled by a power of two before they vanish."""
+    weights, halvings = initial * emission[:, symbols[0]], 0
+    for symbol in symbols[1:]:
+        print("symbol", symbol)
+        while weights.max() < 0.5:
+            weights, halvings = 2 * weights, halvings + 1
+        weights = np.einsum(
+            "i,ij,j->j", weights, transition, emission[:, symbol]
+        )
+    return (halvings - np.log2(weights.sum())) / len(symbols)
+
+
+def _filter_bits_in_logs(initial, transition, emission, symbols):
+    """Forward recursion on logarithms."""
+    with np.errstate(divide="ignore"):
+        log_change = np.log2(transition)
+        log_weights = np.log2(initial) + np.log2(emission[:, symbols[0]])
+        for symbol in symbols[1:]:
+            sums = np.logaddexp2.reduce(
+                log_weights[:, None] + log_change, axis=0
+            )
+            log_weights = sums + np.log2(emission[:, symbol])
+    return -np.logaddexp2.reduce(log_weights) / np.float64(len(symbols))
+
+
+STEPS = [
+    Step(
+        "transition_table",
+        reference=_table_reference,
+        cases={
+            "order 1": _first_order,
+            "order 2": _second_order,
+            "order 0": _order_zero,
+            "a symbol that never occurs": _unseen_symbol,
+            "a context that never occurs, and no smoothing": _unseen_context,
+            "a sequence of a single window": _one_window,
+        },
+        mistakes=[
+            Mistake(
+                _table_not_smoothed,
+                "Your counts are not smoothed: alpha must be added to each of them.",
+            ),
+            Mistake(
+                _table_denominator_not_smoothed,
+                "You add alpha to the counts but not to their sum, so your rows sum to more than one.",
+            ),
+            Mistake(
+                _table_denominator_with_one_alpha,
+                "alpha is added to V counts, so the denominator grows by alpha times V, not by alpha.",
+            ),
+            Mistake(
+                _table_zeros_smoothed_only,
+                "alpha is added to every count, not only to those that are zero.",
+            ),
+            Mistake(
+                _table_of_first_axis,
+                "You divide by the sums over the first axis; the probabilities of the next symbol, on the last axis, must sum to one.",
+            ),
+            Mistake(
+                _table_without_kept_axis,
+                "The sums have lost their last axis, so each divides a column in place of its row; keepdims=True keeps it. And a context that never occurs needs care.",
+            ),
+            Mistake(
+                _table_of_windows,
+                "Your whole table sums to one, which is the joint probability; each row must sum to one, given its context.",
+            ),
+            Mistake(
+                _table_newest_first,
+                "You index the context newest first; its oldest symbol belongs on the first axis.",
+            ),
+            Mistake(
+                _table_next_symbol_first,
+                "Your first axis is the next symbol; it belongs on the last, after the context.",
+            ),
+            Mistake(
+                _table_counts_once,
+                "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
+            ),
+            Mistake(
+                _table_without_last_window,
+                "The last window is missing: the last symbol of the sequence follows something too.",
+            ),
+            Mistake(
+                _table_windows_apart,
+                "Your windows do not overlap; every symbol that has enough symbols before it is counted once as the next one.",
+            ),
+            Mistake(
+                _table_unseen_not_a_number,
+                "A context that never occurs gives 0/0 when alpha is 0; its row must be uniform.",
+            ),
+            Mistake(
+                _table_unseen_zero,
+                "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
+            ),
+        ],
+        right=[_table_by_bincount, _table_by_einsum],
+    ),
+    Step(
+        "held_out_bits",
+        reference=_held_out_reference,
+        cases={
+            "order 1, one symbol skipped": _skip_the_order,
+            "more symbols skipped than the order needs": _skip_more,
+            "order 2": _score_second_order,
+            "order 0, nothing skipped": _score_order_zero,
+            "a single symbol to score": _score_one_symbol,
+        },
+        mistakes=[
+            Mistake(
+                _held_out_natural,
+                "Your perplexity is right, but the cost is in nats; bits need the logarithm to base 2.",
+            ),
+            Mistake(
+                _held_out_perplexity_of_e,
+                "The bits are right; the perplexity of bits is two to their power, not e.",
+            ),
+            Mistake(
+                _held_out_over_all,
+                "You divide by the length of the sequence; divide by the number of symbols that are scored.",
+            ),
+            Mistake(
+                _held_out_total,
+                "This is the cost of all scored symbols together; divide by their number.",
+            ),
+            Mistake(
+                _held_out_from_the_order,
+                "You begin to score as soon as there is a context; the first `skip` symbols are not scored.",
+            ),
+            Mistake(
+                _held_out_one_more_skipped,
+                "You skip the context on top of `skip`; the symbols that are skipped serve as context already.",
+            ),
+            Mistake(
+                _held_out_log_of_mean,
+                "You take the logarithm of the mean probability; take the mean of the logarithms.",
+            ),
+            Mistake(
+                _held_out_mean_of_perplexities,
+                "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
+            ),
+            Mistake(
+                _held_out_newest_first,
+                "You index the context newest first; its oldest symbol belongs on the first axis.",
+            ),
+            Mistake(
+                _held_out_wrong_sign,
+                "The sign is wrong: the cost is minus the logarithm, and never negative.",
+            ),
+        ],
+        right=[_held_out_by_windows, _held_out_by_product],
+    ),
+    Step(
+        "fit_ar",
+        reference=_fit_reference,
+        cases={
+            "two recordings": _two_recordings,
+            "a single recording": _one_recording,
+            "a longer window": _longer_window,
+            "recordings too short for a window": _short_recordings,
+            "order 0": _mean_only,
+        },
+        mistakes=[
+            Mistake(
+                _fit_oldest_first,
+                "Your weights are in reverse: the weight of the most recent value comes first.",
+            ),
+            Mistake(
+                _fit_across_seams,
+                "Your windows reach from one recording into the next, which did not follow it in time.",
+            ),
+            Mistake(
+                _fit_without_intercept,
+                "There is no intercept in your fit: it needs a column of ones.",
+            ),
+            Mistake(
+                _fit_around_the_mean,
+                "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
+            ),
+            Mistake(
+                _fit_averaged,
+                "You average the fits of the recordings; fit once, to the rows of all of them.",
+            ),
+            Mistake(
+                _fit_longest_only,
+                "You fit one recording only; the rows of all of them belong into one fit.",
+            ),
+            Mistake(
+                _fit_without_last_row,
+                "The last value of each recording is missing as a target.",
+            ),
+            Mistake(
+                _fit_joined_parameters,
+                "Your numbers are right; return the intercept and the weights as a pair.",
+            ),
+        ],
+        right=[_fit_by_normal_equations, _fit_by_centring],
+    ),
+    Step(
+        "roll_out",
+        reference=_roll_out_reference,
+        cases={
+            "a small batch": _small_batch,
+            "histories just as long as the window": _just_enough,
+            "a batch of one": _batch_of_one,
+            "histories of whole numbers": _whole_numbers,
+            "order 0": _no_weights,
+            "no steps": _no_steps,
+        },
+        mistakes=[
+            Mistake(
+                _roll_out_oldest_first,
+                "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
+            ),
+            Mistake(
+                _roll_out_without_intercept,
+                "The intercept is missing: it is added at every step.",
+            ),
+            Mistake(
+                _roll_out_not_fed_back,
+                "Every step predicts from the same history; each forecast must become the most recent value of the next step.",
+            ),
+            Mistake(
+                _roll_out_from_the_start,
+                "You continue from the first values of the histories; the most recent ones are the last.",
+            ),
+            Mistake(
+                _roll_out_with_history,
+                "Your result begins with the histories; return the new values only.",
+            ),
+            Mistake(
+                _roll_out_last_order_values,
+                "At order 0, a window counted from the end such as values[:, -0:] holds everything. Count from the start.",
+            ),
+            Mistake(
+                _roll_out_last_steps,
+                "With no steps, values[:, -0:] is everything and not nothing. Count from the start.",
+            ),
+            Mistake(
+                _roll_out_time_first,
+                "Your result is (steps, batch); it must be (batch, steps).",
+            ),
+            Mistake(
+                _roll_out_rounded,
+                "For histories of whole numbers your forecasts are rounded: an integer array can't hold them.",
+            ),
+        ],
+        right=[_roll_out_by_lists, _roll_out_by_companion],
+    ),
+    Step(
+        "long_run",
+        reference=_long_run_reference,
+        cases={
+            "a model that settles": _settling,
+            "complex roots inside the unit circle": _settling_in_turns,
+            "large weights, yet it settles": _large_weights,
+            "a model that explodes": _exploding,
+            "complex roots outside the unit circle": _exploding_in_turns,
+            "a negative root below -1": _negative_root,
+            "a random walk with drift": _random_walk,
+        },
+        mistakes=[
+            Mistake(
+                _long_run_wrong_signs,
+                "The signs are wrong: the polynomial has minus the weights after its leading 1.",
+            ),
+            Mistake(
+                _long_run_lowest_first,
+                "The coefficients are in reverse: np.roots wants the highest power first, so your roots are the reciprocals.",
+            ),
+            Mistake(
+                _long_run_real_part,
+                "You take the largest real part; a root counts by its modulus, so a negative or complex one may be the largest.",
+            ),
+            Mistake(
+                _long_run_abs_of_real_part,
+                "You drop the imaginary parts; the modulus of a complex root needs both.",
+            ),
+            Mistake(
+                _long_run_smallest,
+                "You take the smallest modulus; the largest root wins in the long run.",
+            ),
+            Mistake(
+                _long_run_norm,
+                "This is the norm of the companion matrix; the roots are its eigenvalues, and the norm can be larger than all of them.",
+            ),
+            Mistake(
+                _long_run_sum_decides,
+                "Your modulus is right, but you let the sum of the weights decide: a model can settle although their absolute values sum to more than 1.",
+            ),
+            Mistake(
+                _long_run_always_ends,
+                "The modulus is right, but if it is 1 or more, there is no value at which roll-outs end: return None for it.",
+            ),
+            Mistake(
+                _long_run_at_one,
+                "A modulus of exactly 1 does not settle: a random walk with drift runs away.",
+            ),
+            Mistake(
+                _long_run_ends_at_intercept,
+                "Roll-outs end at the mean, not at the intercept: divide it by one minus the sum of the weights.",
+            ),
+            Mistake(
+                _long_run_plus,
+                "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
+            ),
+        ],
+        right=[_long_run_by_companion, _long_run_by_settling],
+    ),
+    Step(
+        "filter_step",
+        reference=_filter_reference,
+        cases={
+            "one step": _one_step,
+            "a belief that is certain": _certain,
+            "a symbol that only one state emits": _telling_symbol,
+        },
+        mistakes=[
+            Mistake(
+                _filter_transposed,
+                "Rows and columns of the transition table are exchanged: transition[i, j] leads from i to j, so the belief multiplies from the left.",
+            ),
+            Mistake(
+                _filter_emission_first,
+                "You weight by the symbol first and change the state after; here the state changes first, then emits.",
+            ),
+            Mistake(
+                _filter_without_change,
+                "The change of state is missing: multiply the belief with the transition table first.",
+            ),
+            Mistake(
+                _filter_without_symbol,
+                "Your belief is the prediction, before the symbol; weight it by how probable each state makes the symbol.",
+            ),
+            Mistake(
+                _filter_not_normalised,
+                "Your belief does not sum to one: divide it by its sum.",
+            ),
+            Mistake(
+                _filter_probability_after,
+                "The belief is right; the probability is asked for before the symbol arrived, so it must not use the new belief.",
+            ),
+            Mistake(
+                _filter_probability_before_change,
+                "The belief is right; in the probability the change of state is missing.",
+            ),
+            Mistake(
+                _filter_probability_of_next,
+                "The belief is right; your probability is that of the same symbol at the next step. It is asked for at this one.",
+            ),
+            Mistake(
+                _filter_softmax,
+                "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
+            ),
+        ],
+        right=[_filter_by_matrix, _filter_by_einsum],
+    ),
+    Step(
+        "filter_bits",
+        reference=_filter_bits_reference,
+        cases={
+            "a short sequence": _observed,
+            "a single symbol": _first_only,
+            "a first state that is known and does not last": _settled_start,
+            "sixty rare symbols": _rare_symbols,
+        },
+        mistakes=[
+            Mistake(
+                _filter_bits_change_first,
+                "You let the state change before the first symbol; `initial` is about the time of that symbol.",
+            ),
+            Mistake(
+                _filter_bits_first_free,
+                "The first symbol updates your belief but costs nothing; it is scored like all others.",
+            ),
+            Mistake(
+                _filter_bits_first_ignored,
+                "The first symbol is ignored; it is scored, and it updates the belief.",
+            ),
+            Mistake(
+                _filter_bits_natural,
+                "Your cost is in nats; bits need the logarithm to base 2.",
+            ),
+            Mistake(
+                _filter_bits_total,
+                "This is the cost of the whole sequence; divide by the number of symbols.",
+            ),
+            Mistake(
+                _filter_bits_not_updated,
+                "Your belief never learns from the symbols: it must be updated by each of them.",
+            ),
+            Mistake(
+                _filter_bits_unnormalised,
+                "Your belief is not made to sum to one, so each step pays for all steps before it once more.",
+            ),
+            Mistake(
+                _filter_bits_of_the_product,
+                "The probability of a long sequence is rounded to zero before you take its logarithm. Sum the bits step by step.",
+            ),
+            Mistake(
+                _filter_bits_most_probable,
+                "You go on from the most probable state alone; the belief in the others must be carried along.",
+            ),
+        ],
+        right=[_filter_bits_scaled, _filter_bits_in_logs],
+        uses=["filter_step"],
+    ),
+]
