@@ -208,6 +208,7 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
     expected, got = expected.astype(float), got.astype(float)
     with np.errstate(invalid="ignore"):
         near = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
+    near &= np.isfinite(expected)
     near |= (expected == got) | (np.isnan(expected) & np.isnan(got))
     if near.all():
         return None
@@ -226,6 +227,8 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
 
 def _wrong_type(expected: Any, got: Any, at: str) -> _Difference:
     text = f"{_at(at)}expected {_form(expected)}, got {_form(got)}"
+    if got is None:
+        text += ": is there a return?"
     return _Difference("the result has the wrong form", text)
 
 
@@ -238,7 +241,7 @@ def _form(value: Any) -> str:
         return f"a {type(value).__name__} of {_count(len(value), 'value')}"
     if isinstance(value, dict):
         return f"a dict with {sorted(value)[:20]}"
-    return "None: is there a return?" if value is None else f"a {type(value).__name__}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _example(case: dict, outcome: dict, finding: _Finding) -> str:
