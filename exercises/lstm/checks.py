@@ -419,7 +419,7 @@ def _step_row_by_row(inputs, hidden, cell, w, u, peepholes, bias):
 def _padded(draw: Draw) -> dict:
     batch, features, hidden, time = draw.lengths(4)
     lengths = torch.from_numpy(1 + draw.integers(time, batch))
-    lengths[0] = time
+    lengths[0], lengths[-1] = time, 1
     return {
         "inputs": draw.normal(batch, time, features),
         "lengths": lengths,
@@ -518,6 +518,41 @@ def _layer_one_step_too_long(inputs, lengths, w, u, peepholes, bias):
         cell = torch.where(running, new, cell)
         states.append(hidden)
         gates.append(f)
+    return torch.stack(states, 1), cell, torch.stack(gates, 1)
+
+
+def _layer_holds_gates(inputs, lengths, w, u, peepholes, bias):
+    hidden = cell = gate = inputs.new_zeros(inputs.shape[0], u.shape[1])
+    states, gates = [], []
+    for t, x in enumerate(inputs.unbind(1)):
+        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+        i = torch.sigmoid(i + peepholes[0] * cell)
+        f = torch.sigmoid(f + peepholes[1] * cell)
+        new = f * cell + i * torch.tanh(g)
+        o = torch.sigmoid(o + peepholes[2] * new)
+        running = (t < lengths)[:, None]
+        hidden = torch.where(running, o * torch.tanh(new), hidden)
+        cell = torch.where(running, new, cell)
+        gate = torch.where(running, f, gate)
+        states.append(hidden)
+        gates.append(gate)
+    return torch.stack(states, 1), cell, torch.stack(gates, 1)
+
+
+def _layer_closes_gates(inputs, lengths, w, u, peepholes, bias):
+    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
+    states, gates = [], []
+    for t, x in enumerate(inputs.unbind(1)):
+        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
+        i = torch.sigmoid(i + peepholes[0] * cell)
+        f = torch.sigmoid(f + peepholes[1] * cell)
+        new = f * cell + i * torch.tanh(g)
+        o = torch.sigmoid(o + peepholes[2] * new)
+        running = (t < lengths)[:, None]
+        hidden = torch.where(running, o * torch.tanh(new), hidden)
+        cell = torch.where(running, new, cell)
+        states.append(hidden)
+        gates.append(f * running)
     return torch.stack(states, 1), cell, torch.stack(gates, 1)
 
 
@@ -754,6 +789,16 @@ STEPS = [
             Mistake(
                 _layer_one_step_too_long,
                 "You run one step too many: steps count from 0, so the last real one is length - 1.",
+            ),
+            Mistake(
+                _layer_holds_gates,
+                "The states are right, but your forget gates stay as they were too; at a step of "
+                "padding, return what the step gives there.",
+            ),
+            Mistake(
+                _layer_closes_gates,
+                "The states are right, but your forget gates are zero in the padding; return what the "
+                "step gives there.",
             ),
         ],
         right=[_layer_with_products_first, _layer_by_sequence],

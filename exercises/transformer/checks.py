@@ -501,6 +501,7 @@ def _layer(draw: Draw, *, padded: bool) -> Build:
     lengths = torch.full((batch,), time)
     if padded:
         lengths[1:] = torch.from_numpy(1 + draw.integers(time - 1, batch - 1))
+        lengths[-1] = 1
     state = {
         "norm1.weight": draw.normal(width),
         "norm1.bias": draw.normal(width),
@@ -1265,7 +1266,8 @@ def _beginnings(
 ) -> dict:
     """Beginnings, some of which ended at a place, and have a high or a low score."""
     symbols, time = 6 + draw.size, 1 if count == 1 else 3 + draw.size % 2
-    written = 3 + draw.integers(symbols - 3, count, time)
+    # Ids that differ from row to row, so that a mix-up of beginnings shows.
+    written = 3 + (draw.integers(3, time) + np.arange(count)[:, None]) % 3
     written[:, 0] = 1
     for i, place in ended:
         written[i, place:] = [2] + [0] * (time - 1 - place)
