@@ -28,6 +28,13 @@ def add_commands(add: Callable[[str, Callable, str], argparse.ArgumentParser]) -
 
     release = add("release", _release, "make the exercises for students from their sources")
     release.add_argument("names", nargs="*", metavar="NAME", help="of exercises; all, if none")
+    release.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "released",
+        metavar="FOLDER",
+        help="for the release (default: the place from which start and check take it)",
+    )
     _add_exercises(release)
 
     grade = add("grade", _grade, "grade a folder of submissions, each in a sandbox")
@@ -64,10 +71,9 @@ def _add_exercises(command: argparse.ArgumentParser) -> None:
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
-    return number
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _start(options: argparse.Namespace) -> int:
@@ -76,7 +82,9 @@ def _start(options: argparse.Namespace) -> int:
     keeper = Keeper(options.folder)
     for name in ORDER:
         keeper.write(options.folder / f"{name}.ipynb", as_text(released(name).notebook))
-    _tell(keeper, "yours, and left alone")
+    _tell(keeper, "changed by you, and left alone")
+    if keeper.left:
+        print("For a fresh copy of one of these, rename yours and start again.", file=sys.stderr)
     return 0
 
 
@@ -102,12 +110,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _release(options: argparse.Namespace) -> int:
-    from seqbook.grading.exercises import ORDER
-
-    target = Path(__file__).parent / "released"
-    keeper = Keeper(target)
-    for exercise in _sources(options.exercises, options.names or ORDER):
-        for path, text in exercise.release().files(target).items():
+    keeper = Keeper(options.out)
+    for exercise in _sources(options.exercises, options.names):
+        for path, text in exercise.release().files(options.out).items():
             keeper.write(path, text)
     _tell(keeper, "changed by hand, and left alone")
     return LEFT_UNDONE if keeper.left else 0
@@ -115,7 +120,6 @@ def _release(options: argparse.Namespace) -> int:
 
 def _grade(options: argparse.Namespace) -> int:
     from seqbook.grading.batch import grade_folder
-    from seqbook.grading.exercises import ORDER
     from seqbook.grading.reports import write_reports
 
     if not options.submissions.is_dir():
@@ -126,7 +130,7 @@ def _grade(options: argparse.Namespace) -> int:
     results = grade_folder(
         options.submissions,
         options.out,
-        _sources(options.exercises, ORDER),
+        _sources(options.exercises),
         seed=options.seed,
         jobs=options.jobs,
     )
@@ -144,15 +148,26 @@ def _grade(options: argparse.Namespace) -> int:
     return LEFT_UNDONE if faults or keeper.left else 0
 
 
-def _sources(folder: Path, names: Iterable[str]) -> Iterator[Any]:
-    from seqbook.grading.exercises import Exercise
+def _sources(folder: Path, names: Iterable[str] = ()) -> Iterator[Any]:
+    """Yield exercises as their authors have them: those of the names, or all, in their order."""
+    from seqbook.grading.exercises import ORDER, Exercise
 
-    for name in names:
-        if not (folder / name / "checks.py").is_file():
-            raise ValueError(
-                f"--exercises: expected {name}/checks.py in {folder}; the sources of the exercises "
-                "are in the repository, not in the installed package"
-            )
+    there = {
+        path.parent.name for kind in ("checks.py", "*.ipynb") for path in folder.glob(f"*/{kind}")
+    }
+    if not there:
+        raise ValueError(
+            f"--exercises: expected a folder with the sources of exercises, got {folder}; they "
+            "are in the repository, not in the installed package"
+        )
+    known = [name for name in ORDER if name in there] + sorted(there - set(ORDER))
+    for name in names or known:
+        if name not in there:
+            raise ValueError(f"expected one of {', '.join(known)}, got {name}")
+    for name in names or known:
+        for path in (folder / name / f"{name}.ipynb", folder / name / "checks.py"):
+            if not path.is_file():
+                raise ValueError(f"{path}: expected a file, there is none")
         yield Exercise.load(folder / name)
 
 

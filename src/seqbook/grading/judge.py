@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from seqbook.grading.inside.calls import OWN_CELL
 from seqbook.grading.inside.values import Unsupported, decode
-from seqbook.grading.steps import CompiledStep
+from seqbook.grading.steps import CompiledStep, cell_stem
 
-__all__ = ["Verdict", "judge", "printable"]
+__all__ = ["Verdict", "judge", "own_cell", "printable"]
 
 SHOWN_NUMBERS = 12
 MAX_TEXT = 300
@@ -30,6 +31,7 @@ class Verdict:
         mistake: Number of the known mistake that the answer equals.
         diagnosis: What that mistake says.
         example: The smallest failing input, what was expected and what came; None for a hidden one.
+        case: Number of the case that failed; None for a hidden one.
     """
 
     status: str
@@ -38,20 +40,25 @@ class Verdict:
     mistake: int | None = None
     diagnosis: str | None = None
     example: str | None = None
+    case: int | None = None
+
+
+def own_cell(name: str) -> str:
+    """Return what the cell of the answer to a step is called where its code has a file name."""
+    return f"{OWN_CELL} {cell_stem(name)}-answer>"
 
 
 def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
     """Judge an answer by its outcomes, one for each case of the step and in their order."""
     if len(outcomes) != len(step.cases):
         raise ValueError(f"expected {len(step.cases)} outcomes, got {len(outcomes)}")
-    kinds = [(outcome.get("raised") or {}).get("type") for outcome in outcomes]
-    if "NotImplementedError" in kinds:
-        return Verdict("open")
-    for case, outcome in zip(step.cases, outcomes, strict=True):
-        if finding := _finding(case, outcome, step.tolerance):
-            break
-    else:
+    if unwritten := [raised for outcome in outcomes if (raised := _unwritten(outcome))]:
+        return Verdict("open", finding=_waits_for(step, unwritten[0]))
+    findings = (_finding(step, *pair) for pair in zip(step.cases, outcomes, strict=True))
+    number, finding = next(((n, one) for n, one in enumerate(findings) if one), (None, None))
+    if finding is None:
         return Verdict("right")
+    case, outcome = step.cases[number], outcomes[number]
     known = _known_mistake(step, outcomes)
     return Verdict(
         "wrong",
@@ -60,7 +67,20 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
         mistake=known,
         diagnosis=None if known is None else step.mistakes[known],
         example=None if case["hidden"] else _example(case, outcome, finding),
+        case=None if case["hidden"] else number,
     )
+
+
+def _unwritten(outcome: dict) -> dict | None:
+    """Return the error of an answer that is not written. Those of torch have a message."""
+    raised = outcome.get("raised") or {}
+    is_unwritten = raised.get("type") == "NotImplementedError" and not raised.get("message")
+    return raised if is_unwritten else None
+
+
+def _waits_for(step: CompiledStep, raised: dict) -> str | None:
+    waited = [name for name in step.uses if raised.get("cell") == own_cell(name)]
+    return f"it calls {waited[0]}, which is not written yet" if waited else None
 
 
 @dataclass(frozen=True)
@@ -75,11 +95,13 @@ def _hide(finding: _Finding) -> str:
     return f"{finding.kind}, on an input that is not shown"
 
 
-def _finding(case: dict, outcome: dict, tolerance: float) -> _Finding | None:
+def _finding(step: CompiledStep, case: dict, outcome: dict) -> _Finding | None:
     """Return the first thing that is wrong with an outcome: shape, value, gradient, arguments."""
     if raised := outcome.get("raised"):
-        return _Finding(f"your code raised {_kind_of_error(raised)}", _describe(raised))
-    expected = case["expected"]
+        where = _place_of_error(step, raised)
+        kind = f"{_kind_of_error(raised)}{where and f' in {where}'}"
+        return _Finding(f"your code raised {kind}", _describe(raised, where))
+    expected, tolerance = case["expected"], step.tolerance
     try:
         if found := _difference(expected["returned"], outcome["returned"], tolerance):
             return _Finding(found.kind, found.text)
@@ -107,16 +129,17 @@ def _known_mistake(step: CompiledStep, outcomes: Sequence[dict]) -> int | None:
     """Return the number of the mistake whose outcome the answer has in every case."""
     for number in range(len(step.mistakes)):
         if all(
-            _equals_mistake(case, case["mistakes"][number], outcome, step.tolerance)
+            _equals_mistake(step, case, case["mistakes"][number], outcome)
             for case, outcome in zip(step.cases, outcomes, strict=True)
         ):
             return number
     return None
 
 
-def _equals_mistake(case: dict, mistake: dict, outcome: dict, tolerance: float) -> bool:
+def _equals_mistake(step: CompiledStep, case: dict, mistake: dict, outcome: dict) -> bool:
+    tolerance = step.tolerance
     if not mistake:
-        return _finding(case, outcome, tolerance) is None
+        return _finding(step, case, outcome) is None
     if "raised" in mistake or "raised" in outcome:
         kinds = [(one.get("raised") or {}).get("type") for one in (mistake, outcome)]
         return kinds[0] == kinds[1]
@@ -203,7 +226,10 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
         text = f"{_at(at)}expected shape {expected.shape}, got {got.shape}"
         return _Difference("the shape is wrong", text)
     if (expected.dtype.kind == "b") != (got.dtype.kind == "b"):
-        text = f"{_at(at)}expected {expected.dtype} ({_plain(expected)}), got {got.dtype}"
+        kinds = [
+            "True and False" if one.dtype.kind == "b" else "numbers" for one in (expected, got)
+        ]
+        text = f"{_at(at)}expected {kinds[0]}, got {kinds[1]}"
         return _Difference("the type of the numbers is wrong", text)
     expected, got = expected.astype(float), got.astype(float)
     with np.errstate(invalid="ignore"):
@@ -234,7 +260,7 @@ def _wrong_type(expected: Any, got: Any, at: str) -> _Difference:
 
 def _form(value: Any) -> str:
     if isinstance(value, Unsupported):
-        return f"a {printable(value.type_name)}"
+        return _with_article(printable(value.type_name))
     if isinstance(value, np.ndarray):
         return f"numbers of shape {value.shape}"
     if isinstance(value, (list, tuple)):
@@ -242,6 +268,10 @@ def _form(value: Any) -> str:
     if isinstance(value, dict):
         return f"a dict with {sorted(value)[:20]}"
     return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _example(case: dict, outcome: dict, finding: _Finding) -> str:
@@ -282,7 +312,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, Unsupported):
-        return f"a {printable(value.type_name)}"
+        return _with_article(printable(value.type_name))
     return printable(repr(value))
 
 
@@ -304,18 +334,24 @@ def _kind_of_error(raised: dict) -> str:
     """Name an error without repeating what a student's class may be called."""
     name = str(raised.get("type"))
     known = getattr(builtins, name, None)
-    if not (isinstance(known, type) and issubclass(known, Exception)):
-        name = "an error of its own"
-    line = raised.get("line")
-    where = f" in line {line} of your cell" if type(line) is int and 0 < line < 10_000 else ""
-    return name + where
+    return (
+        name if isinstance(known, type) and issubclass(known, Exception) else "an error of its own"
+    )
 
 
-def _describe(raised: dict) -> str:
-    message = printable(str(raised.get("message", "")))
+def _place_of_error(step: CompiledStep, raised: dict) -> str:
     line = raised.get("line")
-    where = f"line {line} of your cell" if type(line) is int else "your code"
-    return f"{where} raised {printable(str(raised.get('type')))}: {message}"
+    if type(line) is not int or not 0 < line < 10_000:
+        return ""
+    if raised.get("cell") == own_cell(step.name):
+        return f"line {line} of your cell"
+    called = [name for name in step.uses if raised.get("cell") == own_cell(name)]
+    return f"line {line} of {called[0]}, which it calls," if called else ""
+
+
+def _describe(raised: dict, where: str) -> str:
+    kind, message = (printable(str(raised.get(part, ""))) for part in ("type", "message"))
+    return f"{where or 'your code'} raised {kind}" + (f": {message}" if message else "")
 
 
 def printable(text: str, *, limit: int = MAX_TEXT) -> str:

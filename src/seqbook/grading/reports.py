@@ -76,7 +76,12 @@ def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
         return f"tested: {'; '.join(dict.fromkeys(tested))}"
     if verdict.status == "wrong":
         return f"the first that fails: {verdict.property}" if verdict.property else "it failed"
-    return UNDONE[verdict.status]
+    return _undone(verdict)
+
+
+def _undone(verdict: Verdict) -> str:
+    waits = verdict.status == "open" and verdict.finding
+    return waits or UNDONE[verdict.status]
 
 
 def _reasons(verdict: Verdict) -> Iterator[str]:
@@ -85,7 +90,7 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
             yield verdict.diagnosis
         if verdict.finding:
             yield verdict.finding
-        if verdict.example:
+        if verdict.example and not verdict.diagnosis:  # words say more than numbers
             yield from verdict.example.splitlines()
 
 

@@ -186,14 +186,15 @@ def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
 
 def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[str, Any]:
     made = step.cases[name](Draw(_number(step.name, name, size, seed), size))
-    if not isinstance(made, Build):
+    is_module = isinstance(made, Build)
+    if not is_module:
         made = Build(inputs=made, options={})
     case = {
         "property": name,
         "hidden": seed is not None,
         "inputs": _encode(made.inputs),
         "gradients": list(step.gradients),
-        "options": _encode(made.options) if made.options else None,
+        "options": _encode(made.options) if is_module else None,
         "state": _encode(made.state) if made.state is not None else None,
     }
     expected = run_case(step.reference, case)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ __all__ = ["describe_error", "run_case"]
 OWN_CELL = "<answer"
 
 
-def run_case(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
+def run_case(
+    answer: Callable, case: dict[str, Any], *, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Call a function, or build and call a module, and return the outcome as JSON has it.
 
     Args:
@@ -24,6 +26,7 @@ def run_case(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
         case: ``inputs``: the arguments by name, encoded; ``gradients``: names of the inputs whose
             gradients are wanted; and for a class ``options``, its arguments by name, and ``state``,
             the parameters to load (or None for neither).
+        files: In a notebook, the cells of answers by the names that files of code have there.
 
     Returns:
         ``returned``, the encoded result, ``arguments``, the inputs as the call left them, and
@@ -36,7 +39,7 @@ def run_case(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             return _run(answer, case)
     except (Exception, SystemExit) as error:
-        return {"raised": describe_error(error)}
+        return {"raised": describe_error(error, files)}
 
 
 def _run(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
@@ -93,12 +96,13 @@ def _weighted(leaf: torch.Tensor) -> torch.Tensor:
     return (leaf.double().reshape(-1) * weights).sum()
 
 
-def describe_error(error: BaseException) -> dict[str, Any]:
+def describe_error(error: BaseException, files: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return type, message and, if it came from an answer's cell, the cell and line of an error."""
     where, line = None, None
     trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
+        name = (files or {}).get(name, name)
         if name.startswith(OWN_CELL):
             where, line = name, trace.tb_lineno
         trace = trace.tb_next
