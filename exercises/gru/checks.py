@@ -1,0 +1,1169 @@
+"""What the steps of the GRU exercise expect, and the wrong answers that they recognise."""
+
+import torch
+
+from seqbook.grading.steps import Draw, Mistake, Step
+from seqbook.gru import gru_step as package_step
+
+
+def _sizes(draw: Draw) -> tuple[int, int, int]:
+    """Batch, features, hidden; few hidden units, so that little is stored."""
+    if draw.size < 2:
+        return (3, 4, 2) if draw.size == 0 else (2, 4, 3)
+    return draw.lengths(3)
+
+
+def _weights(draw: Draw, features: int, hidden: int) -> dict[str, torch.Tensor]:
+    return {
+        "w": draw.normal(features, 3 * hidden),
+        "u": draw.normal(hidden, 3 * hidden),
+        "bias": draw.normal(2, 3 * hidden),
+    }
+
+
+def _step_inputs(draw: Draw) -> dict:
+    batch, features, hidden = _sizes(draw)
+    return {
+        "inputs": draw.normal(batch, features),
+        "hidden": draw.normal(batch, hidden),
+        **_weights(draw, features, hidden),
+    }
+
+
+def _batch_of_one(draw: Draw) -> dict:
+    _, features, hidden = _sizes(draw)
+    return {
+        "inputs": draw.normal(1, features),
+        "hidden": draw.normal(1, hidden),
+        **_weights(draw, features, hidden),
+    }
+
+
+def _as_torch(w, u, bias):
+    """Rows r, z, n, by picking each row's number: an independent layout."""
+    size = u.shape[0]
+    rows = [*range(size, 2 * size), *range(size), *range(2 * size, 3 * size)]
+    return {
+        "weight_ih": w.T[rows],
+        "weight_hh": u.T[rows],
+        "bias_ih": bias[0][rows],
+        "bias_hh": bias[1][rows],
+    }
+
+
+def _gates(inputs, hidden, w, u, bias):
+    """The update and the reset gate, from the stacked sums."""
+    total = torch.einsum("bf,fk->bk", inputs, w) + bias[0]
+    total = total + torch.einsum("bh,hk->bk", hidden, u) + bias[1]
+    gates = 1 / (1 + torch.exp(-total))
+    size = hidden.shape[1]
+    return gates[:, :size], gates[:, size : 2 * size]
+
+
+# -- 1. reset_gate
+
+
+def _reset_reference(inputs, hidden, w, u, bias):
+    return _gates(inputs, hidden, w, u, bias)[1]
+
+
+def _reset_first_block(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u + bias.sum(0)
+    return torch.sigmoid(sums.chunk(3, dim=1)[0])
+
+
+def _reset_one_bias(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u + bias[0]
+    return torch.sigmoid(sums.chunk(3, dim=1)[1])
+
+
+def _reset_transposed(inputs, hidden, w, u, bias):
+    w_r, u_r, bias_r = (part.chunk(3, dim=1)[1] for part in (w, u, bias))
+    return torch.sigmoid(inputs @ w_r + hidden @ u_r.T + bias_r.sum(0))
+
+
+def _reset_with_tanh(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u + bias.sum(0)
+    return torch.tanh(sums.chunk(3, dim=1)[1])
+
+
+def _reset_without_bias(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u
+    return torch.sigmoid(sums.chunk(3, dim=1)[1])
+
+
+def _reset_interleaved(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u + bias.sum(0)
+    return torch.sigmoid(sums[:, 1::3])
+
+
+def _reset_row_by_row(inputs, hidden, w, u, bias):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    size = hidden.shape[1]
+    rows = []
+    for x, h in zip(inputs, hidden, strict=True):
+        sums = w.T @ x + u.T @ h + bias[0] + bias[1]
+        rows.append(1 / (1 + torch.exp(-sums[size : 2 * size])))
+    return torch.stack(rows)
+
+
+def _reset_einsum(inputs, hidden, w, u, bias):
+    joined = torch.cat([inputs, hidden, torch.ones_like(inputs[:, :2])], dim=1)
+    stacked = torch.cat([w, u, bias]).unflatten(1, (3, -1))
+    return torch.einsum("bk,kh->bh", joined, stacked[:, 1]).sigmoid()
+
+
+# -- 2. update_gate
+
+
+def _update_reference(inputs, hidden, w, u, bias):
+    return _gates(inputs, hidden, w, u, bias)[0]
+
+
+def _update_reset_block(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u + bias.sum(0)
+    return torch.sigmoid(sums.chunk(3, dim=1)[1])
+
+
+def _update_turned_round(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u + bias.sum(0)
+    return 1 - torch.sigmoid(sums.chunk(3, dim=1)[0])
+
+
+def _update_one_bias(inputs, hidden, w, u, bias):
+    sums = inputs @ w + hidden @ u + bias[0]
+    return torch.sigmoid(sums.chunk(3, dim=1)[0])
+
+
+def _update_transposed(inputs, hidden, w, u, bias):
+    w_z, u_z, bias_z = (part.chunk(3, dim=1)[0] for part in (w, u, bias))
+    return torch.sigmoid(inputs @ w_z + hidden @ u_z.T + bias_z.sum(0))
+
+
+def _update_without_state(inputs, hidden, w, u, bias):
+    return torch.sigmoid((inputs @ w + bias.sum(0)).chunk(3, dim=1)[0])
+
+
+def _update_in_single_precision(inputs, hidden, w, u, bias):
+    inputs, hidden, w, u, bias = (
+        part.float() for part in (inputs, hidden, w, u, bias)
+    )
+    total = inputs @ w + hidden @ u + bias.sum(0)
+    return total.split(hidden.shape[1], dim=1)[0].sigmoid()
+
+
+def _update_by_halves(inputs, hidden, w, u, bias):
+    size = u.shape[0]
+    columns = []
+    for unit in range(size):
+        print("unit", unit)
+        total = inputs @ w[:, unit] + hidden @ u[:, unit] + bias[:, unit].sum()
+        columns.append((1 + torch.tanh(total / 2)) / 2)
+    return torch.stack(columns, dim=-1)
+
+
+# -- 3. candidates
+
+
+def _candidate_inputs(draw: Draw) -> dict:
+    inputs = _step_inputs(draw)
+    shape = inputs["hidden"].shape
+    reset = torch.from_numpy(draw.random.uniform(0.1, 0.9, shape).round(1))
+    first = ("inputs", "hidden")
+    return {
+        **{name: inputs[name] for name in first},
+        "reset": reset,
+        **{name: inputs[name] for name in ("w", "u", "bias")},
+    }
+
+
+def _extreme_reset(draw: Draw) -> dict:
+    inputs = _candidate_inputs(draw)
+    reset = (inputs["reset"] > 0.5).double()
+    reset[0, 0], reset[-1, -1] = 0.0, 1.0
+    return inputs | {"reset": reset}
+
+
+def _candidates_reference(inputs, hidden, reset, w, u, bias):
+    """Before, the gate scales rows of u; after, it scales columns and bias."""
+    size = hidden.shape[1]
+    w, u, bias = w[:, 2 * size :], u[:, 2 * size :], bias[:, 2 * size :]
+    before, after = [], []
+    for x, h, r in zip(inputs, hidden, reset, strict=True):
+        outer = x @ w + bias[0]
+        before.append(outer + h @ (torch.diag(r) @ u) + bias[1])
+        after.append(outer + h @ (u @ torch.diag(r)) + bias[1] * r)
+    return tuple(
+        1 - 2 / (1 + torch.exp(2 * torch.stack(n))) for n in (before, after)
+    )
+
+
+def _candidates_swapped(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
+    outer = inputs @ w + bias[0]
+    before = torch.tanh(outer + (reset * hidden) @ u + bias[1])
+    after = torch.tanh(outer + reset * (hidden @ u + bias[1]))
+    return after, before
+
+
+def _candidates_bias_not_reset(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
+    outer = inputs @ w + bias[0] + bias[1]
+    before = torch.tanh(outer + (reset * hidden) @ u)
+    return before, torch.tanh(outer + reset * (hidden @ u))
+
+
+def _candidates_all_reset(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
+    outer = inputs @ w + bias[0]
+    before = torch.tanh(outer + (reset * hidden) @ u + bias[1])
+    return before, torch.tanh(reset * (outer + hidden @ u + bias[1]))
+
+
+def _candidates_biases_exchanged(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
+    outer = inputs @ w + bias[1]
+    before = torch.tanh(outer + (reset * hidden) @ u + bias[0])
+    return before, torch.tanh(outer + reset * (hidden @ u + bias[0]))
+
+
+def _candidates_inverted(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
+    outer, reset = inputs @ w + bias[0], 1 - reset
+    before = torch.tanh(outer + (reset * hidden) @ u + bias[1])
+    return before, torch.tanh(outer + reset * (hidden @ u + bias[1]))
+
+
+def _candidates_with_sigmoid(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
+    outer = inputs @ w + bias[0]
+    before = torch.sigmoid(outer + (reset * hidden) @ u + bias[1])
+    return before, torch.sigmoid(outer + reset * (hidden @ u + bias[1]))
+
+
+def _candidates_both_the_same(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
+    outer = inputs @ w + bias[0]
+    after = torch.tanh(outer + reset * (hidden @ u) + bias[1])
+    return torch.tanh(outer + (reset * hidden) @ u + reset * bias[1]), after
+
+
+def _candidates_with_sums(inputs, hidden, reset, w, u, bias):
+    w, u, bias = (part.unflatten(1, (3, -1))[:, 2] for part in (w, u, bias))
+    outer = torch.nn.functional.linear(inputs, w.T, bias[0])
+    sent = (reset * hidden)[:, :, None] * u
+    received = hidden[:, :, None] * u * reset[:, None, :]
+    before = outer + sent.sum(1) + bias[1]
+    return [before.tanh(), (outer + received.sum(1) + bias[1] * reset).tanh()]
+
+
+def _candidates_einsum(inputs, hidden, reset, w, u, bias):
+    n = hidden.shape[1]
+    w, u, bias = w[:, -n:], u[:, -n:], bias[:, -n:]
+    outer = inputs @ w + bias[0]
+    before = torch.einsum("bs,bs,sr->br", reset, hidden, u) + bias[1]
+    after = torch.einsum("bs,sr,br->br", hidden, u, reset) + bias[1] * reset
+    return torch.tanh(outer + before), torch.tanh(outer + after)
+
+
+# -- 4. new_state
+
+
+def _mix(one_keeps: bool):
+    def case(draw: Draw) -> dict:
+        batch, hidden = draw.lengths(2)
+        update = draw.random.uniform(0, 1, (batch, hidden)).round(1)
+        return {
+            "update": torch.from_numpy(update),
+            "proposal": draw.normal(batch, hidden),
+            "hidden": draw.normal(batch, hidden),
+            "one_keeps": one_keeps,
+        }
+
+    return case
+
+
+def _new_state_reference(update, proposal, hidden, one_keeps):
+    """To the last bit as in place, which then differs by its argument alone."""
+    kept = update if one_keeps else 1 - update
+    parts = torch.stack([hidden, proposal])
+    return (torch.stack([kept, 1 - kept]) * parts).sum(0)
+
+
+def _new_state_swapped(update, proposal, hidden, one_keeps):
+    kept = 1 - update if one_keeps else update
+    return kept * hidden + (1 - kept) * proposal
+
+
+def _new_state_always_keeps(update, proposal, hidden, one_keeps):
+    return update * hidden + (1 - update) * proposal
+
+
+def _new_state_never_keeps(update, proposal, hidden, one_keeps):
+    return (1 - update) * hidden + update * proposal
+
+
+def _new_state_only_adds(update, proposal, hidden, one_keeps):
+    kept = update if one_keeps else 1 - update
+    return kept * hidden + proposal
+
+
+def _new_state_in_place(update, proposal, hidden, one_keeps):
+    kept = update if one_keeps else 1 - update
+    return hidden.mul_(kept).add_((1 - kept) * proposal)
+
+
+def _new_state_as_a_step(update, proposal, hidden, one_keeps):
+    if one_keeps:
+        return proposal + update * (hidden - proposal)
+    return hidden + update * (proposal - hidden)
+
+
+def _new_state_in_single_precision(update, proposal, hidden, one_keeps):
+    pair = [hidden, proposal] if one_keeps else [proposal, hidden]
+    shares = torch.stack([update, 1 - update]).float()
+    return torch.einsum("kbh,kbh->bh", shares, torch.stack(pair).float())
+
+
+# -- 5. gru_step
+
+
+def _combination(reset_after: bool, one_keeps: bool):
+    def case(draw: Draw) -> dict:
+        choice = {"reset_after": reset_after, "one_keeps": one_keeps}
+        return _step_inputs(draw) | choice
+
+    return case
+
+
+def _step_reference(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    z, r = _gates(inputs, hidden, w, u, bias)
+    weights = _as_torch(w, u, bias)
+    if not one_keeps:
+        size = hidden.shape[1]
+        sign = torch.ones(3 * size, dtype=w.dtype)
+        sign[size : 2 * size] = -1
+        weights = {name: (part.T * sign).T for name, part in weights.items()}
+    reset = "after" if reset_after else "before"
+    return package_step(inputs, hidden, **weights, reset=reset), r, z
+
+
+def _step_gates_swapped(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    r, z, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
+    u_r, u_z, u_n = u.chunk(3, dim=1)
+    b_r, b_z, b_n = bias[1].chunk(3)
+    r = torch.sigmoid(r + hidden @ u_r + b_r)
+    z = torch.sigmoid(z + hidden @ u_z + b_z)
+    if reset_after:
+        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
+    else:
+        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
+    kept = z if one_keeps else 1 - z
+    return kept * hidden + (1 - kept) * n, r, z
+
+
+def _step_flag_inverted(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
+    u_z, u_r, u_n = u.chunk(3, dim=1)
+    b_z, b_r, b_n = bias[1].chunk(3)
+    r = torch.sigmoid(r + hidden @ u_r + b_r)
+    z = torch.sigmoid(z + hidden @ u_z + b_z)
+    if reset_after:
+        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
+    else:
+        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
+    kept = z if one_keeps else 1 - z
+    return kept * hidden + (1 - kept) * n, r, z
+
+
+def _step_always_after(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
+    u_z, u_r, u_n = u.chunk(3, dim=1)
+    b_z, b_r, b_n = bias[1].chunk(3)
+    r = torch.sigmoid(r + hidden @ u_r + b_r)
+    z = torch.sigmoid(z + hidden @ u_z + b_z)
+    n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
+    kept = z if one_keeps else 1 - z
+    return kept * hidden + (1 - kept) * n, r, z
+
+
+def _step_always_keeps(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
+    u_z, u_r, u_n = u.chunk(3, dim=1)
+    b_z, b_r, b_n = bias[1].chunk(3)
+    r = torch.sigmoid(r + hidden @ u_r + b_r)
+    z = torch.sigmoid(z + hidden @ u_z + b_z)
+    if reset_after:
+        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
+    else:
+        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
+    return z * hidden + (1 - z) * n, r, z
+
+
+def _step_mixes_reset_state(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
+    u_z, u_r, u_n = u.chunk(3, dim=1)
+    b_z, b_r, b_n = bias[1].chunk(3)
+    r = torch.sigmoid(r + hidden @ u_r + b_r)
+    z = torch.sigmoid(z + hidden @ u_z + b_z)
+    if reset_after:
+        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
+    else:
+        hidden = r * hidden
+        n = torch.tanh(x_n + hidden @ u_n + b_n)
+    kept = z if one_keeps else 1 - z
+    return kept * hidden + (1 - kept) * n, r, z
+
+
+def _step_returns_z_first(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
+    u_z, u_r, u_n = u.chunk(3, dim=1)
+    b_z, b_r, b_n = bias[1].chunk(3)
+    r = torch.sigmoid(r + hidden @ u_r + b_r)
+    z = torch.sigmoid(z + hidden @ u_z + b_z)
+    if reset_after:
+        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
+    else:
+        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
+    kept = z if one_keeps else 1 - z
+    return kept * hidden + (1 - kept) * n, z, r
+
+
+def _step_row_by_row(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    results = []
+    for x, h in zip(inputs, hidden, strict=True):
+        x_z, x_r, x_n = (x @ w + bias[0]).reshape(3, -1)
+        h_z, h_r, h_n = (h @ u + bias[1]).reshape(3, -1)
+        z = 1 / (1 + torch.exp(-x_z - h_z))
+        r = 1 / (1 + torch.exp(-x_r - h_r))
+        if not reset_after:
+            size = len(h)
+            inner = (r * h) @ u[:, 2 * size :] + bias[1, 2 * size :]
+        else:
+            inner = r * h_n
+        n = torch.tanh(x_n + inner)
+        new = n + z * (h - n) if one_keeps else h + z * (n - h)
+        results.append((new, r, z))
+    return tuple(torch.stack(part) for part in zip(*results, strict=True))
+
+
+def _step_with_a_cell(inputs, hidden, w, u, bias, reset_after, one_keeps):
+    """Reset after by torch's own cell, called as a function."""
+    size = hidden.shape[1]
+    sums = inputs @ w + hidden @ u + bias.sum(0)
+    z, r = sums[:, : 2 * size].sigmoid().split(size, dim=1)
+    if reset_after:
+        blocks = [part.split(size, dim=1) for part in (w, u, bias)]
+        sign = 1 if one_keeps else -1
+        w, u, bias = (
+            torch.cat([b[1], sign * b[0], b[2]], dim=1) for b in blocks
+        )
+        new = torch.gru_cell(inputs, hidden, w.T, u.T, bias[0], bias[1])
+        return [new, r, z]
+    n = inputs @ w[:, 2 * size :] + bias.sum(0)[2 * size :]
+    n = (n + torch.mm(hidden * r, u[:, 2 * size :])).tanh()
+    old, new = (hidden, n) if one_keeps else (n, hidden)
+    return [torch.lerp(new, old, z), r, z]
+
+
+# -- 6. to_torch
+
+
+def _translate(one_keeps: bool):
+    def case(draw: Draw) -> dict:
+        _, features, hidden = _sizes(draw)
+        return _weights(draw, features, hidden) | {"one_keeps": one_keeps}
+
+    return case
+
+
+def _to_torch_reference(w, u, bias, one_keeps):
+    parts = tuple(_as_torch(w, u, bias).values())
+    size = u.shape[0]
+    sign = torch.ones(3 * size, dtype=w.dtype)
+    if not one_keeps:
+        sign[size : 2 * size] = -1
+    return tuple((part.T * sign).T for part in parts)
+
+
+def _to_torch_not_reordered(w, u, bias, one_keeps):
+    sign = 1 if one_keeps else -1
+
+    def turned(part):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([sign * z, r, n], dim=1)
+
+    return turned(w).T, turned(u).T, *turned(bias)
+
+
+def _to_torch_never_turned(w, u, bias, one_keeps):
+    def turned(part):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([r, z, n], dim=1)
+
+    return turned(w).T, turned(u).T, *turned(bias)
+
+
+def _to_torch_turned_if_it_keeps(w, u, bias, one_keeps):
+    sign = -1 if one_keeps else 1
+
+    def turned(part):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([r, sign * z, n], dim=1)
+
+    return turned(w).T, turned(u).T, *turned(bias)
+
+
+def _to_torch_biases_not_turned(w, u, bias, one_keeps):
+    def turned(part, sign):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([r, sign * z, n], dim=1)
+
+    sign = 1 if one_keeps else -1
+    return turned(w, sign).T, turned(u, sign).T, *turned(bias, 1)
+
+
+def _to_torch_one_minus(w, u, bias, one_keeps):
+    def turned(part):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([r, z if one_keeps else 1 - z, n], dim=1)
+
+    return turned(w).T, turned(u).T, *turned(bias)
+
+
+def _to_torch_reset_turned(w, u, bias, one_keeps):
+    sign = 1 if one_keeps else -1
+
+    def turned(part):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([sign * r, z, n], dim=1)
+
+    return turned(w).T, turned(u).T, *turned(bias)
+
+
+def _to_torch_biases_summed(w, u, bias, one_keeps):
+    sign = 1 if one_keeps else -1
+
+    def turned(part):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([r, sign * z, n], dim=1)
+
+    total = turned(bias).sum(0)
+    return turned(w).T, turned(u).T, total, torch.zeros_like(total)
+
+
+def _to_torch_not_transposed(w, u, bias, one_keeps):
+    sign = 1 if one_keeps else -1
+
+    def turned(part):
+        z, r, n = part.chunk(3, dim=1)
+        return torch.cat([r, sign * z, n], dim=1)
+
+    return turned(w), turned(u), *turned(bias)
+
+
+def _to_torch_by_rolling(w, u, bias, one_keeps):
+    size = u.shape[0]
+    factors = torch.tensor([1.0, 1.0 if one_keeps else -1.0, 1.0])
+    factors = factors.repeat_interleave(size).double()
+    results = []
+    for part in (w.T, u.T, bias[0], bias[1]):
+        gates = part[: 2 * size].roll(size, 0)
+        part = torch.cat([gates, part[2 * size :]])
+        results.append(factors.reshape(-1, *[1] * (part.ndim - 1)) * part)
+    return results
+
+
+def _to_torch_by_a_matrix(w, u, bias, one_keeps):
+    blocks = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=w.dtype)
+    blocks[1, 0] = 1 if one_keeps else -1
+    moved = torch.kron(blocks, torch.eye(u.shape[0], dtype=w.dtype))
+    return moved @ w.T, moved @ u.T, moved @ bias[0], moved @ bias[1]
+
+
+# -- 7. gru_layer
+
+
+def _padded(draw: Draw) -> dict:
+    hidden, batch, time, features = sorted(draw.lengths(4))
+    lengths = torch.from_numpy(1 + draw.integers(time, batch))
+    lengths[:3] = torch.tensor([time, 1, time - 1])
+    return {
+        "inputs": draw.normal(batch, time, features),
+        "lengths": lengths,
+        "hidden": draw.normal(batch, hidden),
+        **_weights(draw, features, hidden),
+    }
+
+
+def _full(draw: Draw) -> dict:
+    inputs = _padded(draw)
+    time = inputs["inputs"].shape[1]
+    return inputs | {"lengths": torch.full_like(inputs["lengths"], time)}
+
+
+def _layer_reference(inputs, lengths, hidden, w, u, bias):
+    """One sequence after the other, each cut to its length."""
+    time, size = inputs.shape[1], hidden.shape[1]
+    states, last, kept = [], [], []
+    for sequence, length, h in zip(
+        inputs, lengths.tolist(), hidden, strict=True
+    ):
+        own, gates = [], []
+        h = h[None]
+        for x in sequence[:length]:
+            h, _, z = _step_reference(x[None], h, w, u, bias, True, True)
+            own.append(h)
+            gates.append(z)
+        own.append(inputs.new_zeros(time - length, size))
+        states.append(torch.cat(own))
+        last.append(h[0])
+        kept.append(torch.cat(gates).mean(0))
+    return torch.stack(states), torch.stack(last), torch.stack(kept)
+
+
+def _layer_runs_into_padding(inputs, lengths, hidden, w, u, bias):
+    states, gates = [], []
+    for x in inputs.unbind(1):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        hidden = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        states.append(hidden)
+        gates.append(z)
+    real = torch.arange(inputs.shape[1]) < lengths[:, None]
+    real = real[..., None]
+    kept = (torch.stack(gates, 1) * real).sum(1) / lengths[:, None]
+    return torch.stack(states, 1) * real, hidden, kept
+
+
+def _layer_ignores_lengths(inputs, lengths, hidden, w, u, bias):
+    states, gates = [], []
+    for x in inputs.unbind(1):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        hidden = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        states.append(hidden)
+        gates.append(z)
+    return torch.stack(states, 1), hidden, torch.stack(gates, 1).mean(1)
+
+
+def _layer_mean_over_padding(inputs, lengths, hidden, w, u, bias):
+    states, gates = [], []
+    for t, x in enumerate(inputs.unbind(1)):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        running = (t < lengths)[:, None]
+        hidden = torch.where(running, new, hidden)
+        states.append(new * running)
+        gates.append(z * running)
+    return torch.stack(states, 1), hidden, torch.stack(gates, 1).mean(1)
+
+
+def _layer_states_repeated(inputs, lengths, hidden, w, u, bias):
+    states, total = [], 0
+    for t, x in enumerate(inputs.unbind(1)):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        running = (t < lengths)[:, None]
+        hidden = torch.where(running, new, hidden)
+        states.append(hidden)
+        total = total + z * running
+    return torch.stack(states, 1), hidden, total / lengths[:, None]
+
+
+def _layer_from_zero(inputs, lengths, hidden, w, u, bias):
+    states, total, hidden = [], 0, torch.zeros_like(hidden)
+    for t, x in enumerate(inputs.unbind(1)):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        running = (t < lengths)[:, None]
+        hidden = torch.where(running, new, hidden)
+        states.append(new * running)
+        total = total + z * running
+    return torch.stack(states, 1), hidden, total / lengths[:, None]
+
+
+def _layer_state_not_carried(inputs, lengths, hidden, w, u, bias):
+    states, total, last = [], 0, hidden
+    for t, x in enumerate(inputs.unbind(1)):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        running = (t < lengths)[:, None]
+        last = torch.where(running, new, last)
+        states.append(new * running)
+        total = total + z * running
+    return torch.stack(states, 1), last, total / lengths[:, None]
+
+
+def _layer_one_step_too_long(inputs, lengths, hidden, w, u, bias):
+    states, total = [], 0
+    for t, x in enumerate(inputs.unbind(1)):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        running = (t <= lengths)[:, None]
+        hidden = torch.where(running, new, hidden)
+        states.append(new * running)
+        total = total + z * running
+    return torch.stack(states, 1), hidden, total / lengths[:, None]
+
+
+def _layer_last_of_the_padded(inputs, lengths, hidden, w, u, bias):
+    states, total = [], 0
+    for t, x in enumerate(inputs.unbind(1)):
+        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
+        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
+        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+        running = (t < lengths)[:, None]
+        hidden = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
+        states.append(hidden * running)
+        total = total + z * running
+    states = torch.stack(states, 1)
+    return states, states[:, -1], total / lengths[:, None]
+
+
+def _layer_by_sequence(inputs, lengths, hidden, w, u, bias):
+    results = []
+    for sequence, length, h in zip(inputs, lengths, hidden, strict=True):
+        states, gates = [], []
+        for t in range(int(length)):
+            x_z, x_r, x_n = (sequence[t] @ w + bias[0]).chunk(3)
+            h_z, h_r, h_n = (h @ u + bias[1]).chunk(3)
+            z, r = (x_z + h_z).sigmoid(), (x_r + h_r).sigmoid()
+            h = torch.lerp(torch.tanh(x_n + r * h_n), h, z)
+            states.append(h)
+            gates.append(z)
+        states = torch.stack(states)
+        padding = (0, 0, 0, inputs.shape[1] - len(states))
+        states = torch.nn.functional.pad(states, padding)
+        results.append((states, h, torch.stack(gates).mean(0)))
+    return [torch.stack(part) for part in zip(*results, strict=True)]
+
+
+def _layer_gathered(inputs, lengths, hidden, w, u, bias):
+    """Run on into the padding, then look up what is wanted."""
+    from_inputs = torch.einsum("btf,fk->btk", inputs, w) + bias[0]
+    states, gates = [hidden], []
+    for sums in from_inputs.unbind(1):
+        x_z, x_r, x_n = sums.chunk(3, dim=1)
+        h_z, h_r, h_n = (states[-1] @ u + bias[1]).chunk(3, dim=1)
+        z = torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
+        states.append(n + z * (states[-1] - n))
+        gates.append(z)
+    states = torch.stack(states[1:], 1)
+    last = states[torch.arange(len(inputs)), lengths - 1]
+    padding = torch.arange(inputs.shape[1]) >= lengths[:, None]
+    states = states.masked_fill(padding[..., None], 0.0)
+    gates = torch.stack(gates, 1).masked_fill(padding[..., None], 0.0)
+    share = (~padding).double() / lengths[:, None]
+    return states, last, torch.einsum("bth,bt->bh", gates, share)
+
+
+# -- 8. mgu_step
+
+
+def _mgu_inputs(draw: Draw) -> dict:
+    batch, features, hidden = _sizes(draw)
+    return {
+        "inputs": draw.normal(batch, features),
+        "hidden": draw.normal(batch, hidden),
+        "w": draw.normal(features, 2 * hidden),
+        "u": draw.normal(hidden, 2 * hidden),
+        "bias": draw.normal(2 * hidden),
+    }
+
+
+def _mgu_reference(inputs, hidden, w, u, bias):
+    """The package's GRU with both gates alike, and the gate turned round."""
+    size = hidden.shape[1]
+    f, n = slice(0, size), slice(size, 2 * size)
+
+    def stacked(part):
+        return torch.cat([part[f], -part[f], part[n]])
+
+    new = package_step(
+        inputs,
+        hidden,
+        weight_ih=stacked(w.T),
+        weight_hh=stacked(u.T),
+        bias_ih=stacked(bias),
+        reset="before",
+    )
+    total = torch.einsum("bf,fh->bh", inputs, w[:, f]) + bias[f]
+    total = total + torch.einsum("bk,kh->bh", hidden, u[:, f])
+    return new, 1 / (1 + torch.exp(-total))
+
+
+def _mgu_keeps(inputs, hidden, w, u, bias):
+    x_f, x_n = (inputs @ w + bias).chunk(2, dim=1)
+    u_f, u_n = u.chunk(2, dim=1)
+    f = torch.sigmoid(x_f + hidden @ u_f)
+    n = torch.tanh(x_n + (f * hidden) @ u_n)
+    return f * hidden + (1 - f) * n, f
+
+
+def _mgu_reset_after(inputs, hidden, w, u, bias):
+    x_f, x_n = (inputs @ w + bias).chunk(2, dim=1)
+    h_f, h_n = (hidden @ u).chunk(2, dim=1)
+    f = torch.sigmoid(x_f + h_f)
+    n = torch.tanh(x_n + f * h_n)
+    return (1 - f) * hidden + f * n, f
+
+
+def _mgu_without_reset(inputs, hidden, w, u, bias):
+    sums = inputs @ w + bias + hidden @ u
+    f, n = sums.chunk(2, dim=1)
+    f = torch.sigmoid(f)
+    return (1 - f) * hidden + f * torch.tanh(n), f
+
+
+def _mgu_blocks_swapped(inputs, hidden, w, u, bias):
+    x_n, x_f = (inputs @ w + bias).chunk(2, dim=1)
+    u_n, u_f = u.chunk(2, dim=1)
+    f = torch.sigmoid(x_f + hidden @ u_f)
+    n = torch.tanh(x_n + (f * hidden) @ u_n)
+    return (1 - f) * hidden + f * n, f
+
+
+def _mgu_keeps_reset_state(inputs, hidden, w, u, bias):
+    x_f, x_n = (inputs @ w + bias).chunk(2, dim=1)
+    u_f, u_n = u.chunk(2, dim=1)
+    f = torch.sigmoid(x_f + hidden @ u_f)
+    hidden = f * hidden
+    n = torch.tanh(x_n + hidden @ u_n)
+    return (1 - f) * hidden + f * n, f
+
+
+def _mgu_row_by_row(inputs, hidden, w, u, bias):
+    rows = []
+    size = hidden.shape[1]
+    for x, h in zip(inputs, hidden, strict=True):
+        f = x @ w[:, :size] + h @ u[:, :size] + bias[:size]
+        f = 1 / (1 + torch.exp(-f))
+        n = x @ w[:, size:] + (f * h) @ u[:, size:] + bias[size:]
+        rows.append(torch.stack([h + f * (n.tanh() - h), f]))
+    return tuple(torch.stack(rows, dim=1))
+
+
+def _mgu_joined(inputs, hidden, w, u, bias):
+    w_f, w_n = torch.cat([w, u]).tensor_split(2, dim=1)
+    b_f, b_n = bias.reshape(2, -1)
+    f = torch.addmm(b_f, torch.cat([inputs, hidden], 1), w_f).sigmoid()
+    n = torch.addmm(b_n, torch.cat([inputs, f * hidden], 1), w_n).tanh()
+    return [torch.lerp(hidden, n, f), f]
+
+
+STEPS = [
+    Step(
+        "reset_gate",
+        reference=_reset_reference,
+        cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
+        mistakes=[
+            Mistake(
+                _reset_first_block,
+                "These are the update gate's weights: in this layout z comes first, then r.",
+            ),
+            Mistake(
+                _reset_one_bias,
+                "Only the first bias is added; the gate has two, one for the input, one for the state.",
+            ),
+            Mistake(
+                _reset_transposed,
+                "You transpose u. It is stored transposed already: rows of the state multiply it from "
+                "the left.",
+            ),
+            Mistake(
+                _reset_with_tanh,
+                "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+            ),
+            Mistake(_reset_without_bias, "Both biases are missing."),
+            Mistake(
+                _reset_interleaved,
+                "You took every third column; a gate's columns are neighbours, block beside block.",
+            ),
+        ],
+        right=[_reset_row_by_row, _reset_einsum],
+        gradients=["inputs", "hidden", "w", "u", "bias"],
+    ),
+    Step(
+        "update_gate",
+        reference=_update_reference,
+        cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
+        mistakes=[
+            Mistake(
+                _update_reset_block,
+                "These are the reset gate's weights: in this layout z comes first.",
+            ),
+            Mistake(
+                _update_turned_round,
+                "This is 1 - z. What z = 1 means is decided in the mix, not in the gate.",
+            ),
+            Mistake(
+                _update_one_bias,
+                "Only the first bias is added; the gate has two, one for the input, one for the state.",
+            ),
+            Mistake(
+                _update_transposed,
+                "You transpose u. It is stored transposed already: rows of the state multiply it from "
+                "the left.",
+            ),
+            Mistake(
+                _update_without_state,
+                "Your gate does not see the state: the product with u is missing.",
+            ),
+        ],
+        right=[_update_in_single_precision, _update_by_halves],
+        gradients=["inputs", "hidden", "w", "u", "bias"],
+    ),
+    Step(
+        "candidates",
+        reference=_candidates_reference,
+        cases={
+            "a small batch": _candidate_inputs,
+            "a reset gate of zeros and ones": _extreme_reset,
+        },
+        mistakes=[
+            Mistake(
+                _candidates_swapped,
+                "The two are in the wrong order: return first the candidate with reset before the product.",
+            ),
+            Mistake(
+                _candidates_bias_not_reset,
+                "Your first candidate is right. In the second the reset must scale the inner bias too.",
+            ),
+            Mistake(
+                _candidates_all_reset,
+                "Your first candidate is right. In the second the reset scales what comes from the input "
+                "as well; it may touch only what comes from the state.",
+            ),
+            Mistake(
+                _candidates_biases_exchanged,
+                "The two biases are exchanged: the second row is the inner one, which stands with U.",
+            ),
+            Mistake(
+                _candidates_inverted,
+                "r = 1 lets the past through; yours shuts it out.",
+            ),
+            Mistake(
+                _candidates_with_sigmoid,
+                "A candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+            ),
+            Mistake(
+                _candidates_both_the_same,
+                "The inner bias is scaled in the wrong one of the two: only the reset after the product "
+                "scales it.",
+            ),
+        ],
+        right=[_candidates_with_sums, _candidates_einsum],
+        gradients=["inputs", "hidden", "reset", "w", "u", "bias"],
+    ),
+    Step(
+        "new_state",
+        reference=_new_state_reference,
+        cases={
+            "one keeps the old state": _mix(True),
+            "one replaces the old state": _mix(False),
+        },
+        mistakes=[
+            Mistake(
+                _new_state_swapped,
+                "The two conventions are swapped: if one keeps, z scales the old state.",
+            ),
+            Mistake(
+                _new_state_always_keeps,
+                "Right if one keeps; but your function does not look at one_keeps.",
+            ),
+            Mistake(
+                _new_state_never_keeps,
+                "Right if one replaces; but your function does not look at one_keeps.",
+            ),
+            Mistake(
+                _new_state_only_adds,
+                "The candidate is taken in whole; the two shares must sum to one.",
+            ),
+            Mistake(
+                _new_state_in_place,
+                "Your numbers are right, but the old state is overwritten, which the step before "
+                "needs for its gradient: make a new tensor.",
+            ),
+        ],
+        right=[_new_state_as_a_step, _new_state_in_single_precision],
+        gradients=["update", "proposal", "hidden"],
+    ),
+    Step(
+        "gru_step",
+        reference=_step_reference,
+        cases={
+            "reset after, one keeps": _combination(True, True),
+            "reset before, one keeps": _combination(False, True),
+            "reset after, one replaces": _combination(True, False),
+            "reset before, one replaces": _combination(False, False),
+        },
+        mistakes=[
+            Mistake(
+                _step_gates_swapped,
+                "The gates are exchanged: in this layout the blocks are z, r, n; torch has r, z, n.",
+            ),
+            Mistake(
+                _step_flag_inverted,
+                "reset_after is turned round: with True the reset acts after the matrix product.",
+            ),
+            Mistake(
+                _step_always_after,
+                "Right with reset after the product; but your step does not look at reset_after.",
+            ),
+            Mistake(
+                _step_always_keeps,
+                "Right if one keeps; but your step does not look at one_keeps.",
+            ),
+            Mistake(
+                _step_mixes_reset_state,
+                "Your mix uses the state after its reset. The reset is for the candidate alone; what is "
+                "kept is the old state itself.",
+            ),
+            Mistake(
+                _step_returns_z_first,
+                "The new state is right; the gates are returned in the wrong order: first r, then z.",
+            ),
+        ],
+        right=[_step_row_by_row, _step_with_a_cell],
+        gradients=["inputs", "hidden", "w", "u", "bias"],
+        uses=["reset_gate", "update_gate", "candidates", "new_state"],
+    ),
+    Step(
+        "to_torch",
+        reference=_to_torch_reference,
+        cases={
+            "weights whose one keeps": _translate(True),
+            "weights whose one replaces": _translate(False),
+        },
+        mistakes=[
+            Mistake(
+                _to_torch_not_reordered,
+                "The blocks are still in the order z, r, n; torch wants r, z, n.",
+            ),
+            Mistake(
+                _to_torch_never_turned,
+                "Right if one keeps. If one replaces, the update gate's weights must change their sign.",
+            ),
+            Mistake(
+                _to_torch_turned_if_it_keeps,
+                "You change the sign in the wrong case: torch's one keeps, so only weights whose one "
+                "replaces must be turned.",
+            ),
+            Mistake(
+                _to_torch_biases_not_turned,
+                "The sign of the matrices is right, but the update gate's two biases go into the sigmoid "
+                "too.",
+            ),
+            Mistake(
+                _to_torch_one_minus,
+                "The gate is to become 1 - z; its weights do so by changing their sign, not by 1 - weight.",
+            ),
+            Mistake(
+                _to_torch_reset_turned,
+                "You changed the sign of the reset gate; it is the update gate that the conventions turn.",
+            ),
+            Mistake(
+                _to_torch_biases_summed,
+                "Keep the two biases apart: the inner bias of n is scaled by the reset gate, so their sum "
+                "is another function.",
+            ),
+            Mistake(
+                _to_torch_not_transposed,
+                "The matrices must be transposed: torch's have one row for each unit of each block.",
+            ),
+        ],
+        right=[_to_torch_by_rolling, _to_torch_by_a_matrix],
+        gradients=["w", "u", "bias"],
+    ),
+    Step(
+        "gru_layer",
+        reference=_layer_reference,
+        cases={
+            "sequences of one length": _full,
+            "padded sequences": _padded,
+        },
+        mistakes=[
+            Mistake(
+                _layer_runs_into_padding,
+                "Your last state is that after the padding; a sequence that has ended must keep its own.",
+            ),
+            Mistake(
+                _layer_ignores_lengths,
+                "Your layer does not use the lengths: all three results run on into the padding.",
+            ),
+            Mistake(
+                _layer_mean_over_padding,
+                "Your mean divides by all steps; divide by the number of each sequence's real steps.",
+            ),
+            Mistake(
+                _layer_states_repeated,
+                "In the padding your states repeat the last one; they must be zero there.",
+            ),
+            Mistake(
+                _layer_from_zero,
+                "Your layer starts from zero; it must start from the state that it is given.",
+            ),
+            Mistake(
+                _layer_state_not_carried,
+                "The state is not carried on: each of your steps starts from the first state.",
+            ),
+            Mistake(
+                _layer_one_step_too_long,
+                "You run one step too many: steps count from 0, so the last real one is length - 1.",
+            ),
+            Mistake(
+                _layer_last_of_the_padded,
+                "Your last state is the one in the last column, which for shorter sequences is padding.",
+            ),
+        ],
+        right=[_layer_by_sequence, _layer_gathered],
+        gradients=["inputs", "hidden", "w", "u", "bias"],
+        uses=["gru_step"],
+    ),
+    Step(
+        "mgu_step",
+        reference=_mgu_reference,
+        cases={"a small batch": _mgu_inputs},
+        mistakes=[
+            Mistake(
+                _mgu_keeps,
+                "Your gate keeps where it is one; in this unit one replaces.",
+            ),
+            Mistake(
+                _mgu_reset_after,
+                "Your gate resets after the matrix product; here it scales the state before.",
+            ),
+            Mistake(
+                _mgu_without_reset,
+                "The candidate must see the state scaled by the gate; yours sees all of it.",
+            ),
+            Mistake(
+                _mgu_blocks_swapped,
+                "The blocks are exchanged: the gate f comes first, the candidate n second.",
+            ),
+            Mistake(
+                _mgu_keeps_reset_state,
+                "Your mix uses the state after its reset; what is kept is the old state itself.",
+            ),
+        ],
+        right=[_mgu_row_by_row, _mgu_joined],
+        gradients=["inputs", "hidden", "w", "u", "bias"],
+        uses=["new_state"],
+    ),
+]
