@@ -1,0 +1,1985 @@
+"""What the steps of the exercise "LSTM in PyTorch" expect, and the mistakes that they recognise.
+
+Mistakes and other right answers must stand alone, so they repeat the cell again and again.
+"""
+
+import torch
+from torch import nn
+
+from seqbook.grading.steps import Build, Draw, Mistake, Step
+
+
+def _parameters(draw: Draw, features: int, hidden: int) -> dict:
+    """Parameters of a cell, with gains that are not one."""
+    rows = 3 * hidden
+    return {
+        "weight_ih": draw.normal(rows, features),
+        "weight_hh": draw.normal(rows, hidden),
+        "gain_ih": 1 + draw.normal(rows) / 2,
+        "gain_hh": 1 + draw.normal(rows) / 2,
+        "bias": draw.normal(rows),
+    }
+
+
+def _prefixed(prefix: str, parameters: dict) -> dict:
+    return {prefix + name: tensor for name, tensor in parameters.items()}
+
+
+def _reference_step(inputs, hidden, cell, parameters):
+    """A step with each block on its own, normalised by torch's layer_norm."""
+    size = hidden.shape[1]
+    sums = []
+    for block in range(3):
+        rows = slice(block * size, (block + 1) * size)
+        weight_ih, weight_hh, gain_ih, gain_hh, bias = (
+            parameters[name][rows]
+            for name in ("weight_ih", "weight_hh", "gain_ih", "gain_hh", "bias")
+        )
+        normal = nn.functional.layer_norm
+        sums.append(
+            normal(inputs @ weight_ih.T, [size], gain_ih)
+            + normal(hidden @ weight_hh.T, [size], gain_hh)
+            + bias
+        )
+    forget = 1 / (1 + torch.exp(-sums[0]))
+    cell = torch.lerp(torch.tanh(sums[1]), cell, forget)
+    return torch.tanh(cell) / (1 + torch.exp(-sums[2])), cell, forget
+
+
+def _reference_layer(inputs, lengths, hidden, cell, parameters):
+    """One sequence after the other, each cut to its length."""
+    time, results = inputs.shape[1], []
+    for row, length in enumerate(lengths.tolist()):
+        h, c = hidden[row : row + 1], cell[row : row + 1]
+        states, gates = [h[:0]], [h[:0]]
+        for x in inputs[row, :length]:
+            h, c, f = _reference_step(x[None], h, c, parameters)
+            states.append(h)
+            gates.append(f)
+        padding = h.new_zeros(time - length, h.shape[1])
+        states, gates = (
+            torch.cat([*states, padding]),
+            torch.cat([*gates, padding]),
+        )
+        results.append((states, h[0], c[0], gates))
+    return tuple(torch.stack(part) for part in zip(*results, strict=True))
+
+
+class _Cell(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        blocks = torch.tensor([forget_bias, 0.0, 0.0])
+        self.bias = nn.Parameter(blocks.repeat_interleave(units))
+
+    def forward(self, inputs, hidden, cell):
+        return _reference_step(
+            inputs, hidden, cell, dict(self.named_parameters())
+        )
+
+
+class _Layer(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        self.cell = _Cell(features, units)
+
+    def forward(self, inputs, lengths, hidden, cell):
+        parameters = dict(self.cell.named_parameters())
+        return _reference_layer(inputs, lengths, hidden, cell, parameters)
+
+
+class _Classifier(nn.Module):
+    """One sequence at a time, without padding, so that turning round is a flip."""
+
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _Layer(units if layer else features, units)
+            for layer in range(layers)
+        )
+        self.readout = nn.Linear(units, classes)
+
+    def forward(self, inputs, lengths):
+        scores = []
+        for sequence, length in zip(inputs, lengths, strict=True):
+            states = sequence[None, :length]
+            for number, layer in enumerate(self.layers):
+                zero = states.new_zeros(1, self.readout.in_features)
+                states = states.flip(1) if number % 2 else states
+                states, last, _, _ = layer(states, length[None], zero, zero)
+                states = states.flip(1) if number % 2 else states
+            scores.append(self.readout(last)[0])
+        return torch.stack(scores)
+
+
+# -- 1. normalise_gates
+
+
+def _sums(draw: Draw) -> dict:
+    batch, hidden = 2 + draw.size // 2, 3 + draw.size % 2
+    return {
+        "sums": draw.normal(batch, 3 * hidden),
+        "gain": 1 + draw.normal(3 * hidden) / 2,
+    }
+
+
+def _tiny_sums(draw: Draw) -> dict:
+    inputs = _sums(draw)
+    return inputs | {"sums": inputs["sums"] / 200}
+
+
+def _normalise_reference(sums, gain):
+    size = len(gain) // 3
+    normal = nn.functional.layer_norm
+    return torch.cat(
+        [
+            normal(part, [size], scale)
+            for part, scale in zip(
+                sums.split(size, dim=1), gain.split(size), strict=True
+            )
+        ],
+        dim=1,
+    )
+
+
+def _normalise_unbiased(sums, gain):
+    blocks = sums.reshape(len(sums), 3, -1)
+    deviations = blocks - blocks.mean(dim=2, keepdim=True)
+    scale = (blocks.var(dim=2, keepdim=True) + 1e-5).sqrt()
+    return (deviations / scale).reshape(sums.shape) * gain
+
+
+def _normalise_whole_row(sums, gain):
+    deviations = sums - sums.mean(dim=1, keepdim=True)
+    variance = deviations.square().mean(dim=1, keepdim=True)
+    return deviations / (variance + 1e-5).sqrt() * gain
+
+
+def _normalise_over_the_batch(sums, gain):
+    deviations = sums - sums.mean(dim=0)
+    variance = deviations.square().mean(dim=0)
+    return deviations / (variance + 1e-5).sqrt() * gain
+
+
+def _normalise_without_epsilon(sums, gain):
+    blocks = sums.reshape(len(sums), 3, -1)
+    deviations = blocks - blocks.mean(dim=2, keepdim=True)
+    scale = deviations.square().mean(dim=2, keepdim=True).sqrt()
+    return (deviations / scale).reshape(sums.shape) * gain
+
+
+def _normalise_epsilon_outside(sums, gain):
+    blocks = sums.reshape(len(sums), 3, -1)
+    deviations = blocks - blocks.mean(dim=2, keepdim=True)
+    scale = deviations.square().mean(dim=2, keepdim=True).sqrt() + 1e-5
+    return (deviations / scale).reshape(sums.shape) * gain
+
+
+def _normalise_without_root(sums, gain):
+    blocks = sums.reshape(len(sums), 3, -1)
+    deviations = blocks - blocks.mean(dim=2, keepdim=True)
+    variance = deviations.square().mean(dim=2, keepdim=True)
+    return (deviations / (variance + 1e-5)).reshape(sums.shape) * gain
+
+
+def _normalise_without_mean(sums, gain):
+    blocks = sums.reshape(len(sums), 3, -1)
+    squares = blocks.square().mean(dim=2, keepdim=True)
+    return (blocks / (squares + 1e-5).sqrt()).reshape(sums.shape) * gain
+
+
+def _normalise_row_by_row(sums, gain):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    size = len(gain) // 3
+    rows = []
+    for row in sums:
+        parts = []
+        for start in range(0, 3 * size, size):
+            part = row[start : start + size]
+            mean = part.sum() / size
+            variance = ((part - mean) ** 2).sum() / size
+            parts.append((part - mean) / torch.sqrt(variance + 1e-5))
+        rows.append(torch.cat(parts) * gain)
+    return torch.stack(rows)
+
+
+def _normalise_as_groups(sums, gain):
+    return nn.functional.group_norm(sums, 3, gain)
+
+
+def _normalise_in_single_precision(sums, gain):
+    blocks = sums.float().unflatten(1, (3, -1))
+    variance, mean = torch.var_mean(blocks, dim=2, correction=0, keepdim=True)
+    scaled = (blocks - mean) * torch.rsqrt(variance + 1e-5)
+    return torch.einsum(
+        "bgk,gk->bgk", scaled, gain.float().reshape(3, -1)
+    ).flatten(1)
+
+
+# -- 2. initial_parameters
+
+
+def _random(hidden: int | None, forget_bias: float):
+    def case(draw: Draw) -> dict:
+        drawn, features = sorted(draw.lengths(2)) if draw.size > 1 else (3, 2)
+        size = hidden or drawn
+        uniform = draw.random.uniform
+        return {
+            "random_ih": torch.from_numpy(
+                uniform(0, 1, (3 * size, features)).round(2)
+            ),
+            "random_hh": torch.from_numpy(
+                uniform(0, 1, (3 * size, size)).round(2)
+            ),
+            "forget_bias": forget_bias,
+        }
+
+    return case
+
+
+def _initial_reference(random_ih, random_hh, forget_bias):
+    rows = len(random_hh)
+    bound = (rows / 3) ** -0.5
+    first = (torch.arange(rows) < rows // 3).double()
+    return {
+        "weight_ih": torch.lerp(
+            torch.tensor(-bound).double(),
+            torch.tensor(bound).double(),
+            random_ih,
+        ),
+        "weight_hh": torch.lerp(
+            torch.tensor(-bound).double(),
+            torch.tensor(bound).double(),
+            random_hh,
+        ),
+        "gain_ih": torch.ones(rows),
+        "gain_hh": torch.ones(rows),
+        "bias": forget_bias * first,
+    }
+
+
+def _initial_in_torchs_order(random_ih, random_hh, forget_bias):
+    rows, size = random_hh.shape
+    bias = torch.zeros(rows)
+    bias[size : 2 * size] = forget_bias
+    return {
+        "weight_ih": (2 * random_ih - 1) / size**0.5,
+        "weight_hh": (2 * random_hh - 1) / size**0.5,
+        "gain_ih": torch.ones(rows),
+        "gain_hh": torch.ones(rows),
+        "bias": bias,
+    }
+
+
+def _initial_only_positive(random_ih, random_hh, forget_bias):
+    rows, size = random_hh.shape
+    bias = torch.zeros(rows)
+    bias[:size] = forget_bias
+    return {
+        "weight_ih": random_ih / size**0.5,
+        "weight_hh": random_hh / size**0.5,
+        "gain_ih": torch.ones(rows),
+        "gain_hh": torch.ones(rows),
+        "bias": bias,
+    }
+
+
+def _initial_half_as_wide(random_ih, random_hh, forget_bias):
+    rows, size = random_hh.shape
+    bias = torch.zeros(rows)
+    bias[:size] = forget_bias
+    return {
+        "weight_ih": (random_ih - 0.5) / size**0.5,
+        "weight_hh": (random_hh - 0.5) / size**0.5,
+        "gain_ih": torch.ones(rows),
+        "gain_hh": torch.ones(rows),
+        "bias": bias,
+    }
+
+
+def _initial_without_root(random_ih, random_hh, forget_bias):
+    rows, size = random_hh.shape
+    bias = torch.zeros(rows)
+    bias[:size] = forget_bias
+    return {
+        "weight_ih": (2 * random_ih - 1) / size,
+        "weight_hh": (2 * random_hh - 1) / size,
+        "gain_ih": torch.ones(rows),
+        "gain_hh": torch.ones(rows),
+        "bias": bias,
+    }
+
+
+def _initial_by_features(random_ih, random_hh, forget_bias):
+    rows, size = random_hh.shape
+    bias = torch.zeros(rows)
+    bias[:size] = forget_bias
+    return {
+        "weight_ih": (2 * random_ih - 1) / random_ih.shape[1] ** 0.5,
+        "weight_hh": (2 * random_hh - 1) / size**0.5,
+        "gain_ih": torch.ones(rows),
+        "gain_hh": torch.ones(rows),
+        "bias": bias,
+    }
+
+
+def _initial_in_place(random_ih, random_hh, forget_bias):
+    rows, size = random_hh.shape
+    bias = torch.zeros(rows)
+    bias[:size] = forget_bias
+    return {
+        "weight_ih": random_ih.mul_(2).sub_(1).div_(size**0.5),
+        "weight_hh": random_hh.mul_(2).sub_(1).div_(size**0.5),
+        "gain_ih": torch.ones(rows),
+        "gain_hh": torch.ones(rows),
+        "bias": bias,
+    }
+
+
+def _initial_with_a_layer(random_ih, random_hh, forget_bias):
+    size = len(random_hh) // 3
+    print("hidden units:", size)
+    bound = torch.rsqrt(torch.tensor(float(size), dtype=torch.float64))
+    gain = nn.LayerNorm(3 * size).weight
+    return {
+        "bias": torch.cat(
+            [torch.full((size,), forget_bias), torch.zeros(2 * size)]
+        ),
+        "gain_hh": gain,
+        "gain_ih": gain,
+        "weight_hh": bound * (random_hh + random_hh - 1),
+        "weight_ih": bound * (random_ih + random_ih - 1),
+    }
+
+
+def _initial_in_single_precision(random_ih, random_hh, forget_bias):
+    rows, size = random_hh.shape
+    bound = 1 / size**0.5
+    weights = []
+    for part in (random_ih, random_hh):
+        weights.append(part.float() * (bound - -bound) - bound)
+    bias = torch.tensor([forget_bias, 0.0, 0.0]).repeat_interleave(size)
+    gains = torch.ones(2, rows)
+    return dict(
+        weight_ih=weights[0],
+        weight_hh=weights[1],
+        gain_ih=gains[0],
+        gain_hh=gains[1],
+        bias=bias,
+    )
+
+
+# -- 3. CoupledCell
+
+
+def _sizes(draw: Draw) -> tuple[int, int, int]:
+    """Batch, features, hidden; the last at least 4, so that normalising shows."""
+    if draw.size < 2:
+        return (2, 3, 4) if draw.size == 0 else (2, 3, 5)
+    return *draw.lengths(2), 4 + draw.size % 2
+
+
+def _loaded_cell(draw: Draw) -> Build:
+    batch, features, hidden = _sizes(draw)
+    return Build(
+        inputs={
+            "inputs": draw.normal(batch, features),
+            "hidden": draw.normal(batch, hidden),
+            "cell": draw.normal(batch, hidden),
+        },
+        options={
+            "features": features,
+            "hidden_size": hidden,
+            "forget_bias": 1.0,
+        },
+        state=_parameters(draw, features, hidden),
+    )
+
+
+def _fresh_cell(draw: Draw) -> Build:
+    """With nothing to read, the state after a step shows the initial bias alone."""
+    batch, features, hidden = _sizes(draw)
+    return Build(
+        inputs={
+            "inputs": torch.zeros(batch, features),
+            "hidden": torch.zeros(batch, hidden),
+            "cell": draw.normal(batch, hidden).float(),
+        },
+        options={
+            "features": features,
+            "hidden_size": hidden,
+            "forget_bias": 2.0,
+        },
+    )
+
+
+class _CellInTorchsOrder(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[units : 2 * units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        g, f, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+class _CellSwapsOutput(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        f, o, g = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+class _CellForgetsWhereOne(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = (1 - f) * cell + f * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+class _CellNormalisesTheSum(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        sums = inputs @ self.weight_ih.T + hidden @ self.weight_hh.T
+        sums = normal(sums, 3, self.gain_ih)
+        f, g, o = (sums + self.bias).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+class _CellNormalisesTheBias(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(
+            inputs @ self.weight_ih.T + self.bias, 3, self.gain_ih
+        )
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        f, g, o = (from_inputs + from_hidden).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+class _CellWithoutBias(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        f, g, o = (from_inputs + from_hidden).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+class _CellHiddenNotSquashed(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * cell, cell, f
+
+
+class _CellShowsTheOldState(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = forget_bias
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        old, cell = cell, f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(old), cell, f
+
+
+class _CellStartsWithoutForgetBias(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        bias = torch.zeros(rows)
+        bias[:units] = 0.0
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs, hidden, cell):
+        normal = nn.functional.group_norm
+        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
+        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
+        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        cell = f * cell + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell, f
+
+
+class _CellOfLayerNorms(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        rows = 3 * units
+        self.bias = nn.Parameter(torch.zeros(rows))
+        nn.init.constant_(self.bias.data[:units], forget_bias)
+        self.gain_ih = nn.Parameter(torch.ones(rows))
+        self.gain_hh = nn.Parameter(torch.ones(rows))
+        self.weight_hh = nn.Parameter(torch.randn(rows, units))
+        self.weight_ih = nn.Parameter(torch.randn(rows, features))
+        self.norm = nn.LayerNorm(units, elementwise_affine=False)
+
+    def forward(self, inputs, hidden, cell):
+        x = self.norm((inputs @ self.weight_ih.T).unflatten(1, (3, -1)))
+        h = self.norm((hidden @ self.weight_hh.T).unflatten(1, (3, -1)))
+        sums = x.flatten(1) * self.gain_ih + h.flatten(1) * self.gain_hh
+        f, g, o = (sums + self.bias).unflatten(1, (3, -1)).unbind(1)
+        keep, show = f.sigmoid(), o.sigmoid()
+        cell = torch.lerp(g.tanh(), cell, keep)
+        return [show * cell.tanh(), cell, keep]
+
+
+class _CellRowByRow(nn.Module):
+    def __init__(self, features, units, forget_bias=1.0):
+        super().__init__()
+        shapes = {
+            "weight_ih": (3 * units, features),
+            "weight_hh": (3 * units, units),
+        }
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.rand(shape)))
+        for name in ("gain_ih", "gain_hh"):
+            self.register_parameter(name, nn.Parameter(torch.ones(3 * units)))
+        bias = [forget_bias] * units + [0.0] * 2 * units
+        self.bias = nn.Parameter(torch.tensor(bias))
+
+    def normal(self, sums, gain):
+        blocks = sums.reshape(3, -1)
+        blocks = blocks - blocks.mean(1, keepdim=True)
+        scale = torch.sqrt((blocks**2).mean(1, keepdim=True) + 1e-5)
+        return (blocks / scale).reshape(-1) * gain
+
+    def forward(self, inputs, hidden, cell):
+        rows = []
+        for x, h, c in zip(inputs, hidden, cell, strict=True):
+            sums = self.normal(self.weight_ih @ x, self.gain_ih) + self.bias
+            sums = sums + self.normal(self.weight_hh @ h, self.gain_hh)
+            f, g, o = sums.reshape(3, -1)
+            f = 1 / (1 + torch.exp(-f))
+            c = c * f + torch.tanh(g) * (1 - f)
+            rows.append((torch.tanh(c) / (1 + torch.exp(-o)), c, f))
+        return tuple(torch.stack(part) for part in zip(*rows, strict=True))
+
+
+# -- 4. CoupledLSTM
+
+
+def _long_sizes(draw: Draw) -> tuple[int, int, int, int]:
+    """Batch, time, features, hidden; what is stored in the release is small."""
+    if draw.size < 2:
+        return 2, 3 + draw.size, 2, 3
+    return 5, 6 + draw.random.integers(3), 2, 3
+
+
+def _layer_case(lengths_of):
+    def case(draw: Draw) -> Build:
+        batch, time, features, hidden = _long_sizes(draw)
+        return Build(
+            inputs={
+                "inputs": draw.normal(batch, time, features),
+                "lengths": lengths_of(draw, batch, time),
+                "hidden": draw.normal(batch, hidden),
+                "cell": draw.normal(batch, hidden),
+            },
+            options={"features": features, "hidden_size": hidden},
+            state=_prefixed("cell.", _parameters(draw, features, hidden)),
+        )
+
+    return case
+
+
+def _full(draw: Draw, batch: int, time: int) -> torch.Tensor:
+    return torch.full((batch,), time)
+
+
+def _padded(draw: Draw, batch: int, time: int) -> torch.Tensor:
+    lengths = torch.from_numpy(1 + draw.integers(time, batch))
+    lengths[:2] = torch.tensor([time - 2 + draw.size % 2, time])
+    return lengths
+
+
+def _single(draw: Draw, batch: int, time: int) -> torch.Tensor:
+    return torch.tensor([time, 1, *[2] * batch])[:batch]
+
+
+def _with_empty(draw: Draw, batch: int, time: int) -> torch.Tensor:
+    lengths = torch.from_numpy(draw.integers(time + 1, batch))
+    lengths[:2] = torch.tensor([0, time - 1])
+    return lengths
+
+
+class _LayerRunsIntoPadding(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        states, gates = [], []
+        for t in range(inputs.shape[1]):
+            running = (t < lengths)[:, None]
+            h, c, f = self.step(inputs[:, t], hidden, cell)
+            hidden, cell = h, c
+            states.append(h * running)
+            gates.append(f * running)
+        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
+
+
+class _LayerIgnoresLengths(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        states, gates = [], []
+        for x in inputs.unbind(1):
+            hidden, cell, f = self.step(x, hidden, cell)
+            states.append(hidden)
+            gates.append(f)
+        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
+
+
+class _LayerStatesRepeated(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        states, gates = [], []
+        for t in range(inputs.shape[1]):
+            running = (t < lengths)[:, None]
+            h, c, f = self.step(inputs[:, t], hidden, cell)
+            hidden = torch.where(running, h, hidden)
+            cell = torch.where(running, c, cell)
+            states.append(hidden)
+            gates.append(f * running)
+        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
+
+
+class _LayerGatesNotMasked(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        states, gates = [], []
+        for t in range(inputs.shape[1]):
+            running = (t < lengths)[:, None]
+            h, c, f = self.step(inputs[:, t], hidden, cell)
+            hidden = torch.where(running, h, hidden)
+            cell = torch.where(running, c, cell)
+            states.append(h * running)
+            gates.append(f)
+        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
+
+
+class _LayerFromZero(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
+        states, gates = [], []
+        for t in range(inputs.shape[1]):
+            running = (t < lengths)[:, None]
+            h, c, f = self.step(inputs[:, t], hidden, cell)
+            hidden = torch.where(running, h, hidden)
+            cell = torch.where(running, c, cell)
+            states.append(h * running)
+            gates.append(f * running)
+        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
+
+
+class _LayerOneStepTooLong(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        states, gates = [], []
+        for t in range(inputs.shape[1]):
+            running = (t <= lengths)[:, None]
+            h, c, f = self.step(inputs[:, t], hidden, cell)
+            hidden = torch.where(running, h, hidden)
+            cell = torch.where(running, c, cell)
+            states.append(h * running)
+            gates.append(f * running)
+        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
+
+
+class _LayerLastColumn(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        states, gates = [], []
+        for t in range(inputs.shape[1]):
+            running = (t < lengths)[:, None]
+            h, c, f = self.step(inputs[:, t], hidden, cell)
+            hidden = torch.where(running, h, hidden)
+            cell = torch.where(running, c, cell)
+            states.append(h * running)
+            gates.append(f * running)
+        states, gates = torch.stack(states, 1), torch.stack(gates, 1)
+        return states, states[:, -1], cell, gates
+
+
+class _LayerRunsOnAndLooksBack(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        """Run through the padding, then look up each last step."""
+        states, gates, start = [], [], (hidden, cell)
+        for t in range(inputs.shape[1]):
+            hidden, cell, f = self.step(inputs[:, t], hidden, cell)
+            states.append((hidden, cell))
+            gates.append(f)
+        real = torch.arange(inputs.shape[1]) < lengths[:, None]
+        hiddens, cells = (
+            torch.stack(part, 1) for part in zip(*states, strict=True)
+        )
+        last = [
+            torch.cat([first[:, None], part], 1)[
+                torch.arange(len(inputs)), lengths
+            ]
+            for first, part in zip(start, (hiddens, cells), strict=True)
+        ]
+        hiddens, gates = (
+            torch.einsum("bth,bt->bth", part, real.double())
+            for part in (hiddens, torch.stack(gates, 1))
+        )
+        return hiddens, *last, gates
+
+
+class _LayerShrinks(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 3 * units
+        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+        own["weight_ih"] = torch.rand(rows, features)
+        own["weight_hh"] = torch.rand(rows, units)
+        self.cell = nn.ParameterDict(own)
+
+    def step(self, x, h, c):
+        normal, own = nn.functional.group_norm, self.cell
+        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
+        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+        f, g, o = sums.chunk(3, dim=1)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c, f
+
+    def forward(self, inputs, lengths, hidden, cell):
+        """Each step only for the sequences that are still running."""
+        hidden, cell = hidden.clone(), cell.clone()
+        states, gates = [], []
+        for t in range(inputs.shape[1]):
+            rows = (lengths > t).nonzero()[:, 0]
+            h, c, f = self.step(inputs[rows, t], hidden[rows], cell[rows])
+            hidden = hidden.index_copy(0, rows, h)
+            cell = cell.index_copy(0, rows, c)
+            states.append(torch.zeros_like(hidden).index_copy(0, rows, h))
+            gates.append(torch.zeros_like(hidden).index_copy(0, rows, f))
+        return [torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)]
+
+
+# -- 5. reverse_padded
+
+
+def _turn_case(lengths_of):
+    def case(draw: Draw) -> dict:
+        small = draw.size < 2
+        features, batch, time = (2, 3, 4) if small else sorted(draw.lengths(3))
+        lengths = lengths_of(draw, batch, time)
+        return {
+            "inputs": draw.normal(batch, time, features),
+            "lengths": lengths,
+        }
+
+    return case
+
+
+def _turn_reference(inputs, lengths):
+    rows = []
+    for row, length in zip(inputs, lengths.tolist(), strict=True):
+        order = [*range(length - 1, -1, -1), *range(length, len(row))]
+        rows.append(row[order])
+    return torch.stack(rows)
+
+
+def _turn_all(inputs, lengths):
+    return inputs.flip(1)
+
+
+def _turn_features(inputs, lengths):
+    return inputs.flip(2)
+
+
+def _turn_padding_zeroed(inputs, lengths):
+    rows = []
+    for row, length in zip(inputs, lengths.tolist(), strict=True):
+        turned = row[:length].flip(0)
+        rows.append(torch.cat([turned, torch.zeros_like(row[length:])]))
+    return torch.stack(rows)
+
+
+def _turn_padding_too(inputs, lengths):
+    rows = []
+    for row, length in zip(inputs, lengths.tolist(), strict=True):
+        rows.append(torch.cat([row[:length].flip(0), row[length:].flip(0)]))
+    return torch.stack(rows)
+
+
+def _turn_not_the_first(inputs, lengths):
+    rows = []
+    for row, length in zip(inputs, lengths.tolist(), strict=True):
+        rows.append(
+            torch.cat([row[:1], row[1:length].flip(0), row[max(length, 1) :]])
+        )
+    return torch.stack(rows)
+
+
+def _turn_one_too_many(inputs, lengths):
+    rows = []
+    for row, length in zip(inputs, lengths.tolist(), strict=True):
+        rows.append(torch.cat([row[: length + 1].flip(0), row[length + 1 :]]))
+    return torch.stack(rows)
+
+
+def _turn_in_place(inputs, lengths):
+    for row, length in enumerate(lengths.tolist()):
+        inputs[row, :length] = inputs[row, :length].flip(0).clone()
+    return inputs
+
+
+def _turn_after_all(inputs, lengths):
+    """Flip everything, then roll the padding back to the end, and mend it."""
+    result = inputs.clone()
+    for row, length in enumerate(lengths.tolist()):
+        for t in range(length):
+            result[row, t] = inputs[row, length - 1 - t]
+    return result
+
+
+def _turn_by_matrices(inputs, lengths):
+    step = torch.arange(inputs.shape[1])
+    length = lengths[:, None, None]
+    to, source = step[:, None], step[None, :]
+    mirrored = (to + source == length - 1) & (to < length)
+    kept = (to == source) & (to >= length)
+    return torch.einsum("bts,bsf->btf", (mirrored | kept).to(inputs), inputs)
+
+
+def _turn_with_numbers(inputs, lengths):
+    numbers = [
+        [length - 1 - t if t < length else t for t in range(inputs.shape[1])]
+        for length in lengths.tolist()
+    ]
+    return inputs[torch.arange(len(inputs))[:, None], torch.tensor(numbers)]
+
+
+# -- 6. AlternatingClassifier
+
+
+def _stack_case(layers: int, lengths_of):
+    def case(draw: Draw) -> Build:
+        batch, time, features, hidden = _long_sizes(draw)
+        classes = 4
+        state = {}
+        for layer in range(layers):
+            own = _parameters(draw, hidden if layer else features, hidden)
+            state |= _prefixed(f"layers.{layer}.cell.", own)
+        state |= {
+            "readout.weight": draw.normal(classes, hidden),
+            "readout.bias": draw.normal(classes),
+        }
+        return Build(
+            inputs={
+                "inputs": draw.normal(batch, time, features),
+                "lengths": lengths_of(draw, batch, time),
+            },
+            options={
+                "features": features,
+                "hidden_size": hidden,
+                "layers": layers,
+                "classes": classes,
+            },
+            state=state,
+        )
+
+    return case
+
+
+class _StackReadsForwards(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        for layer in self.layers:
+            inputs, last = self.run(layer["cell"], inputs, lengths)
+        return self.readout(last)
+
+
+class _StackFlipsPadding(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        for number, layer in enumerate(self.layers):
+            if number % 2:
+                inputs = inputs.flip(1)
+            inputs, last = self.run(layer["cell"], inputs, lengths)
+            if number % 2:
+                inputs = inputs.flip(1)
+        return self.readout(last)
+
+
+class _StackNotTurnedBack(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        for number, layer in enumerate(self.layers):
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+            inputs, last = self.run(layer["cell"], inputs, lengths)
+        return self.readout(last)
+
+
+class _StackReadsLastColumn(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        for number, layer in enumerate(self.layers):
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+            inputs, _ = self.run(layer["cell"], inputs, lengths)
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+        return self.readout(inputs[:, -1])
+
+
+class _StackReadsLastStep(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        for number, layer in enumerate(self.layers):
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+            inputs, _ = self.run(layer["cell"], inputs, lengths)
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+        rows = torch.arange(len(inputs))
+        return self.readout(inputs[rows, lengths - 1])
+
+
+class _StackIgnoresLengths(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        lengths = torch.full_like(lengths, inputs.shape[1])
+        for number, layer in enumerate(self.layers):
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+            inputs, last = self.run(layer["cell"], inputs, lengths)
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+        return self.readout(last)
+
+
+class _StackLooksUp(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        for number, layer in enumerate(self.layers):
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+            inputs, _ = self.run(layer["cell"], inputs, lengths)
+            if number % 2:
+                inputs = self.turned(inputs, lengths)
+        rows = torch.arange(len(inputs))
+        end = (
+            torch.zeros_like(lengths)
+            if len(self.layers) % 2 == 0
+            else lengths - 1
+        )
+        return (
+            torch.einsum("bh,ch->bc", inputs[rows, end], self.readout.weight)
+            + self.readout.bias
+        )
+
+
+class _StackOneByOne(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.layers, rows = nn.ModuleList(), 3 * units
+        for width in [features] + [units] * (layers - 1):
+            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
+            own["weight_ih"] = torch.rand(rows, width)
+            own["weight_hh"] = torch.rand(rows, units)
+            cell = nn.ParameterDict(own)
+            self.layers.append(nn.ModuleDict({"cell": cell}))
+        self.readout = nn.Linear(units, classes)
+
+    def run(self, own, inputs, lengths):
+        normal, states = nn.functional.group_norm, []
+        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
+        for t, x in enumerate(inputs.unbind(1)):
+            running = (t < lengths)[:, None]
+            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
+            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
+            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
+            f = torch.sigmoid(f)
+            new = f * c + (1 - f) * torch.tanh(g)
+            c = torch.where(running, new, c)
+            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
+            states.append(h * running)
+        return torch.stack(states, 1), h
+
+    def turned(self, inputs, lengths):
+        rows = zip(inputs, lengths.tolist(), strict=True)
+        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
+
+    def forward(self, inputs, lengths):
+        scores = []
+        for sequence, length in zip(inputs, lengths, strict=True):
+            states = sequence[None, :length]
+            for number, layer in enumerate(self.layers):
+                if number > 0:
+                    states = states.flip(
+                        1
+                    )  # now in the order in which it is read
+                states, last = self.run(layer["cell"], states, length[None])
+            scores.append(last[0])
+        return self.readout(torch.stack(scores))
+
+
+# -- 7. training_step
+
+
+def _readout_case(
+    *, max_norm: float, batch_size: int | None = None, scale: float = 1.0
+):
+    def case(draw: Draw) -> dict:
+        small = draw.size < 2
+        hidden, classes, batch = (2, 3, 4) if small else draw.lengths(3)
+        batch = batch_size or batch
+        return {
+            "weight": draw.normal(classes, hidden),
+            "bias": draw.normal(classes),
+            "states": scale * draw.normal(batch, hidden),
+            "labels": torch.from_numpy(draw.integers(classes, batch)),
+            "learning_rate": 0.5,
+            "max_norm": max_norm,
+        }
+
+    return case
+
+
+def _learned(draw: Draw) -> dict:
+    """Scores so far apart that the gradient is zero."""
+    inputs = _readout_case(max_norm=0.25)(draw)
+    labels, classes = inputs["labels"], len(inputs["bias"])
+    hidden = inputs["states"].shape[1]
+    weight = torch.zeros(classes, hidden, dtype=torch.float64)
+    weight[:, 0] = 1000.0 * torch.arange(classes)
+    states = torch.ones_like(inputs["states"])
+    return inputs | {
+        "weight": weight,
+        "states": states,
+        "labels": torch.full_like(labels, classes - 1),
+    }
+
+
+def _training_reference(weight, bias, states, labels, learning_rate, max_norm):
+    """With the gradient from its formula: probabilities minus ones."""
+    scores = torch.einsum("bh,ch->bc", states, weight) + bias
+    logarithms = scores - torch.logsumexp(scores, dim=1, keepdim=True)
+    rows = torch.arange(len(states))
+    loss = -logarithms[rows, labels].mean()
+    errors = logarithms.exp()
+    errors[rows, labels] -= 1
+    by_weight, by_bias = errors.T @ states / len(states), errors.mean(0)
+    norm = (by_weight.square().sum() + by_bias.square().sum()).sqrt()
+    scale = max_norm / max(float(norm), max_norm)
+    return (
+        weight - learning_rate * scale * by_weight,
+        bias - learning_rate * scale * by_bias,
+        loss,
+        norm,
+    )
+
+
+def _training_each_clipped(
+    weight, bias, states, labels, learning_rate, max_norm
+):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    norms = [part.norm().item() for part in gradients]
+    scales = [max_norm / max(one, max_norm) for one in norms]
+    weight = weight - learning_rate * scales[0] * gradients[0]
+    bias = bias - learning_rate * scales[1] * gradients[1]
+    return weight, bias, loss.detach(), norm
+
+
+def _training_numbers_clipped(
+    weight, bias, states, labels, learning_rate, max_norm
+):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    gradients = [part.clamp(-max_norm, max_norm) for part in gradients]
+    weight = weight - learning_rate * gradients[0]
+    bias = bias - learning_rate * gradients[1]
+    return weight, bias, loss.detach(), norm
+
+
+def _training_not_clipped(
+    weight, bias, states, labels, learning_rate, max_norm
+):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    weight = weight - learning_rate * gradients[0]
+    bias = bias - learning_rate * gradients[1]
+    return weight, bias, loss.detach(), norm
+
+
+def _training_always_scaled(
+    weight, bias, states, labels, learning_rate, max_norm
+):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    scale = max_norm / norm.clamp(min=1e-12)
+    weight = weight - learning_rate * scale * gradients[0]
+    bias = bias - learning_rate * scale * gradients[1]
+    return weight, bias, loss.detach(), norm
+
+
+def _training_sum(weight, bias, states, labels, learning_rate, max_norm):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(
+        states @ old[0].T + old[1], labels, reduction="sum"
+    )
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    scale = max_norm / max(norm.item(), max_norm)
+    weight = weight - learning_rate * scale * gradients[0]
+    bias = bias - learning_rate * scale * gradients[1]
+    return weight, bias, loss.detach(), norm
+
+
+def _training_loss_after(weight, bias, states, labels, learning_rate, max_norm):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    scale = max_norm / max(norm.item(), max_norm)
+    weight = weight - learning_rate * scale * gradients[0]
+    bias = bias - learning_rate * scale * gradients[1]
+    loss = nn.functional.cross_entropy(states @ weight.T + bias, labels)
+    return weight, bias, loss, norm
+
+
+def _training_norm_after(weight, bias, states, labels, learning_rate, max_norm):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    scale = max_norm / max(norm.item(), max_norm)
+    weight = weight - learning_rate * scale * gradients[0]
+    bias = bias - learning_rate * scale * gradients[1]
+    return weight, bias, loss.detach(), scale * norm
+
+
+def _training_in_place(weight, bias, states, labels, learning_rate, max_norm):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = torch.cat([part.flatten() for part in gradients]).norm()
+    scale = max_norm / max(norm.item(), max_norm)
+    weight -= learning_rate * scale * gradients[0]
+    bias -= learning_rate * scale * gradients[1]
+    return weight, bias, loss.detach(), norm
+
+
+def _training_norms_added(
+    weight, bias, states, labels, learning_rate, max_norm
+):
+    old = [part.clone().requires_grad_() for part in (weight, bias)]
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
+    gradients = torch.autograd.grad(loss, old)
+    norm = gradients[0].norm() + gradients[1].norm()
+    scale = max_norm / max(norm.item(), max_norm)
+    weight = weight - learning_rate * scale * gradients[0]
+    bias = bias - learning_rate * scale * gradients[1]
+    return weight, bias, loss.detach(), norm
+
+
+def _training_with_an_optimiser(
+    weight, bias, states, labels, learning_rate, max_norm
+):
+    readout = nn.Linear(*weight.T.shape).double()
+    readout.load_state_dict({"weight": weight, "bias": bias})
+    optimiser = torch.optim.SGD(readout.parameters(), lr=learning_rate)
+    loss = nn.CrossEntropyLoss()(readout(states), labels)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(readout.parameters(), max_norm)
+    optimiser.step()
+    return [readout.weight, readout.bias, loss.item(), norm]
+
+
+def _training_by_formula(weight, bias, states, labels, learning_rate, max_norm):
+    weight, bias, states = weight.float(), bias.float(), states.float()
+    probabilities = (states @ weight.T + bias).softmax(1)
+    wanted = nn.functional.one_hot(labels, len(bias))
+    loss = nn.functional.cross_entropy(states @ weight.T + bias, labels)
+    total = torch.zeros(len(bias), states.shape[1] + 1)
+    for p, y, x in zip(probabilities, wanted, states, strict=True):
+        total += torch.outer(p - y, torch.cat([x, torch.ones(1)])) / len(states)
+    norm = total.square().sum().sqrt()
+    if norm > max_norm:
+        total *= max_norm / norm
+    total *= learning_rate
+    return weight - total[:, :-1], bias - total[:, -1], loss, norm
+
+
+STEPS = [
+    Step(
+        "normalise_gates",
+        reference=_normalise_reference,
+        cases={
+            "a small batch": _sums,
+            "tiny sums": _tiny_sums,
+        },
+        mistakes=[
+            Mistake(
+                _normalise_unbiased,
+                "Your variance divides by one less than the number of values; here it is the mean of "
+                "the squared deviations.",
+            ),
+            Mistake(
+                _normalise_whole_row,
+                "You normalise each row as a whole; each of its three blocks must be normalised on its "
+                "own.",
+            ),
+            Mistake(
+                _normalise_over_the_batch,
+                "You normalise over the batch; each row must be normalised without looking at the "
+                "others.",
+            ),
+            Mistake(
+                _normalise_without_epsilon,
+                "The 1e-5 under the root is missing; without it a block of equal numbers is divided by "
+                "zero.",
+            ),
+            Mistake(
+                _normalise_epsilon_outside,
+                "The 1e-5 belongs under the root: it is added to the variance, not to its root.",
+            ),
+            Mistake(
+                _normalise_without_root,
+                "You divide by the variance; divide by its root.",
+            ),
+            Mistake(
+                _normalise_without_mean,
+                "The mean is not subtracted: you divide by the root mean square alone.",
+            ),
+        ],
+        right=[
+            _normalise_row_by_row,
+            _normalise_as_groups,
+            _normalise_in_single_precision,
+        ],
+        gradients=["sums", "gain"],
+    ),
+    Step(
+        "initial_parameters",
+        reference=_initial_reference,
+        cases={
+            "a small cell": _random(None, 1.5),
+            "one hidden unit": _random(1, -2.0),
+        },
+        mistakes=[
+            Mistake(
+                _initial_in_torchs_order,
+                "The forget bias stands in the second block; in this layout the forget gate comes "
+                "first.",
+            ),
+            Mistake(
+                _initial_only_positive,
+                "Your weights are all positive: they must lie between -k and k.",
+            ),
+            Mistake(
+                _initial_half_as_wide,
+                "Your weights lie between -k/2 and k/2; stretch the random numbers to twice the width.",
+            ),
+            Mistake(
+                _initial_without_root,
+                "k is 1 over the root of hidden; the root is missing.",
+            ),
+            Mistake(
+                _initial_by_features,
+                "For weight_ih you take the root of the number of features; k is the same for both "
+                "matrices.",
+            ),
+            Mistake(
+                _initial_in_place,
+                "Your numbers are right, but the random numbers that you were given are overwritten: "
+                "make new tensors.",
+            ),
+        ],
+        right=[_initial_with_a_layer, _initial_in_single_precision],
+    ),
+    Step(
+        "CoupledCell",
+        reference=_Cell,
+        cases={
+            "a small batch": _loaded_cell,
+            "the bias of a new cell with a forget bias of 2": _fresh_cell,
+        },
+        mistakes=[
+            Mistake(
+                _CellInTorchsOrder,
+                "Your blocks are read in the order g, f, o; here the forget gate comes first.",
+            ),
+            Mistake(
+                _CellSwapsOutput,
+                "Your last two blocks are swapped: the candidate g comes before the output gate o.",
+            ),
+            Mistake(
+                _CellForgetsWhereOne,
+                "f = 1 keeps the cell state; yours replaces it. Scale the old state by f and the "
+                "candidate by 1 - f.",
+            ),
+            Mistake(
+                _CellNormalisesTheSum,
+                "You normalise the sum of the two products; normalise each on its own, with its own "
+                "gain, and then add.",
+            ),
+            Mistake(
+                _CellNormalisesTheBias,
+                "The bias is normalised with the rest; add it after normalising.",
+            ),
+            Mistake(
+                _CellWithoutBias,
+                "The bias is missing.",
+            ),
+            Mistake(
+                _CellHiddenNotSquashed,
+                "The hidden state is o * tanh(c); the tanh is missing.",
+            ),
+            Mistake(
+                _CellShowsTheOldState,
+                "Your hidden state shows the cell state before the step; it must show the new one.",
+            ),
+            Mistake(
+                _CellStartsWithoutForgetBias,
+                "The step is right, but a new cell's forget bias is zero: start from "
+                "initial_parameters.",
+            ),
+        ],
+        right=[_CellOfLayerNorms, _CellRowByRow],
+        gradients=["cell"],
+        uses=["normalise_gates", "initial_parameters"],
+    ),
+    Step(
+        "CoupledLSTM",
+        reference=_Layer,
+        cases={
+            "sequences of one length": _layer_case(_full),
+            "padded sequences": _layer_case(_padded),
+            "a sequence of length 0": _layer_case(_with_empty),
+        },
+        mistakes=[
+            Mistake(
+                _LayerRunsIntoPadding,
+                "Your last states are those after the padding; a sequence that has ended must keep its "
+                "own.",
+            ),
+            Mistake(
+                _LayerIgnoresLengths,
+                "Your layer does not use the lengths: all its results run on into the padding.",
+            ),
+            Mistake(
+                _LayerStatesRepeated,
+                "In the padding your hidden states repeat the last one; they must be zero there.",
+            ),
+            Mistake(
+                _LayerGatesNotMasked,
+                "Your forget gates are not zero in the padding.",
+            ),
+            Mistake(
+                _LayerFromZero,
+                "Your layer starts from zero states; it must start from those that it is given.",
+            ),
+            Mistake(
+                _LayerOneStepTooLong,
+                "You run one step too many: steps count from 0, so the last real one is length - 1.",
+            ),
+            Mistake(
+                _LayerLastColumn,
+                "Your last hidden state is taken from the last column, which for shorter sequences is "
+                "padding.",
+            ),
+        ],
+        right=[_LayerRunsOnAndLooksBack, _LayerShrinks],
+        gradients=["inputs", "hidden", "cell"],
+        uses=["CoupledCell"],
+    ),
+    Step(
+        "reverse_padded",
+        reference=_turn_reference,
+        cases={
+            "sequences of one length": _turn_case(_full),
+            "padded sequences": _turn_case(_padded),
+            "a sequence of length 0": _turn_case(_with_empty),
+        },
+        mistakes=[
+            Mistake(
+                _turn_all,
+                "You turn the padding round as well, so that it comes first; turn only the real steps.",
+            ),
+            Mistake(
+                _turn_features,
+                "You reverse the features; reverse the steps, which are dimension 1.",
+            ),
+            Mistake(
+                _turn_padding_zeroed,
+                "The real steps are right, but the padding must keep its numbers; yours becomes zero.",
+            ),
+            Mistake(
+                _turn_padding_too,
+                "The real steps are right, but the padding is turned round too; it must stay as it was.",
+            ),
+            Mistake(
+                _turn_not_the_first,
+                "The first step stays where it was; it must go to the end of its sequence.",
+            ),
+            Mistake(
+                _turn_one_too_many,
+                "You turn one step too many: the last real step is length - 1.",
+            ),
+            Mistake(
+                _turn_in_place,
+                "Your numbers are right, but the input is overwritten: work on a copy.",
+            ),
+        ],
+        right=[_turn_after_all, _turn_by_matrices, _turn_with_numbers],
+        gradients=["inputs"],
+    ),
+    Step(
+        "AlternatingClassifier",
+        reference=_Classifier,
+        cases={
+            "two layers, sequences of one length": _stack_case(2, _full),
+            "two layers, padded sequences": _stack_case(2, _padded),
+            "three layers, one of length 1": _stack_case(3, _single),
+        },
+        mistakes=[
+            Mistake(
+                _StackReadsForwards,
+                "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
+            ),
+            Mistake(
+                _StackFlipsPadding,
+                "Your backward layers turn the padding round too; they must turn each sequence within "
+                "its length.",
+            ),
+            Mistake(
+                _StackNotTurnedBack,
+                "After a backward layer the hidden states must be put back into the order of time; with "
+                "three layers that shows.",
+            ),
+            Mistake(
+                _StackReadsLastColumn,
+                "You read the last column, which for shorter sequences is padding, and for a backward "
+                "layer its first state.",
+            ),
+            Mistake(
+                _StackReadsLastStep,
+                "You read the state at the last real step; a backward layer ends at the first one.",
+            ),
+            Mistake(
+                _StackIgnoresLengths,
+                "Your layers run on into the padding: the lengths are not used.",
+            ),
+        ],
+        right=[_StackLooksUp, _StackOneByOne],
+        gradients=["inputs"],
+        uses=["CoupledLSTM", "reverse_padded"],
+    ),
+    Step(
+        "training_step",
+        reference=_training_reference,
+        cases={
+            "a gradient longer than max_norm": _readout_case(max_norm=0.125),
+            "a gradient shorter than max_norm": _readout_case(max_norm=100.0),
+            "a batch of one": _readout_case(max_norm=0.25, batch_size=1),
+            "scores in the thousands": _readout_case(
+                max_norm=0.25, scale=1000.0
+            ),
+            "a gradient of zero": _learned,
+        },
+        mistakes=[
+            Mistake(
+                _training_each_clipped,
+                "Weight and bias are clipped apart; they share one norm and one factor, so that the "
+                "direction of the step is kept.",
+            ),
+            Mistake(
+                _training_numbers_clipped,
+                "You clip each number of the gradient, which turns its direction; scale the whole "
+                "gradient by one factor.",
+            ),
+            Mistake(
+                _training_not_clipped,
+                "The gradient is not clipped.",
+            ),
+            Mistake(
+                _training_always_scaled,
+                "You scale every gradient to max_norm; one that is shorter must be left alone.",
+            ),
+            Mistake(
+                _training_sum,
+                "Your loss is the sum over the batch; take the mean.",
+            ),
+            Mistake(
+                _training_loss_after,
+                "The loss is that after the step; return the one before.",
+            ),
+            Mistake(
+                _training_norm_after,
+                "The norm is that after clipping; return the one before.",
+            ),
+            Mistake(
+                _training_in_place,
+                "Your numbers are right, but the old weight and bias are overwritten: make new tensors.",
+            ),
+            Mistake(
+                _training_norms_added,
+                "You add the norms of the two gradients; the norm of both together is the root of the "
+                "sum of their squares.",
+            ),
+        ],
+        right=[_training_with_an_optimiser, _training_by_formula],
+    ),
+]
