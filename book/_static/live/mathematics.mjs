@@ -1,0 +1,182 @@
+// The mathematics of the live figures. Nothing here draws or knows the page;
+// tests/test_live_figures.py compares every function with seqbook and torch.
+// A complex number is a pair [re, im]. A matrix is an array of rows.
+
+/** Uniform numbers from 0 to 1, the same for the same seed on every machine (mulberry32). */
+export function uniforms(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Rows of standard normal numbers (Box and Muller). */
+export function normals(rows, columns, seed) {
+  const draw = uniforms(seed);
+  const one = () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw());
+  return Array.from({ length: rows }, () => Float64Array.from({ length: columns }, one));
+}
+
+export function dot(a, b, size = a.length) {
+  let sum = 0;
+  for (let i = 0; i < size; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+/** Matrix times vector, plus a bias if there is one. */
+export function affine(matrix, vector, bias) {
+  return Float64Array.from(matrix, (row, i) => dot(row, vector) + (bias ? bias[i] : 0));
+}
+
+export function matrixProduct(a, b) {
+  return a.map((row) => {
+    const sums = new Float64Array(b[0].length);
+    for (let k = 0; k < row.length; k++) {
+      const factor = row[k];
+      const other = b[k];
+      for (let j = 0; j < sums.length; j++) sums[j] += factor * other[j];
+    }
+    return sums;
+  });
+}
+
+export const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+
+export function softmax(scores) {
+  const highest = Math.max(...scores);
+  const exponentials = Float64Array.from(scores, (score) => Math.exp(score - highest));
+  const total = exponentials.reduce((sum, x) => sum + x, 0);
+  return exponentials.map((x) => x / total);
+}
+
+/** Entropy of probabilities, in nats. */
+export const entropy = (p) => p.reduce((sum, x) => sum - (x > 0 ? x * Math.log(x) : 0), 0);
+
+// Autoregression: x(t) = w1 x(t-1) + w2 x(t-2)
+
+/** The weights of the AR(2) process with these two roots, [w1, w2]. */
+export const weightsOfRoots = ([[a, b], [c, d]]) => [a + c, -(a * c - b * d)];
+
+/** The zeros of z² - w1 z - w2. */
+export function rootsOfWeights([w1, w2]) {
+  const half = w1 / 2;
+  const square = half * half + w2;
+  const root = Math.sqrt(Math.abs(square));
+  return square < 0 ? [[half, root], [half, -root]] : [[half + root, 0], [half - root, 0]];
+}
+
+/** Move one of two roots. Off the real axis the other is its mirror image, so that the weights
+    stay real; on the axis, which attracts, each moves by itself. */
+export function moveRoot(roots, which, [re, im], attraction = 0.04) {
+  const moved = [...roots];
+  const other = 1 - which;
+  if (Math.abs(im) > attraction) {
+    moved[which] = [re, im];
+    moved[other] = [re, -im];
+  } else {
+    moved[which] = [re, 0];
+    if (roots[other][1] !== 0) moved[other] = [re, 0];
+  }
+  return moved;
+}
+
+/** Forecasts from the last two values, each fed back as if it had been observed. */
+export function rollOut([w1, w2], [before, last], steps) {
+  return Array.from({ length: steps }, () => {
+    [before, last] = [last, w1 * last + w2 * before];
+    return last;
+  });
+}
+
+// Backpropagation through time
+
+/** Largest modulus of an eigenvalue: |A^k|^(1/k) for k = 2^30, by squaring thirty times. */
+export function spectralRadius(matrix) {
+  let power = matrix;
+  let logarithm = 0;
+  for (let k = 1; k <= 2 ** 30; k *= 2) {
+    const size = Math.sqrt(power.reduce((sum, row) => sum + dot(row, row), 0));
+    if (size === 0) return 0;
+    logarithm += Math.log(size) / k;
+    power = power.map((row) => row.map((x) => x / size));
+    power = matrixProduct(power, power);
+  }
+  return Math.exp(logarithm);
+}
+
+/** States of h = φ(W h + x) from zero, one for each input. */
+export function states(weights, inputs, activation = Math.tanh) {
+  let hidden = new Float64Array(weights.length);
+  return inputs.map((input) => (hidden = affine(weights, hidden, input).map(activation)));
+}
+
+/** Spectral norms of J_T ... J_(T-k+1) for k = 0 to the number of steps, where
+    J_j = diag(slopes_j) W. */
+export function productNorms(weights, slopes) {
+  const size = weights.length;
+  let product = weights.map((_, i) => Float64Array.from(weights, (_, j) => Number(i === j)));
+  let left = Float64Array.from(weights, (_, i) => 1 + 0.1 * Math.sin(i + 1));
+  const norms = [1];
+  for (const slope of [...slopes].reverse()) {
+    product = matrixProduct(product, weights.map((row, i) => row.map((w) => w * slope[i])));
+    // Power iteration. The product grows on its right, so that its left singular vector hardly
+    // changes from one lag to the next.
+    let norm = 0;
+    for (let turn = 0; turn < 2000; turn++) {
+      const right = new Float64Array(size);
+      for (let i = 0; i < size; i++) {
+        for (let j = 0; j < size; j++) right[j] += product[i][j] * left[i];
+      }
+      const found = affine(product, right);
+      const length = Math.sqrt(dot(found, found));
+      if (length === 0) return norms.concat(Array(slopes.length + 1 - norms.length).fill(0));
+      left = found.map((x) => x / length);
+      const before = norm;
+      norm = Math.sqrt(length);
+      if (Math.abs(norm - before) < 1e-9 * norm) break;
+    }
+    norms.push(norm);
+  }
+  return norms;
+}
+
+/** Random weights of spectral radius 1, random inputs, and the norms without an activation. */
+export function randomNetwork({ size, steps, lags, seed }) {
+  const drawn = normals(size, size, seed);
+  const radius = spectralRadius(drawn);
+  const unit = drawn.map((row) => row.map((w) => w / radius));
+  const ones = Array(lags).fill(new Float64Array(size).fill(1));
+  return { unit, inputs: normals(steps, size, seed + 1000), norms: productNorms(unit, ones) };
+}
+
+/** How the gradient's norm changes with the lag at a spectral radius, without an activation and
+    with tanh, of which the last states of a run count. */
+export function gradientNorms({ unit, inputs, norms }, { radius, strength }) {
+  const weights = unit.map((row) => row.map((w) => w * radius));
+  const scaled = inputs.map((input) => input.map((x) => x * strength));
+  const run = states(weights, scaled).slice(1 - norms.length);
+  return {
+    linear: norms.map((norm, lag) => norm * radius ** lag),
+    tanh: productNorms(weights, run.map((hidden) => hidden.map((h) => 1 - h * h))),
+  };
+}
+
+// Attention and positions
+
+/** Weights of one query over the keys, of which the first d components count. */
+export function attentionWeights(query, keys, d, scaled) {
+  return softmax(keys.map((key) => dot(query, key, d) / (scaled ? Math.sqrt(d) : 1)));
+}
+
+/** The code of each position: sines and cosines of growing wavelengths. */
+export function sinusoids(time, width, longest = 10000) {
+  return Array.from({ length: time }, (_, t) =>
+    Float64Array.from({ length: width }, (_, feature) => {
+      const angle = t * longest ** (-(feature - (feature % 2)) / width);
+      return feature % 2 ? Math.cos(angle) : Math.sin(angle);
+    }),
+  );
+}

@@ -1,0 +1,116 @@
+// The trained networks, computed in the page as torch computes them. Weights come from
+// tools/train_live_models.py; tests/test_live_figures.py compares every output.
+
+import { affine, dot, sigmoid, softmax } from "./mathematics.mjs";
+
+const PADDING = 0;
+const START = 1;
+const END = 2;
+
+const bytes = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)).buffer;
+
+/** Undo the packing: whole numbers from -127 to 127, and one factor for each row. */
+export function unpack(packed) {
+  return Object.fromEntries(
+    Object.entries(packed).map(([name, { shape, scales, values }]) => {
+      const factors = new DataView(bytes(scales));
+      const integers = new Int8Array(bytes(values));
+      const columns = integers.length / shape[0];
+      const rows = Array.from({ length: shape[0] }, (_, i) => {
+        const row = integers.subarray(i * columns, (i + 1) * columns);
+        return Float64Array.from(row, (x) => x * factors.getFloat32(4 * i, true));
+      });
+      return [name, shape.length === 1 ? Float64Array.from(rows, ([x]) => x) : rows];
+    }),
+  );
+}
+
+/** Split a vector into equal parts. */
+const chunks = (vector, count) => {
+  const size = vector.length / count;
+  return Array.from({ length: count }, (_, k) => vector.subarray(k * size, (k + 1) * size));
+};
+
+/** One step of an LSTM, with its gates. */
+export function lstmStep(input, { hidden, cell }, { weightIH, weightHH, biasIH, biasHH }) {
+  const fromHidden = affine(weightHH, hidden, biasHH);
+  const gates = affine(weightIH, input, biasIH).map((x, k) => x + fromHidden[k]);
+  const [i, f, g, o] = chunks(gates, 4);
+  const step = { input: i.map(sigmoid), forget: f.map(sigmoid), output: o.map(sigmoid) };
+  step.cell = cell.map((c, k) => step.forget[k] * c + step.input[k] * Math.tanh(g[k]));
+  step.hidden = step.cell.map((c, k) => step.output[k] * Math.tanh(c));
+  return step;
+}
+
+/** One step of a GRU whose reset gate acts after the matrix product. */
+export function gruStep(input, hidden, { weightIH, weightHH, biasIH, biasHH }) {
+  const [xr, xz, xn] = chunks(affine(weightIH, input, biasIH), 3);
+  const [hr, hz, hn] = chunks(affine(weightHH, hidden, biasHH), 3);
+  return hidden.map((h, k) => {
+    const reset = sigmoid(xr[k] + hr[k]);
+    const keep = sigmoid(xz[k] + hz[k]);
+    return (1 - keep) * Math.tanh(xn[k] + reset * hn[k]) + keep * h;
+  });
+}
+
+const layer = (weights, prefix, suffix = "") => ({
+  weightIH: weights[`${prefix}.weight_ih_l0${suffix}`],
+  weightHH: weights[`${prefix}.weight_hh_l0${suffix}`],
+  biasIH: weights[`${prefix}.bias_ih_l0${suffix}`],
+  biasHH: weights[`${prefix}.bias_hh_l0${suffix}`],
+});
+
+/** Read symbols; for each the gates, both states, and the logits of the symbol after it. */
+export function readCharacters(weights, ids) {
+  const lstm = layer(weights, "layer");
+  const size = lstm.weightHH[0].length;
+  let state = { hidden: new Float64Array(size), cell: new Float64Array(size) };
+  return ids.map((id) => {
+    state = lstmStep(weights["embedding.weight"][id], state, lstm);
+    return { ...state, logits: affine(weights["readout.weight"], state.hidden, weights["readout.bias"]) };
+  });
+}
+
+/** Read a word with a GRU in both directions: a vector for each letter, and the last state. */
+export function encodeWord(weights, ids) {
+  const run = (letters, suffix) => {
+    const gru = layer(weights, "encoder", suffix);
+    let hidden = new Float64Array(gru.weightHH[0].length);
+    return letters.map((id) => (hidden = gruStep(weights["source_embedding.weight"][id], hidden, gru)));
+  };
+  const forwards = run(ids, "");
+  const backwards = run([...ids].reverse(), "_reverse").reverse();
+  const join = (a, b) => Float64Array.from([...a, ...b]);
+  return {
+    values: forwards.map((vector, t) => join(vector, backwards[t])),
+    final: join(forwards.at(-1), backwards[0]),
+  };
+}
+
+/** Logits after one more symbol, where the decoder looked, and its new state. */
+export function decodeStep(weights, symbol, hidden, values) {
+  const state = gruStep(weights["target_embedding.weight"][symbol], hidden, layer(weights, "decoder"));
+  const query = affine(weights["query.weight"], state);
+  const looks = softmax(values.map((value) => dot(query, value) / Math.sqrt(query.length)));
+  const joined = new Float64Array(2 * state.length);
+  values.forEach((value, t) => value.forEach((x, k) => (joined[k] += looks[t] * x)));
+  joined.set(state, state.length);
+  const combined = affine(weights["combine.weight"], joined, weights["combine.bias"]).map(Math.tanh);
+  return { logits: affine(weights["readout.weight"], combined, weights["readout.bias"]), looks, state };
+}
+
+/** Write the most probable symbol at each step, until the end or `longest` symbols. */
+export function pronounce(weights, letters, longest) {
+  const { values, final } = encodeWord(weights, [...letters, END]);
+  const steps = [];
+  let [symbol, state] = [START, final];
+  while (steps.length < longest && symbol !== END) {
+    const step = decodeStep(weights, symbol, state, values);
+    const allowed = step.logits.map((x, id) => (id === PADDING || id === START ? -Infinity : x));
+    const probabilities = softmax(allowed);
+    symbol = probabilities.indexOf(Math.max(...probabilities));
+    state = step.state;
+    steps.push({ symbol, looks: step.looks, logits: step.logits, probability: probabilities[symbol] });
+  }
+  return steps;
+}

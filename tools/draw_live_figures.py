@@ -1,0 +1,128 @@
+"""Draw the still pictures of the live figures, from the numbers that the page computes.
+
+    .venv/bin/python tools/draw_live_figures.py [roots] [gradients] ...
+
+They are what a reader sees without JavaScript, and in print. Random numbers and mathematics are
+the page's own ``mathematics.mjs``, run in V8; the trained networks are the package's.
+"""
+
+import json
+import sys
+from functools import cache
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from py_mini_racer import MiniRacer
+from train_live_models import LIVE, load, read_letters, spell, written_reader
+
+from seqbook.plots import use_house_style
+from seqbook.plots.attention import alignment
+from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
+from seqbook.plots.transformer import position_codes
+
+
+@cache
+def _engine() -> MiniRacer:
+    engine = MiniRacer()
+    engine.eval((LIVE / "mathematics.mjs").read_text(encoding="utf-8").replace("export ", ""))
+    return engine
+
+
+def page(expression: str):
+    """What the page's mathematics gives, as lists and dictionaries."""
+    as_lists = "(_, x) => ArrayBuffer.isView(x) ? [...x] : x"
+    return json.loads(_engine().eval(f"JSON.stringify({expression}, {as_lists})"))
+
+
+def roots() -> Figure:
+    """The sun's AR(2): roots in the plane, and the roll-out."""
+    weights = [1.3489, -0.6566]
+    figure, (plane, path) = plt.subplots(
+        2, 1, figsize=(WIDTH, 4.0), height_ratios=(1.4, 1), constrained_layout=True
+    )
+    angle = np.linspace(0, 2 * np.pi, 200)
+    plane.plot(np.cos(angle), np.sin(angle), color=COLOURS["mean"], linewidth=1)
+    plane.plot(*np.transpose(page(f"rootsOfWeights({weights})")), "o", color=COLOURS["linear AR"])
+    plane.set(aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[-1, 0, 1])
+    plane.set_yticks([-1, 0, 1], ["−i", "0", "i"])
+    values = page(f"rollOut({weights}, [0, 1], 40)")
+    path.axhline(0, color=COLOURS["noise floor"], linestyle="--", linewidth=1)
+    path.plot(np.arange(1, 41), values, color=COLOURS["linear AR"])
+    path.set(xlabel="steps ahead", ylim=(-2, 2), xlim=(1, 40), xticks=[1, 10, 20, 30, 40])
+    path.set_title("deviation from the mean")
+    return figure
+
+
+def gradients() -> Figure:
+    """Norm over the lag at radius 1.3, without an activation and with tanh."""
+    network = "randomNetwork({ size: 32, steps: 100, lags: 60, seed: 1 })"
+    norms = page(f"gradientNorms({network}, {{ radius: 1.3, strength: 0.5 }})")
+    figure, (axes,) = panels(1, height=2.8)
+    lags = np.arange(61)
+    lines = {"no activation": ("linear", COLOURS["theory"]), "tanh": ("tanh", COLOURS["network"])}
+    for key, colour in lines.values():
+        axes.plot(lags, norms[key], color=colour)
+    axes.axhline(1, color=COLOURS["mean"], linestyle="--", linewidth=1)
+    axes.set(yscale="log", ylim=(1e-15, 1e10), xlim=(0, 60), xlabel="lag k (steps)")
+    axes.set_title("norm of the product of Jacobians, ρ = 1.3")
+    label_ends(axes, {name: (60, norms[key][-1], c) for name, (key, c) in lines.items()})
+    return figure
+
+
+def scaling() -> Figure:
+    """Weights of a query of width 64 over sixteen keys, with the square root and without."""
+    _engine().eval("const [query, ...keys] = normals(17, 1024, 1)")
+    figure, axes = panels(2, height=1.6, sharex=True)
+    kinds = {"scaled": "divided by √d", "not scaled": "not divided"}
+    for panel, (name, words) in zip(axes, kinds.items(), strict=True):
+        weights = page(f"attentionWeights(query, keys, 64, {str(name == 'scaled').lower()})")
+        panel.bar(np.arange(1, 17), weights, color=COLOURS[name])
+        panel.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+        panel.set_title(f"weight, scores {words}, d = 64", color=COLOURS[name])
+    axes[-1].set(xlabel="key", xticks=[1, 4, 8, 12, 16])
+    return figure
+
+
+def positions() -> Figure:
+    """Codes of 64 positions at width 32, and the products of three of them with those near by."""
+    codes = np.array(page("sinusoids(64, 32)"))
+    products = {t: codes[t - 16 : t + 17] @ codes[t] for t in (16, 30, 47)}
+    return position_codes(codes, products)
+
+
+def gates() -> Figure:
+    """One unit's gates and cell along a sentence."""
+    sentence = "However, the Queen said nothing at all."
+    unit = load("weights-alice")[0]["units"][0]["unit"]
+    vocabulary, model = written_reader()
+    found = read_letters(model, vocabulary.encode(sentence))
+    figure, axes = panels(4, height=0.85, sharex=True)
+    steps = np.arange(len(sentence))
+    for panel, name in zip(axes, ("forget", "input", "output", "cell"), strict=True):
+        lowest = -1 if name == "cell" else 0
+        panel.bar(steps, found[name][:, unit], width=0.8, color=COLOURS["LSTM"])
+        panel.set(ylim=(lowest, 1), yticks=[lowest, 1])
+        panel.set_title("cell, as tanh" if name == "cell" else f"{name} gate")
+    axes[-1].set_xticks(steps, list(sentence), fontsize=9)
+    axes[-1].tick_params(axis="x", length=0)
+    return figure
+
+
+def spelling() -> Figure:
+    """Which letters a trained network looked at as it pronounced a word."""
+    word, sounds, weights = spell("knighthood")
+    return alignment(weights, [*word, "end"], [*sounds, "end"])
+
+
+FIGURES = [roots, gradients, scaling, positions, gates, spelling]
+
+
+if __name__ == "__main__":
+    use_house_style()
+    plt.rcParams["svg.hashsalt"] = "seqbook"  # the same file from the same numbers
+    for draw in FIGURES:
+        if len(sys.argv) == 1 or draw.__name__ in sys.argv[1:]:
+            path = LIVE / f"{draw.__name__}.svg"
+            draw().savefig(path, metadata={"Date": None})
+            print(path.name, path.stat().st_size)
