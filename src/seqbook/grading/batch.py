@@ -8,18 +8,21 @@ import json
 import queue
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from seqbook import __version__
 from seqbook.grading.exercises import Exercise, Released
 from seqbook.grading.grader import Graded, SandboxFaultError, grade_notebook
+from seqbook.grading.judge import printable
 from seqbook.grading.keeping import write_whole
-from seqbook.grading.sandbox import Sandbox
+from seqbook.grading.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
 from seqbook.grading.steps import CompiledStep
 from seqbook.grading.submissions import (
     Handed,
@@ -31,6 +34,8 @@ from seqbook.grading.submissions import (
 )
 
 __all__ = ["Result", "grade_folder"]
+
+MAX_NOTEBOOKS = 50
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,14 @@ class _Marked:
 
 
 def grade_folder(
-    folder: Path, out: Path, exercises: Iterable[Exercise], *, seed: int, jobs: int
+    folder: Path,
+    out: Path,
+    exercises: Iterable[Exercise],
+    *,
+    seed: int,
+    jobs: int,
+    cpu_seconds: int = CPU_SECONDS,
+    wall_seconds: int = WALL_SECONDS,
 ) -> list[Result]:
     """Grade all notebooks in a folder, and keep each result as soon as it is there.
 
@@ -64,6 +76,8 @@ def grade_folder(
         seed: Of the hidden cases.
         jobs: How many sandboxes to run at once. Each takes 0.3 GB, what runs in it at most 1 GB
             more.
+        cpu_seconds: Processor time for a step, once for the visible cases and once for the hidden.
+        wall_seconds: Time for the same.
 
     Raises:
         NoSandboxError: Submissions can't be run here.
@@ -72,18 +86,21 @@ def grade_folder(
         exercise.name: _Marked(exercise.release(), exercise.compile(seed)) for exercise in exercises
     }
     print("The cases are drawn; reading what was handed in.", file=sys.stderr)
-    kept = _Kept(out / "results", marked, seed)
+    limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
+    kept = _Kept(out / "results", marked, [seed, limits])
     handed = list(find(folder))
-    results = {
+    results = dict(_beyond(handed))
+    known = {
         number: Result(one, graded)
         for number, one in enumerate(handed)
-        if (graded := kept.find(one)) is not None
+        if number not in results and (graded := kept.find(one)) is not None
     }
+    results |= known
     left = [number for number in range(len(handed)) if number not in results]
-    if results:
-        print(f"{len(results)} of {len(handed)} were graded before.", file=sys.stderr)
+    if known:
+        print(f"{len(known)} of {len(handed)} were graded before.", file=sys.stderr)
     with (
-        _sandboxes(min(jobs, len(left))) as sandboxes,
+        _sandboxes(min(jobs, len(left)), limits) as sandboxes,
         ThreadPoolExecutor(jobs) as pool,
         tqdm(total=len(handed), initial=len(results), unit="notebook", disable=None) as bar,
     ):
@@ -101,16 +118,26 @@ def grade_folder(
     return [results[number] for number in range(len(handed))]
 
 
+def _beyond(handed: Sequence[Handed]) -> Iterator[tuple[int, Result]]:
+    """Yield the results of what a student handed in too many of: it would keep others waiting."""
+    counts: Counter[str] = Counter()
+    for number, one in enumerate(handed):
+        counts[one.student] += 1
+        if counts[one.student] > MAX_NOTEBOOKS:
+            problem = f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
+            yield number, Result(one, None, problem)
+
+
 class _Kept:
     """Results by what they depend on."""
 
-    def __init__(self, folder: Path, marked: Mapping[str, _Marked], seed: int):
+    def __init__(self, folder: Path, marked: Mapping[str, _Marked], settings: Any):
         self._folder = folder
         facts = {
             name: [one.released.notebook, [asdict(step) for step in one.steps]]
             for name, one in marked.items()
         }
-        self._digest = hashlib.sha256(json.dumps([__version__, seed, facts]).encode()).digest()
+        self._digest = hashlib.sha256(json.dumps([__version__, settings, facts]).encode()).digest()
 
     def find(self, handed: Handed) -> Graded | None:
         with contextlib.suppress(UnreadableError, FileNotFoundError):
@@ -152,17 +179,18 @@ def _grade(
     except SandboxFaultError as error:
         return Result(handed, None, str(error), ours=True)
     except Exception as error:  # of one submission; the others are graded all the same
-        traceback.print_exc()
+        lines = traceback.format_exc().splitlines()
+        print(*(printable(line, limit=1000) for line in lines), sep="\n", file=sys.stderr)
         return Result(handed, None, f"{type(error).__name__} in the grader", ours=True)
 
 
 @contextlib.contextmanager
-def _sandboxes(count: int) -> Iterator[queue.SimpleQueue[Sandbox]]:
+def _sandboxes(count: int, limits: Mapping[str, int]) -> Iterator[queue.SimpleQueue[Sandbox]]:
     made: list[Sandbox] = []
     ready: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
     try:
         for _ in range(count):
-            made.append(Sandbox())
+            made.append(Sandbox(**limits))
             ready.put(made[-1])
         yield ready
     finally:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from seqbook.grading.exercises import Released
+from seqbook.grading.inside.calls import OWN_CELL
 from seqbook.grading.judge import Verdict, judge
 from seqbook.grading.sandbox import Reply, Sandbox
 from seqbook.grading.steps import CompiledStep, cell_stem
@@ -89,7 +90,8 @@ def grade_notebook(
     Args:
         notebook: As it was handed in, as JSON has it.
         exercise: The exercise it belongs to. Only its setup cell is run, and no cell of the
-            student's but the answers: each after those of the steps before it.
+            student's but the answers: each after those of the steps before it, save those that
+            never ended.
         steps: The exercise's steps with the cases that count.
         sandbox: Where to run it.
 
@@ -104,7 +106,9 @@ def grade_notebook(
         answer, heading = answers[step.name], headings[step.name]
         if answer.source is not None:
             cells.append((f"{cell_stem(step.name)}-answer", answer.source))
-        verdict = _grade_step(answer, step, cells, sandbox)
+        verdict, ran = _grade_step(answer, step, cells, sandbox)
+        if answer.source is not None and not ran:
+            cells.pop()  # the later steps need not wait for it again
         points = heading.points if verdict.status == "right" else 0
         notes = [] if answer.note is None else [answer.note]
         if verdict.status == "wrong":
@@ -120,9 +124,10 @@ def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[st
 
 def _grade_step(
     answer: Answer, step: CompiledStep, cells: list[tuple[str, str]], sandbox: Sandbox
-) -> Verdict:
+) -> tuple[Verdict, bool]:
+    """Return the verdict on the last of the cells, and whether that cell ran to its end."""
     if answer.source is None:
-        return Verdict("missing", finding=f"no cell defines {step.name}")
+        return Verdict("missing", finding=f"no cell defines {step.name}"), False
     # The hidden cases are given to a process whose words nobody repeats. So the answer runs on the
     # visible ones alone first; what it says of those, it may say.
     outcomes: list[dict[str, Any]] = []
@@ -132,34 +137,34 @@ def _grade_step(
         reply = sandbox.run({"cells": cells, "name": step.name, "cases": part.requests})
         if reply.end == "fault":
             raise SandboxFaultError(f"the sandbox failed on {step.name}")
-        came = _read_reply(reply, part, [cell_id for cell_id, _ in cells])
+        came = _read_reply(reply, part, cells)
         if isinstance(came, Verdict):
-            return came
+            return came, _last_line(reply.output) != {"at": cells[-1][0]}
         outcomes += came
         verdict = judge(replace(step, cases=step.cases[: len(outcomes)]), outcomes)
         if verdict.status != "right":
             break
-    return verdict
+    return verdict, True
 
 
 def _read_reply(
-    reply: Reply, step: CompiledStep, cells: Sequence[str]
+    reply: Reply, step: CompiledStep, cells: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]] | Verdict:
     """Return the outcomes that a process wrote, or the verdict if it wrote none."""
-    own_cell = cells[-1]
+    *earlier, own_cell = [cell_id for cell_id, _ in cells]
+    last = _last_line(reply.output)
     try:
-        lines = [json.loads(line) for line in reply.output.splitlines()]
-        last = lines[-1] if lines and isinstance(lines[-1], dict) else {}
         if reply.end == "ended" and "outcomes" in last:
-            return _believe(last["outcomes"], len(step.cases))
+            return _believe(last["outcomes"], len(step.cases), dict(cells))
         if reply.end == "ended" and "failed" in last:
-            return _believe([{"raised": last["failed"]}] * len(step.cases), len(step.cases))
-    except (ValueError, RecursionError):
+            outcomes = [{"raised": last["failed"]}] * len(step.cases)
+            return _believe(outcomes, len(step.cases), dict(cells))
+    except ValueError:
         return Verdict("wrong", finding="what came out of the sandbox can't be read")
     if "undefined" in last:
         return Verdict("wrong", finding=f"the cell {own_cell} does not define {step.name}")
     at = last.get("at")
-    where = f", in {at}, which runs before" if at in cells[:-1] else ""
+    where = f", in {at}, which runs before" if at in earlier else ""
     what = {
         "time": "it did not end in time: is there a loop that never stops?",
         "output": "it wrote too much",
@@ -168,7 +173,17 @@ def _read_reply(
     return Verdict("wrong", finding=what[reply.end] + where)
 
 
-def _believe(outcomes: Any, count: int) -> list[dict[str, Any]]:
+def _last_line(output: bytes) -> dict[str, Any]:
+    """Return the last whole line that a process wrote, if that is an object of JSON."""
+    line = output.rpartition(b"\n")[0].rpartition(b"\n")[2]
+    try:
+        last = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return last if isinstance(last, dict) else {}
+
+
+def _believe(outcomes: Any, count: int, cells: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return outcomes if they have the form of what ``run_case`` returns."""
     if not isinstance(outcomes, list) or len(outcomes) != count:
         raise ValueError("expected an outcome for every case")
@@ -185,6 +200,9 @@ def _believe(outcomes: Any, count: int) -> list[dict[str, Any]]:
                 or type(raised.get("line")) not in (int, type(None))
             ):
                 raise ValueError("expected an error")
+            cell = (raised.get("cell") or "").removeprefix(f"{OWN_CELL} ").removesuffix(">")
+            if not 0 < (raised.get("line") or 0) <= len(cells.get(cell, "").splitlines()):
+                raised["line"] = None  # a number that the student's code made up
         elif "returned" not in outcome or not all(
             isinstance(outcome.get(part, {}), dict) for part in ("arguments", "gradients")
         ):

@@ -2,7 +2,8 @@
 
 The outer wall is bubblewrap. In it there is no network, the system is mounted read-only, there is
 no folder that can be written to, and of this package there is ``inside`` alone: neither references
-nor cases nor other submissions. One clean process in it imports torch and forks for every step;
+nor cases nor other submissions, wherever they lie: of the system and of Python, only programs and
+libraries are mounted. One clean process in it imports torch and forks for every step;
 what a fork gives up is in ``inside.walls``. Measured, a fork costs some 20 ms, where a new sandbox
 that imports torch costs 2 s of processor time.
 """
@@ -31,6 +32,7 @@ CPU_SECONDS = 5
 WALL_SECONDS = 30
 START_SECONDS = 120
 INSIDE = Path(__file__).parent / "inside"
+SYSTEM = ("/usr", "/usr/local")
 MAX_REPLY = 2**23
 
 
@@ -196,16 +198,16 @@ def _walled_command() -> list[str]:
             else ("--unshare-user",)
         ),
         *_readable_parents(
-            *python, "/dev/null", "/etc/ld.so.cache", "/proc/cpuinfo", "/sandbox/inside"
+            *(f"{prefix}/lib" for prefix in (*SYSTEM, *python)),
+            *("/dev/null", "/etc/ld.so.cache", "/proc/cpuinfo", "/sandbox/inside"),
         ),
-        *("--ro-bind", "/usr", "/usr"),
-        *_links("/bin", "/sbin", "/lib", "/lib64", "/lib32"),
+        *(item for top in ("", *SYSTEM) for item in _libraries(top)),
         *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
         *("--ro-bind-try", "/etc/alternatives", "/etc/alternatives"),
         *("--ro-bind", "/proc/cpuinfo", "/proc/cpuinfo"),
         *("--dev-bind", "/dev/null", "/dev/null"),
         *("--dev-bind", "/dev/urandom", "/dev/urandom"),
-        *(item for prefix in python for item in ("--ro-bind", prefix, prefix)),
+        *(item for prefix in python if prefix not in SYSTEM for item in _libraries(prefix)),
         *(item for path in hidden for item in ("--tmpfs", str(path), "--remount-ro", str(path))),
         *("--ro-bind", str(INSIDE), "/sandbox/inside"),
         *("--remount-ro", "/", "--chdir", "/"),
@@ -213,17 +215,20 @@ def _walled_command() -> list[str]:
     ]
 
 
-def _links(*paths: str) -> Iterator[str]:
-    """Yield the options that show a folder of the system as it is here: often a link into /usr."""
-    for path in paths:
+def _libraries(prefix: str) -> Iterator[str]:
+    """Yield the options that show programs and libraries as they are here: some are links.
+
+    Nothing else is shown: a course may be kept in ``/usr/src``, or beside Python in a container.
+    """
+    for path in (f"{prefix}/{name}" for name in ("bin", "lib", "lib32", "lib64", "pyvenv.cfg")):
         if os.path.islink(path):
             yield from ("--symlink", os.readlink(path), path)
-        elif os.path.isdir(path):
+        elif os.path.exists(path):
             yield from ("--ro-bind", path, path)
 
 
 def _readable_parents(*paths: str) -> Iterator[str]:
-    """Yield the options that make parents of what is mounted: bubblewrap makes them for root alone."""
+    """Yield the options that make parents of mounts: bubblewrap makes them for root alone."""
     for parent in dict.fromkeys(p for path in paths for p in reversed(Path(path).parents)):
         yield from ("--perms", "0755", "--dir", str(parent))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqbook.grading.exercises import ORDER, Released, cell_stem, defines
+from seqbook.grading.exercises import Released, cell_stem, defines
 
 __all__ = [
     "Answer",
@@ -25,6 +26,7 @@ __all__ = [
 MAX_BYTES = 8 * 2**20
 MAX_CELLS = 5_000
 MAX_SOURCE = 100_000
+DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 
 
 class UnreadableError(ValueError):
@@ -57,10 +59,11 @@ def find(folder: Path) -> Iterator[Handed]:
 
     A folder in it is a student, and all notebooks below it are theirs; a notebook that lies in it
     is the student's whose name it has. Links are not followed, and what is hidden is passed over.
-    They are yielded all the same if they are named like notebooks, so that somebody is told.
+    A link in the place of a student or a notebook is yielded all the same, and so are whatever is
+    named like a notebook and a folder that can't be read: so somebody is told.
     """
     for entry in _sorted(folder):
-        if entry.name.endswith(".ipynb"):
+        if entry.name.endswith(".ipynb") or entry.is_symlink():
             yield Handed(entry.name.removesuffix(".ipynb"), Path(entry.path))
         elif entry.is_dir(follow_symlinks=False):
             for path in _notebooks(Path(entry.path)):
@@ -68,7 +71,12 @@ def find(folder: Path) -> Iterator[Handed]:
 
 
 def _notebooks(folder: Path, depth: int = 8) -> Iterator[Path]:
-    for entry in _sorted(folder):
+    try:
+        entries = _sorted(folder)
+    except OSError:
+        yield folder
+        return
+    for entry in entries:
         if entry.name.endswith(".ipynb"):
             yield Path(entry.path)
         elif entry.is_dir(follow_symlinks=False) and depth:
@@ -90,21 +98,23 @@ def read_bytes(path: Path) -> bytes:
         UnreadableError: It is something else, or can't be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if path.is_symlink():
-            raise UnreadableError("it is a link; hand in the file itself") from None
-        raise UnreadableError(f"it can't be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        kind = os.fstat(descriptor)
-        if not stat.S_ISREG(kind.st_mode):
+        found = os.lstat(path)  # before it is opened: to open a device may already do something
+        if stat.S_ISLNK(found.st_mode):
+            raise UnreadableError("it is a link; hand in the file itself")
+        if stat.S_ISDIR(found.st_mode):
+            os.scandir(path).close()  # or say why it can't be read
+            raise UnreadableError("it is a folder, not a file")
+        if not stat.S_ISREG(found.st_mode):
             raise UnreadableError("it is not an ordinary file")
-        if kind.st_size > MAX_BYTES:
+        if found.st_size > MAX_BYTES:
             raise UnreadableError(
-                f"it has {kind.st_size / 2**20:.0f} MB, at most {MAX_BYTES // 2**20} are read; "
+                f"it has {found.st_size / 2**20:.0f} MB, at most {MAX_BYTES // 2**20} are read; "
                 "clear the outputs of the cells and save it again"
             )
-        content = file.read(MAX_BYTES + 1)
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UnreadableError(f"it can't be opened: {error.strerror}") from None
     if len(content) > MAX_BYTES:
         raise UnreadableError("it grew while it was read")
     return content
@@ -149,13 +159,15 @@ def recognise(
     for name in (stated, file_name.removesuffix(".ipynb")):
         if isinstance(name, str) and name in exercises:
             return name
-    sources = [source for _, source in _code(notebook)]
+    defined = {
+        name
+        for _, source in _code(notebook)
+        if len(source) <= MAX_SOURCE
+        for name in DEFINED.findall(source)
+    }
     counts = {
-        name: sum(
-            any(defines(source, step.name) for source in sources) for step in exercises[name].steps
-        )
-        for name in ORDER
-        if name in exercises
+        name: sum(step.name in defined for step in exercise.steps)
+        for name, exercise in exercises.items()
     }
     best = max(counts, key=lambda name: counts[name], default=None)
     if best is None or counts[best] == 0:
@@ -168,7 +180,12 @@ def read_answers(notebook: Mapping[str, Any], exercise: Released) -> dict[str, A
 
     Of several, the last counts, as it would if the notebook were run.
     """
-    cells = [(cell_id, source) for cell_id, source in _code(notebook) if len(source) <= MAX_SOURCE]
+    cells, too_long = [], set()
+    for cell_id, source in _code(notebook):
+        if len(source) <= MAX_SOURCE:
+            cells.append((cell_id, source))
+        else:
+            too_long.add(cell_id)
     of_steps = {f"{cell_stem(step.name)}-answer" for step in exercise.steps}
     answers = {}
     for step in exercise.steps:
@@ -187,6 +204,9 @@ def read_answers(notebook: Mapping[str, Any], exercise: Released) -> dict[str, A
             answers[step.name] = Answer(
                 others[-1], f"the cell {own_id} does not define {step.name}; another cell does"
             )
+        elif own_id in too_long:
+            note = f"the cell {own_id} has more than {MAX_SOURCE} characters and was not read"
+            answers[step.name] = Answer(None, note)
         else:
             answers[step.name] = Answer(own[-1] if own else None)
     return answers

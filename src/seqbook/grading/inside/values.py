@@ -16,6 +16,8 @@ __all__ = ["Unsupported", "decode", "encode"]
 
 DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 MAX_NUMBERS = 1_000_000
+MAX_DEPTH = 20
+MAX_AXES = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def encode(value: Any) -> Any:
 
 def _encode_array(kind: str, array: np.ndarray) -> Any:
     name = str(array.dtype)
-    if name not in DTYPES or array.size > MAX_NUMBERS:
+    if name not in DTYPES or max(array.size, *array.shape, 0) > MAX_NUMBERS:
         return {"unsupported": f"{kind} of {name} with {array.size} numbers"}
     return {kind: array.ravel().tolist(), "dtype": name, "shape": list(array.shape)}
 
@@ -67,19 +69,25 @@ def decode(data: Any, *, tensors: bool = False) -> Any:
         tensors: Whether to make tensors of tensors; else they become arrays.
 
     Raises:
-        ValueError: ``data`` is not what ``encode`` returns.
+        ValueError: ``data`` is not what ``encode`` returns, or nested too deeply.
     """
+    return _decode(data, tensors, MAX_DEPTH)
+
+
+def _decode(data: Any, tensors: bool, levels: int) -> Any:
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
+    if levels == 0:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     if isinstance(data, list):
-        return [decode(item, tensors=tensors) for item in data]
+        return [_decode(item, tensors, levels - 1) for item in data]
     if not isinstance(data, dict):
         raise ValueError(f"expected a value from JSON, got {type(data).__name__}")
     match list(data.items()):
         case [("tuple", list(items))]:
-            return tuple(decode(item, tensors=tensors) for item in items)
+            return tuple(_decode(item, tensors, levels - 1) for item in items)
         case [("dict", dict(items))]:
-            return {name: decode(item, tensors=tensors) for name, item in items.items()}
+            return {name: _decode(item, tensors, levels - 1) for name, item in items.items()}
         case [("unsupported", str(name))]:
             return Unsupported(name)
     for kind in ("array", "tensor"):
@@ -96,12 +104,16 @@ def decode(data: Any, *, tensors: bool = False) -> Any:
 def _decode_array(numbers: Any, dtype: Any, shape: Any) -> np.ndarray:
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected one of {DTYPES}")
-    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError("shape: expected a list of sizes")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > MAX_AXES
+        or not all(type(n) is int and 0 <= n <= MAX_NUMBERS for n in shape)
+    ):
+        raise ValueError(f"shape: expected a list of at most {MAX_AXES} sizes")
     if not isinstance(numbers, list) or len(numbers) > MAX_NUMBERS:
         raise ValueError(f"expected a list of at most {MAX_NUMBERS} numbers")
-    if math.prod(shape) != len(numbers) or len(shape) > 16:
-        raise ValueError(f"shape {shape[:16]} does not hold {len(numbers)} numbers")
+    if math.prod(shape) != len(numbers):
+        raise ValueError(f"shape {shape} does not hold {len(numbers)} numbers")
     kinds = bool if dtype == "bool" else int if "int" in dtype else (int, float)
     if not all(isinstance(number, kinds) for number in numbers):
         raise ValueError(f"expected numbers of {dtype}")

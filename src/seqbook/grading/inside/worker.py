@@ -1,8 +1,9 @@
 """The process in the sandbox that imports torch once and forks for every step.
 
-It reads a request, answers it and reads the next, until its input ends. Both are framed: eight
-bytes of length, then JSON; in an answer, a line of JSON and after it what the student's process
-wrote, byte for byte and unread.
+Each fork reads a request and answers it, until the input ends. Both are framed: eight bytes of
+length, then JSON; in an answer, a line of JSON and after it what the student's process wrote, byte
+for byte and unread. The clean process never holds a byte of a request: what it once held, a later
+fork could find in freed memory, be it a hidden input or another student's code.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = ["run_step", "serve"]
 
 MAX_OUTPUT = 4 * 2**20
 MEMORY = 2**30  # that an answer may use beside what python and torch take
+NO_MORE = 2
 
 
 def serve(*, walled: bool) -> None:
@@ -42,15 +44,19 @@ def serve(*, walled: bool) -> None:
     gc.collect()
     gc.freeze()
     _write(answers, b"ready")
-    while (request := _read(requests)) is not None:
+    while True:
         process = os.fork()
         if process == 0:
             try:
+                if (request := _read(requests)) is None:
+                    os._exit(NO_MORE)
                 _write(answers, _supervise(json.loads(request), memory))
                 os._exit(0)
             finally:
                 os._exit(1)
         _, status = os.waitpid(process, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == NO_MORE:
+            return
         if status != 0:
             _write(answers, b'{"end": "fault"}\n')
 
@@ -63,6 +69,7 @@ def _supervise(request: dict[str, Any], memory: int | None) -> bytes:
     child = os.fork()
     if child == 0:
         try:
+            os.setsid()  # a signal to its process group reaches beyond its namespace
             for stream in (0, 1):  # the null device
                 os.dup2(0, stream)
             os.dup2(writer, 3)
@@ -105,8 +112,9 @@ def _collect(reader: int, deadline: float) -> tuple[bytes, str | None]:
 def run_step(request: dict[str, Any], output: int) -> None:
     """Run the cells and call the answer on every case; write lines of JSON as it goes.
 
-    The lines name the cell that begins to run. The last one holds ``outcomes``, as ``run_case``
-    returns them; or ``failed``, the error of the answer's own cell; or ``undefined``.
+    The lines name the cell that begins to run, then the answer that begins to be called. The last
+    one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
+    own cell; or ``undefined``.
     """
 
     def tell(**line: Any) -> None:
@@ -134,8 +142,14 @@ def run_step(request: dict[str, Any], output: int) -> None:
         tell(undefined=request["name"])
         return
     answer = namespace[request["name"]]
-    outcomes = [run_case(answer, case) for case in request["cases"]]
-    write_all(json.dumps({"outcomes": outcomes}).encode() + b"\n")
+    tell(calls=request["name"])
+    try:
+        outcomes = [run_case(answer, case) for case in request["cases"]]
+        written = json.dumps({"outcomes": outcomes}).encode()
+    except BaseException as error:  # such as KeyboardInterrupt, or a type whose name raises
+        tell(failed=describe_error(error))
+        return
+    write_all(written + b"\n")
 
 
 def _read(source: int) -> bytes | None:
