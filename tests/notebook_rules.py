@@ -16,6 +16,7 @@ MAX_CODE_LINES = 25
 MAX_SECONDS = 120
 IGNORING = "nbval-ignore-output"
 TAGS = {"hide-cell", "hide-input", IGNORING}
+HIDDEN = "remove-cell"  # of the cell that installs the package, which no page shows
 
 # Cells whose output may differ between machines, for each notebook that has one. A claim must
 # stand beside each and say what holds all the same.
@@ -92,7 +93,8 @@ def _tags(notebook, ignored_outputs: int) -> Iterator[str]:
         if not any("claim(" in cell.source for cell in cells[i : i + 2]):
             yield f"{cells[i].id}: ignores its output without a claim in it or in the next cell"
     for cell in notebook.cells:
-        for tag in set(cell.metadata.get("tags", [])) - TAGS:
+        allowed = {HIDDEN} if cell.id == "install" else TAGS
+        for tag in set(cell.metadata.get("tags", [])) - allowed:
             yield f"{cell.id}: tag {tag}"
         if re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)_", cell.source):
             yield f"{cell.id}: a comment that steers nbval"

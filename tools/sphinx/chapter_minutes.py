@@ -40,7 +40,8 @@ def read_chapter(path: Path) -> Chapter:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     source = {"markdown": [], "code": []}
     for cell in notebook["cells"]:
-        source[cell["cell_type"]].append("".join(cell["source"]))
+        if "remove-cell" not in cell["metadata"].get("tags", []):  # not on the page
+            source[cell["cell_type"]].append("".join(cell["source"]))
     prose = "\n".join(source["markdown"])
     title = re.search(r"^# (.+)$", prose, flags=re.MULTILINE).group(1)
     code_lines = [line for cell in source["code"] for line in cell.splitlines() if line.strip()]
