@@ -93,7 +93,7 @@ def positions() -> Figure:
 
 def gates() -> Figure:
     """One unit's gates and cell along a sentence."""
-    sentence = "However, the Queen said nothing at all."
+    sentence = "`That's very important,' the King said,"
     unit = load("weights-alice")[0]["units"][0]["unit"]
     vocabulary, model = written_reader()
     found = read_letters(model, vocabulary.encode(sentence))

@@ -47,7 +47,7 @@ class LiveFigure(SphinxDirective):
 
     def run(self):
         if missing := set(self.option_spec) - set(self.options):
-            raise self.error(f"live-figure: expected the options {', '.join(sorted(missing))}")
+            raise self.error(f"live-figure: options missing: {', '.join(sorted(missing))}")
         (module,) = self.arguments
         for kind in ("mjs", "svg"):
             if not (Path(self.env.srcdir) / LIVE / f"{module}.{kind}").is_file():

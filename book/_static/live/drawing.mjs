@@ -123,7 +123,7 @@ export const buttons = (label, ...children) =>
 /** The line that says what the picture shows; read out when it has come to rest. */
 export function sayer(lines = 2) {
   const element = html("p", { class: "live-says", role: "status", style: `--lines: ${lines}` });
-  const settled = whenQuiet(() => element.setAttribute("aria-busy", "false"), 400);
+  const settled = whenQuiet(() => element.setAttribute("aria-busy", "false"), 300);
   const say = (words) => {
     if (element.textContent === words) return;
     element.setAttribute("aria-busy", "true");

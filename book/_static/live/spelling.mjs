@@ -5,7 +5,7 @@ import { button, buttons, controls, fixed, html, picture, percent, redrawOnChang
 import { card, letters as alphabet, phonemes, weights as packed } from "./weights-spelling.mjs";
 
 export const LONGEST = { word: 16, answer: 20 };
-const EXAMPLES = ["knighthood", "psychology", "photographs", "enough"];
+export const EXAMPLES = ["knighthood", "psychology", "photographs", "enough"];
 const IPA = { AA: "ɑ", AE: "æ", AH: "ʌ", AO: "ɔ", AW: "aʊ", AY: "aɪ", B: "b", CH: "tʃ", D: "d", DH: "ð", EH: "ɛ", ER: "ɝ", EY: "eɪ", F: "f", G: "ɡ", HH: "h", IH: "ɪ", IY: "i", JH: "dʒ", K: "k", L: "l", M: "m", N: "n", NG: "ŋ", OW: "oʊ", OY: "ɔɪ", P: "p", R: "ɹ", S: "s", SH: "ʃ", T: "t", TH: "θ", UH: "ʊ", UW: "u", V: "v", W: "w", Y: "j", Z: "z", ZH: "ʒ" };
 
 /** The letters of a text that the network knows, and those that it does not. */
@@ -19,7 +19,7 @@ export function readable(text) {
 export function mount(room, description) {
   const weights = unpack(packed);
   const view = picture(350, description);
-  const { element: says, say } = sayer(4);
+  const { element: says, say } = sayer(5);
   let word = EXAMPLES[0];
 
   function draw() {
@@ -43,7 +43,7 @@ export function mount(room, description) {
     const sounds = rows.filter((name) => name !== "end");
     const looked = steps.filter(({ symbol }) => symbol !== 2).map(({ looks }, row) => {
       const most = looks.indexOf(Math.max(...looks));
-      return `${rows[row]} from ${columns[most]} (${percent(looks[most])})`;
+      return `${rows[row]} on ${columns[most]}`;
     });
     const sure = steps.reduce((product, { probability }) => product * probability, 1);
     say(`${known.join("")}: ${sounds.join(" ")}, /${sounds.map((name) => IPA[name]).join("")}/; its probability is ${fixed(sure)}. Most weight: ${looked.join(", ")}.${excuse}`);
