@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import html
 import io
 import re
@@ -17,6 +18,8 @@ from seqbook.grading.keeping import Keeper
 
 __all__ = ["table", "verdict_lines", "write_reports"]
 
+FORMULA = tuple("=+-@＝＋－＠")
+MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
 MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
 UNDONE = {"open": "not written yet", "missing": "no cell with this answer"}
 
@@ -106,20 +109,28 @@ def _cell(value: Any) -> Any:
     """Keep a spreadsheet from taking a text for a formula."""
     if not isinstance(value, str):
         return value
-    value = printable(value)
-    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+    value = printable(value, limit=2000)
+    return f"'{value}" if value.lstrip().startswith(FORMULA) else value
+
+
+def _name(text: str) -> str:
+    """Return a student's or a file's name as people can read it, and no two names as the same."""
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
     yield "student", "exercise", "points", "out_of", "counts", "file", "remark"
     for number, result in enumerate(results):
-        graded, file = result.graded, result.handed.path.name
+        student, file = _name(result.handed.student), _name(result.handed.path.name)
+        graded = result.graded
         if graded is None:
             remark = f"{'not graded' if result.ours else 'not read'}: {result.problem}"
-            yield result.handed.student, "", "" if result.ours else 0, "", "", file, remark
+            yield student, "", "" if result.ours else 0, "", "", file, remark
         else:
             yield (
-                result.handed.student,
+                student,
                 graded.exercise,
                 graded.points,
                 graded.out_of,
@@ -136,7 +147,7 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
         for step in result.graded.steps:
             verdict = step.verdict
             yield (
-                result.handed.student,
+                _name(result.handed.student),
                 result.graded.exercise,
                 step.name,
                 step.points,
@@ -175,7 +186,7 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield "## Without a grade"
         yield ""
         for result in unread:
-            yield f"- {_plain(result.handed.student)}: {_plain(result.problem)}"
+            yield f"- {_plain(_name(result.handed.student))}: {_plain(result.problem)}"
 
 
 def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
@@ -198,14 +209,27 @@ def _unknown(step: GradedStep) -> str:
 
 
 def _file_names(students: Iterable[str]) -> dict[str, str]:
-    """Return a name for each student's page, that is safe as the name of a file and no other's."""
+    """Return a name for each student's page, that is safe as the name of a file and no other's.
+
+    Who has such a name keeps it, whatever others are called.
+    """
     names: dict[str, str] = {}
-    for student in students:
-        name = re.sub(r"[^\w.-]", "_", student)[:80].strip(".") or "_"
-        while name.casefold() in (taken.casefold() for taken in names.values()):
+    taken: set[str] = set()
+    for student in sorted(students, key=lambda student: _clean(student) != student):
+        name = _clean(student)
+        if name != student or name.casefold() in taken:
+            full = student.encode(errors="surrogateescape")
+            name += f"-{hashlib.sha256(full).hexdigest()[:8]}"
+        while name.casefold() in taken:
             name += "_"
+        taken.add(name.casefold())
         names[student] = name
     return names
+
+
+def _clean(student: str) -> str:
+    name = re.sub(r"[^\w ,.-]", "_", student)
+    return name.encode()[:MAX_FILE_NAME].decode(errors="ignore").strip(" .") or "_"
 
 
 def _plain(text: str) -> str:
@@ -214,12 +238,12 @@ def _plain(text: str) -> str:
 
 
 def _markdown(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
-    yield f"# Feedback for {_plain(student)}"
+    yield f"# Feedback for {_plain(_name(student))}"
     for result, counts in handed:
         yield ""
         graded = result.graded
         if graded is None:
-            yield f"## {_plain(result.handed.path.name)}"
+            yield f"## {_plain(_name(result.handed.path.name))}"
             yield ""
             yield _plain(_no_grade(result))
             continue
@@ -261,7 +285,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid; pa
 
 
 def _html(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
-    title = html.escape(f"Feedback for {printable(student)}")
+    title = html.escape(f"Feedback for {_name(student)}")
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -273,7 +297,7 @@ def _html(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
     for result, counts in handed:
         graded = result.graded
         if graded is None:
-            yield f"<h2>{html.escape(printable(result.handed.path.name))}</h2>"
+            yield f"<h2>{html.escape(_name(result.handed.path.name))}</h2>"
             yield f"<p>{html.escape(_no_grade(result))}</p>"
             continue
         yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
