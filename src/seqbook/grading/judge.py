@@ -216,7 +216,7 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
         return _wrong_type(expected, got, at)
     expected = np.asarray(expected)
     try:
-        got = np.asarray(got)
+        got = np.asarray(got if _holds_numbers(got) else None)
     except ValueError:
         got = np.asarray(None)
     if got.dtype.kind not in "biuf":
@@ -249,6 +249,13 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
     odd = ~np.isfinite(got) & np.isfinite(expected)
     kind = "a value is not finite" if odd.any() else "a value is wrong"
     return _Difference(kind, text)
+
+
+def _holds_numbers(value: Any) -> bool:
+    """Whether lists hold numbers alone: NumPy makes all texts of a list as long as its longest."""
+    if isinstance(value, (list, tuple)):
+        return all(_holds_numbers(item) for item in value)
+    return isinstance(value, (bool, int, float, np.ndarray))
 
 
 def _wrong_type(expected: Any, got: Any, at: str) -> _Difference:
