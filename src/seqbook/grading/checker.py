@@ -58,7 +58,7 @@ class Checker:
         if verdict.case is not None:
             self._failed = step.cases[verdict.case]
             call = self._call(name, answer)
-            lines.append(f"  to try it yourself: {call}; it should return check.expected")
+            lines.append(f"  it should return check.expected; to try it yourself: {call}")
         print("\n".join(lines))
 
     @property

@@ -240,12 +240,9 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
         return None
     place = tuple(int(i) for i in np.argwhere(~near)[0])
     where = f" at {list(place)}" if place else ""
-    count = (
-        f"{(~near).sum()} of {near.size} numbers differ, the first" if near.size > 1 else "it is"
-    )
-    text = (
-        f"{_at(at)}{count}{where}: expected {_number(expected[place])}, got {_number(got[place])}"
-    )
+    differ = f"{(~near).sum()} of {near.size} numbers differ, the first{where}: "
+    text = f"expected {_number(expected[place])}, got {_number(got[place])}"
+    text = _at(at) + (differ if near.size > 1 else "") + text
     odd = ~np.isfinite(got) & np.isfinite(expected)
     kind = "a value is not finite" if odd.any() else "a value is wrong"
     return _Difference(kind, text)
@@ -269,7 +266,7 @@ def _form(value: Any) -> str:
     if isinstance(value, Unsupported):
         return _with_article(printable(value.type_name))
     if isinstance(value, np.ndarray):
-        return f"numbers of shape {value.shape}"
+        return f"numbers of shape {value.shape}" if value.shape else "a number"
     if isinstance(value, (list, tuple)):
         return f"a {type(value).__name__} of {_count(len(value), 'value')}"
     if isinstance(value, dict):
@@ -357,7 +354,9 @@ def _place_of_error(step: CompiledStep, raised: dict) -> str:
 
 
 def _describe(raised: dict, where: str) -> str:
-    kind, message = (printable(str(raised.get(part, ""))) for part in ("type", "message"))
+    kind, message = (
+        printable(" ".join(str(raised.get(part, "")).split())) for part in ("type", "message")
+    )
     return f"{where or 'your code'} raised {kind}" + (f": {message}" if message else "")
 
 

@@ -39,7 +39,7 @@ class Keeper:
         self._record = folder / ".written.json"
         try:
             self._digests = dict(json.loads(self._record.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
             self._digests = {}
 
     def write(self, path: Path, content: str | bytes) -> None:

@@ -1,0 +1,852 @@
+"""What students are told of an answer, and what authors may rely on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from grading_exercise import SETUP, solved, source_notebook, write_exercise
+from hypothesis import given
+from hypothesis import strategies as some
+from nbclient import NotebookClient
+from torch import nn
+
+from seqbook.grading import checker, keeping
+from seqbook.grading.checker import Checker
+from seqbook.grading.exercises import Exercise, as_text, defines, released
+from seqbook.grading.inside.calls import run_case
+from seqbook.grading.inside.values import Unsupported, decode, encode
+from seqbook.grading.judge import judge
+from seqbook.grading.keeping import Keeper
+from seqbook.grading.steps import Build, Draw, Mistake, Step, compile_step
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return Exercise.load(write_exercise(tmp_path_factory.mktemp("sources")) / "tiny")
+
+
+# What a check in the notebook says.
+
+
+@pytest.fixture
+def check(tiny, monkeypatch):
+    release = tiny.release()
+    monkeypatch.setattr(checker, "released", {"tiny": release}.__getitem__)
+    return Checker("tiny")
+
+
+@pytest.fixture
+def say(check, capsys):
+    """What a check prints of an answer, which gets the name that the task gave it."""
+
+    def call(answer, name="plus_one"):
+        answer.__name__ = name
+        capsys.readouterr()
+        check(answer)
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out.splitlines()
+
+    return call
+
+
+def written(*sources, name):
+    """What stands under a name after cells like these were run, each from a file of its own."""
+    names = {}
+    for number, source in enumerate([SETUP, *sources]):
+        exec(compile(source, f"<cell {number}>", "exec"), names)
+    return names[name]
+
+
+def test_a_right_answer_gets_its_points_and_is_told_what_was_tested(say):
+    assert say(lambda x: x + 1) == ["✓ plus_one: 1 of 1 point, tested: rows of numbers; zeros"]
+    affine = written(solved("Affine"), name="Affine")
+    assert say(affine, "Affine") == ["✓ Affine: 3 of 3 points, tested: a small batch"]
+
+
+def test_a_wrong_answer_is_shown_the_smallest_input(say):
+    assert say(lambda x: 3 * x + 1) == [
+        "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers",
+        "  6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got 5.8",
+        "  inputs:",
+        "    x = [[1.6, -0.6], [0.1, 1.1], [0.8, -1.1]] (3, 2)",
+        "  expected [[2.6, 0.4], [1.1, 2.1], [1.8, -0.1]] (3, 2)",
+        "  got [[5.8, -0.8], [1.3, 4.3], [3.4, -2.3]] (3, 2)",
+        "  it should return check.expected; to try it yourself: plus_one(**check.inputs)",
+    ]
+
+
+def test_a_known_mistake_is_told_in_words(say):
+    """Words say more than numbers, which stay away; they are at hand all the same."""
+    assert say(lambda x: x - 1) == [
+        "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers",
+        "  You take one away; the task adds it.",
+        "  6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got 0.6",
+        "  it should return check.expected; to try it yourself: plus_one(**check.inputs)",
+    ]
+
+
+def test_what_equals_a_mistake_in_some_cases_alone_is_not_taken_for_it(say):
+    lines = say(lambda x: x - 1 if x.dim() == 2 else x * 1)
+    assert not [line for line in lines if "take one away" in line or "as it is" in line]
+    assert "  inputs:" in lines
+
+
+def test_the_first_property_that_fails_is_named(say):
+    """Zeros, which come last, are the only ones for which this is wrong."""
+    lines = say(lambda x: x + (x / x).detach())
+    assert lines[:2] == [
+        "✗ plus_one: 0 of 1 point, the first that fails: zeros",
+        "  2 of 2 numbers differ, the first at [0]: expected 1, got nan",
+    ]
+
+
+def raise_text(x):
+    raise ValueError("first\n\n  second \x1b[31m")
+
+
+def leave(x):
+    sys.exit()
+
+
+@pytest.mark.parametrize(
+    ("answer", "name", "finding"),
+    [
+        (lambda x: x.T + 1, "plus_one", "expected shape (3, 2), got (2, 3)"),
+        (lambda x: 1.5, "plus_one", "expected shape (3, 2), got ()"),
+        (
+            lambda x: x * 0 + x.mean() + 1,
+            "plus_one",
+            "6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got 1.317",
+        ),
+        (
+            lambda x: 2 * x - x.detach() + 1,
+            "plus_one",
+            "the value is right, but the gradient with respect to x is not: 6 of 6 numbers differ, "
+            "the first at [0, 0]: expected 0.5403, got 1.081",
+        ),
+        (
+            lambda x: torch.tensor(x.tolist()) + 1,
+            "plus_one",
+            "no gradient flows back to x: was the result cut off from it, by detach, item, numpy "
+            "or a new tensor?",
+        ),
+        (
+            lambda x: x.mul_(2) / 2 + 1,
+            "plus_one",
+            "the call changed its argument x; work on a copy",
+        ),
+        (
+            lambda x: None,
+            "plus_one",
+            "expected numbers of shape (3, 2), got None: is there a return?",
+        ),
+        (lambda x: "x", "plus_one", "expected numbers of shape (3, 2), got a str"),
+        (lambda x: {}, "plus_one", "expected numbers of shape (3, 2), got a dict with []"),
+        (lambda x: object(), "plus_one", "expected numbers of shape (3, 2), got an object"),
+        (
+            lambda x: [[1.0], [2.0, 3.0]],
+            "plus_one",
+            "expected numbers of shape (3, 2), got a ragged or mixed list",
+        ),
+        (lambda x: x > 0, "plus_one", "expected numbers, got True and False"),
+        (
+            lambda x: x.to(torch.complex64),
+            "plus_one",
+            "expected numbers of shape (3, 2), got a tensor of complex64 with 6 numbers",
+        ),
+        (
+            lambda x: x.sqrt(),
+            "plus_one",
+            "6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got 1.265",
+        ),
+        (
+            lambda x: x / 0,
+            "plus_one",
+            "6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got inf",
+        ),
+        (raise_text, "plus_one", "ValueError: first second  [31m"),
+        (leave, "plus_one", "SystemExit"),
+        (
+            lambda: 1,
+            "plus_one",
+            "your code raised TypeError: <lambda>() takes 0 positional arguments but 1 was given",
+        ),
+        (lambda x: x.min(), "extremes", "expected a tuple of 2 values, got a number"),
+        (lambda x: (x.min(),), "extremes", "expected 2 values, got 1"),
+        (lambda x: [], "extremes", "expected 2 values, got 0"),
+        (lambda x: (x.min(), "b"), "extremes", "result[1]: expected a number, got a str"),
+        (lambda x: (x.min(), x[0]), "extremes", "result[1]: expected shape (), got (3,)"),
+        (lambda x: (x.min(), True), "extremes", "result[1]: expected numbers, got True and False"),
+        (lambda x: (x.min(), x.min()), "extremes", "result[1]: expected 1.2, got -2.6"),
+        (lambda x: (n for n in x), "extremes", "expected a tuple of 2 values, got a generator"),
+    ],
+)
+def test_what_is_wrong_is_said_exactly(say, answer, name, finding):
+    head, found, *_, last = say(answer, name)
+    assert head.startswith(f"✗ {name}: 0 of 1 point, the first that fails: ")
+    if answer in (raise_text, leave):
+        line = answer.__code__.co_firstlineno + 1
+        assert found == f"  line {line} of your cell raised {finding}"
+    else:
+        assert found == f"  {finding}"
+    assert "to try it yourself: " in last
+
+
+def quiet(x):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    return x + 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (lambda x: [x.min(), x.max()], "extremes"),
+        (lambda x: torch.stack([x.min(), x.max()]).tolist(), "extremes"),
+        (lambda x: np.array([x.min(), x.max()]).tolist(), "extremes"),
+        (lambda x: x.aminmax(), "extremes"),
+        (lambda x: (x.min().float(), np.float32(x.max())), "extremes"),
+        (lambda x: x.float() + 1, "plus_one"),
+        (lambda x: x + 1 + 1e-7, "plus_one"),
+        (quiet, "plus_one"),
+    ],
+)
+def test_the_form_of_a_right_answer_does_not_matter(say, answer, name):
+    assert say(answer, name)[-1].startswith(f"✓ {name}: 1 of 1 point")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("self.scale *", "3 *", "numbers differ, the first at [0, 0]: "),
+        (
+            "ones(features)",
+            "ones(features + 1)",
+            "your code raised RuntimeError: Error(s) in loading state_dict for Affine: size mismatch",
+        ),
+        ("self.weight", "self.weights", "Missing key(s) in state_dict"),
+        (
+            "self.weight * x",
+            "self.weight.detach() * x",
+            "the value is right, but the gradient with respect to weight is not: ",
+        ),
+        (
+            "def forward(self, x)",
+            "def forward(self)",
+            "Affine.forward() takes 1 positional argument but 2 were given",
+        ),
+        ("features, scale", "features", "Affine.__init__() takes 2 positional arguments but 3"),
+        ("return self", "return missing", "line 8 of your cell raised NameError: name 'missing"),
+    ],
+)
+def test_what_is_wrong_with_a_module_is_said(say, before, after, finding):
+    source = solved("Affine").replace(before, after)
+    assert source != solved("Affine")
+    head, found, *_ = say(written(source, name="Affine"), "Affine")
+    assert head == "✗ Affine: 0 of 3 points, the first that fails: a small batch"
+    assert finding in found
+
+
+def unwritten(x):
+    raise NotImplementedError
+
+
+def test_what_is_not_written_yet_is_no_mistake(say):
+    assert say(unwritten) == ["○ plus_one: 0 of 1 point, not written yet"]
+
+
+def test_what_torch_does_not_implement_is_a_mistake(say):
+    source = solved("Affine").replace("forward", "foward")
+    first, second, *_ = say(written(source, name="Affine"), "Affine")
+    assert first == "✗ Affine: 0 of 3 points, the first that fails: a small batch"
+    assert 'NotImplementedError: Module [Affine] is missing the required "forward"' in second
+
+
+def test_a_step_that_waits_for_another_says_for_which(say):
+    earlier = "def plus_one(x):\n    raise NotImplementedError"
+    answer = written(earlier, solved("scaled"), name="scaled")
+    assert say(answer, "scaled") == [
+        "○ scaled: 0 of 2 points, it calls plus_one, which is not written yet"
+    ]
+
+
+def test_an_error_of_an_earlier_step_is_told_from_one_of_this(say):
+    earlier = "def plus_one(x):\n    return x + one"
+    answer = written(earlier, solved("scaled"), name="scaled")
+    assert say(answer, "scaled")[1] == (
+        "  line 2 of plus_one, which it calls, raised NameError: name 'one' is not defined"
+    )
+    answer = written(solved("plus_one"), "def scaled(x, y):\n\n    return x + one", name="scaled")
+    assert say(answer, "scaled")[1] == (
+        "  line 3 of your cell raised NameError: name 'one' is not defined"
+    )
+
+
+def test_an_interrupt_passes_through(check):
+    def plus_one(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(plus_one)
+
+
+def test_the_case_that_failed_is_at_hand(check, say):
+    assert (check.inputs, check.expected, check.options, check.state) == (None,) * 4
+    say(lambda x: x)
+    assert list(check.inputs) == ["x"]
+    assert isinstance(check.inputs["x"], torch.Tensor)
+    torch.testing.assert_close(check.expected, check.inputs["x"] + 1)
+    assert (check.options, check.state) == (None, None)
+    check.inputs["x"].zero_()
+    assert check.inputs["x"].abs().sum() > 1
+    say(lambda x: (x.min(), x.min()), "extremes")
+    assert isinstance(check.expected, tuple)
+    assert check.expected[1] == check.inputs["x"].max()
+    say(unwritten)
+    assert check.inputs is None
+    say(lambda x: x)
+    say(lambda x: x + 1)
+    assert check.inputs is None
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "call"),
+    [
+        ("def plus_one(x):\n    return 2 * x", "plus_one", "plus_one(**check.inputs)"),
+        ("def plus_one(n):\n    return 2 * n", "plus_one", "plus_one(*check.inputs.values())"),
+        (
+            solved("Affine").replace("scale *", "scale +"),
+            "Affine",
+            "model = Affine(**check.options).double(); model.load_state_dict(check.state); "
+            "model(**check.inputs)",
+        ),
+        (
+            solved("Affine").replace("scale", "s").replace("s *", "s +").replace("x", "rows"),
+            "Affine",
+            "model = Affine(*check.options.values()).double(); model.load_state_dict(check.state); "
+            "model(*check.inputs.values())",
+        ),
+    ],
+)
+def test_the_call_that_is_shown_repeats_what_failed(check, say, source, name, call):
+    answer = written(source, name=name)
+    lines = say(answer, name)
+    assert lines[-1] == f"  it should return check.expected; to try it yourself: {call}"
+    names = {"check": check, name: answer}
+    *before, last = call.split("; ")
+    exec("\n".join(before), names)
+    again = eval(last, names)
+    assert lines[-2] == f"  got {shown(again)}"
+
+
+def shown(tensor):
+    numbers = [[f"{number + 0.0:.4g}" for number in row] for row in tensor.tolist()]
+    return str(numbers).replace("'", "") + f" {tuple(tensor.shape)}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("plus_one", "without quotes, as in check(plus_one); got the text 'plus_one'"),
+        ("scaled", "without quotes, as in check(scaled); got the text 'scaled'"),
+        ("plus", "without quotes, as in check(plus_one); got the text 'plus'"),
+        (torch.ones(2), "without calling it, as in check(plus_one); got what it gave, Tensor"),
+        (None, "without calling it, as in check(plus_one); got what it gave, NoneType"),
+        (
+            lambda x: x,
+            "under the name that its task gave it, one of plus_one, scaled, extremes, Affine; got "
+            "<lambda>",
+        ),
+        (
+            torch.sigmoid,
+            "under the name that its task gave it, one of plus_one, scaled, extremes, Affine; got "
+            "sigmoid",
+        ),
+    ],
+)
+def test_what_is_no_answer_is_refused(check, answer, problem):
+    with pytest.raises(ValueError, match="^check: give it the function or class itself, ") as found:
+        check(answer)
+    assert str(found.value).endswith(f"itself, {problem}")
+
+
+def test_an_object_of_a_class_is_refused(check):
+    affine = written(solved("Affine"), name="Affine")
+    with pytest.raises(ValueError, match=r"as in check\(Affine\); got what it gave, Affine$"):
+        check(affine(2, 3.0))
+
+
+def test_there_is_no_checker_for_other_names():
+    with pytest.raises(ValueError, match="exercise: expected 'sequences' or .* got 'lstms'"):
+        Checker("lstms")
+
+
+def test_in_a_kernel_the_first_check_answers_within_two_seconds():
+    """The released LSTM, half done, as a student runs it from top to bottom."""
+    notebook = nbformat.reads(json.dumps(released("lstm").notebook), as_version=4)
+    sources = {one["id"]: one for one in notebook.cells}
+    sources["forget-gate-answer"].source = (
+        "def forget_gate(inputs, hidden, cell, w, u, peephole, bias):\n"
+        "    total = inputs @ w.T + hidden @ u\n"
+        "    return torch.sigmoid(total + peephole * cell + bais)\n"
+    )
+    started = time.monotonic()
+    NotebookClient(notebook, timeout=120, record_timing=True).execute()
+    assert time.monotonic() - started < 120
+    texts = {
+        one.id: "".join(output.text for output in one.outputs)
+        for one in notebook.cells
+        if one.id.endswith("-check")
+    }
+    assert texts["split-gates-check"] == "○ split_gates: 0 of 1 point, not written yet\n"
+    found = texts["forget-gate-check"].splitlines()
+    assert found[1] == "  line 3 of your cell raised NameError: name 'bais' is not defined"
+    assert found[-1].endswith("to try it yourself: forget_gate(**check.inputs)")
+    assert texts["input-gate-check"] == "○ input_gate: 0 of 1 point, not written yet\n"
+    seconds = {one.id: took(one) for one in notebook.cells if one.id.endswith("-check")}
+    assert max(seconds.values()) < 10  # two are asked for, on a machine that has nothing else to do
+
+
+def took(one):
+    begin, end = (
+        time.strptime(one.metadata.execution[key].partition(".")[0], "%Y-%m-%dT%H:%M:%S")
+        for key in ("iopub.execute_input", "shell.execute_reply")
+    )
+    return time.mktime(end) - time.mktime(begin)
+
+
+# What is said of hidden cases.
+
+
+def outcomes(step, answer):
+    return [run_case(answer, request) for request in step.requests]
+
+
+def test_of_a_hidden_case_nothing_is_shown(tiny):
+    (step,) = [one for one in tiny.compile(3) if one.name == "plus_one"]
+    public = {json.dumps(case["inputs"]) for case in step.cases if not case["hidden"]}
+    seen = []
+
+    def right_where_visible(x):
+        seen.append(x)
+        is_public = json.dumps({"x": encode(x)}) in public
+        return x + 1 if is_public else x * 123.456
+
+    verdict = judge(step, outcomes(step, right_where_visible))
+    assert verdict.status == "wrong"
+    assert verdict.property == "rows of numbers"
+    assert verdict.finding == "a value is wrong, on an input that is not shown"
+    assert (verdict.example, verdict.case) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "finding"),
+    [
+        (lambda x: x.T + 1, "the shape is wrong"),
+        (lambda x: x * torch.nan, "a value is not finite"),
+        (lambda x: x.detach() + 1, "no gradient flows back"),
+        (lambda x: x + 1 + x - x.detach(), "a gradient is wrong"),
+        (lambda x: x.add_(1) * 1, "the call changes its arguments"),
+        (lambda x: str(x), "the result has the wrong form"),
+        (lambda x: x > 0, "the type of the numbers is wrong"),
+        (lambda x: x[1000], "your code raised IndexError"),
+    ],
+)
+def test_of_a_hidden_case_the_kind_of_fault_is_told(tiny, wrong, finding):
+    (step,) = [one for one in tiny.compile(3) if one.name == "plus_one"]
+    of_hidden = outcomes(step.hidden, wrong)
+    # The step has known mistakes; without them, what is said is the kind of fault alone.
+    verdict = judge(step, outcomes(step.visible, lambda x: x + 1) + of_hidden)
+    assert verdict.finding == f"{finding}, on an input that is not shown"
+
+
+def test_an_error_on_a_hidden_case_tells_no_message(tiny):
+    def betray(x):
+        raise type(f"Leak{x.sum()}", (Exception,), {})(f"the input is {x}")
+
+    (step,) = [one for one in tiny.compile(3) if one.name == "plus_one"]
+    verdict = judge(step, outcomes(step.visible, lambda x: x + 1) + outcomes(step.hidden, betray))
+    assert verdict.finding == "your code raised an error of its own, on an input that is not shown"
+
+
+# Values on their way in and out.
+
+NUMBERS = some.floats(width=32) | some.integers(-(2**53), 2**53) | some.booleans() | some.none()
+VALUES = some.recursive(
+    NUMBERS | some.text(max_size=5),
+    lambda inner: (
+        some.lists(inner, max_size=3)
+        | some.lists(inner, max_size=3).map(tuple)
+        | some.dictionaries(some.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_values_travel_unchanged(value):
+    back = decode(json.loads(json.dumps(encode(value))))
+    assert repr(back) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(6).reshape(2, 3).T,
+        torch.tensor([True, False]),
+        torch.tensor(2.5),
+        torch.zeros(0, 3),
+        torch.tensor([float("nan"), float("inf"), -0.0]),
+        torch.tensor([1, 2], dtype=torch.int32),
+        torch.tensor([0, 255], dtype=torch.uint8),
+        torch.ones(2, requires_grad=True) * 3,
+    ],
+)
+def test_tensors_travel_unchanged(tensor):
+    data = json.loads(json.dumps(encode(tensor)))
+    back = decode(data, tensors=True)
+    assert (back.dtype, back.shape) == (tensor.dtype, tensor.shape)
+    torch.testing.assert_close(back, tensor.detach(), equal_nan=True, rtol=0, atol=0)
+    np.testing.assert_array_equal(decode(data), tensor.detach().numpy())
+
+
+def test_of_what_is_not_data_the_type_alone_travels():
+    assert decode(encode(object())) == Unsupported("object")
+    assert decode(encode([{1: torch.nn.Linear(1, 1)}])) == [{"1": Unsupported("Linear")}]
+    assert decode(encode(torch.ones(2, dtype=torch.bfloat16))).dtype == np.float32
+    assert decode(encode(np.float64(2.5))) == 2.5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"tensor": [1.0, 2.0], "dtype": "float64", "shape": [3]},
+        {"tensor": [1.0], "dtype": "object", "shape": [1]},
+        {"tensor": [1.0], "dtype": "float64", "shape": [-1]},
+        {"tensor": ["1"], "dtype": "float64", "shape": [1]},
+        {"tensor": [1.5], "dtype": "int64", "shape": [1]},
+        {"tensor": [2**70], "dtype": "int64", "shape": [1]},
+        {"tensor": [1.0], "dtype": "float64"},
+        {"other": 1},
+        {"tuple": 1},
+    ],
+)
+def test_what_is_no_value_is_refused(data):
+    with pytest.raises(ValueError, match="expected|does not"):
+        decode(data)
+
+
+# Calls.
+
+
+def request(inputs, **parts):
+    names = {"gradients": [], "options": None, "state": None}
+    return {"inputs": {name: encode(value) for name, value in inputs.items()}, **names, **parts}
+
+
+def test_every_call_gets_inputs_of_its_own():
+    case = request({"x": torch.ones(2), "numbers": [1, 2]})
+
+    def greedy(x, numbers):
+        x.zero_()
+        numbers.clear()
+        return x
+
+    first, second = run_case(greedy, case), run_case(greedy, case)
+    assert first == second
+    assert decode(first["arguments"]) if False else decode(first["arguments"]["numbers"]) == []
+    assert run_case(lambda x, numbers: x, case)["returned"] == case["inputs"]["x"]
+
+
+def test_gradients_tell_results_apart_that_have_the_same_sum():
+    x = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    case = request({"x": x}, gradients=["x"])
+    plain, turned = (run_case(answer, case) for answer in (lambda x: x * 1, lambda x: x.flip(0)))
+    assert plain["gradients"] != turned["gradients"]
+
+
+def test_an_input_without_effect_has_a_gradient_of_zero():
+    case = request({"x": torch.ones(2), "y": torch.ones(2)}, gradients=["x", "y"])
+    found = run_case(lambda x, y: x * 2, case)["gradients"]
+    assert decode(found["y"]).tolist() == [0, 0]
+    found = run_case(lambda x, y: x.detach(), case)["gradients"]
+    assert found == {"x": None, "y": None}
+
+
+# What authors write.
+
+
+def step(**changes):
+    parts = {
+        "reference": lambda x: x + 1,
+        "cases": {"numbers": lambda draw: {"x": draw.normal(2)}},
+        "mistakes": [],
+        "right": [],
+    }
+    return Step("plus_one", **{**parts, **changes})
+
+
+def test_visible_cases_are_always_the_same_and_hidden_ones_follow_the_seed():
+    visible, three, again, four = (compile_step(step(), seed=seed) for seed in (None, 3, 3, 4))
+    assert [case["hidden"] for case in three.cases] == [False] * 2 + [True] * 3
+    assert three.cases[:2] == visible.cases == three.visible.cases == four.visible.cases
+    assert three == again
+    inputs = [json.dumps(case["inputs"]) for case in [*three.cases, *four.hidden.cases]]
+    assert len(set(inputs)) == len(inputs)
+
+
+def test_a_draw_depends_on_its_seed_alone():
+    first, again, other = (Draw(seed, 1).normal(3).tolist() for seed in (5, 5, 6))
+    assert first == again != other
+    assert all(round(number, 1) == number for number in first)
+
+
+@given(some.integers(0, 1000), some.integers(0, 3), some.integers(1, 5))
+def test_sizes_differ_so_that_no_two_axes_are_mixed_up(seed, size, count):
+    sizes = Draw(seed, size).lengths(count)
+    assert len(set(sizes)) == count
+    assert min(sizes) >= 2
+
+
+@given(some.integers(0, 1000))
+def test_probabilities_sum_to_one(seed):
+    rows = Draw(seed, 1).probabilities(4, 3)
+    assert rows.min() >= 0.01
+    np.testing.assert_allclose(rows.sum(-1), 1)
+
+
+def test_a_module_may_have_no_options():
+    class Twice(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    cases = {"numbers": lambda draw: Build(inputs={"x": draw.normal(2)}, options={})}
+    compiled = compile_step(step(reference=Twice, cases=cases))
+    assert judge(compiled, outcomes(compiled, Twice)).status == "right"
+
+
+def test_a_reference_that_fails_is_the_authors_error():
+    with pytest.raises(ValueError, match="plus_one, 'numbers': the reference raises .*Zero"):
+        compile_step(step(reference=lambda x: x + 1 / 0))
+
+
+def test_a_mistake_may_raise(tiny):
+    def wrong(x):
+        raise IndexError("of some kind")
+
+    compiled = compile_step(step(mistakes=[Mistake(wrong, "You look beyond the end.")]))
+    verdict = judge(compiled, outcomes(compiled, lambda x: x[1000]))
+    assert verdict.diagnosis == "You look beyond the end."
+
+
+def break_cell(cell_id, source):
+    def change(notebook):
+        (found,) = [one for one in notebook["cells"] if one["id"] == cell_id]
+        found["source"] = source.splitlines(True)
+
+    return change
+
+
+def drop_cell(cell_id):
+    def change(notebook):
+        notebook["cells"] = [one for one in notebook["cells"] if one["id"] != cell_id]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop_cell("scaled-check"), r"tiny: expected the cells \[.*'scaled-check'"),
+        (drop_cell("scaled-answer"), "tiny: scaled-answer: expected one marked solution"),
+        (
+            break_cell("scaled-answer", "def scaled(x, y):\n    return x"),
+            "tiny: scaled-answer: expected one marked solution",
+        ),
+        (
+            break_cell(
+                "scaled-answer",
+                "def scale(x, y):\n    ### BEGIN SOLUTION\n    pass\n    ### END SOLUTION",
+            ),
+            "tiny: scaled-answer does not define scaled",
+        ),
+        (drop_cell("scaled-task"), r"scaled: expected '## 2\. Title \(★, 5 minutes, 1 point\)'"),
+        (break_cell("scaled-task", "## 2. Step (2 points)"), "scaled: expected '## 2"),
+        (
+            break_cell("scaled-task", "## 7. Step (★, 5 minutes, 2 points)"),
+            "scaled: expected '## 2",
+        ),
+    ],
+)
+def test_a_notebook_that_does_not_fit_its_checks_is_refused(tmp_path, change, message):
+    folder = write_exercise(tmp_path) / "tiny"
+    notebook = source_notebook()
+    change(notebook)
+    (folder / "tiny.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        Exercise.load(folder)
+
+
+def test_a_step_may_use_earlier_ones_alone(tiny):
+    swapped = Exercise("tiny", tiny.notebook, [tiny.steps[1], tiny.steps[0], *tiny.steps[2:]])
+    with pytest.raises(ValueError, match="expected the cells"):
+        swapped._validate()
+
+
+def test_the_release_holds_no_solution_and_no_output(tmp_path):
+    folder = write_exercise(tmp_path) / "tiny"
+    notebook = source_notebook()
+    for one in notebook["cells"]:
+        if one["cell_type"] == "code":
+            one["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["secret"]}]
+            one["execution_count"] = 7
+    (folder / "tiny.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    release = Exercise.load(folder).release()
+    assert release.cell("plus-one-answer") == "def plus_one(x):\n    raise NotImplementedError"
+    assert release.cell("affine-answer").endswith("()\n        raise NotImplementedError")
+    assert release.cell("setup") == SETUP
+    assert release.title == "Exercises: tiny"
+    assert [heading.points for heading in release.headings.values()] == [1, 2, 1, 3]
+    texts = release.files(tmp_path).values()
+    assert not any(word in text for text in texts for word in ("secret", "SOLUTION", "x + 1"))
+    nbformat.validate(json.loads(as_text(release.notebook)))
+
+
+def test_the_release_is_the_same_in_every_process(tmp_path):
+    write_exercise(tmp_path)
+    code = (
+        "import sys, pathlib\nfrom seqbook.grading.exercises import Exercise\n"
+        "made = Exercise.load(pathlib.Path(sys.argv[1])).release().files(pathlib.Path())\n"
+        "sys.stdout.buffer.write(repr(made).encode())"
+    )
+    made = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "tiny")],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert made[0] == made[1] != b""
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def f(x):\n    pass", True),
+        ("import torch\nclass f:\n    pass", True),
+        ("def f2(x):\n    pass", False),
+        ("class A:\n    def f(self):\n        pass", False),
+        ("f = 3", False),
+    ],
+)
+def test_a_definition_is_found(source, found):
+    assert defines(source, "f") is found
+
+
+# Files that are kept.
+
+
+def test_files_are_written_and_written_anew_as_long_as_nobody_changed_them(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    first = Keeper(folder)
+    first.write(folder / "a.txt", "one")
+    first.write(folder / "deep" / "b.txt", b"two")
+    assert first.written == [folder / "a.txt", folder / "deep" / "b.txt"]
+    second = Keeper(folder)
+    second.write(folder / "a.txt", "newer")
+    second.write(folder / "deep" / "b.txt", "two")
+    assert (second.written, second.same) == ([folder / "a.txt"], [folder / "deep" / "b.txt"])
+    assert (folder / "a.txt").read_text() == "newer"
+    assert not first.left + second.left
+
+
+def test_a_changed_file_is_left_alone_for_ever(tmp_path):
+    path = tmp_path / "a.txt"
+    Keeper(tmp_path).write(path, "one")
+    path.write_text("mine")
+    for content in ("one", "newer", "newest"):
+        keeper = Keeper(tmp_path)
+        keeper.write(path, content)
+        assert (keeper.left, keeper.written, path.read_text()) == ([path], [], "mine")
+    path.unlink()
+    keeper = Keeper(tmp_path)
+    keeper.write(path, "newest")
+    assert (keeper.written, path.read_text()) == ([path], "newest")
+
+
+def test_what_was_there_before_is_left_alone(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "same").write_text("new")
+    keeper = Keeper(tmp_path)
+    for name in ("file", "folder", "link", "same"):
+        keeper.write(tmp_path / name, "new")
+    assert [path.name for path in keeper.left] == ["file", "folder", "link"]
+    assert [path.name for path in keeper.same] == ["same"]
+    assert (tmp_path / "link").is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("record", ["", "{", "5", "[1]", '{"a.txt": 5}'])
+def test_without_its_record_a_keeper_changes_nothing(tmp_path, record):
+    path = tmp_path / "a.txt"
+    Keeper(tmp_path).write(path, "one")
+    (tmp_path / ".written.json").write_text(record)
+    keeper = Keeper(tmp_path)
+    keeper.write(path, "newer")
+    assert (keeper.left, path.read_text()) == ([path], "one")
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_an_interrupted_write_loses_nothing(tmp_path, monkeypatch, moment):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    Keeper(tmp_path).write(tmp_path / "a.txt", "one")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(keeping.os, moment, interrupt)
+        Keeper(tmp_path).write(tmp_path / "a.txt", "newer")
+    assert (tmp_path / "a.txt").read_text() == "one"
+    keeper = Keeper(tmp_path)
+    keeper.write(tmp_path / "a.txt", "newer")
+    assert (keeper.written, (tmp_path / "a.txt").read_text()) == ([tmp_path / "a.txt"], "newer")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".written.json", "a.txt"]
+
+
+def test_what_was_written_is_known_even_if_it_could_not_be_recorded(tmp_path, monkeypatch):
+    """Interrupted between a file and the record, a second start goes on as if nothing was."""
+    real, calls = os.replace, []
+
+    def interrupt_second(*paths):
+        calls.append(paths)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*paths)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(keeping.os, "replace", interrupt_second)
+        Keeper(tmp_path).write(tmp_path / "a.txt", "one")
+    for content, kind in (("one", "same"), ("newer", "written")):
+        keeper = Keeper(tmp_path)
+        keeper.write(tmp_path / "a.txt", content)
+        assert getattr(keeper, kind) == [tmp_path / "a.txt"]
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="file: expected a folder, or the name of a new"):
+        Keeper(tmp_path / "file")
+    with pytest.raises(OSError, match=r"b\.txt: can't be written: Not a directory"):
+        Keeper(tmp_path / "file" / "a").write(tmp_path / "file" / "a" / "b.txt", "one")
+    assert (tmp_path / "file").read_text() == "mine"
