@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from seqbook.checks import check_choice
-from seqbook.grading.steps import CompiledStep, Step, cell_stem, compile_step
+from seqbook.grading.steps import CompiledStep, Step, cell_stem, compile_step, rounded
 
 __all__ = ["ORDER", "Exercise", "Released", "as_text", "defines", "released"]
 
@@ -90,7 +91,7 @@ class Released:
         return {
             folder / f"{self.name}.ipynb": as_text(self.notebook),
             folder / f"{self.name}.json": json.dumps(
-                _rounded(checks), ensure_ascii=False, separators=(",", ":")
+                rounded(checks), ensure_ascii=False, separators=(",", ":")
             )
             + "\n",
         }
@@ -115,6 +116,7 @@ class Exercise:
         notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
         spec = importlib.util.spec_from_file_location(f"checks_of_{name}", folder / "checks.py")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # so that the sources of its classes are found
         spec.loader.exec_module(module)
         exercise = cls(name, notebook, module.STEPS)
         exercise._validate()
@@ -214,14 +216,3 @@ def _cells(notebook: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _source(cell: dict[str, Any]) -> str:
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
-
-
-def _rounded(data: Any) -> Any:
-    """Round numbers to 8 digits, so that the file is small."""
-    if isinstance(data, float):
-        return float(f"{data:.8g}") + 0.0
-    if isinstance(data, list):
-        return [_rounded(item) for item in data]
-    if isinstance(data, dict):
-        return {name: _rounded(item) for name, item in data.items()}
-    return data

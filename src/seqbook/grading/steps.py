@@ -22,6 +22,7 @@ __all__ = ["Build", "Draw", "Mistake", "Step", "compile_step"]
 
 VISIBLE_SIZES = (0, 1)
 HIDDEN_SIZES = (1, 2, 3)
+DIGITS = 8
 
 
 class Draw:
@@ -211,7 +212,19 @@ def _first_difference(expected: dict[str, Any], outcome: dict[str, Any]) -> dict
     if "raised" in outcome:
         return {"raised": {"type": outcome["raised"]["type"]}}
     parts = ("returned", "gradients", "arguments")
-    return next(({p: outcome[p]} for p in parts if outcome.get(p) != expected.get(p)), {})
+    differing = (p for p in parts if rounded(outcome.get(p)) != rounded(expected.get(p)))
+    return next(({part: outcome[part]} for part in differing), {})
+
+
+def rounded(data: Any) -> Any:
+    """Round all numbers of an outcome to the digits that are released."""
+    if isinstance(data, float):
+        return float(f"{data:.{DIGITS}g}") + 0.0
+    if isinstance(data, list):
+        return [rounded(item) for item in data]
+    if isinstance(data, dict):
+        return {name: rounded(item) for name, item in data.items()}
+    return data
 
 
 def _encode(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,9 +71,12 @@ def _run(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gradients(returned: Any, watched: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
-    total = sum(_weighted(leaf) for leaf in _leaves(returned))
-    if not isinstance(total, torch.Tensor) or not total.requires_grad:
+    # One series of weights for all, so that a list of rows is worth what the rows stacked are.
+    numbers = [leaf.double().reshape(-1) for leaf in _leaves(returned)]
+    if not any(part.requires_grad for part in numbers):
         return dict.fromkeys(watched)
+    joined = torch.cat(numbers)
+    total = joined @ torch.arange(1, len(joined) + 1, dtype=torch.float64).cos()
     gradients = torch.autograd.grad(total, list(watched.values()), allow_unused=True)
     return {
         name: torch.zeros_like(value) if gradient is None else gradient
@@ -89,11 +92,6 @@ def _leaves(value: Any) -> list[torch.Tensor]:
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in _leaves(item)]
     return []
-
-
-def _weighted(leaf: torch.Tensor) -> torch.Tensor:
-    weights = torch.arange(1, leaf.numel() + 1, dtype=torch.float64).cos()
-    return (leaf.double().reshape(-1) * weights).sum()
 
 
 def describe_error(error: BaseException, files: Mapping[str, str] | None = None) -> dict[str, Any]:

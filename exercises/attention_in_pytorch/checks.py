@@ -1,0 +1,1479 @@
+"""What the steps of the exercise on attention in PyTorch expect, and the mistakes they recognise."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from seqbook.attention import (
+    MultiHeadAttention,
+    causal_mask,
+    padding_mask,
+    scaled_dot_product_attention,
+)
+from seqbook.grading.steps import Build, Draw, Mistake, Step
+
+
+def _some(draw: Draw, *shape: int) -> torch.Tensor:
+    """A mask whose rows each forbid a key and allow two, or one of two."""
+    mask = np.zeros((math.prod(shape[:-1]), shape[-1]), dtype=bool)
+    for row in mask:
+        allowed = draw.random.integers(min(2, shape[-1] - 1), shape[-1])
+        row[draw.random.permutation(shape[-1])[:allowed]] = True
+    return torch.from_numpy(mask.reshape(shape))
+
+
+def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
+    mask = mask.clone()
+    mask.reshape(-1, mask.shape[-1])[-1] = False
+    return mask
+
+
+# -- 1. torch_masks
+
+
+def _padded(draw: Draw) -> dict:
+    time = 3 + draw.size // 2
+    lengths = torch.tensor([time - 1, time] + [1] * (draw.size > 1))
+    return {"lengths": lengths, "time": time}
+
+
+def _nothing_real(draw: Draw) -> dict:
+    return {"lengths": torch.tensor([2, 0]), "time": 3 + draw.size // 2}
+
+
+def _masks_reference(lengths, time):
+    allowed = padding_mask(lengths, time)
+    causal = causal_mask(time)
+    padding = np.logical_not(allowed[:, 0].numpy())
+    future = np.logical_not(causal.numpy())
+    return padding, future, (allowed & causal)[:, None].numpy()
+
+
+def _masks_padding_not_turned(lengths, time):
+    real = torch.arange(time) < lengths[:, None]
+    past = torch.ones(time, time, dtype=torch.bool).tril()
+    return real, ~past, real[:, None, None] & past
+
+
+def _masks_causal_not_turned(lengths, time):
+    real = torch.arange(time) < lengths[:, None]
+    past = torch.ones(time, time, dtype=torch.bool).tril()
+    return ~real, past, real[:, None, None] & past
+
+
+def _masks_none_turned(lengths, time):
+    real = torch.arange(time) < lengths[:, None]
+    past = torch.ones(time, time, dtype=torch.bool).tril()
+    return real, past, real[:, None, None] & past
+
+
+def _masks_all_turned(lengths, time):
+    real = torch.arange(time) < lengths[:, None]
+    past = torch.ones(time, time, dtype=torch.bool).tril()
+    return ~real, ~past, ~(real[:, None, None] & past)
+
+
+def _masks_own_position_forbidden(lengths, time):
+    real = torch.arange(time) < lengths[:, None]
+    past = torch.ones(time, time, dtype=torch.bool).tril(-1)
+    return ~real, ~past, real[:, None, None] & past
+
+
+def _masks_sdpa_without_padding(lengths, time):
+    real = torch.arange(time) < lengths[:, None]
+    past = torch.ones(time, time, dtype=torch.bool).tril()
+    return ~real, ~past, past.expand(len(lengths), 1, time, time)
+
+
+def _masks_queries_forbidden(lengths, time):
+    real = torch.arange(time) < lengths[:, None]
+    past = torch.ones(time, time, dtype=torch.bool).tril()
+    return ~real, ~past, real[:, None, :, None] & real[:, None, None] & past
+
+
+def _masks_in_a_loop(lengths, time):
+    padding, both = [], []
+    for length in lengths.tolist():
+        print("length", length)
+        padding.append([key >= length for key in range(time)])
+        both.append(
+            [
+                [
+                    [key <= query and key < length for key in range(time)]
+                    for query in range(time)
+                ]
+            ]
+        )
+    future = [[key > query for key in range(time)] for query in range(time)]
+    return padding, future, both
+
+
+def _masks_by_triu(lengths, time):
+    positions = torch.arange(time).repeat(len(lengths), 1)
+    padding = positions >= lengths.unsqueeze(1)
+    future = torch.full((time, time), -math.inf).triu(1) < 0
+    either = padding.reshape(-1, 1, 1, time) | future
+    return [padding, future, either.logical_not()]
+
+
+# -- 2. attention_with_entropy
+
+
+def _triple(draw: Draw, *leading: int) -> dict:
+    d_k, width = draw.lengths(2)
+    keys = 3 + draw.size // 2
+    return {
+        "query": draw.normal(*leading, 2, d_k),
+        "key": draw.normal(*leading, keys, d_k),
+        "value": draw.normal(*leading, keys, width),
+    }
+
+
+def _unmasked(draw: Draw) -> dict:
+    inputs = _triple(draw)
+    allowed = torch.ones(2, inputs["key"].shape[-2], dtype=torch.bool)
+    return inputs | {"mask": allowed}
+
+
+def _masked_heads(draw: Draw) -> dict:
+    inputs = _triple(draw, 3 if draw.size > 1 else 2)
+    return inputs | {"mask": _some(draw, 1, 2, inputs["key"].shape[-2])}
+
+
+def _with_a_lost_query(draw: Draw) -> dict:
+    inputs = _triple(draw)
+    mask = _with_an_empty_row(_some(draw, 2, inputs["key"].shape[-2]))
+    return inputs | {"mask": mask}
+
+
+def _thousands(draw: Draw) -> dict:
+    """Scores so far apart that all weights but one of a row are zero."""
+    while True:
+        inputs = _unmasked(draw)
+        inputs["query"] = 1000 * inputs["query"]
+        scores = inputs["query"] @ inputs["key"].T
+        first, second = scores.topk(2, dim=-1).values.unbind(-1)
+        if (first - second).min() > 1500:
+            return inputs
+
+
+def _entropy_reference(query, key, value, mask):
+    """Row by row, over the allowed keys alone."""
+    found = scaled_dot_product_attention(query, key, value, mask=mask)
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    keys = scores.shape[-1]
+    entropies = []
+    for row, allowed in zip(
+        scores.reshape(-1, keys),
+        mask.expand(scores.shape).reshape(-1, keys),
+        strict=True,
+    ):
+        part = row[allowed]
+        if len(part) == 0:
+            entropies.append(0 * row.sum())
+            continue
+        logs = part - part.logsumexp(0)
+        entropies.append((logs.exp() * logs).sum().neg())
+    return *found, torch.stack(entropies).reshape(scores.shape[:-1])
+
+
+def _entropy_in_bits(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    lowest = torch.finfo(scores.dtype).min
+    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
+    weights = logs.exp().masked_fill(~mask, 0.0)
+    logs = logs.masked_fill(~mask, 0.0)
+    return weights @ value, weights, -(weights * logs).sum(-1) / math.log(2)
+
+
+def _entropy_negative(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    lowest = torch.finfo(scores.dtype).min
+    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
+    weights = logs.exp().masked_fill(~mask, 0.0)
+    logs = logs.masked_fill(~mask, 0.0)
+    return weights @ value, weights, (weights * logs).sum(-1)
+
+
+def _entropy_of_the_lost(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    logs = scores.masked_fill(~mask, -1e9).log_softmax(-1)
+    weights = logs.exp()
+    masked = weights.masked_fill(~mask, 0.0)
+    return masked @ value, masked, -(weights * logs).sum(-1)
+
+
+def _entropy_equal_weights(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    logs = scores.masked_fill(~mask, -1e9).log_softmax(-1)
+    weights = logs.exp()
+    return weights @ value, weights, -(weights * logs).sum(-1)
+
+
+def _entropy_log_of_zero(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights, -(weights * weights.log()).sum(-1)
+
+
+def _entropy_by_entr(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights, torch.special.entr(weights).sum(-1)
+
+
+def _entropy_nan_repaired(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    logs = scores.masked_fill(~mask, -math.inf).log_softmax(-1)
+    weights = logs.exp().nan_to_num(0.0)
+    return weights @ value, weights, -(weights * logs).nan_to_num(0.0).sum(-1)
+
+
+def _entropy_not_scaled(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1)
+    lowest = torch.finfo(scores.dtype).min
+    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
+    weights = logs.exp().masked_fill(~mask, 0.0)
+    logs = logs.masked_fill(~mask, 0.0)
+    return weights @ value, weights, -(weights * logs).sum(-1)
+
+
+def _entropy_in_float32(query, key, value, mask):
+    import warnings
+
+    warnings.warn("a warning is no mistake", stacklevel=1)
+    query, key, value = query.float(), key.float(), value.float()
+    scores = torch.einsum("...qd,...kd->...qk", query, key)
+    scores = (scores / key.shape[-1] ** 0.5).masked_fill(~mask, -1e30)
+    weights = torch.where(mask, scores.softmax(-1), 0.0)
+    logs = torch.where(weights > 0, weights, 1.0).log()
+    entropy = torch.einsum("...k,...k->...", weights, logs).neg()
+    return [weights @ value, weights, entropy]
+
+
+def _entropy_by_logsumexp(query, key, value, mask):
+    scores = query * key.shape[-1] ** -0.5 @ key.mT
+    kept = scores.masked_fill(~mask, -1e15)
+    total = kept.logsumexp(-1, keepdim=True)
+    weights = (kept - total).exp() * mask
+    mean = (weights * scores).sum(-1)
+    entropy = (total[..., 0] - mean) * mask.any(-1)
+    return weights @ value, weights, entropy
+
+
+# -- 3. attention_backward
+
+
+def _numpy(draw: Draw, mask) -> dict:
+    d_k, width = draw.lengths(2)
+    keys = 3 + draw.size // 2
+    queries = 2 + draw.size // 2
+    return {
+        "query": draw.array(queries, d_k),
+        "key": draw.array(keys, d_k),
+        "value": draw.array(keys, width),
+        "mask": mask(queries, keys),
+        "gradient": draw.array(queries, width),
+    }
+
+
+def _backward_all(draw: Draw) -> dict:
+    return _numpy(draw, lambda *shape: np.ones(shape, dtype=bool))
+
+
+def _backward_some(draw: Draw) -> dict:
+    return _numpy(draw, lambda *shape: _some(draw, *shape).numpy())
+
+
+def _backward_none(draw: Draw) -> dict:
+    return _numpy(
+        draw, lambda *shape: _with_an_empty_row(_some(draw, *shape)).numpy()
+    )
+
+
+def _backward_reference(query, key, value, mask, gradient):
+    tensors = [
+        torch.from_numpy(x).requires_grad_() for x in (query, key, value)
+    ]
+    found = scaled_dot_product_attention(*tensors, mask=torch.from_numpy(mask))
+    return tuple(
+        part.numpy()
+        for part in torch.autograd.grad(
+            found.output, tensors, torch.from_numpy(gradient)
+        )
+    )
+
+
+def _backward_without_mean(query, key, value, mask, gradient):
+    scale = 1 / math.sqrt(query.shape[1])
+    scores = np.where(mask, query @ key.T * scale, -1e300)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+    d_scores = weights * (gradient @ value.T) * scale
+    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
+
+
+def _backward_each_alone(query, key, value, mask, gradient):
+    scale = 1 / math.sqrt(query.shape[1])
+    scores = np.where(mask, query @ key.T * scale, -1e300)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+    d_scores = weights * (1 - weights) * (gradient @ value.T) * scale
+    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
+
+
+def _backward_mean_unweighted(query, key, value, mask, gradient):
+    scale = 1 / math.sqrt(query.shape[1])
+    scores = np.where(mask, query @ key.T * scale, -1e300)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+    d_scores = weights * (gradient @ value.T)
+    d_scores = (d_scores - d_scores.sum(axis=1, keepdims=True)) * scale
+    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
+
+
+def _backward_scale_forgotten(query, key, value, mask, gradient):
+    scale = 1 / math.sqrt(query.shape[1])
+    scores = np.where(mask, query @ key.T * scale, -1e300)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+    d_weights = gradient @ value.T
+    mean = (weights * d_weights).sum(axis=1, keepdims=True)
+    d_scores = weights * (d_weights - mean)
+    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
+
+
+def _backward_scaled_twice(query, key, value, mask, gradient):
+    scale = 1 / math.sqrt(query.shape[1])
+    query = query * scale
+    scores = np.where(mask, query @ key.T, -1e300)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+    d_weights = gradient @ value.T
+    mean = (weights * d_weights).sum(axis=1, keepdims=True)
+    d_scores = weights * (d_weights - mean) * scale
+    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
+
+
+def _backward_of_the_lost(query, key, value, mask, gradient):
+    scale = 1 / math.sqrt(query.shape[1])
+    scores = np.where(mask, query @ key.T * scale, -1e9)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    d_weights = gradient @ value.T
+    mean = (weights * d_weights).sum(axis=1, keepdims=True)
+    d_scores = weights * (d_weights - mean) * scale
+    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
+
+
+def _backward_nothing_divided(query, key, value, mask, gradient):
+    scale = 1 / math.sqrt(query.shape[1])
+    scores = np.where(mask, query @ key.T * scale, -np.inf)
+    with np.errstate(all="ignore"):
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    d_weights = gradient @ value.T
+    mean = (weights * d_weights).sum(axis=1, keepdims=True)
+    d_scores = weights * (d_weights - mean) * scale
+    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
+
+
+def _backward_by_jacobians(query, key, value, mask, gradient):
+    """Row by row, with the whole Jacobian of the softmax."""
+    scale = query.shape[1] ** -0.5
+    d_query = np.zeros_like(query)
+    d_key, d_value = np.zeros_like(key), np.zeros_like(value)
+    for i in range(len(query)):
+        seen = np.flatnonzero(mask[i])
+        if len(seen) == 0:
+            continue
+        scores = key[seen] @ query[i] * scale
+        p = np.exp(scores - scores.max())
+        p = p / p.sum()
+        jacobian = np.diag(p) - np.outer(p, p)
+        d_scores = jacobian @ (value[seen] @ gradient[i])
+        d_query[i] = scale * d_scores @ key[seen]
+        d_key[seen] += scale * np.outer(d_scores, query[i])
+        d_value[seen] += np.outer(p, gradient[i])
+    return d_query, d_key, d_value
+
+
+def _backward_by_output(query, key, value, mask, gradient):
+    """The mean of dA under A is the product of gradient and output."""
+    query, key, value, gradient = (
+        torch.from_numpy(x) for x in (query, key, value, gradient)
+    )
+    mask = torch.from_numpy(mask)
+    scale = 1 / math.sqrt(query.shape[1])
+    scores = torch.einsum("qd,kd->qk", query, key) * scale
+    weights = scores.masked_fill(~mask, -1e9).softmax(1) * mask
+    output = weights @ value
+    d_scores = torch.einsum("qw,kw->qk", gradient, value)
+    d_scores = (d_scores - (gradient * output).sum(1)[:, None]) * weights
+    return [
+        scale * (d_scores @ key),
+        scale * torch.einsum("qk,qd->kd", d_scores, query),
+        torch.einsum("qk,qw->kw", weights, gradient),
+    ]
+
+
+# -- 4. split_heads and 5. merge_heads
+
+
+def _to_split(draw: Draw) -> dict:
+    time, heads, size = draw.lengths(3)
+    return {"x": draw.normal(1, time, heads * size), "heads": heads}
+
+
+def _to_split_batch(draw: Draw) -> dict:
+    heads, size = draw.lengths(2)
+    return {"x": draw.normal(2, 2, heads * size), "heads": heads}
+
+
+def _to_split_one(draw: Draw) -> dict:
+    return {"x": draw.normal(2, 1, 3 + draw.size), "heads": 1}
+
+
+def _split_reference(x, heads):
+    size = x.shape[2] // heads
+    parts = [x[:, :, h * size : (h + 1) * size] for h in range(heads)]
+    return torch.stack(parts, dim=1)
+
+
+def _split_by_reshape_alone(x, heads):
+    batch, time, width = x.shape
+    return x.reshape(batch, heads, time, width // heads)
+
+
+def _split_interleaved(x, heads):
+    return x.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
+
+
+def _split_not_moved(x, heads):
+    return x.unflatten(-1, (heads, -1))
+
+
+def _split_heads_first(x, heads):
+    return x.unflatten(-1, (heads, -1)).permute(2, 0, 1, 3)
+
+
+def _split_by_chunks(x, heads):
+    return torch.stack(x.chunk(heads, dim=-1), dim=1)
+
+
+def _split_one_by_one(x, heads):
+    batch, time, width = x.shape
+    size = width // heads
+    cut = torch.zeros(batch, heads, time, size, dtype=x.dtype)
+    for feature in range(width):
+        cut[:, feature // size, :, feature % size] = x[:, :, feature]
+    return cut
+
+
+def _to_merge(draw: Draw) -> dict:
+    heads, time, size = draw.lengths(3)
+    return {"x": draw.normal(1, heads, time, size)}
+
+
+def _to_merge_batch(draw: Draw) -> dict:
+    heads, size = draw.lengths(2)
+    return {"x": draw.normal(2, heads, 2, size)}
+
+
+def _to_merge_one(draw: Draw) -> dict:
+    return {"x": draw.normal(2, 1, 2, 3 + draw.size)}
+
+
+def _merge_reference(x):
+    return torch.cat(x.unbind(1), dim=2)
+
+
+def _merge_by_reshape_alone(x):
+    batch, heads, time, size = x.shape
+    return x.reshape(batch, time, heads * size)
+
+
+def _merge_interleaved(x):
+    return x.permute(0, 2, 3, 1).flatten(2)
+
+
+def _merge_mean(x):
+    return x.mean(1)
+
+
+def _merge_width_first(x):
+    return x.transpose(2, 3).flatten(1, 2)
+
+
+def _merge_einsum(x):
+    _, heads, _, size = x.shape
+    places = torch.eye(heads * size, dtype=x.dtype)
+    places = places.reshape(heads, size, heads * size)
+    return torch.einsum("bhts,hsw->btw", x, places)
+
+
+def _merge_one_by_one(x):
+    _, heads, _, size = x.shape
+    columns = [x[:, h, :, i] for h in range(heads) for i in range(size)]
+    return torch.stack(columns, dim=-1)
+
+
+# -- 6. GroupedAttention
+
+
+def _linear(draw: Draw, name: str, rows: int, columns: int) -> dict:
+    return {
+        f"{name}.weight": draw.normal(rows, columns),
+        f"{name}.bias": draw.normal(rows),
+    }
+
+
+def _grouped(
+    draw: Draw, heads: int, groups: int, *, queries=2, empty=False, size=2
+) -> Build:
+    width, keys = heads * size, 3 + draw.size // 2
+    batch = 1 if draw.size < 2 else 2
+    mask = _some(draw, batch, queries, keys)
+    return Build(
+        inputs={
+            "x": draw.normal(batch, queries, width),
+            "memory": draw.normal(batch, keys, width),
+            "mask": _with_an_empty_row(mask) if empty else mask,
+        },
+        options={"width": width, "heads": heads, "groups": groups},
+        state=_linear(draw, "query_proj", width, width)
+        | _linear(draw, "memory_proj", 2 * groups * size, width)
+        | _linear(draw, "out_proj", width, width),
+    )
+
+
+def _two_groups(draw: Draw) -> Build:
+    return _grouped(draw, 4, 2, size=1 if draw.size < 2 else 2)
+
+
+def _multi_query(draw: Draw) -> Build:
+    return _grouped(draw, 2, 1, empty=True, size=2)
+
+
+def _as_many_groups(draw: Draw) -> Build:
+    return _grouped(draw, 2, 2, queries=1, size=2)
+
+
+class _GroupedReference(nn.Module):
+    """One head after the other, each with its own rows of the weights."""
+
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.width, self.heads, self.groups = width, heads, groups
+        size = width // heads
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * size)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        size = self.width // self.heads
+        queries = self.query_proj(x)
+        output, weights = self.out_proj.bias, []
+        for head in range(self.heads):
+            group = head * self.groups // self.heads
+            own = slice(head * size, (head + 1) * size)
+            rows = torch.arange(group * size, (group + 1) * size)
+            key, value = (
+                torch.einsum("bkd,sd->bks", memory, self.memory_proj.weight[r])
+                + self.memory_proj.bias[r]
+                for r in (rows, rows + self.groups * size)
+            )
+            found = scaled_dot_product_attention(
+                queries[..., own], key, value, mask=mask
+            )
+            columns = self.out_proj.weight[:, own]
+            output = output + found.output @ columns.T
+            weights.append(found.weights)
+        return output, torch.stack(weights, dim=1)
+
+
+class _GroupedTiled(nn.Module):
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
+        query = query.transpose(1, 2)
+        times = self.heads // self.groups
+        key, value = (
+            part.unflatten(-1, (self.groups, -1))
+            .transpose(1, 2)
+            .repeat(1, times, 1, 1)
+            for part in self.memory_proj(memory).chunk(2, dim=-1)
+        )
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        mask = mask[:, None]
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~mask, lowest).softmax(-1)
+        weights = weights.masked_fill(~mask, 0.0)
+        found = (weights @ value).transpose(1, 2).flatten(2)
+        return self.out_proj(found), weights
+
+
+class _GroupedRootOfWidth(nn.Module):
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
+        query = query.transpose(1, 2)
+        times = self.heads // self.groups
+        key, value = (
+            part.unflatten(-1, (self.groups, -1))
+            .transpose(1, 2)
+            .repeat_interleave(times, 1)
+            for part in self.memory_proj(memory).chunk(2, dim=-1)
+        )
+        scores = query @ key.mT / math.sqrt(x.shape[-1])
+        mask = mask[:, None]
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~mask, lowest).softmax(-1)
+        weights = weights.masked_fill(~mask, 0.0)
+        found = (weights @ value).transpose(1, 2).flatten(2)
+        return self.out_proj(found), weights
+
+
+class _GroupedValuesFirst(nn.Module):
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
+        query = query.transpose(1, 2)
+        times = self.heads // self.groups
+        value, key = (
+            part.unflatten(-1, (self.groups, -1))
+            .transpose(1, 2)
+            .repeat_interleave(times, 1)
+            for part in self.memory_proj(memory).chunk(2, dim=-1)
+        )
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        mask = mask[:, None]
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~mask, lowest).softmax(-1)
+        weights = weights.masked_fill(~mask, 0.0)
+        found = (weights @ value).transpose(1, 2).flatten(2)
+        return self.out_proj(found), weights
+
+
+class _GroupedMeanWeights(nn.Module):
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
+        query = query.transpose(1, 2)
+        times = self.heads // self.groups
+        key, value = (
+            part.unflatten(-1, (self.groups, -1))
+            .transpose(1, 2)
+            .repeat_interleave(times, 1)
+            for part in self.memory_proj(memory).chunk(2, dim=-1)
+        )
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        mask = mask[:, None]
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~mask, lowest).softmax(-1)
+        weights = weights.masked_fill(~mask, 0.0)
+        found = (weights @ value).transpose(1, 2).flatten(2)
+        return self.out_proj(found), weights.mean(1)
+
+
+class _GroupedNotMixed(nn.Module):
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
+        query = query.transpose(1, 2)
+        times = self.heads // self.groups
+        key, value = (
+            part.unflatten(-1, (self.groups, -1))
+            .transpose(1, 2)
+            .repeat_interleave(times, 1)
+            for part in self.memory_proj(memory).chunk(2, dim=-1)
+        )
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        mask = mask[:, None]
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~mask, lowest).softmax(-1)
+        weights = weights.masked_fill(~mask, 0.0)
+        return (weights @ value).transpose(1, 2).flatten(2), weights
+
+
+class _GroupedMaskTurned(nn.Module):
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
+        query = query.transpose(1, 2)
+        times = self.heads // self.groups
+        key, value = (
+            part.unflatten(-1, (self.groups, -1))
+            .transpose(1, 2)
+            .repeat_interleave(times, 1)
+            for part in self.memory_proj(memory).chunk(2, dim=-1)
+        )
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        mask = mask[:, None]
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(mask, lowest).softmax(-1)
+        weights = weights.masked_fill(mask, 0.0)
+        found = (weights @ value).transpose(1, 2).flatten(2)
+        return self.out_proj(found), weights
+
+
+class _GroupedByAxis(nn.Module):
+    """With an axis for the groups and one for the heads of each."""
+
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * width // heads)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        batch, queries, width = x.shape
+        size = width // self.heads
+        query = self.query_proj(x).reshape(
+            batch, queries, self.groups, -1, size
+        )
+        both = self.memory_proj(memory)
+        both = both.reshape(batch, -1, 2, self.groups, size)
+        scores = torch.einsum("bqghs,bkgs->bghqk", query, both[:, :, 0])
+        scores = scores / size**0.5
+        allowed = mask[:, None, None]
+        scores = scores.masked_fill(~allowed, -1e30)
+        weights = torch.where(allowed, scores.softmax(-1), 0.0)
+        found = torch.einsum("bghqk,bkgs->bqghs", weights, both[:, :, 1])
+        found = found.reshape(batch, queries, width)
+        return [self.out_proj(found), weights.flatten(1, 2)]
+
+
+class _GroupedInALoop(nn.Module):
+    def __init__(self, width, heads, groups):
+        super().__init__()
+        self.heads, self.groups = heads, groups
+        self.query_proj = nn.Linear(width, width)
+        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, memory, mask):
+        queries = self.query_proj(x).chunk(self.heads, dim=-1)
+        parts = self.memory_proj(memory).chunk(2 * self.groups, dim=-1)
+        found, weights = [], []
+        for head, query in enumerate(queries):
+            group = head // (self.heads // self.groups)
+            key, value = parts[group], parts[self.groups + group]
+            scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])
+            scores = scores.masked_fill(~mask, -math.inf)
+            row = scores.softmax(-1).nan_to_num(0.0)
+            found.append(row @ value)
+            weights.append(row)
+        print("heads", len(found))
+        return self.out_proj(torch.cat(found, -1)), torch.stack(weights, 1)
+
+
+# -- 7. CachedAttention
+
+
+def _cached(draw: Draw, new: int, past: int, heads: int, size: int) -> Build:
+    width = heads * size
+    batch = 1 if draw.size < 2 else 2
+    return Build(
+        inputs={
+            "x": draw.normal(batch, new, width),
+            "keys": draw.normal(batch, heads, past, size),
+            "values": draw.normal(batch, heads, past, size),
+        },
+        options={"width": width, "heads": heads},
+        state=_linear(draw, "in_proj", 3 * width, width)
+        | _linear(draw, "out_proj", width, width),
+    )
+
+
+def _one_new(draw: Draw) -> Build:
+    return _cached(draw, 1, 2 + draw.size, 2, 1 if draw.size < 2 else 3)
+
+
+def _several_new(draw: Draw) -> Build:
+    return _cached(draw, 2 + draw.size // 2, 2, 2, 2)
+
+
+def _nothing_past(draw: Draw) -> Build:
+    return _cached(draw, 3, 0, 2, 1 if draw.size < 2 else 3)
+
+
+class _CachedReference(nn.Module):
+    """The package's layer, over everything with the cache put in its place."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        layer = MultiHeadAttention(self.width, self.heads).double()
+        del layer.in_proj_weight, layer.in_proj_bias, layer.out_proj
+        layer.in_proj_weight = self.in_proj.weight
+        layer.in_proj_bias = self.in_proj.bias
+        layer.out_proj = self.out_proj
+        query, (new_keys, new_values) = layer.project(x)
+        keys = torch.cat([keys, new_keys], 2)
+        values = torch.cat([values, new_values], 2)
+        mask = causal_mask(x.shape[1], keys.shape[2])
+        found = scaled_dot_product_attention(query, keys, values, mask=mask)
+        found = found.output.transpose(1, 2).flatten(2)
+        return self.out_proj(found), keys, values
+
+
+class _CachedNotCausal(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.in_proj(x).chunk(3, dim=-1)
+        )
+        keys = torch.cat([keys, key], dim=2)
+        values = torch.cat([values, value], dim=2)
+        weights = (query @ keys.mT / math.sqrt(query.shape[-1])).softmax(-1)
+        found = (weights @ values).transpose(1, 2).flatten(2)
+        return self.out_proj(found), keys, values
+
+
+class _CachedMaskFromTheStart(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.in_proj(x).chunk(3, dim=-1)
+        )
+        keys = torch.cat([keys, key], dim=2)
+        values = torch.cat([values, value], dim=2)
+        scores = query @ keys.mT / math.sqrt(query.shape[-1])
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+        found = (weights @ values).transpose(1, 2).flatten(2)
+        return self.out_proj(found), keys, values
+
+
+class _CachedOwnForbidden(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.in_proj(x).chunk(3, dim=-1)
+        )
+        past = keys.shape[2]
+        keys = torch.cat([keys, key], dim=2)
+        values = torch.cat([values, value], dim=2)
+        scores = query @ keys.mT / math.sqrt(query.shape[-1])
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past - 1)
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1).masked_fill(~mask, 0.0)
+        found = (weights @ values).transpose(1, 2).flatten(2)
+        return self.out_proj(found), keys, values
+
+
+class _CachedPastIgnored(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.in_proj(x).chunk(3, dim=-1)
+        )
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+        found = (weights @ value).transpose(1, 2).flatten(2)
+        keys = torch.cat([keys, key], dim=2)
+        values = torch.cat([values, value], dim=2)
+        return self.out_proj(found), keys, values
+
+
+class _CachedInFront(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.in_proj(x).chunk(3, dim=-1)
+        )
+        past = keys.shape[2]
+        keys = torch.cat([key, keys], dim=2)
+        values = torch.cat([value, values], dim=2)
+        scores = query @ keys.mT / math.sqrt(query.shape[-1])
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past)
+        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+        found = (weights @ values).transpose(1, 2).flatten(2)
+        return self.out_proj(found), keys, values
+
+
+class _CachedRootOfWidth(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.in_proj(x).chunk(3, dim=-1)
+        )
+        past = keys.shape[2]
+        keys = torch.cat([keys, key], dim=2)
+        values = torch.cat([values, value], dim=2)
+        scores = query @ keys.mT / math.sqrt(x.shape[-1])
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past)
+        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+        found = (weights @ values).transpose(1, 2).flatten(2)
+        return self.out_proj(found), keys, values
+
+
+class _CachedByTorch(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        batch, new, width = x.shape
+        projected = self.in_proj(x).reshape(batch, new, 3, self.heads, -1)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        keys = torch.cat([keys, key], dim=2)
+        values = torch.cat([values, value], dim=2)
+        past = keys.shape[2] - new
+        mask = torch.arange(past + new) <= past + torch.arange(new)[:, None]
+        found = nn.functional.scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask
+        )
+        found = found.transpose(1, 2).reshape(batch, new, width)
+        return [self.out_proj(found), keys, values]
+
+
+class _CachedOneByOne(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.in_proj = nn.Linear(width, width * 3)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x, keys, values):
+        batch, heads, _, size = keys.shape
+        outputs = []
+        for position in x.unbind(1):
+            query, key, value = (
+                part.reshape(batch, heads, 1, size)
+                for part in self.in_proj(position).chunk(3, dim=-1)
+            )
+            keys = torch.cat((keys, key), 2)
+            values = torch.cat((values, value), 2)
+            scores = torch.einsum("bhqs,bhks->bhqk", query, keys) / size**0.5
+            found = torch.einsum("bhqk,bhks->bqhs", scores.softmax(3), values)
+            outputs.append(self.out_proj(found.flatten(2)))
+        return torch.cat(outputs, 1), keys, values
+
+
+# -- 8. as_multihead
+
+
+def _weights_of_groups(
+    draw: Draw, heads: int, groups: int, size: int = 2
+) -> dict:
+    width = heads * size
+    return {
+        "query_weight": draw.normal(width, width),
+        "query_bias": draw.normal(width),
+        "memory_weight": draw.normal(2 * groups * size, width),
+        "memory_bias": draw.normal(2 * groups * size),
+        "heads": heads,
+        "groups": groups,
+    }
+
+
+def _multihead_groups(draw: Draw) -> dict:
+    return _weights_of_groups(draw, 4, 2, 1 + draw.size)
+
+
+def _multihead_one(draw: Draw) -> dict:
+    return _weights_of_groups(draw, 2 + draw.size // 2, 1)
+
+
+def _multihead_all(draw: Draw) -> dict:
+    return _weights_of_groups(draw, 2, 2, 1 if draw.size < 2 else 2)
+
+
+def _multihead_reference(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    """Row by row: where each comes from."""
+    width = len(query_bias)
+    size = width // heads
+    rows = []
+    for kind in range(2):
+        for head in range(heads):
+            group = kind * groups + head * groups // heads
+            rows += range(group * size, (group + 1) * size)
+    return (
+        torch.cat([query_weight, memory_weight[rows]]),
+        torch.cat([query_bias, memory_bias[rows]]),
+    )
+
+
+def _multihead_tiled(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    times = heads // groups
+    keys, values = memory_weight.chunk(2)
+    key_bias, value_bias = memory_bias.chunk(2)
+    return (
+        torch.cat(
+            [query_weight, keys.repeat(times, 1), values.repeat(times, 1)]
+        ),
+        torch.cat(
+            [query_bias, key_bias.repeat(times), value_bias.repeat(times)]
+        ),
+    )
+
+
+def _multihead_rows_apart(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    times = heads // groups
+    return (
+        torch.cat([query_weight, memory_weight.repeat_interleave(times, 0)]),
+        torch.cat([query_bias, memory_bias.repeat_interleave(times, 0)]),
+    )
+
+
+def _multihead_all_tiled(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    times = heads // groups
+    return (
+        torch.cat([query_weight, memory_weight.repeat(times, 1)]),
+        torch.cat([query_bias, memory_bias.repeat(times)]),
+    )
+
+
+def _multihead_values_first(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    def of_heads(rows):
+        blocks = rows.unflatten(0, (2, groups, -1)).flip(0)
+        return blocks.repeat_interleave(heads // groups, dim=1).flatten(0, 2)
+
+    return (
+        torch.cat([query_weight, of_heads(memory_weight)]),
+        torch.cat([query_bias, of_heads(memory_bias)]),
+    )
+
+
+def _multihead_bias_left_short(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    blocks = memory_weight.unflatten(0, (2 * groups, -1))
+    rows = blocks.repeat_interleave(heads // groups, dim=0).flatten(0, 1)
+    return (
+        torch.cat([query_weight, rows]),
+        torch.cat([query_bias, memory_bias]),
+    )
+
+
+def _multihead_by_expand(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    width = query_weight.shape[1]
+    shape = (2, groups, heads // groups, width // heads)
+    blocks = memory_weight.reshape(2, groups, 1, -1, width)
+    biases = memory_bias.reshape(2, groups, 1, -1)
+    rows = blocks.expand(*shape, width).reshape(-1, width)
+    return [
+        torch.cat([query_weight, rows]),
+        torch.cat([query_bias, biases.expand(shape).reshape(-1)]),
+    ]
+
+
+def _multihead_by_einsum(
+    query_weight, query_bias, memory_weight, memory_bias, heads, groups
+):
+    """A matrix of zeros and ones says which head is in which group."""
+    member = torch.zeros(heads, groups, dtype=memory_weight.dtype)
+    for head in range(heads):
+        member[head, head // (heads // groups)] = 1
+    width = query_weight.shape[1]
+    joined = torch.cat([memory_weight, memory_bias[:, None]], dim=1)
+    blocks = joined.reshape(2, groups, -1, width + 1)
+    rows = torch.einsum("hg,kgsd->khsd", member, blocks).flatten(0, 2)
+    return (
+        torch.cat([query_weight, rows[:, :-1]]),
+        torch.cat([query_bias, rows[:, -1]]),
+    )
+
+
+STEPS = [
+    Step(
+        "torch_masks",
+        reference=_masks_reference,
+        cases={
+            "sequences of different lengths": _padded,
+            "a sequence that is all padding": _nothing_real,
+        },
+        mistakes=[
+            Mistake(
+                _masks_padding_not_turned,
+                "Your first mask is True at real keys. nn.MultiheadAttention reads key_padding_mask the other way "
+                "round: True = padding, may not be attended to.",
+            ),
+            Mistake(
+                _masks_causal_not_turned,
+                "Your second mask is True in the past. nn.MultiheadAttention reads attn_mask the other way round: "
+                "True = may not.",
+            ),
+            Mistake(
+                _masks_none_turned,
+                "All three of your masks mean True = may attend. nn.MultiheadAttention, which gets the first two, "
+                "reads True as may not.",
+            ),
+            Mistake(
+                _masks_all_turned,
+                "All three of your masks mean True = may not. The third is for scaled_dot_product_attention, which "
+                "reads True as may attend.",
+            ),
+            Mistake(
+                _masks_own_position_forbidden,
+                "A position may look at itself; yours may not.",
+            ),
+            Mistake(
+                _masks_sdpa_without_padding,
+                "Your third mask is causal alone; it must forbid padding as well.",
+            ),
+            Mistake(
+                _masks_queries_forbidden,
+                "Your third mask empties the rows of padded queries too; the task forbids keys only.",
+            ),
+        ],
+        right=[_masks_in_a_loop, _masks_by_triu],
+    ),
+    Step(
+        "attention_with_entropy",
+        reference=_entropy_reference,
+        cases={
+            "heads under a mask": _masked_heads,
+            "a query that may attend to nothing": _with_a_lost_query,
+            "scores in the thousands": _thousands,
+        },
+        mistakes=[
+            Mistake(
+                _entropy_in_bits,
+                "Your entropy is in bits; the task asks for nats, the natural logarithm.",
+            ),
+            Mistake(
+                _entropy_negative,
+                "Your entropy is negative: the minus in front of the sum is missing.",
+            ),
+            Mistake(
+                _entropy_of_the_lost,
+                "A query that may attend to nothing has entropy zero; yours has that of equal weights on all keys.",
+            ),
+            Mistake(
+                _entropy_equal_weights,
+                "A query that may attend to nothing shares its weight among forbidden keys; its weights, output and entropy must be "
+                "zero.",
+            ),
+            Mistake(
+                _entropy_log_of_zero,
+                "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
+            ),
+            Mistake(
+                _entropy_by_entr,
+                "The values are right, but the gradient is NaN where an allowed weight is zero, for there the derivative of "
+                "w ln w is infinite. Take the logarithms of the weights from the scores instead.",
+            ),
+            Mistake(
+                _entropy_nan_repaired,
+                "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and to replace it "
+                "afterwards does not mend the way back. Let no infinity come up.",
+            ),
+            Mistake(
+                _entropy_not_scaled,
+                "The scores are not divided by the square root of the width of the keys.",
+            ),
+        ],
+        right=[_entropy_in_float32, _entropy_by_logsumexp],
+        gradients=["query", "key", "value"],
+    ),
+    Step(
+        "attention_backward",
+        reference=_backward_reference,
+        cases={
+            "every key allowed": _backward_all,
+            "some keys forbidden": _backward_some,
+            "a query that may attend to nothing": _backward_none,
+        },
+        mistakes=[
+            Mistake(
+                _backward_without_mean,
+                "The sum in the softmax's derivative is missing: a score changes all weights of its row.",
+            ),
+            Mistake(
+                _backward_each_alone,
+                "You differentiate each weight as if it were a logistic function, A (1 - A). A score changes the "
+                "other weights of its row too.",
+            ),
+            Mistake(
+                _backward_mean_unweighted,
+                "The sum is multiplied by the weight as well: A stands in front of the whole bracket.",
+            ),
+            Mistake(
+                _backward_scale_forgotten,
+                "The scores are scaled on the way there, but not on the way back: queries and keys need the root once.",
+            ),
+            Mistake(
+                _backward_scaled_twice,
+                "The gradient of the keys has the root twice: it wants the queries as they came.",
+            ),
+            Mistake(
+                _backward_of_the_lost,
+                "A query that may attend to nothing has weights of zero; yours shares its weight among forbidden keys, and "
+                "gradients come from it.",
+            ),
+            Mistake(
+                _backward_nothing_divided,
+                "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
+            ),
+        ],
+        right=[_backward_by_jacobians, _backward_by_output],
+    ),
+    Step(
+        "split_heads",
+        reference=_split_reference,
+        cases={
+            "one sequence": _to_split,
+            "a batch": _to_split_batch,
+            "one head and one position": _to_split_one,
+        },
+        mistakes=[
+            Mistake(
+                _split_by_reshape_alone,
+                "A reshape alone mixes up positions and heads: cut the features, then move the axis of the heads.",
+            ),
+            Mistake(
+                _split_interleaved,
+                "Your heads take every other feature; the features of a head are neighbours.",
+            ),
+            Mistake(
+                _split_not_moved,
+                "The axis of the heads still stands behind that of time.",
+            ),
+            Mistake(
+                _split_heads_first,
+                "The axis of the heads comes second, after the batch.",
+            ),
+        ],
+        right=[_split_by_chunks, _split_one_by_one],
+        gradients=["x"],
+    ),
+    Step(
+        "merge_heads",
+        reference=_merge_reference,
+        cases={
+            "one sequence": _to_merge,
+            "a batch": _to_merge_batch,
+            "one head": _to_merge_one,
+        },
+        mistakes=[
+            Mistake(
+                _merge_by_reshape_alone,
+                "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
+            ),
+            Mistake(
+                _merge_interleaved,
+                "Your features take turns between the heads; first come all of the first head.",
+            ),
+            Mistake(
+                _merge_mean,
+                "You take the mean of the heads; they stand side by side.",
+            ),
+            Mistake(
+                _merge_width_first,
+                "Your result is (batch, heads * size, time); positions come before features.",
+            ),
+        ],
+        right=[_merge_einsum, _merge_one_by_one],
+        gradients=["x"],
+    ),
+    Step(
+        "GroupedAttention",
+        reference=_GroupedReference,
+        cases={
+            "four heads in two groups": _two_groups,
+            "one group, and a query that may attend to nothing": _multi_query,
+            "as many groups as heads": _as_many_groups,
+        },
+        mistakes=[
+            Mistake(
+                _GroupedTiled,
+                "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+            ),
+            Mistake(
+                _GroupedRootOfWidth,
+                "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            ),
+            Mistake(
+                _GroupedValuesFirst,
+                "Keys and values are swapped: memory_proj makes the keys first.",
+            ),
+            Mistake(
+                _GroupedMeanWeights,
+                "Your weights are the mean over the heads; return those of every head.",
+            ),
+            Mistake(
+                _GroupedNotMixed,
+                "What the heads found has not gone through out_proj yet.",
+            ),
+            Mistake(
+                _GroupedMaskTurned,
+                "Your queries see what is forbidden: True means that a query may attend.",
+            ),
+        ],
+        right=[_GroupedByAxis, _GroupedInALoop],
+        gradients=["x", "memory"],
+        uses=["attention_with_entropy", "split_heads", "merge_heads"],
+    ),
+    Step(
+        "CachedAttention",
+        reference=_CachedReference,
+        cases={
+            "one new position": _one_new,
+            "several new positions": _several_new,
+            "an empty cache": _nothing_past,
+        },
+        mistakes=[
+            Mistake(
+                _CachedNotCausal,
+                "Your new positions see each other's future: of the new ones, each may see those up to itself.",
+            ),
+            Mistake(
+                _CachedMaskFromTheStart,
+                "Your mask takes the first new position for the first of all; it stands behind the whole past.",
+            ),
+            Mistake(
+                _CachedOwnForbidden,
+                "A new position may look at itself; yours sees only those before.",
+            ),
+            Mistake(
+                _CachedPastIgnored,
+                "Your queries see the new positions only; the cache is for looking at.",
+            ),
+            Mistake(
+                _CachedInFront,
+                "You put new keys and values in front of the old; they come behind.",
+            ),
+            Mistake(
+                _CachedRootOfWidth,
+                "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            ),
+        ],
+        right=[_CachedByTorch, _CachedOneByOne],
+        gradients=["x", "keys", "values"],
+        uses=["attention_with_entropy", "split_heads", "merge_heads"],
+    ),
+    Step(
+        "as_multihead",
+        reference=_multihead_reference,
+        cases={
+            "four heads in two groups": _multihead_groups,
+            "one group": _multihead_one,
+            "as many groups as heads": _multihead_all,
+        },
+        mistakes=[
+            Mistake(
+                _multihead_tiled,
+                "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+            ),
+            Mistake(
+                _multihead_rows_apart,
+                "You repeat each row by itself, so a head gets the same row several times. A group's rows are "
+                "repeated as one block.",
+            ),
+            Mistake(
+                _multihead_all_tiled,
+                "You repeat keys and values together; the keys of all heads come first, then the values of all heads.",
+            ),
+            Mistake(
+                _multihead_values_first,
+                "Your values come before the keys.",
+            ),
+            Mistake(
+                _multihead_bias_left_short,
+                "The weight is right, but the biases of keys and values must be repeated like its rows.",
+            ),
+        ],
+        right=[_multihead_by_expand, _multihead_by_einsum],
+        gradients=["memory_weight", "memory_bias"],
+    ),
+]
