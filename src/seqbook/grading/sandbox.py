@@ -165,7 +165,12 @@ class _LostError(Exception):
 
 def _environment() -> dict[str, str]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"} | single
+    return {
+        "PATH": os.defpath,
+        "LC_ALL": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "TORCHINDUCTOR_CACHE_DIR": "/",  # torch.optim asks for a folder, and does not write to it
+    } | single
 
 
 def _plain_command() -> list[str]:

@@ -39,7 +39,7 @@ def serve(*, walled: bool) -> None:
     for stream in (0, 1):
         os.dup2(null, stream)
     torch.set_num_threads(1)
-    torch.ones(1, requires_grad=True).tanh().sum().backward()  # wakes what torch loads late
+    _wake_torch()
     memory = walls.address_space() + MEMORY if walled else None
     gc.collect()
     gc.freeze()
@@ -59,6 +59,14 @@ def serve(*, walled: bool) -> None:
             return
         if status != 0:
             _write(answers, b'{"end": "fault"}\n')
+
+
+def _wake_torch() -> None:
+    """Have torch load now what it loads late, and not in every fork."""
+    weight = torch.ones(1, requires_grad=True)
+    weight.tanh().sum().backward()
+    torch.optim.SGD([weight], lr=0.1).step()
+    repr(weight)
 
 
 def _supervise(request: dict[str, Any], memory: int | None) -> bytes:
