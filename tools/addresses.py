@@ -6,7 +6,6 @@ from typing import NamedTuple
 import yaml
 
 ROOT = Path(__file__).parents[1]
-COLAB = "https://colab.research.google.com"
 
 
 class Addresses(NamedTuple):
@@ -26,11 +25,6 @@ class Addresses(NamedTuple):
     def folder(self) -> str:
         """The folder that a clone of the repository makes."""
         return self.repository.rpartition("/")[2]
-
-    def on_colab(self, path: str) -> str:
-        """Return the address that opens a notebook of the repository on Colab."""
-        owner_and_name = self.repository.removeprefix("https://github.com/")
-        return f"{COLAB}/github/{owner_and_name}/blob/{self.branch}/{path}"
 
 
 def addresses() -> Addresses:
