@@ -26,10 +26,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 unit: .venv/installed  ## the tests of the package and of the notebooks' rules
-	$(BIN)/pytest -n 2 --ignore tests/test_site.py
+	$(BIN)/pytest -n 2 --ignore tests/test_site.py --ignore tests/test_live_figures.py
 
 site: book  ## the tests of the built pages
-	$(BIN)/pytest tests/test_site.py
+	$(BIN)/pytest -n 2 tests/test_site.py tests/test_live_figures.py
 
 nbval: .venv/installed  ## re-execute every cell and compare with what the pages show
 	$(NBVAL)

@@ -1,0 +1,601 @@
+"""The figures that the reader can touch, in a real browser: `make book` first.
+
+What the page computes is compared with seqbook and torch; then every figure is touched.
+"""
+
+import json
+import re
+from contextlib import ExitStack
+from functools import cache
+from io import StringIO
+
+import numpy as np
+import pytest
+import torch
+from browser import AXE, HTML, NARROW, WIDE, launch, visiting
+from bs4 import BeautifulSoup, SoupStrainer
+from conftest import ROOT
+from hosting import hosting
+from playwright.sync_api import expect, sync_playwright
+from sphinx.application import Sphinx
+from train_live_models import (
+    LIVE,
+    alice_parts,
+    load,
+    notable_units,
+    read_letters,
+    written_reader,
+    written_speller,
+)
+
+from seqbook.attention import scaled_dot_product_attention
+from seqbook.autoregressive import LinearAR
+from seqbook.bptt import jacobian_products
+from seqbook.data import pronunciations, sunspots
+from seqbook.decoding import greedy
+from seqbook.language_model import bits_per_character
+from seqbook.metrics import error_rates
+from seqbook.pairs import Pair, encode
+from seqbook.plots.style import COLOURS
+from seqbook.rnn import RNN
+from seqbook.transformer import sinusoids
+
+TOLERANCE = 1e-4
+FIGURES = {
+    "roots": "autoregressive",
+    "gradients": "bptt",
+    "gates": "lstm",
+    "scaling": "attention",
+    "spelling": "attention",
+    "positions": "transformer",
+}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        chromium = launch(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def site():
+    if not (HTML / "index.html").is_file():
+        pytest.fail(f"no pages in {HTML}: run make book")
+    with hosting(HTML, below="/a/path/") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def javascript(browser, site):
+    """Evaluate an expression over the exports of the page's own modules and an argument x."""
+    with visiting(browser, site) as visit:
+        page = visit.open("genindex.html")
+
+        def run(modules: str, expression: str, argument=None):
+            script = """async ([addresses, expression, argument]) => {
+              const exports = await Promise.all(addresses.map((address) => import(address)));
+              const known = Object.assign({}, ...exports, { x: JSON.parse(argument) });
+              const value = new Function(...Object.keys(known), `return ${expression}`)(
+                ...Object.values(known));
+              return JSON.stringify(value, (_, y) => (ArrayBuffer.isView(y) ? [...y] : y));
+            }"""
+            addresses = [f"{site}_static/live/{module}.mjs" for module in modules.split()]
+            return json.loads(page.evaluate(script, [addresses, expression, json.dumps(argument)]))
+
+        yield run
+
+
+def same(found, expected) -> None:
+    """Compare to ``TOLERANCE``, relative to what is large and absolute in what is small."""
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+# What the page computes
+
+
+def test_chance_is_the_page_s_own_and_normal(javascript):
+    drawn = np.array(javascript("mathematics", "normals(200, 500, 7)"))
+    assert abs(drawn.mean()) < 0.01
+    assert abs(drawn.std() - 1) < 0.01
+    assert abs((drawn**4).mean() - 3) < 0.1
+    assert drawn.tolist() == javascript("mathematics", "normals(200, 500, 7)")
+    assert drawn[0].tolist() != javascript("mathematics", "normals(1, 500, 8)")[0]
+
+
+def test_roots_and_roll_outs_are_those_of_the_package(javascript, generator):
+    edges = [[0, 0], [2, -1], [1, 0], [0, 1], [0, -1], [-2, -1]]
+    weights = generator.uniform(-2, 2, size=(200, 2)).tolist() + edges
+    roots = np.array(javascript("mathematics", "x.map(rootsOfWeights)", weights))
+    steps = javascript("mathematics", "x.map((w) => rollOut(w, [0.5, -1], 30))", weights)
+    again = javascript("mathematics", "x.map((w) => weightsOfRoots(rootsOfWeights(w)))", weights)
+    same(again, weights)
+    for (w1, w2), found, path in zip(weights, roots @ [1, 1j], steps, strict=True):
+        model = LinearAR(0.0, np.array([w1, w2]))
+        same(np.sort_complex(found), np.sort_complex(model.roots))
+        same(path, model.roll_out(np.array([0.5, -1.0]), 30))
+
+
+def test_the_sun_s_roots_are_those_that_the_chapter_fits(javascript):
+    numbers = sunspots.load()
+    fitted = LinearAR.fit(numbers.numbers[numbers.years <= 1920], 2)
+    same(javascript("roots", "SUN"), fitted.weights)
+
+
+@pytest.mark.parametrize(
+    ("roots", "to", "moved"),
+    [
+        ([[0.5, 0.5], [0.5, -0.5]], [0.1, 0.9], [[0.1, 0.9], [0.1, -0.9]]),
+        ([[0.5, 0.5], [0.5, -0.5]], [0.3, -0.2], [[0.3, -0.2], [0.3, 0.2]]),
+        ([[0.5, 0.5], [0.5, -0.5]], [0.4, 0.03], [[0.4, 0], [0.4, 0]]),
+        ([[0.5, 0], [-0.5, 0]], [0.9, 0.01], [[0.9, 0], [-0.5, 0]]),
+        ([[0.5, 0], [-0.5, 0]], [0.5, 0.1], [[0.5, 0.1], [0.5, -0.1]]),
+    ],
+)
+def test_roots_move_as_a_pair_off_the_axis_and_alone_on_it(javascript, roots, to, moved):
+    assert javascript("mathematics", "moveRoot(x[0], 0, x[1])", [roots, to]) == moved
+
+
+def test_a_spectral_radius_is_the_largest_eigenvalue(javascript, generator):
+    matrices = [generator.normal(size=(n, n)) for n in (1, 2, 5, 16, 32) for _ in range(4)]
+    matrices += [np.eye(3), np.zeros((3, 3)), np.array([[0.0, -2.0], [2.0, 0.0]]), -np.eye(2)]
+    found = javascript("mathematics", "x.map(spectralRadius)", [m.tolist() for m in matrices])
+    same(found, [np.abs(np.linalg.eigvals(m)).max() for m in matrices])
+
+
+def test_gradient_norms_are_the_package_s_products_of_jacobians(javascript):
+    sizes = "{ size: 32, steps: 100, lags: 60, seed: x[0] }"
+    for seed, radius, strength in [(1, 1.3, 0.5), (2, 0.5, 0.0), (3, 1.6, 1.0), (4, 1.0, 0.3)]:
+        given = [seed, radius, strength]
+        network = javascript("mathematics", f"randomNetwork({sizes})", given)
+        norms = javascript(
+            "mathematics",
+            f"gradientNorms(randomNetwork({sizes}), {{ radius: x[1], strength: x[2] }})",
+            given,
+        )
+        weights = radius * torch.tensor(network["unit"], dtype=torch.float64)
+        same(np.abs(np.linalg.eigvals(weights)).max(), radius)
+        inputs = strength * torch.tensor(network["inputs"], dtype=torch.float64)
+        for name, activation in {"linear": "identity", "tanh": "tanh"}.items():
+            rnn = RNN(32, 32, activation=activation, bias=False).double().requires_grad_(False)
+            rnn.weight_hh_l0.copy_(weights)
+            rnn.weight_ih_l0.copy_(torch.eye(32))
+            hidden = rnn(inputs[None])[0][0, 40:]
+            expected = jacobian_products(hidden, weights, activation=activation)
+            np.testing.assert_allclose(norms[name], expected, rtol=TOLERANCE)
+
+
+def test_the_sliders_show_what_the_text_promises(javascript):
+    sizes = "{ size: 32, steps: 100, lags: 60, seed }"
+    factors = javascript(
+        "mathematics",
+        "[1, 2, 3, 4, 5, 6].flatMap((seed) => { const network = randomNetwork(" + sizes + ");"
+        " return [0.5, 1, 1.3, 1.6].map((radius) => {"
+        " const { tanh } = gradientNorms(network, { radius, strength: 1 });"
+        " return (tanh[60] / tanh[20]) ** (1 / 40); }); })",
+    )
+    assert max(factors) < 1  # large inputs: tanh wins at every radius
+    weights = "attentionWeights(q, k, d, x).sort().slice(-2)"
+    two_largest = javascript(
+        "mathematics",
+        "[1, 2, 3, 4, 5, 6].flatMap((seed) => { const [q, ...k] = normals(17, 1024, seed);"
+        " return [64, 256, 1024].map((d) => [..." + weights + "]); })",
+        False,
+    )
+    assert min(map(sum, two_largest)) > 0.75  # most of the weight is on one or two keys
+    for width, low, high in ((4, 0.95, 1), (128, 0, 0.7)):
+        product = np.array(
+            javascript("positions mathematics", "products(sinusoids(64, x), 0)", width)
+        )
+        peaks = (product[1:-1] > product[:-2]) & (product[1:-1] > product[2:])
+        assert low <= product[1:-1][peaks].max() / (width / 2) <= high
+
+
+def test_attention_weights_and_entropy_are_torch_s(javascript):
+    for seed in range(1, 9):
+        drawn = torch.tensor(javascript("mathematics", "normals(17, 1024, x)", seed)).double()
+        for d in (1, 2, 8, 64, 1024):
+            query, keys = drawn[:1, :d], drawn[1:, :d]
+            for scaled in (True, False):
+                weights, entropy = javascript(
+                    "mathematics",
+                    "(([q, ...k]) => { const p = attentionWeights(q, k, x[1], x[2]);"
+                    " return [p, entropy(p)]; })(normals(17, 1024, x[0]))",
+                    [seed, d, scaled],
+                )
+                expected = scaled_dot_product_attention(query, keys, keys, scaled=scaled).weights
+                same(weights, expected[0])
+                same(entropy, torch.special.entr(expected).sum())
+
+
+@pytest.mark.parametrize("width", [4, 32, 100, 128])
+def test_codes_of_positions_and_their_products_are_the_package_s(javascript, width):
+    codes = sinusoids(64, width).double()
+    same(javascript("mathematics", "sinusoids(64, x)", width), codes)
+    for position in (0, 20, 63):
+        found = javascript("positions", "products(x[0], x[1])", [codes.tolist(), position])
+        same(found, codes @ codes[position])
+
+
+def test_the_reader_s_gates_and_predictions_are_torch_s(javascript, generator):
+    vocabulary, model = written_reader()
+    unseen = alice_parts()[2]
+    random = ["".join(generator.choice(vocabulary.symbols[:-1], size=76)) for _ in range(3)]
+    texts = [unseen[k : k + 76] for k in range(0, 760, 76)] + random + ["a", "'", "  "]
+    ids = [vocabulary.encode(text).tolist() for text in texts]
+    found = javascript(
+        "networks weights-alice",
+        "((w) => x.map((ids) => readCharacters(w, ids)))(unpack(weights))",
+        ids,
+    )
+    for steps, letters in zip(found, ids, strict=True):
+        expected = read_letters(model, letters)
+        for name in ("forget", "input", "output"):
+            same([step[name] for step in steps], expected[name])
+        same(np.tanh([step["cell"] for step in steps]), expected["cell"])
+        logits = model(torch.tensor([letters]))[0][0].detach()
+        same([step["logits"] for step in steps], logits)
+
+
+def test_the_reader_is_as_good_as_its_page_says(javascript):
+    vocabulary, model = written_reader()
+    parts, stated = alice_parts(), load("weights-alice")[0]
+    bits = bits_per_character(model, vocabulary.encode(parts[2]))
+    assert bits == pytest.approx(stated["card"]["bits per character, test"], abs=0.002)
+    assert bits < 2.3
+    assert notable_units(model, vocabulary, parts) == stated["units"]
+
+
+def words() -> list[tuple[str, ...]]:
+    """Held-out words, words at the limits of what can be typed, and nonsense."""
+    held_out = [pair.source for pair in pronunciations.load().test[::200]]
+    return held_out + [tuple(w) for w in ("a", "z", "'", "-.-", "q" * 16, "abcdefghijklmnop")]
+
+
+def test_the_speller_writes_and_looks_as_torch_does(javascript):
+    vocabularies, model = written_speller()
+    sources = words()
+    assert len(sources) > 60
+    ids = [vocabularies.source.encode(source).tolist() for source in sources]
+    found = javascript(
+        "networks weights-spelling",
+        "((w) => x.map((ids) => pronounce(w, ids, 20)))(unpack(weights))",
+        ids,
+    )
+    hypotheses = greedy(model, *vocabularies.read(sources), longest=20)
+    answers = [vocabularies.written(hypothesis.ids) for hypothesis in hypotheses]
+    examples = encode(
+        [Pair(*pair) for pair in zip(sources, zip(answers), strict=True)], vocabularies
+    )
+    with torch.no_grad():
+        logits, looks = model(examples), model.attention_weights(examples)
+    for row, (steps, hypothesis) in enumerate(zip(found, hypotheses, strict=True)):
+        written = [step["symbol"] for step in steps]
+        assert written == hypothesis.ids + [2] * hypothesis.complete, sources[row]
+        same([step["logits"] for step in steps], logits[row, : len(steps)])
+        letters = examples.source_lengths[row]
+        same([step["looks"] for step in steps], looks[row, : len(steps), :letters])
+        if hypothesis.complete:
+            probability = np.prod([step["probability"] for step in steps])
+            same(np.log(probability), hypothesis.log_probability)
+
+
+def test_the_speller_is_as_good_as_its_page_says(javascript):
+    vocabularies, model = written_speller()
+    pairs, stated = pronunciations.load().test[::20], load("weights-spelling")[0]["card"]
+    written = greedy(model.float(), *vocabularies.read([p.source for p in pairs]), longest=30)
+    score = error_rates([vocabularies.written(h.ids) for h in written], pairs)
+    # A fifth of the words that the statement counts: three standard errors are 0.06 and 0.02.
+    assert score.word == pytest.approx(stated["words wrong, test"], abs=0.06)
+    assert score.symbol == pytest.approx(stated["phonemes wrong, test"], abs=0.02)
+
+
+def test_the_words_to_try_are_of_the_test_part_and_their_mistakes_as_the_caption_says(javascript):
+    vocabularies, model = written_speller()
+    held_out = {"".join(pair.source): pair.targets for pair in pronunciations.load().test}
+    right = {}
+    for word in javascript("spelling", "EXAMPLES"):
+        (hypothesis,) = greedy(model, *vocabularies.read([tuple(word)]), longest=20)
+        right[word] = vocabularies.written(hypothesis.ids) in held_out[word]
+    assert right == {"knighthood": True, "psychology": True, "photographs": False, "enough": False}
+
+
+# The figures in their pages
+
+
+@cache
+def built(name: str) -> str:
+    """The HTML of a figure in its chapter."""
+    chapter = (HTML / f"{FIGURES[name]}.html").read_text(encoding="utf-8")
+    figure = BeautifulSoup(chapter, "html.parser", parse_only=SoupStrainer(id=f"live-{name}"))
+    return str(figure)
+
+
+@pytest.fixture
+def touch(browser, site):
+    """Put a figure as it was built into a small page, and give it; nothing may go wrong there.
+
+    A chapter takes seconds to lay out. That the figures work in theirs is tested apart.
+    """
+    with ExitStack() as stack:
+        visits = []
+
+        def bring(name: str, **options):
+            visit = stack.enter_context(visiting(browser, site, **options))
+            visits.append(visit)
+            page = visit.open("genindex.html")
+            page.locator("article").evaluate("(a, built) => { a.innerHTML = built; }", built(name))
+            page.add_script_tag(url=f"{site}_static/live/live.mjs", type="module")
+            figure = page.locator(f"#live-{name}")
+            figure.scroll_into_view_if_needed()
+            expect(figure.locator(".live-says")).not_to_be_empty()
+            return figure
+
+        yield bring
+        assert [visit.problems for visit in visits] == [[]] * len(visits)
+
+
+def drawn(figure) -> str:
+    return figure.locator(".live-picture").last.inner_html()
+
+
+def said(figure) -> str:
+    return figure.locator(".live-says").inner_text()
+
+
+def redrawn(figure, before: str) -> str:
+    """Wait until a figure is drawn anew, and give what it says then."""
+    figure.page.wait_for_function(
+        "([id, before]) => [...document.querySelectorAll(`#${id} .live-picture`)].at(-1)"
+        ".innerHTML !== before",
+        arg=[figure.get_attribute("id"), before],
+        timeout=5000,
+    )
+    return said(figure)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_loads_when_it_comes_into_view_and_nothing_jumps(browser, site, name):
+    with visiting(browser, site, width=NARROW) as visit:
+        page = visit.open(f"{FIGURES[name]}.html")
+        stage = page.locator(f"#live-{name} .live-stage")
+        assert not [url for url in visit.requested if url.endswith(f"/{name}.mjs")]
+        expect(stage.locator("img")).to_be_visible()
+        reserved = stage.bounding_box()["height"]
+        stage.scroll_into_view_if_needed()
+        expect(stage.locator(".live-picture").last).to_be_visible()
+        expect(stage.locator("img")).to_be_hidden()
+        assert stage.bounding_box()["height"] == reserved
+        assert [url for url in visit.requested if url.endswith(f"/{name}.mjs")]
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+        sizes = stage.evaluate(
+            "s => [...s.querySelectorAll('text, label, button, output, p, option')]"
+            ".map(e => parseFloat(getComputedStyle(e).fontSize))"
+        )
+        assert min(sizes) >= 12
+        page.emulate_media(media="print")  # there the still picture is, as before
+        expect(stage.locator("img")).to_be_visible()
+        assert stage.locator("img").evaluate("i => i.complete && i.naturalWidth > 200")
+        expect(stage.locator(".live-room")).to_be_hidden()
+        assert visit.problems == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_control_changes_the_figure(touch, name):
+    figure = touch(name)
+    stage = figure.locator(".live-stage")
+    reserved = stage.evaluate("stage => parseFloat(getComputedStyle(stage).minHeight)")
+    assert stage.bounding_box()["height"] == reserved > 400
+    sliders, buttons = figure.locator("input[type=range]"), figure.locator("button")
+    for k in range(sliders.count()):
+        before, value = drawn(figure), sliders.nth(k).input_value()
+        words = said(figure)
+        sliders.nth(k).focus()
+        for _ in range(3):
+            figure.page.keyboard.press("ArrowLeft")
+        assert float(sliders.nth(k).input_value()) < float(value)
+        assert redrawn(figure, before) != words or name == "positions"  # alike from everywhere
+        assert sliders.nth(k).get_attribute("aria-valuetext")
+    for k in reversed(range(buttons.count())):  # the first is what is shown at the start
+        before, words = drawn(figure), said(figure)
+        buttons.nth(k).click()
+        assert redrawn(figure, before) != words
+    # A screen reader waits while it is true.
+    expect(figure.locator(".live-says")).to_have_attribute("aria-busy", "false")
+    assert figure.page.evaluate("document.documentElement.scrollWidth") <= WIDE
+
+
+def numbers_said(figure, key: str, slider: int) -> list[float]:
+    """Press a key on a slider and return the numbers that the figure says then."""
+    before = drawn(figure)
+    figure.locator("input[type=range]").nth(slider).press(key)
+    return [float(x) for x in re.findall(r"\d+(?:\.\d+)?", redrawn(figure, before))]
+
+
+def test_what_figures_say_is_what_their_sliders_are_set_to(touch, javascript):
+    width, itself, alike = numbers_said(touch("positions"), "ArrowRight", 1)[:3]
+    codes = sinusoids(2, 36).double()
+    assert (width, itself) == (36, 18)
+    assert alike == pytest.approx(float(codes[0] @ codes[1]), abs=0.0501)
+
+    width, *said_of_both = numbers_said(touch("scaling"), "ArrowRight", 0)
+    query, *keys = torch.tensor(javascript("mathematics", "normals(17, 1024, 1)"))[:, :128].double()
+    for factor, (nats, largest) in ((128**-0.5, said_of_both[:2]), (1, said_of_both[2:4])):
+        weights = (torch.stack(keys) @ query * factor).softmax(-1)
+        assert width == 128
+        assert nats == pytest.approx(float(torch.special.entr(weights).sum()), abs=0.0051)
+        assert largest == pytest.approx(float(weights.max()), abs=0.0051)
+
+    assert numbers_said(touch("gradients"), "ArrowRight", 0)[0] == pytest.approx(1.31, abs=0.01)
+
+
+def test_a_root_is_dragged_by_the_mouse_and_its_mirror_image_follows(touch):
+    figure = touch("roots")
+    handles = figure.locator(".live-handle")
+    box = handles.nth(0).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    figure.page.mouse.move(x, y)
+    figure.page.mouse.down()
+    figure.page.mouse.move(x + 30, y - 30, steps=5)
+    figure.page.mouse.up()
+    moved = handles.nth(0).bounding_box()
+    assert moved["x"] - box["x"] == pytest.approx(30, abs=2)
+    assert moved["y"] - box["y"] == pytest.approx(-30, abs=2)
+    assert handles.nth(1).bounding_box()["x"] == pytest.approx(moved["x"], abs=1)
+    assert "above 1: it explodes" in said(figure)
+
+
+def test_a_root_is_moved_by_arrow_keys_off_the_axis_too(touch):
+    figure = touch("roots")
+    figure.get_by_role("button", name="Both real").click()
+    handle = figure.get_by_role("slider", name="Root 1")
+    expect(handle).to_have_attribute("aria-valuetext", "0.90 + 0.00 i")
+    handle.focus()
+    figure.page.keyboard.press("ArrowUp")
+    expect(handle).to_have_attribute("aria-valuetext", "0.90 + 0.02 i")
+    figure.page.keyboard.press("Shift+ArrowLeft")
+    expect(handle).to_have_attribute("aria-valuetext", "0.80 + 0.02 i")
+    other = figure.get_by_role("slider", name="Root 2")
+    expect(other).to_have_attribute("aria-valuetext", "0.80 − 0.02 i")
+    expect(handle).to_be_focused()
+
+
+STRANGE = {
+    "한국어": "Left out",
+    "naïve café": "Left out",
+    "🙂🙃": "Left out",
+    "<img src=x onerror=alert(1)>": "",
+    "\0": "",
+    "x" * 500: "",
+    "": "Type a ",
+    "   ": "",
+    "한": "Type a ",
+}
+
+
+@pytest.mark.parametrize("name", ["gates", "spelling"])
+def test_any_text_may_be_typed(touch, name):
+    figure = touch(name, width=NARROW)
+    for text, answer in STRANGE.items():
+        figure.get_by_role("textbox").fill(text)
+        expect(figure.locator(".live-says")).to_contain_text(answer)
+        figure.page.wait_for_timeout(200)
+        assert drawn(figure).count("<text") <= 100
+        assert figure.locator("img[src=x]").count() == 0
+        assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_the_speller_pronounces_what_is_typed(touch):
+    figure = touch("spelling")
+    figure.get_by_role("textbox").fill("PSYCHOLOGY")
+    expect(figure.locator(".live-says")).to_contain_text("S AY K AA L AH JH IY, /saɪkɑlʌdʒi/")
+
+
+def test_a_letter_is_chosen_by_clicking_on_it_and_a_unit_from_the_list(touch):
+    figure = touch("gates")
+    says = figure.locator(".live-says")
+    figure.locator(".live-letter").nth(2).click(force=True)
+    expect(says).to_contain_text("After “h” unit 53 has forget gate")
+    figure.get_by_role("combobox").select_option(index=1)
+    expect(says).to_contain_text("After “h” unit 14 has forget gate")
+
+
+@pytest.mark.parametrize("chapter", sorted(set(FIGURES.values())))
+def test_without_javascript_the_still_pictures_are_there(browser, site, chapter):
+    with visiting(browser, site, script=False) as visit:
+        page = visit.open(f"{chapter}.html")
+        for name in (name for name in FIGURES if FIGURES[name] == chapter):
+            figure = page.locator(f"#live-{name}")
+            expect(figure.locator("img")).to_be_visible()
+            expect(figure.locator(".live-room")).to_have_count(0)
+            picture = figure.locator("img").bounding_box()
+            assert picture["width"] > 200
+            # No room is reserved for what will not come.
+            assert figure.locator(".live-stage").bounding_box()["height"] < picture["height"] + 60
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axe_finds_nothing_in_a_figure(touch, name):
+    figure = touch(name)
+    figure.page.evaluate(AXE)
+    for scheme in ("light", "dark"):
+        figure.page.emulate_media(color_scheme=scheme)
+        expect(figure.page.locator("html")).to_have_attribute("data-theme", scheme)
+        found = figure.evaluate("async (f) => (await axe.run(f, { preload: false })).violations")
+        nodes = [(v["id"], node["html"]) for v in found for node in v["nodes"]]
+        assert nodes == [], scheme
+
+
+def in_dark_mode(colour: str) -> str:
+    """What the house style's filter makes of a colour: invert(0.93) hue-rotate(180deg)."""
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    turn = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+    turned = np.clip(turn @ (0.93 - 0.86 * rgb), 0, 1)
+    return "#{:02x}{:02x}{:02x}".format(*(turned * 255).round().astype(int))
+
+
+def test_colours_are_those_of_the_book_in_light_and_in_dark():
+    style = (LIVE / "live.css").read_text(encoding="utf-8")
+    light, dark = re.findall(r"figure\.live \{\n((?:  --live-.*\n)+)\}", style)
+    light, dark = (dict(re.findall(r"--live-(\S+): (#\w+);", block)) for block in (light, dark))
+    for name, colour in COLOURS.items():
+        assert light.get(name.replace(" ", "-"), colour) == colour
+    assert len(set(light) - {name.replace(" ", "-") for name in COLOURS}) == 2  # of the codes
+    assert dark == {name: in_dark_mode(colour) for name, colour in light.items()}
+    assert "invert(0.93) hue-rotate(180deg)" in (ROOT / "book/_static/seqbook.css").read_text()
+
+
+DIRECTIVE = """```{live-figure} roots
+:name: live-roots
+:alt: Two points in a circle.
+:title: Roots
+:heights: 600 700
+
+The *caption*.
+```
+"""
+
+
+def build(folder, source):
+    """Build a page with a live figure; return its HTML, that of another page, and the warnings."""
+    (folder / "_static" / "live").mkdir(parents=True)
+    (folder / "_static" / "live" / "roots.mjs").touch()
+    (folder / "_static" / "live" / "live.mjs").touch()
+    (folder / "_static" / "live" / "roots.svg").write_text("<svg/>")
+    (folder / "index.md").write_text(f"# T\n\n{source}", encoding="utf-8")
+    (folder / "other.md").write_text("---\norphan: true\n---\n# O\n", encoding="utf-8")
+    settings = {"extensions": ["myst_parser", "live_figures"], "html_static_path": ["_static"]}
+    warnings = StringIO()
+    paths = folder, None, folder / "html", folder / "doctrees", "html"
+    Sphinx(*paths, confoverrides=settings, status=None, warning=warnings).build()
+    pages = [(folder / "html" / f"{name}.html").read_text() for name in ("index", "other")]
+    return *pages, warnings.getvalue()
+
+
+def test_the_directive_gives_a_figure_and_loads_modules_only_where_there_is_one(tmp_path):
+    page, other, warnings = build(tmp_path, DIRECTIVE)
+    assert "index.md" not in warnings
+    figure = BeautifulSoup(page, "html.parser").find("figure", id="live-roots")
+    assert figure.find("div")["data-live"] == "roots"
+    assert figure.find("div")["data-title"] == "Roots"
+    assert figure.find("img")["alt"] == "Two points in a circle."
+    assert "600px" in figure.find("div")["style"]
+    assert figure.find("figcaption").get_text(strip=True).startswith("Thecaption.")
+    assert "live/live.mjs" in page
+    assert "live.mjs" not in other
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (":alt: Two points in a circle.\n", "", "options missing: alt"),
+        ("{live-figure} roots", "{live-figure} gone", "there is no _static/live/gone.mjs"),
+        ("600 700", "600", "live-figure"),
+        ("The *caption*.", "One.\n\nTwo.", "expected a caption of one paragraph"),
+    ],
+)
+def test_the_directive_says_what_is_wrong(tmp_path, old, new, message):
+    _, _, warnings = build(tmp_path, DIRECTIVE.replace(old, new))
+    assert message in warnings
+    assert "index.md:3" in warnings
