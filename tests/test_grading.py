@@ -230,7 +230,7 @@ def test_the_form_of_a_right_answer_does_not_matter(say, answer, name):
         (
             "ones(features)",
             "ones(features + 1)",
-            "your code raised RuntimeError: Error(s) in loading state_dict for Affine: size mismatch",
+            "raised RuntimeError: Error(s) in loading state_dict for Affine: size mismatch",
         ),
         ("self.weight", "self.weights", "Missing key(s) in state_dict"),
         (
@@ -373,7 +373,9 @@ def shown(tensor):
     ],
 )
 def test_what_is_no_answer_is_refused(check, answer, problem):
-    with pytest.raises(ValueError, match="^check: give it the function or class itself, ") as found:
+    with pytest.raises(
+        ValueError, match=r"^check: give it the function or class itself, "
+    ) as found:
         check(answer)
     assert str(found.value).endswith(f"itself, {problem}")
 
@@ -385,7 +387,7 @@ def test_an_object_of_a_class_is_refused(check):
 
 
 def test_there_is_no_checker_for_other_names():
-    with pytest.raises(ValueError, match="exercise: expected 'sequences' or .* got 'lstms'"):
+    with pytest.raises(ValueError, match=r"exercise: expected 'sequences' or .* got 'lstms'"):
         Checker("lstms")
 
 
@@ -540,7 +542,7 @@ def test_of_what_is_not_data_the_type_alone_travels():
     ],
 )
 def test_what_is_no_value_is_refused(data):
-    with pytest.raises(ValueError, match="expected|does not"):
+    with pytest.raises(ValueError, match=r"expected|does not"):
         decode(data)
 
 
@@ -634,7 +636,7 @@ def test_a_module_may_have_no_options():
 
 
 def test_a_reference_that_fails_is_the_authors_error():
-    with pytest.raises(ValueError, match="plus_one, 'numbers': the reference raises .*Zero"):
+    with pytest.raises(ValueError, match=r"plus_one, 'numbers': the reference raises .*Zero"):
         compile_step(step(reference=lambda x: x + 1 / 0))
 
 
@@ -814,7 +816,7 @@ def test_an_interrupted_write_loses_nothing(tmp_path, monkeypatch, moment):
         raise KeyboardInterrupt
 
     Keeper(tmp_path).write(tmp_path / "a.txt", "one")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(keeping.os, moment, interrupt)
         Keeper(tmp_path).write(tmp_path / "a.txt", "newer")
     assert (tmp_path / "a.txt").read_text() == "one"
@@ -834,7 +836,7 @@ def test_what_was_written_is_known_even_if_it_could_not_be_recorded(tmp_path, mo
             raise KeyboardInterrupt
         real(*paths)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(keeping.os, "replace", interrupt_second)
         Keeper(tmp_path).write(tmp_path / "a.txt", "one")
     for content, kind in (("one", "same"), ("newer", "written")):

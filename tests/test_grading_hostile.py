@@ -1,0 +1,556 @@
+"""Submissions that attack the grader: what is tried, and what must hold all the same.
+
+One batch grades all attacks of ``hostile_answers``, files and notebooks of every bad form, and
+honest submissions between them. None gains a point that it has not earned; honest ones get exactly
+what they get among themselves; the batch ends; nothing is written outside of its folder, no process
+is left; and whoever handed in is told what happened, but no hidden input.
+
+The walls are bubblewrap, namespaces, limits and a filter of system calls (``grading.sandbox`` and
+``grading.inside.walls``); what comes out of them is data that nobody believes (``grading.grader``).
+Where bubblewrap is missing these tests fail: a grader that nobody saw withstand an attack is none.
+To add an attack, add it to a table there, with the words that only a stopped attack earns.
+"""
+
+import contextlib
+import csv
+import html
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import stat
+import sys
+import uuid
+from html.parser import HTMLParser
+from pathlib import Path
+
+import hostile_answers as hostile
+import pytest
+
+from seqbook.grading import sandbox
+from seqbook.grading.batch import grade_folder
+from seqbook.grading.exercises import Exercise
+from seqbook.grading.inside.values import decode
+from seqbook.grading.inside.walls import ARCHITECTURES, DENIED
+from seqbook.grading.keeping import Keeper
+from seqbook.grading.reports import _html, write_reports
+from seqbook.grading.sandbox import Sandbox
+
+SEED = 6021
+MARK = uuid.uuid4().hex
+SECRET = f"secret-{MARK}"
+LIMITS = {"cpu_seconds": 2, "wall_seconds": 6}
+
+DOUBLED = "def doubled(x):\n    return 2 * x  # HONEST_MARK"
+WEIGHTED = "def weighted(x, y):\n    return (x * y).sum()"
+UNWRITTEN = "raise NotImplementedError"
+POINTS = 3
+
+# Numbers of nine digits, so that a hidden one is known wherever it turns up.
+CHECKS = """
+import torch
+
+from seqbook.grading.steps import Mistake, Step
+
+
+def _numbers(draw):
+    drawn = draw.random.integers(10**8, 10**9, size=2 + draw.size)
+    return torch.from_numpy(drawn).double()
+
+
+def _same(x):
+    return x
+
+
+def _sum(x, y):
+    return (x + y).sum()
+
+
+STEPS = [
+    Step(
+        "doubled",
+        lambda x: x + x,
+        {"twice as much": lambda draw: {"x": _numbers(draw)}},
+        [Mistake(_same, "this returns x as it came")],
+        [],
+    ),
+    Step(
+        "weighted",
+        lambda x, y: torch.dot(x, y),
+        {"a sum": lambda draw: {"x": _numbers(draw), "y": _numbers(draw)}},
+        [Mistake(_sum, "this is the sum of both")],
+        [],
+        gradients=("x",),
+    ),
+]
+"""
+
+
+def cell(kind, cell_id, source):
+    code = {"outputs": [], "execution_count": None} if kind == "code" else {}
+    return {"cell_type": kind, "id": cell_id, "metadata": {}, "source": source, **code}
+
+
+def make_notebook(doubled=DOUBLED, weighted=WEIGHTED):
+    return {
+        "cells": [
+            cell("markdown", "title", "# Guarded"),
+            cell("code", "setup", "import torch"),
+            cell("markdown", "doubled-task", "## 1. Double (★, 1 minutes, 1 point)"),
+            cell("code", "doubled-answer", doubled),
+            cell("code", "doubled-check", "check(doubled)"),
+            cell("markdown", "weighted-task", "## 2. Weigh (★, 1 minutes, 2 points)"),
+            cell("code", "weighted-answer", weighted),
+            cell("code", "weighted-check", "check(weighted)"),
+        ],
+        "metadata": {"seqbook": {"exercise": "guarded"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources") / "guarded"
+    folder.mkdir()
+    marked = {
+        name: source.replace("return", "### BEGIN SOLUTION\n    return") + "\n    ### END SOLUTION"
+        for name, source in (("doubled", DOUBLED), ("weighted", WEIGHTED))
+    }
+    (folder / "guarded.ipynb").write_text(json.dumps(make_notebook(**marked)), encoding="utf-8")
+    (folder / "checks.py").write_text(CHECKS, encoding="utf-8")
+    return Exercise.load(folder), folder
+
+
+def numbers_of(cases):
+    return {
+        int(number)
+        for case in cases
+        for value in case["inputs"].values()
+        for number in decode(value)
+    }
+
+
+class Batch:
+    """A folder of submissions, what is expected of each, and what came."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "submissions"
+        self.out = folder / "out"
+        self.victim = folder / "victim"
+        self.expected: dict[str, tuple[int | None, str]] = {}  # by student
+        self.honest: dict[str, list[int]] = {}
+        for made in (self.folder, self.victim):
+            made.mkdir(parents=True)
+        (self.victim / "marks.csv").write_text("untouched")
+
+    def add(self, student, content, points, says, name="guarded.ipynb"):
+        """Add a file; ``content`` is a notebook, or bytes, or makes something at a path."""
+        path = self.folder / student / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(path)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(json.dumps(content), encoding="utf-8")
+        self.expected[student] = (points, says)
+
+    def add_honest(self, student, *, wrong=False):
+        answers = {"doubled": "def doubled(x):\n    return x"} if wrong else {}
+        self.add(student, make_notebook(**answers), 2 if wrong else 3, "Weigh: 2 of 2 points")
+        self.honest[student] = [0, 2] if wrong else [1, 2]
+
+    def grade(self, exercise):
+        self.results = grade_folder(self.folder, self.out, [exercise], seed=SEED, jobs=2, **LIMITS)
+        write_reports(self.results, Keeper(self.out))
+        rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8").splitlines())
+        self.header, *self.rows = rows
+        return self
+
+
+def attacks(batch, exercise, source_folder):
+    visible = exercise.release().steps[0].cases
+    known = {
+        tuple(decode(case["inputs"]["x"]).tolist()): decode(case["expected"]["returned"]).tolist()
+        for case in visible
+    }
+    column, _ = ARCHITECTURES[platform.machine()]
+    numbers = {name: row[column] for name, row in DENIED.items() if row[column] is not None}
+    targets = [
+        str(batch.victim / "marks.csv"),
+        str(batch.out / "grades.csv"),
+        str(batch.folder / "a honest" / "guarded.ipynb"),
+        str(source_folder / "checks.py"),
+        *(
+            f"{place}/seqbook-{MARK}"
+            for place in ("", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr/lib")
+        ),
+        *(
+            f"{place}/seqbook-{MARK}"
+            for place in (Path.home(), Path.cwd(), sys.prefix, "/sandbox/inside")
+        ),
+        *("/sandbox/inside/worker.py", "/etc/passwd", "/proc/cpuinfo"),
+    ]
+    secrets = [
+        *targets[:4],
+        *(str(path) for path in (batch.folder, batch.out, source_folder, Path(__file__).parent)),
+        *("/proc/self/environ", "/proc/1/mem", "/proc/self/maps", "/proc/self/fd", "/etc/passwd"),
+        *(
+            "/etc/shadow",
+            "/home",
+            "/tmp",
+            "/var",
+            "/sys",
+            "/run",
+            "/usr/share",
+            "/usr/src",
+            "/dev/mem",
+        ),
+    ]
+    return {
+        "ending": hostile.ENDING,
+        "using up": hostile.USING_UP,
+        "cheating": hostile.CHEATING,
+        "values": hostile.VALUES,
+        "forging": hostile.FORGING,
+        "showing": hostile.SHOWING,
+        "leaking": hostile.leaks(known),
+        "leaving": hostile.LEAVING,
+        "reaching": {
+            "files to write": (hostile.write_everywhere(targets), "came: []"),
+            "files to read": (hostile.read_everywhere(secrets), "came: []"),
+            "processes": (hostile.report("import os\ncame += os.listdir('/proc')"), "['cpuinfo']"),
+            "devices": (
+                hostile.report("import os\ncame += sorted(os.listdir('/dev'))"),
+                "['null', 'urandom']",
+            ),
+            "other modules": (
+                hostile.report(
+                    "import os\ncame += os.listdir('/sandbox') + sorted(os.listdir('/usr'))"
+                ),
+                "came: ['inside', 'bin', 'lib'",
+            ),
+            "environment": (hostile.report("import os\ncame += sorted(os.environ)"), "came: ['"),
+            "system calls": (hostile.call_the_kernel(numbers), "came: []"),
+            "system calls of another kind": (
+                # Of 32 bits, or of x32: they have other numbers, so the filter must know them.
+                hostile.report(
+                    "import ctypes\ncame.append(ctypes.CDLL(None).syscall(0x40000000 + 57))"
+                ),
+                "came: [-1]",
+            ),
+            "network": (hostile.SOCKET, hostile.DENIED),
+            "network by name": (
+                hostile.call(
+                    "import urllib.request as u\nu.urlopen('http://192.0.2.1', timeout=1)"
+                ),
+                "Operation not permitted",
+            ),
+            "users": (
+                hostile.report(
+                    """
+                    import os
+                    for change in (os.setuid, os.setgid, os.seteuid, lambda n: os.setgroups([n])):
+                        try:
+                            change(0)
+                            came.append("root")
+                        except OSError:
+                            pass
+                    """
+                ),
+                "came: []",
+            ),
+        },
+    }
+
+
+def bad_files(batch):
+    """Yield files that are no notebooks, or odd ones: name, content, points, what is said."""
+    right = make_notebook()
+    text = json.dumps(right)
+    elsewhere = batch.victim / "marks.csv"
+
+    def with_cells(change):
+        changed = make_notebook()
+        changed["cells"] = change(changed["cells"])
+        return changed
+
+    def without(*ids):
+        return with_cells(lambda cells: [one for one in cells if one["id"] not in ids])
+
+    def with_answer(**changes):
+        return with_cells(
+            lambda cells: [one | changes if one["id"] == "doubled-answer" else one for one in cells]
+        )
+
+    missing = "no cell with this answer"
+    yield "empty", b"", None, "it is not JSON"
+    yield "not JSON", b"\\begin{document}", None, "it is not JSON"
+    yield "half of it", text[: len(text) // 2].encode(), None, "it is not JSON"
+    yield "not UTF-8", text.encode("utf-16"), None, "it is not UTF-8 text"
+    yield "Latin", b'{"cells": ["\xe9"]}', None, "it is not UTF-8 text"
+    yield "no cells", {"metadata": {}}, None, "it has no list of cells"
+    yield "cells by name", {"cells": {"a": 1}}, None, "it has no list of cells"
+    yield "a list", [right], None, "it has no list of cells"
+    yield "a number", b"NaN", None, "it has no list of cells"
+    yield "digits", b'{"cells": ' + b"9" * 10_000 + b"}", None, "it is not JSON"
+    yield "nested", b'{"cells": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", None, "nested too deeply"
+    yield "50 MB of source", with_answer(source="#" * 50 * 2**20), None, "at most 8 are read"
+    yield "many cells", {**right, "cells": [{}] * 100_000}, None, "100000 cells, at most 5000"
+    yield "no cells at all", {"cells": []}, 0, missing
+    yield "another exercise", {**right, "metadata": {"seqbook": {"exercise": "lstm"}}}, 3, ""
+    yield "a strange exercise", {**right, "metadata": {"seqbook": {"exercise": [{}]}}}, 3, ""
+    yield "strange metadata", {**right, "metadata": "<script>"}, 3, ""
+    yield "NaN", {**right, "metadata": {"seqbook": float("nan")}}, 3, ""
+    yield "deleted cells", without("doubled-answer", "weighted-answer"), 0, missing
+    yield "only an answer", {"cells": [cell("code", "x", DOUBLED)]}, 1, "another cell does"
+    yield "reordered cells", with_cells(lambda cells: cells[::-1]), 3, ""
+    yield (
+        "duplicated cells",
+        with_cells(
+            lambda cells: [*cells, cell("code", "doubled-answer", "def doubled(x): return x")]
+        ),
+        2,
+        "2 cells answer this step; the last counts",
+    )
+    yield (
+        "renamed cells",
+        with_answer(id="my-cell"),
+        3,
+        "does not define doubled; another cell does",
+    )
+    yield "renamed answer", with_answer(source="def twice(x): return 2 * x"), 2, "does not define"
+    yield "an answer in Markdown", with_answer(cell_type="markdown"), 2, missing
+    yield "a long source", with_answer(source=DOUBLED + "#" * 200_000), 2, "was not read"
+    yield "a source of numbers", with_answer(source=[1, 2]), 2, missing
+    yield "a number as source", with_answer(source=5), 2, missing
+    yield "a list as id", with_answer(id=["doubled-answer"]), 3, "another cell does"
+    yield "cells in cells", {**right, "cells": [{"cells": right["cells"]}]}, 0, missing
+    yield "strange cells", with_cells(lambda cells: [None, 5, [], "x", *cells]), 3, ""
+    yield (
+        "keys twice",
+        text.replace('"metadata": {"seqbook"', '"cells": [], "metadata": {"seqbook"').encode(),
+        0,
+        missing,
+    )
+    yield (
+        "stored outputs",
+        with_cells(lambda cells: [{**one, "outputs": "3 points"} for one in cells]),
+        3,
+        "",
+    )
+    yield "a link to a file", lambda path: path.symlink_to(elsewhere), None, "it is a link"
+    yield (
+        "a link to another's",
+        lambda path: path.symlink_to(batch.folder / "a honest" / path.name),
+        None,
+        "it is a link",
+    )
+    yield "a link to nothing", lambda path: path.symlink_to("/nowhere"), None, "it is a link"
+    yield "a link to itself", lambda path: path.symlink_to(path), None, "it is a link"
+    yield "a pipe", os.mkfifo, None, "it is not an ordinary file"
+    yield "a folder", Path.mkdir, None, "it is a folder, not a file"
+    yield "a socket", bind, None, "it is not an ordinary file"
+    yield "a hard link", lambda path: path.hardlink_to(batch.folder / "a honest" / path.name), 3, ""
+    if os.getuid() == 0:
+        yield (
+            "a device",
+            lambda path: os.mknod(path, stat.S_IFCHR, os.makedev(1, 5)),
+            None,
+            "ordinary",
+        )
+    else:
+        yield "no permission", lambda path: path.touch(0), None, "it can't be opened"
+
+
+def bind(path):
+    """Make a socket, whose name may be longer than its call allows."""
+    with contextlib.chdir(path.parent), contextlib.closing(socket.socket(socket.AF_UNIX)) as made:
+        made.bind(path.name)
+
+
+NAMES = (
+    "=cmd|' C calc'!A0",
+    "+1+1",
+    "-2+3",
+    "@SUM(1)",
+    "\t=1",
+    "＝1＋1",
+    "new\nline",
+    "<script>alert(1)<",
+    "\x1b[31mred\x1b]0;title\x07",
+    "\u202eright to left",
+    "not UTF-8 \udcff\udcfe",
+    "long " + "x" * 250,
+    "𝒳" * 63,
+    "ann?",
+    "ann*",
+    "Ann_",
+    'a,b"c',
+    "-rf",
+    "..twice",
+    "CON",
+    "`rm` $(rm) & | ; # [a](b) *c* _d_",
+    "김민지",
+)
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory, guarded):
+    exercise, source_folder = guarded
+    batch = Batch(tmp_path_factory.mktemp("hostile"))
+    for student in ("a honest", "ann_", "zz honest"):
+        batch.add_honest(student)
+    for kind, table in attacks(batch, exercise, source_folder).items():
+        batch.add_honest(f"{kind} 0", wrong=True)
+        for name, (source, says) in table.items():
+            batch.add(f"{kind}, {name}", make_notebook(source, UNWRITTEN), 0, says)
+        batch.add_honest(f"{kind}, zz")
+    for name, content, points, says in bad_files(batch):
+        batch.add(f"file, {name}", content, points, says)
+    for name in NAMES:
+        batch.add_honest(name if name != "..twice" else "twice..")
+    batch.add("spoiling", make_notebook("import os\nos._exit(0)", WEIGHTED), 2, hostile.ENDED)
+    batch.add("waiting", make_notebook("while True: pass", WEIGHTED), 2, hostile.TIME)
+    for student, target in (("root", "/"), ("another", batch.folder / "a honest"), ("me", ".")):
+        (batch.folder / f"link {student}").symlink_to(target)
+        batch.expected[f"link {student}"] = (None, "it is a link")
+    before = listing(batch.folder.parent)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SEQBOOK_SECRET", SECRET)
+    environment = sandbox._environment
+    patch.setattr(sandbox, "_environment", lambda: environment() | {"MARK": MARK})
+    try:
+        batch.grade(exercise)
+    finally:
+        patch.undo()
+    batch.before, batch.after = before, listing(batch.folder.parent)
+    return batch
+
+
+def listing(folder):
+    """Return all that lies in a folder, and what would show that it was touched."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            kept = os.lstat(path)
+            found[path] = (kept.st_mode, kept.st_size, kept.st_mtime_ns, kept.st_nlink)
+    return found
+
+
+def told(result):
+    """Return the words that a student reads."""
+    return html.unescape("\n".join(_html(result.handed.student, [(result, True)])))
+
+
+def test_no_attack_gains_a_point_and_each_is_told_what_happened(batch):
+    found = {result.handed.student: result for result in batch.results}
+    assert len(found) == len(batch.results)
+    assert set(found) == set(batch.expected)
+    wrong = {}
+    for student, (points, says) in batch.expected.items():
+        result = found[student]
+        got = None if result.graded is None else result.graded.points
+        if got != points or says not in told(result) or result.ours:
+            wrong[student] = (points, got, says, told(result)[-600:])
+    assert wrong == {}
+
+
+def test_honest_submissions_get_what_they_get_among_themselves(batch, guarded, tmp_path):
+    alone = Batch(tmp_path)
+    for student in batch.honest:
+        shutil.copytree(batch.folder / student, alone.folder / student)
+    alone.grade(guarded[0])
+    graded = {result.handed.student: result.graded for result in batch.results}
+    assert len(alone.results) == len(batch.honest) > 30
+    for result in alone.results:
+        assert result.graded == graded[result.handed.student]
+        points = [step.points for step in result.graded.steps]
+        assert points == batch.honest[result.handed.student]
+
+
+def test_nothing_is_left_behind(batch):
+    """No process, no file outside of the results, and what was aimed at is as it was."""
+    assert (batch.victim / "marks.csv").read_text() == "untouched"
+    out = str(batch.out)
+    after = {path: kept for path, kept in batch.after.items() if not path.startswith(out)}
+    assert after == batch.before
+    for place in ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", Path.home(), Path.cwd(), sys.prefix):
+        assert not (Path(place) / f"seqbook-{MARK}").exists()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            assert f"MARK={MARK}".encode() not in environment.read_bytes()
+
+
+def test_the_table_has_a_row_for_each_file_and_no_formulas(batch):
+    assert len(batch.rows) == len(batch.results)
+    for row in batch.rows:
+        assert len(row) == len(batch.header)
+        assert not [text for text in row if text.startswith(("=", "+", "-", "@", "\t", "＝"))]
+
+
+class Elements(HTMLParser):
+    """The elements and attributes of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found |= {(tag, name) for name, _ in attributes} or {(tag, None)}
+
+
+def test_no_page_holds_what_a_student_forged(batch):
+    pages = list((batch.out / "feedback").iterdir())
+    assert len(pages) == 2 * len({result.handed.student for result in batch.results})
+    own = {("html", "lang"), ("meta", "charset"), ("meta", "name"), ("meta", "content")}
+    own |= {("meta", "http-equiv")}
+    own |= {(tag, None) for tag in ["head", "title", "style", "body", "h1", "h2", "h3", "p", "pre"]}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert all(character.isprintable() or character == "\n" for character in text), page
+        if page.suffix == ".html":
+            assert Elements(text).found <= own, page
+        else:
+            # Markdown passes elements on to the page, save in code, which is indented.
+            prose = [line for line in text.splitlines() if not line.startswith("    ")]
+            assert not re.search(r"(?<!\\)[<`]", "\n".join(prose)), page
+
+
+def test_no_hidden_number_and_no_secret_reaches_a_page(batch, guarded):
+    hidden = {n for step in guarded[0].compile(SEED) for n in numbers_of(step.hidden.cases)}
+    visible = {n for step in guarded[0].release().steps for n in numbers_of(step.cases)}
+    assert len(hidden - visible) > 10
+    texts = [path.read_text(encoding="utf-8") for path in batch.out.rglob("*") if path.is_file()]
+    for number in hidden - visible:
+        # As it was drawn, doubled, and as messages round it.
+        for shown in (str(number), str(2 * number), f"{number:.4g}", f"{2 * number:.4g}"):
+            assert not [text for text in texts if shown in text], shown
+    assert not [text for text in texts if SECRET in text]
+
+
+@pytest.mark.parametrize(
+    ("attack", "came"),
+    [
+        (hostile.FORK, "came: ['forked', 'forked', 'forked']"),
+        (hostile.SPAWN, "came: [7]"),
+        (hostile.SOCKET, "came: [<AddressFamily.AF_INET: 2>]"),
+        (hostile.THREAD, "came: ['a thread']"),
+        (hostile.DESCRIPTORS, "came: [4, 5, 6, "),
+        (hostile.SHARED_MEMORY, "came: [True]"),
+    ],
+)
+def test_without_walls_the_attack_succeeds(attack, came):
+    """So it is the walls that stop it, and no slip in the attack."""
+    request = {
+        "cells": [("doubled-answer", attack)],
+        "name": "doubled",
+        "cases": [{"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}],
+    }
+    with Sandbox(walled=False) as unwalled:
+        assert came.encode() in unwalled.run(request).output
