@@ -231,6 +231,7 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
         ]
         text = f"{_at(at)}expected {kinds[0]}, got {kinds[1]}"
         return _Difference("the type of the numbers is wrong", text)
+    truths = expected.dtype.kind == "b"
     expected, got = expected.astype(float), got.astype(float)
     with np.errstate(invalid="ignore"):
         near = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
@@ -240,8 +241,10 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Dif
         return None
     place = tuple(int(i) for i in np.argwhere(~near)[0])
     where = f" at {list(place)}" if place else ""
-    differ = f"{(~near).sum()} of {near.size} numbers differ, the first{where}: "
-    text = f"expected {_number(expected[place])}, got {_number(got[place])}"
+    what = "values" if truths else "numbers"
+    differ = f"{(~near).sum()} of {near.size} {what} differ, the first{where}: "
+    show = bool if truths else _number
+    text = f"expected {show(expected[place])}, got {show(got[place])}"
     text = _at(at) + (differ if near.size > 1 else "") + text
     odd = ~np.isfinite(got) & np.isfinite(expected)
     kind = "a value is not finite" if odd.any() else "a value is wrong"
