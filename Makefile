@@ -7,7 +7,7 @@ NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --ru
          -n 2 --dist loadfile -p no:cacheprovider $(NOTEBOOKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test lint unit site nbval variant-portable variants notebooks lock clean
+.PHONY: help book serve pdf test lint unit site nbval variant-portable variants notebooks lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
@@ -19,6 +19,9 @@ book: .venv/installed  ## build the book and say where to open it
 serve: book  ## build the book, serve it on this machine and open it
 	$(BIN)/python tools/serve.py _build/html
 
+pdf: book  ## print the whole book into one PDF beside the built pages; needs Chromium
+	$(BIN)/python tools/print_book.py
+
 test: lint unit book site nbval variant-portable  ## everything that CI runs
 
 lint: .venv/installed
@@ -26,10 +29,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 unit: .venv/installed  ## the tests of the package and of the notebooks' rules
-	$(BIN)/pytest -n 2 --ignore tests/test_site.py --ignore tests/test_live_figures.py
+	$(BIN)/pytest -n 2 --ignore tests/test_site.py --ignore tests/test_publishing.py --ignore tests/test_live_figures.py
 
 site: book  ## the tests of the built pages
-	$(BIN)/pytest -n 2 tests/test_site.py tests/test_live_figures.py
+	$(BIN)/pytest -n 2 --dist loadfile tests/test_site.py tests/test_publishing.py tests/test_live_figures.py
 
 nbval: .venv/installed  ## re-execute every cell and compare with what the pages show
 	$(NBVAL)
