@@ -1,5 +1,6 @@
-"""``{exercise-link}`` in a chapter: the chapter's graded exercises, to open on Colab or download.
+"""The graded exercises, to open on Colab or download.
 
+``{exercise-link}`` in a chapter leads to those of the chapter; ``{exercise-table}`` lists all.
 What it says of each comes from the headings of its released notebook.
 """
 
@@ -9,7 +10,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
-from tables import page_link
+from tables import page_link, table
 
 import seqbook.grading
 from seqbook.grading.exercises import ORDER, released
@@ -68,6 +69,28 @@ class ExerciseLink(SphinxDirective):
         return paragraph
 
 
+class ExerciseTable(SphinxDirective):
+    """A table of all exercises."""
+
+    def run(self):
+        titles = ("What you write", "Steps", "Minutes", "Points")
+        return [table(titles, (70, 10, 10, 10), [self._row(released(name)) for name in ORDER])]
+
+    def _row(self, exercise) -> tuple:
+        headings = exercise.headings.values()
+        title = exercise.title.removeprefix("Exercises: ")
+        cell = nodes.inline("", f"{title[:1].upper()}{title[1:]}: ")
+        cell += [colab_link(exercise.name, self.env), nodes.Text(" or ")]
+        cell += download_link(exercise.name, self.env)
+        return (
+            cell,
+            len(headings),
+            sum(heading.minutes for heading in headings),
+            sum(heading.points for heading in headings),
+        )
+
+
 def setup(app):
+    app.add_directive("exercise-table", ExerciseTable)
     app.add_directive("exercise-link", ExerciseLink)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
