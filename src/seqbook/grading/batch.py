@@ -9,7 +9,7 @@ import queue
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,10 +82,11 @@ def grade_folder(
     Raises:
         NoSandboxError: Submissions can't be run here.
     """
-    marked = {
-        exercise.name: _Marked(exercise.release(), exercise.compile(seed)) for exercise in exercises
-    }
-    print("The cases are drawn; reading what was handed in.", file=sys.stderr)
+    exercises, marked = list(exercises), {}
+    print(f"Drawing the cases of {len(exercises)} exercises.", file=sys.stderr)
+    for exercise in tqdm(exercises, unit="exercise", disable=None, leave=False):
+        steps = exercise.compile(seed)
+        marked[exercise.name] = _Marked(exercise.release(steps), steps)
     limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
     kept = _Kept(out / "results", marked, [seed, limits])
     handed = list(find(folder))
@@ -100,7 +101,7 @@ def grade_folder(
     if known:
         print(f"{len(known)} of {len(handed)} were graded before.", file=sys.stderr)
     with (
-        _sandboxes(min(jobs, len(left)), limits) as sandboxes,
+        _sandboxes(min(jobs, len(left)), limits) as (sandboxes, abandon),
         ThreadPoolExecutor(jobs) as pool,
         tqdm(total=len(handed), initial=len(results), unit="notebook", disable=None) as bar,
     ):
@@ -114,6 +115,7 @@ def grade_folder(
                 bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            abandon()  # or else the pool waits until what runs has come to its limit
             raise
     return [results[number] for number in range(len(handed))]
 
@@ -185,26 +187,17 @@ def _grade(
 
 
 @contextlib.contextmanager
-def _sandboxes(count: int, limits: Mapping[str, int]) -> Iterator[queue.SimpleQueue[Sandbox]]:
+def _sandboxes(
+    count: int, limits: Mapping[str, int]
+) -> Iterator[tuple[queue.SimpleQueue[Sandbox], Callable[[], None]]]:
+    """Make sandboxes that are free to be used, and what ends whatever runs in any of them."""
     made: list[Sandbox] = []
     ready: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
     try:
         for _ in range(count):
             made.append(Sandbox(**limits))
             ready.put(made[-1])
-        yield ready
+        yield ready, lambda: [sandbox.abandon() for sandbox in made]
     finally:
         for sandbox in made:
             sandbox.close()
-
-
-def counting(results: Sequence[Result]) -> set[int]:
-    """Return the numbers of the results that count: of several for one exercise, the best."""
-    best: dict[tuple[str, str], int] = {}
-    for number, result in enumerate(results):
-        if result.graded is not None:
-            key = (result.handed.student, result.graded.exercise)
-            other = best.get(key)
-            if other is None or result.graded.points > results[other].graded.points:
-                best[key] = number
-    return set(best.values())

@@ -89,6 +89,7 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    _needs_forks("check runs on Linux and macOS; in a notebook, check(...) works everywhere")
     from seqbook.grading import submissions
     from seqbook.grading.exercises import ORDER, released
     from seqbook.grading.grader import grade_notebook
@@ -119,6 +120,7 @@ def _release(options: argparse.Namespace) -> int:
 
 
 def _grade(options: argparse.Namespace) -> int:
+    _needs_forks("grade runs on Linux")
     from seqbook.grading.batch import grade_folder
     from seqbook.grading.reports import write_reports
 
@@ -146,6 +148,11 @@ def _grade(options: argparse.Namespace) -> int:
     if faults:
         print(f"seqbook: {faults} could not be graded; run the same again", file=sys.stderr)
     return LEFT_UNDONE if faults or keeper.left else 0
+
+
+def _needs_forks(message: str) -> None:
+    if not hasattr(os, "fork"):
+        raise ValueError(f"{message}; this is {sys.platform}")
 
 
 def _sources(folder: Path, names: Iterable[str] = ()) -> Iterator[Any]:

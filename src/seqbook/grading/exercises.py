@@ -122,8 +122,13 @@ class Exercise:
         exercise._validate()
         return exercise
 
-    def release(self) -> Released:
-        """Make what students get. The same source makes the same release."""
+    def release(self, steps: Sequence[CompiledStep] | None = None) -> Released:
+        """Make what students get. The same source makes the same release.
+
+        Args:
+            steps: The exercise's, if they are compiled already.
+        """
+        steps = self.compile() if steps is None else [step.visible for step in steps]
         notebook = {
             **self.notebook,
             "metadata": {
@@ -132,10 +137,10 @@ class Exercise:
             },
             "cells": [_released_cell(cell) for cell in self.notebook["cells"]],
         }
-        return Released(self.name, notebook, [compile_step(step) for step in self.steps])
+        return Released(self.name, notebook, steps)
 
-    def compile(self, seed: int) -> list[CompiledStep]:
-        """Return the steps with their visible and hidden cases."""
+    def compile(self, seed: int | None = None) -> list[CompiledStep]:
+        """Return the steps with their visible cases and, with a seed, the hidden ones."""
         return [compile_step(step, seed=seed) for step in self.steps]
 
     def _validate(self) -> None:

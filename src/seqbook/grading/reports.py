@@ -7,19 +7,23 @@ import hashlib
 import html
 import io
 import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seqbook.grading.batch import Result, counting
-from seqbook.grading.grader import Graded, GradedStep
 from seqbook.grading.judge import Verdict, printable
 from seqbook.grading.keeping import Keeper
+
+if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not on every system
+    from seqbook.grading.batch import Result
+    from seqbook.grading.grader import Graded, GradedStep
 
 __all__ = ["table", "verdict_lines", "write_reports"]
 
 FORMULA = tuple("=+-@＝＋－＠")
 MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
+WIDTH = 100  # of a table
 MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
 UNDONE = {"open": "not written yet", "missing": "no cell with this answer"}
 
@@ -45,17 +49,24 @@ def table(graded: Graded) -> Iterator[str]:
     yield graded.title
     for step in graded.steps:
         verdict = step.verdict
-        mark = f"{MARKS[verdict.status]} {step.name:{width}}  {step.points} of {step.out_of}"
-        said = verdict.diagnosis or verdict.finding or ""
-        remark = UNDONE.get(verdict.status) or (verdict.status == "wrong" and said)
-        yield "  " + "  ".join([mark, *([remark] if remark else [])])
-        yield from (f"    {' ' * width}{note}" for note in step.notes)
+        head = f"  {MARKS[verdict.status]} {step.name:{width}}  {step.points} of {step.out_of}"
+        said = []
+        if verdict.status == "wrong":
+            said = [verdict.diagnosis or verdict.finding or ""]
+        elif verdict.status != "right":
+            said = [_undone(verdict)]
+        for text in [*said, *step.notes] or [""]:
+            indent = " " * (len(head) + 2)
+            lines = textwrap.wrap(text, WIDTH - len(indent)) or [""]
+            yield f"{head}  {lines[0]}".rstrip()
+            yield from (indent + line for line in lines[1:])
+            head = " " * len(head)
     yield f"{graded.points} of {_points(graded.out_of)}"
 
 
 def write_reports(results: Sequence[Result], keeper: Keeper) -> None:
     """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and each student's feedback."""
-    count = counting(results)
+    count = _counting(results)
     out = keeper.folder
     keeper.write(out / "grades.csv", _csv(_grade_rows(results, count)))
     keeper.write(out / "steps.csv", _csv(_step_rows(results, count)))
@@ -68,6 +79,18 @@ def write_reports(results: Sequence[Result], keeper: Keeper) -> None:
         page = out / "feedback" / names[student]
         keeper.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, handed)))
         keeper.write(page.with_name(page.name + ".html"), "\n".join(_html(student, handed)))
+
+
+def _counting(results: Sequence[Result]) -> set[int]:
+    """Return the numbers of the results that count: of several for one exercise, the best."""
+    best: dict[tuple[str, str], int] = {}
+    for number, result in enumerate(results):
+        if result.graded is not None:
+            key = (result.handed.student, result.graded.exercise)
+            other = best.get(key)
+            if other is None or result.graded.points > results[other].graded.points:
+                best[key] = number
+    return set(best.values())
 
 
 def _points(number: int) -> str:

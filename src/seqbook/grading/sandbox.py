@@ -15,6 +15,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,7 @@ class Sandbox:
         self._limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
         self._command = _walled_command() if walled else _plain_command()
         self._process: subprocess.Popen | None = None
+        self._abandoned = False
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
         self._start()
 
@@ -83,12 +85,20 @@ class Sandbox:
         """Run one step: ``cells``, pairs of id and source, ``name`` and ``cases``."""
         frame = json.dumps(request | self._limits).encode()
         for _ in range(2):
+            if self._abandoned:
+                break
             with contextlib.suppress(_LostError, BrokenPipeError):
                 if self._process is None:
                     self._start()
                 return self._exchange(frame)
             self._stop()
         return Reply("fault", b"")
+
+    def abandon(self) -> None:
+        """End what another thread runs in here; it is told of a fault, now and ever after."""
+        self._abandoned = True
+        if (process := self._process) is not None:
+            process.kill()
 
     def close(self) -> None:
         """Stop the sandbox and all that runs in it."""
@@ -152,7 +162,8 @@ class Sandbox:
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # without a wall, there are others
             for stream in (self._process.stdin, self._process.stdout):
                 stream.close()
             self._process.wait()

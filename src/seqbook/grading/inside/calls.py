@@ -107,7 +107,9 @@ def describe_error(error: BaseException, files: Mapping[str, str] | None = None)
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(OWN_CELL):
         where, line = error.filename, error.lineno
     try:
-        message = str(error)[:500]
+        # The text of an error of syntax repeats file and line.
+        is_syntax = type(error) in (SyntaxError, IndentationError, TabError)
+        message = str(error.msg if is_syntax else error)[:500]
     except Exception:
         message = ""
     return {"type": type(error).__name__[:60], "message": message, "cell": where, "line": line}
