@@ -7,7 +7,7 @@ NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --ru
          -n 2 --dist loadfile -p no:cacheprovider $(NOTEBOOKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve pdf test lint unit site nbval variant-portable variants notebooks lock clean
+.PHONY: help book serve pdf test lint unit site nbval variant-portable variants notebooks status lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
@@ -50,6 +50,9 @@ variants: .venv/installed  ## nbval under every instruction set and thread count
 
 notebooks: .venv/installed  ## re-execute all notebooks and write them in the normal form
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
+
+status: .venv/installed  ## run all notebooks and record times and versions for the book's page
+	$(BIN)/python tools/record_status.py
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	$(BIN)/pip-compile --strip-extras --no-header --no-emit-index-url --no-emit-find-links \

@@ -42,11 +42,10 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(path: Path) -> str:
-    """Execute one notebook, write it if its content changed, and return a line that says so."""
+def run(path: Path) -> tuple[nbformat.NotebookNode, float]:
+    """Execute one notebook within the bound it states; return its normal form and the seconds."""
     try:
-        before = path.read_text(encoding="utf-8")
-        notebook = nbformat.reads(before, as_version=4)
+        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
     except (OSError, nbformat.reader.NotJSONError) as error:
         raise NotebookError(f"{path}: expected a notebook: {error}") from error
     try:
@@ -75,8 +74,14 @@ def execute(path: Path) -> str:
             f"{path}: took {seconds:.0f} s, but tells its reader under {bound} s "
             "(metadata seqbook.runs_within_seconds)"
         )
-    after = nbformat.writes(normalise(notebook)) + "\n"
-    if after == before:
+    return normalise(notebook), seconds
+
+
+def execute(path: Path) -> str:
+    """Execute one notebook, write it if its content changed, and return a line that says so."""
+    notebook, seconds = run(path)
+    after = nbformat.writes(notebook) + "\n"
+    if after == path.read_text(encoding="utf-8"):
         return f"{path}: unchanged, {seconds:.0f} s"
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, suffix=".partial", delete=False

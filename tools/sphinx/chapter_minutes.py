@@ -6,7 +6,6 @@ Running time is the bound in the notebook's own metadata, which ``make notebooks
 ``{chapter-minutes}`` stands in a chapter; ``{chapter-table}`` lists every notebook of the book.
 """
 
-import json
 import math
 import re
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
+from stored_notebooks import chapters, read_notebook, stored_claims, title_of
 from tables import page_link, table
 
 WORDS_PER_MINUTE = 200
@@ -37,16 +37,15 @@ class Chapter(NamedTuple):
 
 def read_chapter(path: Path) -> Chapter:
     """Count the words and code lines of a notebook."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook = read_notebook(path)
     source = {"markdown": [], "code": []}
     for cell in notebook["cells"]:
         if "remove-cell" not in cell["metadata"].get("tags", []):  # not on the page
             source[cell["cell_type"]].append("".join(cell["source"]))
     prose = "\n".join(source["markdown"])
-    title = re.search(r"^# (.+)$", prose, flags=re.MULTILINE).group(1)
     code_lines = [line for cell in source["code"] for line in cell.splitlines() if line.strip()]
     bound = notebook["metadata"]["seqbook"]["runs_within_seconds"]
-    return Chapter(title, len(re.findall(r"\w+", prose)), len(code_lines), bound)
+    return Chapter(title_of(notebook), len(re.findall(r"\w+", prose)), len(code_lines), bound)
 
 
 class ChapterMinutes(SphinxDirective):
@@ -62,25 +61,18 @@ class ChapterMinutes(SphinxDirective):
 
 
 class ChapterTable(SphinxDirective):
-    """A table of every notebook in the table of contents with its minutes."""
+    """A table of every notebook in the table of contents with its minutes and its claims."""
 
     def run(self):
-        chapters = sorted(Path(self.env.srcdir).glob("*.ipynb"))
-        for path in chapters:
-            self.env.note_dependency(str(path))
-        order = [
-            name
-            for name in self.env.config.external_site_map
-            if f"{name}.ipynb" in {path.name for path in chapters}
-        ]
-        rows = [self._row(name, read_chapter(Path(self.env.doc2path(name)))) for name in order]
-        return [
-            table(("Chapter", "Minutes to read", "Seconds to run, at most"), (60, 20, 20), rows)
-        ]
+        rows = [self._row(name, path) for name, path in chapters(self.env).items()]
+        titles = ("Chapter", "Minutes to read", "Seconds to run, at most", "Claims")
+        return [table(titles, (55, 15, 15, 15), rows)]
 
-    def _row(self, name: str, chapter: Chapter):
+    def _row(self, name: str, path: Path):
+        chapter = read_chapter(path)
         link = page_link(name, chapter.title, at=self.env.docname)
-        return link, chapter.reading_minutes, chapter.runs_within_seconds
+        claims = len(stored_claims(read_notebook(path)))
+        return link, chapter.reading_minutes, chapter.runs_within_seconds, claims
 
 
 def setup(app):

@@ -1,0 +1,72 @@
+"""The status of every notebook, from the record that ``make status`` writes.
+
+``{notebook-status}`` is a paragraph on the machine and the versions, and a table.
+"""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+from stored_notebooks import chapters, read_notebook, title_of
+from tables import page_link, table
+
+TITLES = ("Notebook", "Seconds, measured", "Seconds, at most", "Code cells", "Claims")
+
+
+class NotebookStatus(SphinxDirective):
+    """What the last recorded run of all notebooks found."""
+
+    def run(self):
+        path = Path(self.env.srcdir) / "status.json"
+        self.env.note_dependency(str(path))
+        status = json.loads(path.read_text(encoding="utf-8"))
+        pages = {f"book/{name}.ipynb": name for name in chapters(self.env)}
+        entries = status["notebooks"]
+        of_chapters = [(name, entries[name]) for name in pages if name in entries]
+        of_exercises = [(name, entry) for name, entry in entries.items() if name not in pages]
+        return [
+            self._surroundings(status),
+            *self._part("Chapters", [(self._link(n, pages[n]), e) for n, e in of_chapters]),
+            *self._part("Exercises to be handed in", [(_folder(n), e) for n, e in of_exercises]),
+        ]
+
+    def _surroundings(self, status: dict) -> nodes.paragraph:
+        days = sorted({entry["recorded"] for entry in status["notebooks"].values()})
+        versions = ", ".join(f"{name} {number}" for name, number in status["versions"].items())
+        threads = "one thread" if status["threads"] == 1 else f"{status['threads']} threads"
+        return nodes.paragraph(
+            "",
+            f"Recorded {' to '.join(dict.fromkeys([days[0], days[-1]]))} on {status['processor']} "
+            f"({status['cores']} cores, of which the networks used {threads}; {status['system']}) "
+            f"with {versions}.",
+        )
+
+    def _part(self, heading: str, rows: list[tuple]) -> list[nodes.Node]:
+        if not rows:
+            return []
+        counted = ("seconds", "code_cells", "claims")
+        total = {name: sum(entry[name] for _, entry in rows) for name in counted}
+        lines = [
+            (who, f"{e['seconds']:.0f}", e["bound"], e["code_cells"], e["claims"])
+            for who, e in rows
+        ]
+        last = ("All", f"{total['seconds']:.0f}", "", total["code_cells"], total["claims"])
+        section = nodes.section(ids=[f"status-{heading.split()[0].lower()}"])
+        section["names"] = [nodes.fully_normalize_name(heading)]
+        section += [nodes.title("", heading), table(TITLES, (40, 15, 15, 15, 15), [*lines, last])]
+        section[-1]["classes"] += ["numbers"]
+        return [section]
+
+    def _link(self, path: str, page: str) -> nodes.Node:
+        title = title_of(read_notebook(Path(self.env.srcdir).parent / path))
+        return page_link(page, title, at=self.env.docname)
+
+
+def _folder(name: str) -> nodes.literal:
+    return nodes.literal("", Path(name).parent.as_posix())
+
+
+def setup(app):
+    app.add_directive("notebook-status", NotebookStatus)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
