@@ -60,7 +60,7 @@ SPAWN = report(
 )
 SOCKET = report("import socket\ncame.append(socket.socket().family)")
 THREAD = report("import threading\nthreading.Thread(target=int).start()\ncame.append('a thread')")
-MEMORY = report("blocks = [bytearray(2**26) for _ in range(60)]\ncame.append(len(blocks))")
+MEMORY = report("blocks = [bytes(2**26) for _ in range(60)]\ncame.append(len(blocks))")
 DESCRIPTORS = report("import os\ncame += [os.open('/dev/null', os.O_RDONLY) for _ in range(100)]")
 SHARED_MEMORY = report("import os\ncame.append(os.memfd_create('x') > 0)")
 
@@ -116,6 +116,14 @@ def call_the_kernel(numbers: dict[str, int]) -> str:
     )
 
 
+# Who waits is stopped by the clock, which is set to so short a time in a test of their own alone.
+WAITING = {
+    "sleep": "import time\ntime.sleep(1e6)",
+    "sleep in a call": call("import time\ntime.sleep(1e6)"),
+    "wait for nothing": call("import os\nos.read(os.pipe()[0], 1)"),
+    "wait for a signal": call("import signal\nsignal.pause()"),
+}
+
 ENDING = {
     "loop at import": ("while True: pass", TIME),
     "loop in a call": (call("while True: pass"), TIME),
@@ -138,8 +146,6 @@ ENDING = {
         call("while True:\n    try:\n        while True: pass\n    except BaseException: pass"),
         TIME,
     ),
-    "sleep": (call("import time\ntime.sleep(1e6)"), TIME),
-    "wait for nothing": (call("import os\nos.read(os.pipe()[0], 1)"), TIME),
     "stop itself": (
         report("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\ncame.append('on')"),
         "came: ['on']",
@@ -176,8 +182,8 @@ ENDING = {
         "came: ['on']",
     ),
     "stop the group": (
-        report("import os, signal\nos.killpg(os.getpgrp(), signal.SIGSTOP)\ncame.append('on')"),
-        "ProcessLookupError",  # its group is of another namespace
+        report("import os, signal\nos.kill(0, signal.SIGSTOP)\ncame.append('on')"),
+        "came: ['on']",
     ),
     "kill the parent": (
         report(

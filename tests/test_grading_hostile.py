@@ -13,6 +13,7 @@ To add an attack, add it to a table there, with the words that only a stopped at
 
 import contextlib
 import csv
+import errno
 import html
 import json
 import os
@@ -22,7 +23,10 @@ import shutil
 import socket
 import stat
 import sys
+import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -30,18 +34,19 @@ import hostile_answers as hostile
 import pytest
 
 from seqbook.grading import sandbox
-from seqbook.grading.batch import grade_folder
+from seqbook.grading.batch import MAX_NOTEBOOKS, grade_folder
 from seqbook.grading.exercises import Exercise
 from seqbook.grading.inside.values import decode
 from seqbook.grading.inside.walls import ARCHITECTURES, DENIED
-from seqbook.grading.keeping import Keeper
+from seqbook.grading.keeping import Keeper, write_whole
 from seqbook.grading.reports import _html, write_reports
 from seqbook.grading.sandbox import Sandbox
 
 SEED = 6021
 MARK = uuid.uuid4().hex
 SECRET = f"secret-{MARK}"
-LIMITS = {"cpu_seconds": 2, "wall_seconds": 8}
+# On a busy machine all takes long, which must change nothing; so the clock is set wide.
+LIMITS = {"cpu_seconds": 2, "wall_seconds": 100}
 
 DOUBLED = "def doubled(x):\n    return 2 * x  # HONEST_MARK"
 WEIGHTED = "def weighted(x, y):\n    return (x * y).sum()"
@@ -399,7 +404,7 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory, guarded):
+def batch(tmp_path_factory, guarded, marked):
     exercise, source_folder = guarded
     batch = Batch(tmp_path_factory.mktemp("hostile"))
     for student in ("a honest", "ann_", "zz honest"):
@@ -418,17 +423,20 @@ def batch(tmp_path_factory, guarded):
     for student, target in (("root", "/"), ("another", batch.folder / "a honest"), ("me", ".")):
         (batch.folder / f"link {student}").symlink_to(target)
         batch.expected[f"link {student}"] = (None, "it is a link")
-    before = listing(batch.folder.parent)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("SEQBOOK_SECRET", SECRET)
-    environment = sandbox._environment
-    patch.setattr(sandbox, "_environment", lambda: environment() | {"MARK": MARK})
-    try:
-        batch.grade(exercise)
-    finally:
-        patch.undo()
-    batch.before, batch.after = before, listing(batch.folder.parent)
+    batch.before = listing(batch.folder.parent)
+    batch.grade(exercise)
+    batch.after = listing(batch.folder.parent)
     return batch
+
+
+@pytest.fixture(scope="module")
+def marked():
+    """Know the sandboxes of these tests by their environment, which also has what is secret."""
+    environment = sandbox._environment
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQBOOK_SECRET", SECRET)
+        patch.setattr(sandbox, "_environment", lambda: environment() | {"MARK": MARK})
+        yield
 
 
 def listing(folder):
@@ -447,6 +455,14 @@ def told(result):
     return html.unescape("\n".join(_html(result.handed.student, [(result, True)])))
 
 
+# On a slow machine these come to their limit of time before the other one, and are told so.
+SLOW = [
+    "ending, recursion",
+    *(f"using up, {name}" for name in ("output", "output in lines", "printing")),
+    *(f"using up, {name}" for name in ("memory of torch", "a long list", "a long text")),
+]
+
+
 def test_no_attack_gains_a_point_and_each_is_told_what_happened(batch):
     found = {result.handed.student: result for result in batch.results}
     assert len(found) == len(batch.results)
@@ -455,8 +471,7 @@ def test_no_attack_gains_a_point_and_each_is_told_what_happened(batch):
     for student, (points, says) in batch.expected.items():
         result = found[student]
         got = None if result.graded is None else result.graded.points
-        # What uses much up comes on a slow machine to its limit of time first, and is told so.
-        slow = student.startswith(("ending", "using up")) and hostile.TIME in told(result)
+        slow = student in SLOW and hostile.TIME in told(result)
         if got != points or not (says in told(result) or slow) or result.ours:
             wrong[student] = (points, got, says, told(result)[-600:])
     assert wrong == {}
@@ -483,9 +498,69 @@ def test_nothing_is_left_behind(batch):
     assert after == batch.before
     for place in ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", Path.home(), Path.cwd(), sys.prefix):
         assert not (Path(place) / f"seqbook-{MARK}").exists()
+    assert not processes()
+
+
+def processes():
+    """Return the folders, in ``/proc``, of the processes that run in sandboxes of these tests."""
+    found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            assert f"MARK={MARK}".encode() not in environment.read_bytes()
+            if f"MARK={MARK}".encode() in environment.read_bytes():
+                found.append(environment.parent)
+    return found
+
+
+def test_who_waits_is_stopped_by_the_clock_and_no_process_is_left(marked):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    with Sandbox(cpu_seconds=2, wall_seconds=1) as waited_for:
+        assert processes()
+        for source in hostile.WAITING.values():
+            cells = [("setup", "import torch"), ("doubled-answer", source)]
+            reply = waited_for.run({"cells": cells, "name": "doubled", "cases": [case]})
+            assert reply.end == "time"
+    for _ in range(100):
+        if not processes():
+            break
+        time.sleep(0.1)
+    assert not processes()
+
+
+def test_what_is_too_much_or_closed_is_told_and_the_rest_is_read(guarded, tmp_path, monkeypatch):
+    batch = Batch(tmp_path)
+    batch.add("closed", make_notebook(), None, "")
+    for number in range(MAX_NOTEBOOKS + 2):  # each takes its time, and others wait
+        batch.add("many", b"nothing", None, "", name=f"{number:03}.ipynb")
+    batch.add_honest("one")
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":  # permissions do not hold for root, who may run this
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    closed, *many, one = batch.grade(guarded[0]).results
+    assert closed.problem == "it can't be opened: Permission denied"
+    assert ["JSON" in result.problem for result in many] == [True] * MAX_NOTEBOOKS + [False] * 2
+    assert many[-1].problem == f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
+    assert one.graded.points == POINTS
+
+
+def test_the_same_file_may_be_written_twice_at_once(tmp_path, monkeypatch):
+    """As when two students hand in the same notebook."""
+    both, replace = threading.Barrier(2, timeout=60), os.replace
+
+    def wait_and_replace(*paths):
+        both.wait()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", wait_and_replace)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(write_whole, [tmp_path / "result"] * 2, [b"same"] * 2):
+            pass
+    assert (tmp_path / "result").read_bytes() == b"same"
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
 
 def test_the_table_has_a_row_for_each_file_and_no_formulas(batch):
@@ -536,9 +611,22 @@ def test_no_hidden_number_and_no_secret_reaches_a_page(batch, guarded):
     assert not [text for text in texts if SECRET in text]
 
 
+@pytest.fixture(scope="module")
+def unwalled():
+    with Sandbox(walled=False) as made:
+        yield made
+
+
+def answer_without_walls(unwalled, attack):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    cells = [("doubled-answer", attack)]
+    return unwalled.run({"cells": cells, "name": "doubled", "cases": [case]}).output
+
+
 @pytest.mark.parametrize(
     ("attack", "came"),
     [
+        (hostile.MEMORY, "came: [60]"),
         (hostile.FORK, "came: ['forked', 'forked', 'forked']"),
         (hostile.SPAWN, "came: [7]"),
         (hostile.SOCKET, "came: [<AddressFamily.AF_INET: 2>]"),
@@ -547,12 +635,25 @@ def test_no_hidden_number_and_no_secret_reaches_a_page(batch, guarded):
         (hostile.SHARED_MEMORY, "came: [True]"),
     ],
 )
-def test_without_walls_the_attack_succeeds(attack, came):
+def test_without_walls_the_attack_succeeds(unwalled, attack, came):
     """So it is the walls that stop it, and no slip in the attack."""
-    request = {
-        "cells": [("doubled-answer", attack)],
-        "name": "doubled",
-        "cases": [{"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}],
-    }
-    with Sandbox(walled=False) as unwalled:
-        assert came.encode() in unwalled.run(request).output
+    assert came.encode() in answer_without_walls(unwalled, attack)
+
+
+def test_without_walls_files_are_read_changed_and_removed(unwalled, tmp_path):
+    victim = tmp_path / "marks.csv"
+    victim.write_text("untouched")
+    assert b"untouched" in answer_without_walls(unwalled, hostile.read_everywhere([str(victim)]))
+    assert b"remove" in answer_without_walls(unwalled, hostile.write_everywhere([str(victim)]))
+    assert sorted(path.name.partition(".")[2] for path in tmp_path.iterdir()) == [
+        "csv.folder",
+        "csv.link",
+        "csv.pipe",
+    ]
+
+
+def test_without_walls_the_kernel_can_be_called(unwalled):
+    column, _ = ARCHITECTURES[platform.machine()]
+    numbers = {name: DENIED[name][column] for name in ("socket", "memfd_create", "inotify_init1")}
+    said = answer_without_walls(unwalled, hostile.call_the_kernel(numbers)).decode()
+    assert f"came: {list(numbers)}" in said
