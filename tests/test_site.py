@@ -8,8 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browser import launch, visiting
 from bs4 import BeautifulSoup
 from conftest import ROOT
+from hosting import hosting
+from playwright.sync_api import sync_playwright
+from stored_notebooks import read_notebook, stored_claims
 
 HTML = ROOT / "_build" / "html"
 KATEX = ROOT / "book" / "_vendor" / "katex"
@@ -201,17 +205,9 @@ def test_the_other_parts_of_a_page_are_looked_at(site):
     assert list(incomplete_heads(bare)) == ["no title", "no language", "no viewport"]
 
 
-def stored_claims(notebook: Path) -> list[str]:
-    """Return the claims in a notebook's stored output."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    printed = [
-        "".join(output["text"])
-        for cell in cells
-        for output in cell.get("outputs", [])
-        if output.get("name") == "stdout"
-    ]
-    lines = "\n".join(printed).splitlines()
-    return [line.removeprefix("✓ ") for line in lines if line.startswith("✓ ")]
+def statements(notebook: Path) -> list[str]:
+    """Return what the claims in a notebook's stored output say."""
+    return [claim.statement for claim in stored_claims(read_notebook(notebook))]
 
 
 def test_every_claim_of_a_notebook_is_on_its_page(pages):
@@ -219,8 +215,50 @@ def test_every_claim_of_a_notebook_is_on_its_page(pages):
         path = HTML / f"{notebook.stem}.html"
         assert path in pages
         shown = [claim.get_text() for claim in read(path).select("p.claim")]
-        assert shown == stored_claims(notebook)
+        assert shown == statements(notebook)
         assert shown, f"{notebook.name} claims nothing"
+
+
+def test_the_list_of_claims_holds_each_and_leads_to_where_it_stands(pages):
+    rows = read(HTML / "proved.html").select("table.claims-table tbody tr")
+    listed = [tuple(cell.get_text(strip=True) for cell in row("td")) for row in rows]
+    chapters = [link["href"] for link in read(HTML / "index.html").select("td a")]
+    notebooks = [ROOT / "book" / f"{Path(href).stem}.ipynb" for href in chapters]
+    assert {path.name for path in notebooks} == {path.name for path in ROOT.glob("book/*.ipynb")}
+    assert listed == [
+        (f"{chapter}.{number}", statement)
+        for chapter, notebook in enumerate(notebooks, start=1)
+        for number, statement in enumerate(statements(notebook), start=1)
+    ]
+    for row, (_, statement) in zip(rows, listed, strict=True):
+        page, _, anchor = row.a["href"].partition("#")
+        assert read(HTML / page).find(id=anchor).get_text() == statement
+    for page in ("index", "proved"):
+        assert f" {len(listed)} " in " ".join(read(HTML / f"{page}.html").main.get_text().split())
+
+
+def test_claims_can_be_searched_by_words():
+    listed = [row.get_text().lower() for row in read(HTML / "proved.html").select("tbody tr")]
+    found = [text for text in listed if "clipping" in text and "all three" in text]
+    assert 0 < len(found) < len(listed)
+    with sync_playwright() as playwright, hosting(HTML) as site:
+        browser = launch(playwright)
+        with visiting(browser, site) as visit:
+            page = visit.open("proved.html")
+            page.get_by_label("Show only claims").fill("All three CLIPPING")
+            assert page.locator("tbody tr:visible").count() == len(found)
+            assert page.locator("output").inner_text() == f"{len(found)} of {len(listed)} claims"
+            chapters = page.locator("article section section:visible").count()
+            assert chapters == len({text.strip().partition(".")[0] for text in found})
+            page.get_by_label("Show only claims").fill("")
+            assert page.locator("tbody tr:visible").count() == len(listed)
+            assert visit.problems == []
+        with visiting(browser, site, script=False) as visit:
+            page = visit.page
+            page.goto(site + "proved.html")
+            assert page.locator("tbody tr:visible").count() == len(listed)
+            assert not page.get_by_label("Show only claims").is_visible()
+        browser.close()
 
 
 def test_every_picture_of_a_notebook_is_on_its_page_with_its_words(pages):

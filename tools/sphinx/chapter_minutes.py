@@ -65,8 +65,10 @@ class ChapterTable(SphinxDirective):
 
     def run(self):
         rows = [self._row(name, path) for name, path in chapters(self.env).items()]
-        titles = ("Chapter", "Minutes to read", "Seconds to run, at most", "Claims")
-        return [table(titles, (55, 15, 15, 15), rows)]
+        titles = ("Chapter", "Minutes to read", "Seconds to run", "Claims")
+        shown = table(titles, (55, 15, 15, 15), rows)
+        shown["classes"] += ["numbers"]
+        return [shown]
 
     def _row(self, name: str, path: Path):
         chapter = read_chapter(path)

@@ -46,6 +46,7 @@ class ClaimsTable(SphinxDirective):
         ]
         shown = table(("Claim", "What was shown"), (12, 88), rows)
         shown["classes"] += ["claims-table"]
+        shown["support_smartquotes"] = False  # word for word what the cells print
         section += shown
         return section
 

@@ -11,7 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 from stored_notebooks import chapters, read_notebook, title_of
 from tables import page_link, table
 
-TITLES = ("Notebook", "Seconds, measured", "Seconds, at most", "Code cells", "Claims")
+TITLES = ("Notebook", "Seconds", "Limit", "Cells", "Claims")
 
 
 class NotebookStatus(SphinxDirective):
@@ -28,7 +28,7 @@ class NotebookStatus(SphinxDirective):
         return [
             self._surroundings(status),
             *self._part("Chapters", [(self._link(n, pages[n]), e) for n, e in of_chapters]),
-            *self._part("Exercises to be handed in", [(_folder(n), e) for n, e in of_exercises]),
+            *self._part("Exercises to be graded", [(self._title(n), e) for n, e in of_exercises]),
         ]
 
     def _surroundings(self, status: dict) -> nodes.paragraph:
@@ -59,12 +59,10 @@ class NotebookStatus(SphinxDirective):
         return [section]
 
     def _link(self, path: str, page: str) -> nodes.Node:
-        title = title_of(read_notebook(Path(self.env.srcdir).parent / path))
-        return page_link(page, title, at=self.env.docname)
+        return page_link(page, self._title(path), at=self.env.docname)
 
-
-def _folder(name: str) -> nodes.literal:
-    return nodes.literal("", Path(name).parent.as_posix())
+    def _title(self, path: str) -> str:
+        return title_of(read_notebook(Path(self.env.srcdir).parent / path))
 
 
 def setup(app):
