@@ -215,6 +215,9 @@ def attacks(batch, exercise, source_folder):
             "/dev/mem",
         ),
     ]
+    # Above what is mounted there are folders, of which no more than their names can be read.
+    mounted = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
+    secrets = [path for path in secrets if not any(m.is_relative_to(path) for m in mounted)]
     return {
         "ending": hostile.ENDING,
         "using up": hostile.USING_UP,
