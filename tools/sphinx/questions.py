@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -78,6 +79,10 @@ def problems(choices: list[Choice]) -> Iterator[str]:
     for number, each in enumerate(choices, start=1):
         if each.right is None or not each.words:
             yield f"expected choice {number} to begin with [ ] or [x] and to say something"
+        if any(each.label.findall(addnodes.pending_xref)) or any(
+            each.label.findall(nodes.reference)
+        ):
+            yield f"expected choice {number} without a link, since pressing it opens the choice"
         if not any(node.astext().strip() for node in each.explanation):
             yield f"expected a paragraph below choice {number} that explains it, found none"
     right = sum(each.right is True for each in choices)
