@@ -1,13 +1,17 @@
 """The questions with which readers check themselves."""
 
+import json
 import re
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from conftest import ROOT
 from sphinx.application import Sphinx
 
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+AWAITED = {"lstm", "gru", "attention", "transformer"}  # whose questions are still being written
 SOUND = """# A page
 
 :::{question} What is $2 + 2$, in `code`?
@@ -132,6 +136,8 @@ BROKEN = {
     "expected a paragraph below choice 1 that explains it, found none": ("  Too *few*.\n", ""),
     "expected choice 1 to begin with [ ] or [x] and to say something": ("[ ] Three", "Three"),
     "expected choice 3 to begin with [ ] or [x] and to say something": ("[ ] $x$", "[ ] "),
+    "expected choice 1 without a link": ("Three", "{ref}`genindex`"),
+    "expected choice 2 without a link": ("`four`", "[four](https://example.org)"),
     "expected different choices, found twice: four": ("[ ] Three", "[ ] four"),
 }
 
@@ -142,3 +148,32 @@ def test_a_question_that_breaks_a_rule_is_a_warning_with_its_place(tmp_path, pro
     assert old in SOUND
     _, warnings = build(tmp_path, SOUND.replace(old, new, 1))
     assert any(f"index.md:3: WARNING: question: {problem}" in line for line in warnings)
+
+
+def questions_of(notebook: Path) -> str:
+    """Return the source of the cell with the questions, which stands before the exercises."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    if "self-check" not in sources and notebook.stem in AWAITED:
+        pytest.skip(f"{notebook.name} waits for its questions")
+    assert "self-check" in sources, f"{notebook.name} has no cell self-check"
+    order = list(sources)
+    after = [name for name in order if re.search(r"^## Exercises$", sources[name], re.MULTILINE)]
+    assert order.index("self-check") < order.index(after[0])
+    return sources["self-check"]
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_asks_three_to_five_questions(notebook):
+    source = questions_of(notebook)
+    assert source.startswith("## Check yourself\n")
+    assert 3 <= len(re.findall(r"^:::\{question\} \S", source, re.MULTILINE)) <= 5
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=lambda path: path.stem)
+def test_the_place_of_an_answer_gives_nothing_away(notebook):
+    marks = [
+        re.findall(r"^- \[([ x])\] ", part, re.MULTILINE)
+        for part in questions_of(notebook).split(":::{question}")[1:]
+    ]
+    assert len({each.index("x") for each in marks}) > 1
