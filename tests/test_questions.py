@@ -9,6 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 AWAITED = {"lstm", "gru", "attention", "transformer"}  # whose questions are still being written
@@ -50,20 +51,21 @@ def build(folder: Path, source: str) -> tuple[BeautifulSoup, list[str]]:
     """Build a page of this source; return it and the warnings, each with its place."""
     (folder / "index.md").write_text(source, encoding="utf-8")
     warnings = StringIO()
-    app = Sphinx(
-        folder,
-        None,
-        folder / "html",
-        folder / "doctrees",
-        "html",
-        confoverrides={
-            "extensions": ["myst_parser", "questions"],
-            "myst_enable_extensions": ["colon_fence", "dollarmath"],
-        },
-        status=None,
-        warning=warnings,
-    )
-    app.build()
+    with docutils_namespace():  # other builds of this process see nothing of it
+        app = Sphinx(
+            folder,
+            None,
+            folder / "html",
+            folder / "doctrees",
+            "html",
+            confoverrides={
+                "extensions": ["myst_parser", "questions"],
+                "myst_enable_extensions": ["colon_fence", "dollarmath"],
+            },
+            status=None,
+            warning=warnings,
+        )
+        app.build()
     page = (folder / "html" / "index.html").read_text(encoding="utf-8")
     return BeautifulSoup(page, "html.parser"), warnings.getvalue().splitlines()
 

@@ -8,6 +8,7 @@ from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.utils import new_document
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 
 def test_reading_is_counted_in_words_and_lines(tmp_path):
@@ -55,17 +56,18 @@ def build(folder, source):
     """Build a page with the book's way of typesetting; return its HTML and the warnings."""
     (folder / "index.rst").write_text(source, encoding="utf-8")
     warnings = StringIO()
-    app = Sphinx(
-        folder,
-        None,
-        folder / "html",
-        folder / "doctrees",
-        "html",
-        confoverrides={"extensions": ["katex_static"], "html_math_renderer": "katex"},
-        status=None,
-        warning=warnings,
-    )
-    app.build()
+    with docutils_namespace():  # other builds of this process see nothing of it
+        app = Sphinx(
+            folder,
+            None,
+            folder / "html",
+            folder / "doctrees",
+            "html",
+            confoverrides={"extensions": ["katex_static"], "html_math_renderer": "katex"},
+            status=None,
+            warning=warnings,
+        )
+        app.build()
     return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
 
 
