@@ -1,13 +1,18 @@
 """The commands of students, authors and instructors, as they call them."""
 
+import contextlib
 import csv
+import dataclasses
+import errno
+import functools
 import inspect
 import json
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -16,7 +21,7 @@ from grading_exercise import POINTS, answered, solved, source_notebook, write_ex
 
 from seqbook.cli import main
 from seqbook.grading.exercises import ORDER, SOLUTION, Exercise, as_text, released
-from seqbook.grading.grader import grade_notebook
+from seqbook.grading.grader import SandboxFaultError, grade_notebook
 from seqbook.grading.sandbox import Sandbox
 
 SOURCES = Path(__file__).parents[1] / "exercises"
@@ -69,14 +74,83 @@ def test_start_gives_every_exercise_and_keeps_what_a_student_changed(tmp_path, r
     assert f"{tmp_path / 'mine' / 'lstm.ipynb'}: changed by you, and left alone" in errors
     assert f"{tmp_path / 'mine' / 'gru.ipynb'}: written" in said
     assert len([line for line in said if line.endswith(": there already")]) == len(ORDER) - 2
+    assert errors[-1] == "For a fresh copy of one of these, rename yours and start again."
 
 
-def test_start_refuses_a_file(tmp_path, run):
+def newer(name):
+    """A release of an exercise that is newer than the one that was given out."""
+    release = released(name)
+    notebook = json.loads(as_text(release.notebook))
+    notebook["cells"][0]["source"].append("\n\nNewer.")
+    return dataclasses.replace(release, notebook=notebook)
+
+
+def test_a_newer_release_replaces_what_nobody_changed(tmp_path, run, monkeypatch):
+    assert run("start", tmp_path)[0] == 0
+    (tmp_path / "lstm.ipynb").write_text("my work")
+    monkeypatch.setattr("seqbook.grading.exercises.released", newer)
+    code, said, errors = run("start", tmp_path)
+    assert code == 0
+    assert len([line for line in said if line.endswith(": written")]) == len(ORDER) - 1
+    assert errors[0] == f"{tmp_path / 'lstm.ipynb'}: changed by you, and left alone"
+    for name in ORDER:
+        text = (tmp_path / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert text == "my work" if name == "lstm" else "Newer." in text
+
+
+def test_an_interrupted_start_loses_nothing(tmp_path, run, monkeypatch):
+    assert run("start", tmp_path)[0] == 0
+    (tmp_path / "sequences.ipynb").write_text("my work")
+    monkeypatch.setattr("seqbook.grading.exercises.released", newer)
+    replace, replaced = os.replace, []
+
+    def interrupt_sixth(*paths):
+        replaced.append(paths)
+        if len(replaced) == 6:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seqbook.grading.keeping.os.replace", interrupt_sixth)
+        code, _, errors = run("start", tmp_path)
+    assert (code, errors) == (130, ["seqbook: interrupted"])
+    for path in tmp_path.glob("*.ipynb"):  # each is whole, as it was or as it shall be
+        assert path.read_text() == "my work" or json.loads(path.read_text(encoding="utf-8"))
+    code, said, errors = run("start", tmp_path)
+    assert code == 0
+    assert len(errors) == 2
+    assert len([line for line in said if line.endswith((": written", ": there already"))]) == 9
+    assert (tmp_path / "sequences.ipynb").read_text() == "my work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".written.json",
+        *sorted(f"{name}.ipynb" for name in ORDER),
+    ]
+
+
+@pytest.mark.parametrize("below", ["file", "file/a"])
+def test_start_refuses_a_file(tmp_path, run, below):
     (tmp_path / "file").write_text("mine")
-    code, _, errors = run("start", tmp_path / "file")
-    assert code == 1
-    assert errors == [f"seqbook: {tmp_path / 'file'}: expected a folder, or the name of a new one"]
+    code, said, errors = run("start", tmp_path / below)
+    assert (code, said) == (1, [])
+    assert errors == [
+        f"seqbook: {tmp_path / below}: expected a folder, or the name of a new one; "
+        f"{tmp_path / 'file'} is a file"
+    ]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_start_says_where_it_may_not_write(tmp_path, run, monkeypatch):
+    """By a fault that is made up: root, as whom this may run, may write anywhere."""
+
+    def forbid(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("seqbook.grading.keeping.os.replace", forbid)
+    code, _, errors = run("start", tmp_path)
+    assert code == 1
+    assert errors == [
+        f"seqbook: {tmp_path / 'sequences.ipynb'}: can't be written: Permission denied"
+    ]
 
 
 # -- check
@@ -101,6 +175,24 @@ def filled(name, **sources):
     return notebook
 
 
+HALF_DONE = """
+Exercises: LSTM, one gate at a time
+  ✓ split_gates     1 of 1
+  ✗ forget_gate     0 of 1  it did not end in time: is there a loop that never stops?
+  ○ input_gate      0 of 1  not written yet
+  ✗ candidate       0 of 1  The candidate is no gate: it may be negative. Squash with tanh, not
+                            sigmoid.
+  ✗ new_cell        0 of 1  line 1 of your cell raised SyntaxError: invalid syntax
+  ✗ output_gate     0 of 1  expected numbers of shape (4, 2), got None: is there a return?
+                            if it calls forget_gate, input_gate, candidate, new_cell, mend that
+                            first
+  ○ peephole_step   0 of 2  not written yet
+  ○ peephole_layer  0 of 3  not written yet
+1 of 11 points
+The points are advice: the mark comes from more cases.
+"""
+
+
 def test_check_prints_the_table_of_a_notebook_that_is_half_done(tmp_path, run):
     answers = solutions("lstm")
     wrong = "def forget_gate(*_):\n    while True:\n        pass\n"
@@ -109,30 +201,45 @@ def test_check_prints_the_table_of_a_notebook_that_is_half_done(tmp_path, run):
         "forget-gate-answer": wrong,
         "candidate-answer": answers["candidate-answer"].replace("torch.tanh", "torch.sigmoid"),
         "new-cell-answer": "def new_cell(:\n    return 1\n",
+        "output-gate-answer": "def output_gate(*_):\n    pass\n",
     }
     path = hand_in(tmp_path, "me", filled("lstm", **some), "lstm.ipynb")
     before = path.read_bytes()
     code, said, _ = run("check", path)
     assert code == 0
     assert path.read_bytes() == before
-    lines = {line.split()[1]: line.strip() for line in said if line.strip()[:1] in "✓✗○"}
-    assert lines["split_gates"] == "✓ split_gates     1 of 1"
-    assert "did not end in time" in lines["forget_gate"]
-    assert lines["candidate"].startswith("✗ candidate       0 of 1  The candidate is no gate")
-    assert "line 1 of your cell raised SyntaxError" in lines["new_cell"]
-    assert lines["peephole_layer"].endswith("not written yet")
-    assert "1 of 11 points" in said
+    assert said == HALF_DONE.strip().splitlines()
+
+
+def test_check_sums_the_points_of_a_notebook_that_is_done(tmp_path, run):
+    path = hand_in(tmp_path, "me", filled("lstm", **solutions("lstm")), "renamed.ipynb")
+    code, said, errors = run("check", path)
+    assert (code, errors) == (0, [])
+    assert [line.strip()[:1] for line in said[1:-2]] == ["✓"] * 8
+    assert said[-2] == "11 of 11 points"
+
+
+def test_check_says_on_which_systems_it_runs(tmp_path, run, monkeypatch):
+    monkeypatch.delattr(os, "fork")
+    code, _, errors = run("check", tmp_path / "x.ipynb")
+    assert code == 1
+    assert errors == [
+        "seqbook: check runs on Linux and macOS; in a notebook, check(...) works everywhere; this "
+        f"is {sys.platform}"
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
+        (None, "it can't be opened: No such file or directory"),
         (b"nothing", "it is not JSON, so it is not a notebook, or damaged"),
         (b'{"cells": []}', "it is none of the exercises: it has none of their answers"),
     ],
 )
 def test_check_refuses_what_is_no_exercise(tmp_path, run, content, problem):
-    (tmp_path / "x.ipynb").write_bytes(content)
+    if content is not None:
+        (tmp_path / "x.ipynb").write_bytes(content)
     code, said, errors = run("check", tmp_path / "x.ipynb")
     assert (code, said) == (1, [])
     assert errors == [f"seqbook: {tmp_path / 'x.ipynb'}: {problem}"]
@@ -159,6 +266,29 @@ def test_release_says_which_exercises_there_are(tmp_path, run, exercises):
     code, _, errors = run("release", "large", "--exercises", exercises, "--out", tmp_path)
     assert code == 1
     assert errors == ["seqbook: expected one of tiny, got large"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["checks.py", "tiny.ipynb"])
+def test_release_misses_a_file_of_the_source(tmp_path, run, name):
+    write_exercise(tmp_path / "sources")
+    missing = tmp_path / "sources" / "tiny" / name
+    missing.unlink()
+    code, _, errors = run("release", "--exercises", tmp_path / "sources", "--out", tmp_path / "out")
+    assert (code, errors) == (1, [f"seqbook: {missing}: expected a file, there is none"])
+
+
+def test_release_and_grade_need_sources(tmp_path, run):
+    for command in (("release",), ("grade", tmp_path)):
+        code, _, errors = run(*command, "--exercises", tmp_path / "a", "--out", tmp_path / "../out")
+        assert code == 1
+        assert errors[-1].startswith("seqbook: --exercises: expected a folder with the sources of")
+
+
+def test_release_makes_all_if_none_is_named(tmp_path, run, exercises):
+    code, said, _ = run("release", "--exercises", exercises, "--out", tmp_path)
+    assert code == 0
+    assert said == [f"{tmp_path / name}: written" for name in ("tiny.ipynb", "tiny.json")]
 
 
 # -- grade
@@ -214,22 +344,75 @@ def test_the_summary_counts_mistakes(graded):
     assert "| Affine | 3 | 0 | 1 |" in summary
 
 
-def outcome(folder):
-    """What grading came to, without who and where."""
-    return {
-        path.name: path.read_text(encoding="utf-8")
-        for path in [*folder.glob("*.csv"), *folder.glob("*.md"), *folder.glob("feedback/*")]
-    }
+def marks(folder):
+    """What each student got for each step, and why, without how the grader came to it."""
+    found = {}
+    for row in rows(folder / "steps.csv"):
+        key = row.pop("student"), row.pop("step")
+        found[key] = row
+    return found
 
 
 def test_grades_depend_on_nothing_but_answers_and_seed(graded, tmp_path, run, exercises):
-    command = ("grade", graded / "in", "--exercises", exercises, "--out")
+    """Other names, another order, one sandbox, outputs that were kept, and an old file."""
+    for path in (graded / "in").rglob("*.ipynb"):
+        student = path.stem if path.parent.name == "in" else path.parent.name
+        if student == "eve":
+            continue
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for number, cell in enumerate(notebook["cells"]):
+            if cell["cell_type"] == "code":
+                text = {"output_type": "stream", "name": "stdout", "text": [f"{number} of 1 point"]}
+                cell |= {"outputs": [text], "execution_count": number}
+        copy = hand_in(tmp_path / "in", f"{200 - ord(student[0])} {student}", notebook)
+        os.utime(copy, (1, 1))
+    command = ("grade", tmp_path / "in", "--exercises", exercises, "--out")
     assert run(*command, tmp_path / "one", "--jobs", 1)[0] == 0
-    assert outcome(tmp_path / "one") == outcome(graded / "out")
-    assert run(*command, tmp_path / "seed", "--seed", 8)[0] == 0
-    assert outcome(tmp_path / "seed") == outcome(graded / "out")
+    expected = marks(graded / "out")
+    found = marks(tmp_path / "one")
+    assert {(student.split()[1], step): row for (student, step), row in found.items()} == expected
+    order = [row["student"].split()[1] for row in rows(tmp_path / "one" / "grades.csv")]
+    assert order == ["dan", "cem", "bob", "ann"]
+    assert run(*command, tmp_path / "seed", "--jobs", 2, "--seed", 8)[0] == 0
+    assert marks(tmp_path / "seed") == found
     kept = {path.name for path in (tmp_path / "one" / "results").iterdir()}
+    assert len(kept) == 3  # bob and cem handed in the same
     assert kept.isdisjoint(path.name for path in (tmp_path / "seed" / "results").iterdir())
+
+
+def test_after_a_change_of_the_exercise_all_are_graded_again(graded, tmp_path, run):
+    checks = write_exercise(tmp_path / "sources") / "tiny" / "checks.py"
+    text = checks.read_text(encoding="utf-8")
+    said = "You take one away; the task adds it."
+    checks.write_text(text.replace(said, "Subtracted instead of added."), encoding="utf-8")
+    shutil.copytree(graded / "out", tmp_path / "out")
+    command = ("grade", graded / "in", "--exercises", tmp_path / "sources", "--out")
+    code, _, errors = run(*command, tmp_path / "out")
+    assert code == 0
+    assert not [line for line in errors if "graded before" in line]
+    page = (tmp_path / "out" / "feedback" / "bob.md").read_text(encoding="utf-8")
+    assert "Subtracted instead of added." in page
+    assert said not in page
+
+
+def test_what_the_grader_can_not_grade_is_no_mark(tmp_path, run, exercises, monkeypatch):
+    for student in ("ann", "bob"):
+        hand_in(tmp_path / "in", student, source_notebook())
+    command = ("grade", tmp_path / "in", "--exercises", exercises, "--out", tmp_path / "out")
+
+    def fail(*_):
+        raise SandboxFaultError("the sandbox failed on plus_one")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seqbook.grading.batch.grade_notebook", fail)
+        code, _, errors = run(*command, "--jobs", 1)
+    assert code == 3
+    assert errors[-1] == "seqbook: 2 could not be graded; run the same again"
+    assert {row["points"] for row in rows(tmp_path / "out" / "grades.csv")} == {""}
+    page = (tmp_path / "out" / "feedback" / "ann.html").read_text(encoding="utf-8")
+    assert "through no fault of yours" in page
+    assert run(*command, "--jobs", 1)[0] == 0
+    assert {row["points"] for row in rows(tmp_path / "out" / "grades.csv")} == {str(POINTS)}
 
 
 def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercises, monkeypatch):
@@ -245,12 +428,13 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
 
 
 def test_an_interrupted_batch_goes_on_where_it_was(tmp_path, exercises):
-    for number in range(12):
-        slow = answered(
-            source_notebook(), extremes=f"import time\ntime.sleep(0.1)\n{solved('extremes')}"
-        )
-        slow["cells"][0]["source"] = [f"# Of student {number}"]
-        hand_in(tmp_path / "in", f"student{number:02}", slow)
+    """It ends at once, though what runs would go on for half a minute; the bar goes on too."""
+    for student in ("ann", "bob", "cem"):
+        notebook = source_notebook()
+        notebook["cells"][0]["source"] = [f"# Of {student}"]  # or one result would do for all
+        hand_in(tmp_path / "in", student, notebook)
+    waiting = f"import time\ntime.sleep(1000)\n{solved('extremes')}"
+    path = hand_in(tmp_path / "in", "dan", answered(source_notebook(), extremes=waiting))
     code = "from seqbook.cli import main; import signal, sys; "
     code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
     command = [sys.executable, "-c", code, "grade", tmp_path / "in", "--out", tmp_path / "out"]
@@ -258,19 +442,38 @@ def test_an_interrupted_batch_goes_on_where_it_was(tmp_path, exercises):
     results = tmp_path / "out" / "results"
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (results.is_dir() and len(list(results.glob("*.json"))) >= 2):
+    while not (results.is_dir() and len(list(results.glob("*.json"))) >= 3):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "seqbook: interrupted"
     assert not list(results.glob("*.partial"))
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert not (tmp_path / "out" / "grades.csv").exists()
+    path.write_text(json.dumps(source_notebook()), encoding="utf-8")
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    done = subprocess.run(command, stderr=theirs, check=False)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # this is how a terminal's end is told
+        while part := os.read(ours, 4096):
+            said += part
+    os.close(ours)
     assert done.returncode == 0
-    assert re.search(r"^\d+ of 12 were graded before", done.stderr, re.MULTILINE)
+    assert b"3 of 4 were graded before." in said
+    assert b"4/4" in said
     assert {row["points"] for row in rows(tmp_path / "out" / "grades.csv")} == {str(POINTS)}
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
+def test_the_number_of_sandboxes_is_a_number(tmp_path, capsys, jobs):
+    with pytest.raises(SystemExit) as end:
+        main(["grade", str(tmp_path), "--out", "out", "--jobs", jobs])
+    assert end.value.code == 2
+    assert f"expected a whole number of at least 1, got '{jobs}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inside", ["out", "."])
@@ -308,10 +511,17 @@ def sandbox():
         yield made
 
 
+@functools.cache
+def drawn(name):
+    """An exercise, its release, and its steps with the cases that count."""
+    exercise = Exercise.load(SOURCES / name)
+    steps = exercise.compile(seed=5)
+    return exercise, exercise.release(steps), steps
+
+
 @pytest.mark.parametrize("name", ORDER)
 def test_the_release_with_its_solutions_earns_all_points_and_without_none(name, sandbox):
-    exercise = Exercise.load(SOURCES / name)
-    release, steps = exercise.release(), exercise.compile(seed=5)
+    _, release, steps = drawn(name)
     sources = {
         cell_id: SOLUTION.sub(lambda found: inside(found[0]), source)
         for cell_id, source in solutions(name).items()
@@ -333,8 +543,7 @@ def inside(solution):
 @pytest.mark.parametrize("name", ORDER)
 def test_wrong_and_right_answers_are_told_apart_in_the_sandbox(name, sandbox):
     """Handed in as source code; in the tests of the exercises they are called in this process."""
-    exercise = Exercise.load(SOURCES / name)
-    release, compiled = exercise.release(), exercise.compile(seed=6)
+    exercise, release, compiled = drawn(name)
     for step, checks in zip(exercise.steps, compiled, strict=True):
         answers = [(mistake.answer, mistake.says) for mistake in step.mistakes]
         answers += [(right, None) for right in step.right]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import queue
 import sys
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,6 +53,29 @@ class Result:
 class _Marked:
     released: Released
     steps: list[CompiledStep]
+    digest: bytes
+
+
+class _Marking:
+    """What may be handed in; the cases of an exercise are drawn when it is first asked for."""
+
+    def __init__(self, exercises: Iterable[Exercise], seed: int, settings: Any):
+        self.exercises = {exercise.name: exercise for exercise in exercises}
+        self._seed = seed
+        self._settings = [__version__, seed, settings]
+        self._drawn: dict[str, _Marked] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> _Marked:
+        with self._lock:
+            if name not in self._drawn:
+                print(f"Drawing the cases of {name}.", file=sys.stderr)
+                steps = self.exercises[name].compile(self._seed)
+                released = self.exercises[name].release(steps)
+                facts = [self._settings, released.notebook, [asdict(step) for step in steps]]
+                digest = hashlib.sha256(json.dumps(facts).encode()).digest()
+                self._drawn[name] = _Marked(released, steps, digest)
+            return self._drawn[name]
 
 
 def grade_folder(
@@ -66,8 +90,8 @@ def grade_folder(
 ) -> list[Result]:
     """Grade all notebooks in a folder, and keep each result as soon as it is there.
 
-    A result that was kept is not worked out again, unless the notebook, the exercises or the seed
-    have changed. The result depends on nothing else: not on other submissions, nor on ``jobs``.
+    A result that was kept is not worked out again, unless the notebook, its exercise or the seed
+    has changed. The result depends on nothing else: not on other submissions, nor on ``jobs``.
 
     Args:
         folder: Of the submissions; see ``submissions.find``.
@@ -82,13 +106,9 @@ def grade_folder(
     Raises:
         NoSandboxError: Submissions can't be run here.
     """
-    exercises, marked = list(exercises), {}
-    print(f"Drawing the cases of {len(exercises)} exercises.", file=sys.stderr)
-    for exercise in tqdm(exercises, unit="exercise", disable=None, leave=False):
-        steps = exercise.compile(seed)
-        marked[exercise.name] = _Marked(exercise.release(steps), steps)
     limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
-    kept = _Kept(out / "results", marked, [seed, limits])
+    marking = _Marking(exercises, seed, limits)
+    kept = _Kept(out / "results", marking)
     handed = list(find(folder))
     results = dict(_beyond(handed))
     known = {
@@ -107,7 +127,7 @@ def grade_folder(
     ):
         try:
             waiting = {
-                pool.submit(_grade, handed[number], marked, kept, sandboxes): number
+                pool.submit(_grade, handed[number], marking, kept, sandboxes): number
                 for number in left
             }
             for future in as_completed(waiting):
@@ -133,48 +153,47 @@ def _beyond(handed: Sequence[Handed]) -> Iterator[tuple[int, Result]]:
 class _Kept:
     """Results by what they depend on."""
 
-    def __init__(self, folder: Path, marked: Mapping[str, _Marked], settings: Any):
+    def __init__(self, folder: Path, marking: _Marking):
         self._folder = folder
-        facts = {
-            name: [one.released.notebook, [asdict(step) for step in one.steps]]
-            for name, one in marked.items()
-        }
-        self._digest = hashlib.sha256(json.dumps([__version__, settings, facts]).encode()).digest()
+        self._marking = marking
 
     def find(self, handed: Handed) -> Graded | None:
-        with contextlib.suppress(UnreadableError, FileNotFoundError):
-            path = self._path(handed.path.name, read_bytes(handed.path))
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                return Graded.from_data(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            content = read_bytes(handed.path)
+            notebook = read_notebook(content)
+            exercise = recognise(notebook, handed.path.name, self._marking.exercises)
+        except Exception:  # whatever is wrong with a file is told by whoever grades it
+            return None
+        path = self._path(self._marking[exercise], handed, content)
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            return Graded.from_data(json.loads(path.read_text(encoding="utf-8")))
         return None
 
-    def keep(self, handed: Handed, content: bytes, graded: Graded) -> None:
-        path = self._path(handed.path.name, content)
-        write_whole(path, json.dumps(graded.as_data()).encode())
+    def keep(self, marked: _Marked, handed: Handed, content: bytes, graded: Graded) -> None:
+        write_whole(self._path(marked, handed, content), json.dumps(graded.as_data()).encode())
 
-    def _path(self, file_name: str, content: bytes) -> Path:
-        name = file_name.encode(errors="surrogateescape")
-        digest = hashlib.sha256(self._digest + name + b"\0" + content)
+    def _path(self, marked: _Marked, handed: Handed, content: bytes) -> Path:
+        name = handed.path.name.encode(errors="surrogateescape")
+        digest = hashlib.sha256(marked.digest + name + b"\0" + content)
         return self._folder / f"{digest.hexdigest()}.json"
 
 
 def _grade(
     handed: Handed,
-    marked: Mapping[str, _Marked],
+    marking: _Marking,
     kept: _Kept,
     sandboxes: queue.SimpleQueue[Sandbox],
 ) -> Result:
     try:
         content = read_bytes(handed.path)
         notebook = read_notebook(content)
-        known = {name: one.released for name, one in marked.items()}
-        one = marked[recognise(notebook, handed.path.name, known)]
+        one = marking[recognise(notebook, handed.path.name, marking.exercises)]
         sandbox = sandboxes.get()
         try:
             graded = grade_notebook(notebook, one.released, one.steps, sandbox)
         finally:
             sandboxes.put(sandbox)
-        kept.keep(handed, content, graded)
+        kept.keep(one, handed, content, graded)
         return Result(handed, graded)
     except UnreadableError as error:
         return Result(handed, None, str(error))

@@ -139,9 +139,8 @@ def _grade(options: argparse.Namespace) -> int:
     write_reports(results, keeper)
     unread = sum(result.graded is None and not result.ours for result in results)
     faults = sum(result.ours for result in results)
-    print(
-        f"{len(results)} notebooks: {len(results) - unread - faults} graded, {unread} not readable"
-    )
+    graded = len(results) - unread - faults
+    print(f"Notebooks: {graded} graded, {unread} not readable.")
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
     for path in keeper.left:
         print(f"{path}: changed by hand, and left alone", file=sys.stderr)

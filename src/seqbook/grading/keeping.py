@@ -30,8 +30,11 @@ class Keeper:
     """
 
     def __init__(self, folder: Path):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"{folder}: expected a folder, or the name of a new one")
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(
+                f"{folder}: expected a folder, or the name of a new one; {there} is a file"
+            )
         self.folder = folder
         self.written: list[Path] = []
         self.same: list[Path] = []
@@ -39,7 +42,7 @@ class Keeper:
         self._record = folder / ".written.json"
         try:
             self._digests = dict(json.loads(self._record.read_text(encoding="utf-8")))
-        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             self._digests = {}
 
     def write(self, path: Path, content: str | bytes) -> None:

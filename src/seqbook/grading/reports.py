@@ -94,7 +94,11 @@ def _counting(results: Sequence[Result]) -> set[int]:
 
 
 def _points(number: int) -> str:
-    return f"{number} point" + ("" if number == 1 else "s")
+    return _count(number, "point")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
@@ -186,7 +190,10 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
     yield ""
     students = {result.handed.student for result in results}
     unread = [result for result in results if result.graded is None]
-    yield f"{len(results)} notebooks of {len(students)} students, {len(unread)} without a grade."
+    yield (
+        f"{_count(len(results), 'notebook')} of {_count(len(students), 'student')}, "
+        f"{len(unread)} without a grade."
+    )
     by_exercise: dict[str, list[Graded]] = defaultdict(list)
     for number in sorted(count):
         by_exercise[results[number].graded.exercise].append(results[number].graded)
@@ -195,7 +202,8 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield ""
         yield f"## {graded[0].title}"
         yield ""
-        yield f"{len(graded)} notebooks, on average {mean:.1f} of {_points(graded[0].out_of)}."
+        average = f"on average {mean:.1f} of {_points(graded[0].out_of)}"
+        yield f"{_count(len(graded), 'notebook')}, {average}."
         yield ""
         yield "| step | right | wrong | not written |"
         yield "|---|---:|---:|---:|"

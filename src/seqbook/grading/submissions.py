@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqbook.grading.exercises import Released, cell_stem, defines
+from seqbook.grading.exercises import Exercise, Released, cell_stem, defines
 
 __all__ = [
     "Answer",
@@ -144,7 +144,7 @@ def read_notebook(content: bytes) -> dict[str, Any]:
 
 
 def recognise(
-    notebook: Mapping[str, Any], file_name: str, exercises: Mapping[str, Released]
+    notebook: Mapping[str, Any], file_name: str, exercises: Mapping[str, Exercise | Released]
 ) -> str:
     """Return the name of the exercise that a notebook belongs to.
 
