@@ -24,6 +24,7 @@ from seqbook.attention import (
     recorded_weights,
     scaled_dot_product_attention,
 )
+from seqbook.cost import multiplications, peak_bytes
 
 dtypes = st.sampled_from([torch.float64, torch.float32])
 seeds = st.integers(0, 2**16)
@@ -218,11 +219,11 @@ def test_chunked_attention_passes_the_finite_difference_check(mask_shape, causal
 
 
 class Elements(TorchDispatchMode):
-    """Count the elements of the tensors made inside: of all, and the most held at a time."""
+    """Count the elements of the tensors made inside, the most held at a time."""
 
     def __init__(self):
         super().__init__()
-        self.made, self.peak, self._live = 0, 0, {}
+        self.peak, self._live = 0, {}
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         result = operation(*arguments, **(options or {}))
@@ -230,7 +231,6 @@ class Elements(TorchDispatchMode):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._live:
                 self._live[storage._cdata] = storage.nbytes() // tensor.element_size()
-                self.made += tensor.numel()
                 weakref.finalize(storage, self._live.pop, storage._cdata)
         self.peak = max(self.peak, sum(self._live.values()))
         return result
@@ -256,12 +256,30 @@ def test_the_peak_memory_of_chunked_attention_is_linear_in_the_length(masking):
     assert elements_of(textbook, 128).peak > 3.5 * elements_of(textbook, 64).peak
 
 
+def test_a_layer_holds_the_scores_of_one_chunk_at_a_time():
+    layer = MultiHeadAttention(8, 4)
+    inputs = torch.zeros(2, 400, 8)
+
+    def peak(implementation):
+        layer.implementation = implementation
+        layer.zero_grad()
+        return peak_bytes(lambda: layer(inputs).sum().backward())
+
+    scores = 4 * 2 * 4 * 400 * 400
+    assert peak("fused") == peak("chunked") < scores < peak("loop")
+
+
 def test_causal_chunked_attention_skips_the_blocks_of_the_future():
-    causal, whole = (
-        elements_of(partial(chunked_attention, causal=causal, chunk=8), 64).made
-        for causal in (True, False)
-    )
-    assert causal < 0.75 * whole
+    inputs = [torch.zeros(2, 64, 8, requires_grad=True) for _ in range(3)]
+
+    def work(causal):
+        return multiplications(
+            lambda: chunked_attention(*inputs, causal=causal, chunk=8).sum().backward()
+        )
+
+    whole = 7 * 2 * 64 * 64 * 8  # two products forward, five backward
+    assert work(causal=False) == whole
+    assert work(causal=True) == whole * 36 / 64  # of 8 times 8 blocks
 
 
 def test_chunked_attention_changes_nothing_of_the_callers_and_its_graph_can_be_kept():

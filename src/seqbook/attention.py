@@ -9,6 +9,7 @@ where they return weights, a query that may attend to nothing gets NaN.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 IMPLEMENTATIONS = ("fused", "loop", "chunked")
+_SCORES = 2**18  # in a chunk
 
 
 def causal_mask(queries: int, keys: int | None = None) -> Tensor:
@@ -135,20 +137,22 @@ def chunked_attention(
     *,
     mask: Tensor | None = None,
     causal: bool = False,
-    chunk: int = 128,
+    chunk: int | None = None,
 ) -> Tensor:
     r"""Attend without ever holding the whole matrix of scores.
 
-    Keys and values are read ``chunk`` at a time. A running maximum m and sum s of each row correct
-    what was added before:
+    The weights of a query need its own row of scores and no other. So a few queries are taken at a
+    time, and their weights forgotten once their output is known. Backward, they are computed
+    again. With :math:`P` the weights of a chunk, :math:`\bar O` the gradient of its output and
+    :math:`\bar P = \bar O V^\top`,
 
-    .. math:: m' = \max(m, \max_j z_j), \quad
-        s' = e^{m - m'} s + \sum_j e^{z_j - m'}, \quad
-        o' = e^{m - m'} o + \sum_j e^{z_j - m'} v_j
+    .. math:: \bar Z = P \odot (\bar P - \operatorname{rowsum}(P \odot \bar P)), \qquad
+        \bar V \mathrel{+}= P^\top \bar O, \quad
+        \bar Q = \frac{\bar Z K}{\sqrt{d_k}}, \quad
+        \bar K \mathrel{+}= \frac{\bar Z^\top Q}{\sqrt{d_k}}
 
-    and o / s is the output after the last chunk. Backward, the scores are computed again, a chunk
-    at a time, from the row's saved :math:`m + \log s`. So memory grows with the length and not
-    with its square; the values and gradients are those of ``scaled_dot_product_attention``.
+    So memory grows with the length and not with its square, and what is worked on stays in the
+    processor's cache. Values and gradients are those of ``scaled_dot_product_attention``.
 
     Args:
         query: ``(..., queries, d_k)``.
@@ -157,7 +161,8 @@ def chunked_attention(
         mask: As for ``scaled_dot_product_attention``. One that is full in both last axes takes
             quadratic memory itself; padding does not.
         causal: Whether to add a causal mask, which is never held as a whole.
-        chunk: Queries and keys in a chunk.
+        chunk: Queries in a chunk, by default as many as have 2**18 scores, which is a megabyte;
+            where that is more than there are queries, several heads are taken together.
 
     Shape:
         result: ``(..., queries, width)``.
@@ -167,107 +172,116 @@ def chunked_attention(
             than queries.
         TypeError: The mask is not boolean.
 
-    Source: Milakov and Gimelshein (2018) for the running softmax; Rabe and Staats (2021) and Dao
-    et al. (2022) for attention.
+    Source: Rabe and Staats (2021).
     """
     _check_shapes(query, key, value, mask)
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise ValueError(f"chunk: expected at least 1, got {chunk}")
     if causal and query.shape[-2] > key.shape[-2]:
         raise ValueError(
             f"query: expected at most as many queries as keys for causal attention, got "
             f"{query.shape[-2]} queries and {key.shape[-2]} keys"
         )
-    leading = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-    query, key, value = (x.expand(*leading, *x.shape[-2:]) for x in (query, key, value))
-    mask = None if mask is None else torch.atleast_1d(mask)
-    return _Chunked.apply(query, key, value, mask, causal, chunk)
+    leading = torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))
+    flat = (_on_one_axis(x, leading) for x in (query, key, value))
+    if mask is not None:
+        mask = torch.atleast_2d(mask)
+        mask = mask.expand(*leading, *mask.shape[-2:])
+    output = _Chunked.apply(*flat, mask, causal, chunk)
+    return output.view(*leading, *output.shape[1:])
 
 
 class _Chunked(torch.autograd.Function):
-    """The forward and backward pass of ``chunked_attention``."""
+    """The forward and backward pass of ``chunked_attention``, for all heads on one axis."""
 
     @staticmethod
     def forward(ctx, query, key, value, mask, causal, chunk):
-        scale = query.shape[-1] ** -0.5
-        blocks = _Blocks(query.shape[-2], key.shape[-2], mask, causal, chunk)
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        log_sum = query.new_empty(*query.shape[:-1], 1)
-        for rows in blocks.rows:
-            scaled = query[..., rows, :] * scale
-            highest = scaled.new_full((*scaled.shape[:-1], 1), torch.finfo(scaled.dtype).min)
-            total = torch.zeros_like(highest)
-            mean = scaled.new_zeros(*scaled.shape[:-1], value.shape[-1])
-            for columns in blocks.columns(rows):
-                allowed = blocks.allowed(rows, columns)
-                scores = _masked(scaled @ key[..., columns, :].transpose(-2, -1), allowed)
-                higher = torch.maximum(highest, scores.amax(-1, keepdim=True))
-                exponentials = scores.sub_(higher).exp_()
-                if allowed is not None:  # rows without a key have exp(0) here
-                    exponentials.masked_fill_(~allowed, 0)
-                correction = (highest - higher).exp_()
-                total = total.mul_(correction).add_(exponentials.sum(-1, keepdim=True))
-                mean = mean.mul_(correction).add_(exponentials @ value[..., columns, :])
-                highest = higher
-            empty = total == 0
-            output[..., rows, :] = mean.div_(total.masked_fill(empty, 1))
-            log_sum[..., rows, :] = highest + total.log()
-        ctx.save_for_backward(query, key, value, output, log_sum, mask)
-        ctx.blocks, ctx.scale = blocks, scale
+        chunks = _Chunks(query, key, mask, causal, chunk)
+        scaled = query * query.shape[-1] ** -0.5
+        output = value.new_empty(*query.shape[:2], value.shape[-1])
+        scores = chunks.buffer(query)
+        for rows, columns, allowed in chunks:
+            weights = _softmax(scaled[rows], key[columns], allowed, out=scores)
+            torch.bmm(weights, value[columns], out=output[rows])
+        ctx.save_for_backward(scaled, key, value, mask)
+        ctx.chunks = chunks
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        r"""With weights P and scores Z: dV = P' dO, dZ = P * (dO V' - rowsum(dO * O))."""
-        query, key, value, output, log_sum, _ = ctx.saved_tensors
-        blocks, scale = ctx.blocks, ctx.scale
-        d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
-        row_sum = (gradient * output).sum(-1, keepdim=True)
-        for rows in blocks.rows:
-            scaled = query[..., rows, :] * scale
-            d_output, d_row = gradient[..., rows, :], 0
-            for columns in blocks.columns(rows):
-                keys, values = key[..., columns, :], value[..., columns, :]
-                weights = (scaled @ keys.transpose(-2, -1)).sub_(log_sum[..., rows, :]).exp_()
-                allowed = blocks.allowed(rows, columns)
-                if allowed is not None:
-                    weights.masked_fill_(~allowed, 0)
-                d_value[..., columns, :] += weights.transpose(-2, -1) @ d_output
-                d_scores = d_output @ values.transpose(-2, -1)
-                d_scores = d_scores.sub_(row_sum[..., rows, :]).mul_(weights)
-                d_key[..., columns, :] += d_scores.transpose(-2, -1) @ scaled
-                d_row = d_row + d_scores @ keys
-            d_query[..., rows, :] = d_row * scale
-        return d_query, d_key, d_value, None, None, None
+        scaled, key, value, _ = ctx.saved_tensors  # raises if any was changed, the mask too
+        d_query = torch.empty_like(scaled)
+        d_key, d_value = torch.zeros_like(key), torch.zeros_like(value)
+        scores, d_scores = (ctx.chunks.buffer(scaled) for _ in range(2))
+        for rows, columns, allowed in ctx.chunks:
+            weights = _softmax(scaled[rows], key[columns], allowed, out=scores)
+            d_value[columns].baddbmm_(weights.transpose(1, 2), gradient[rows])
+            d_weights = _product(gradient[rows], value[columns], out=d_scores)
+            torch.ops.aten._softmax_backward_data.out(
+                d_weights, weights, -1, weights.dtype, grad_input=d_weights
+            )  # now the gradient of the scores
+            torch.bmm(d_weights, key[columns], out=d_query[rows])
+            d_key[columns].baddbmm_(d_weights.transpose(1, 2), scaled[rows])
+        return d_query.mul_(scaled.shape[-1] ** -0.5), d_key, d_value, None, None, None
 
 
-class _Blocks:
-    """How the matrix of scores is cut, and what the masks say about each block."""
+class _Chunks:
+    """How the scores are cut: for each chunk the queries, the keys, and the mask between them."""
 
-    def __init__(self, queries: int, keys: int, mask: Tensor | None, causal: bool, chunk: int):
-        self.rows = _slices(queries, chunk)
-        self._columns = _slices(keys, chunk)
-        self._mask, self._causal, self._past = mask, causal, keys - queries
+    def __init__(
+        self, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, chunk: int | None
+    ):
+        self._heads, self._queries, self._keys = *query.shape[:2], key.shape[1]
+        self._mask, self._causal = mask, causal
+        together = max(1, _SCORES // max(1, self._keys))  # rows of scores
+        self._rows = min(chunk or together, max(1, self._queries))
+        self._together = max(1, min(together // self._rows, self._heads))
 
-    def columns(self, rows: slice) -> list[slice]:
-        """The blocks of keys that some query of these rows may see."""
-        if not self._causal:
-            return self._columns
-        return [columns for columns in self._columns if columns.start < rows.stop + self._past]
+    def buffer(self, like: Tensor) -> Tensor:
+        """Room for the scores of any chunk."""
+        return like.new_empty(self._together * self._rows * self._keys)
 
-    def allowed(self, rows: slice, columns: slice) -> Tensor | None:
-        """The mask of one block, or None if it allows everything."""
+    def __iter__(self) -> Iterator[tuple[tuple, tuple, Tensor | None]]:
+        for heads in _slices(self._heads, self._together):
+            for rows in _slices(self._queries, self._rows):
+                past = self._keys - self._queries
+                columns = slice(0, rows.stop + past if self._causal else self._keys)
+                yield (heads, rows), (heads, columns), self._allowed(heads, rows, columns)
+
+    def _allowed(self, heads: slice, rows: slice, columns: slice) -> Tensor | None:
         mask = self._mask
         if mask is not None:
+            mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
             mask = mask if mask.shape[-1] == 1 else mask[..., columns]
-            if mask.dim() > 1 and mask.shape[-2] > 1:
-                mask = mask[..., rows, :]
-        if self._causal and columns.stop > rows.start + self._past + 1:
-            query = torch.arange(rows.start, rows.stop).unsqueeze(1) + self._past
-            causal = torch.arange(columns.start, columns.stop) <= query
+            if leading := mask.shape[:-2]:
+                numbers = torch.arange(heads.start, heads.stop, device=mask.device)
+                mask = mask[torch.unravel_index(numbers, leading)]
+        if self._causal:
+            causal = causal_mask(rows.stop - rows.start, columns.stop)
             mask = causal if mask is None else causal & mask
         return mask
+
+
+def _on_one_axis(values: Tensor, leading: tuple[int, ...]) -> Tensor:
+    """Expand the leading axes to ``leading`` and make them one."""
+    values = values.expand(*leading, *values.shape[-2:])
+    return values.reshape(math.prod(leading), *values.shape[-2:])
+
+
+def _product(rows: Tensor, columns: Tensor, *, out: Tensor) -> Tensor:
+    """All dot products, written into the beginning of a flat buffer."""
+    shape = (len(rows), rows.shape[1], columns.shape[1])
+    return torch.bmm(rows, columns.transpose(1, 2), out=out[: math.prod(shape)].view(shape))
+
+
+def _softmax(query: Tensor, key: Tensor, allowed: Tensor | None, *, out: Tensor) -> Tensor:
+    """The weights, written into the beginning of a flat buffer."""
+    scores = _product(query, key, out=out)
+    if allowed is None:
+        return torch.softmax(scores, -1, out=scores)
+    scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, -1, out=scores).masked_fill_(~allowed, 0)
 
 
 class KeysAndValues(NamedTuple):
@@ -306,9 +320,10 @@ class MultiHeadAttention(nn.Module):
         width: Of queries, keys, values and outputs.
         heads: Number of heads; it must divide ``width``.
         bias: Whether there are biases.
-        implementation: ``"fused"`` computes all heads in one product; ``"loop"`` one head after
-            the other, as in the equation; ``"chunked"`` with ``chunked_attention``. Values and
-            gradients are equal.
+        implementation: ``"fused"`` computes all heads in one product, and by
+            ``chunked_attention`` where that would hold more than 2**18 scores; ``"loop"`` one head
+            after the other, as in the equation; ``"chunked"`` always by ``chunked_attention``.
+            Values and gradients are equal. Chunks can be differentiated once only.
         generator: Draws the initial weights, Glorot-uniform (over all three projections together,
             as in torch); by default torch's own. Biases start at zero.
 
@@ -424,9 +439,11 @@ class MultiHeadAttention(nn.Module):
                 f"{name}: expected shape (batch, positions, {self.width}), got "
                 f"{tuple(inputs.shape)}"
             )
-        rows = slice(start * self.width, stop * self.width)
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
-        projected = linear(inputs, self.in_proj_weight[rows], bias)
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if stop - start < 3:  # a slice costs its whole again in the backward pass
+            rows = slice(start * self.width, stop * self.width)
+            weight, bias = weight[rows], None if bias is None else bias[rows]
+        projected = linear(inputs, weight, bias)
         return tuple(
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in projected.chunk(stop - start, -1)
@@ -440,7 +457,8 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(found.transpose(1, 2).flatten(2))  # (batch, queries, width)
 
     def _heads(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        if self.implementation == "chunked":
+        many = query.shape[:-1].numel() * keys.shape[-2] > _SCORES
+        if self.implementation == "chunked" or (self.implementation == "fused" and many):
             return chunked_attention(query, keys, values, mask=mask)
         if self.implementation == "fused":
             return scaled_dot_product_attention(query, keys, values, mask=mask).output
@@ -491,12 +509,6 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 def _slices(length: int, chunk: int) -> list[slice]:
     return [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
-
-
-def _masked(scores: Tensor, allowed: Tensor | None) -> Tensor:
-    return (
-        scores if allowed is None else scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
-    )
 
 
 def _over_heads(mask: Tensor | None) -> Tensor | None:

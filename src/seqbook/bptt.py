@@ -46,23 +46,29 @@ __all__ = [
 
 
 class Activation(NamedTuple):
-    """An activation function and its derivative.
+    r"""An activation function, its derivative, and a cheaper way to compute it.
+
+    .. math:: \phi(a) = s\, \psi(s a) + 1 - s
+
+    For tanh, :math:`\psi` is the logistic function and s = 2, and that is less than half the work.
 
     Attributes:
-        function: Maps the pre-activation to the output.
-        function_: The same, in place.
+        function: :math:`\phi`, maps the pre-activation to the output.
         slope: The derivative, as a function of the *output*.
+        inner_: :math:`\psi`, in place.
+        stretch: s.
     """
 
     function: Callable[[Tensor], Tensor]
-    function_: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
+    inner_: Callable[[Tensor], Tensor]
+    stretch: int
 
 
 ACTIVATIONS = {
-    "tanh": Activation(torch.tanh, torch.tanh_, lambda output: 1 - output.square()),
-    "relu": Activation(torch.relu, torch.relu_, lambda output: (output > 0).to(output.dtype)),
-    "identity": Activation(lambda a: a, lambda a: a, torch.ones_like),
+    "tanh": Activation(torch.tanh, lambda output: 1 - output.square(), torch.sigmoid_, 2),
+    "relu": Activation(torch.relu, lambda output: (output > 0).to(output.dtype), torch.relu_, 1),
+    "identity": Activation(lambda a: a, torch.ones_like, lambda a: a, 1),
 }
 
 
@@ -303,6 +309,11 @@ class RNNThroughTime(Function):
 
     .. math:: h_t = \phi(W_x x_t + b + W_h h_{t-1})
 
+    The loop runs on :math:`u_t = (h_t + s - 1) / s`, which takes the cheap function of
+    ``Activation``, and weights and biases that undo it:
+
+    .. math:: u_t = \psi\big(s\, (W_x x_t + b + (1 - s) W_h \mathbf 1) + s^2 W_h u_{t-1}\big)
+
     Backward, with :math:`\delta_t = \partial \ell / \partial a_t` for the pre-activation a_t, and
     :math:`g_t = \partial^+ \ell / \partial h_t` the part that does not pass through h_{t+1}:
 
@@ -322,11 +333,14 @@ class RNNThroughTime(Function):
     @staticmethod
     def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh, activation):
         """The states at every step."""
-        states = _starting_from(hidden, len(inputs))
-        _project(inputs, weight_ih, bias_ih + bias_hh, out=states[1:])
-        recurrent = weight_hh.t().contiguous()
+        inner_, s = ACTIVATIONS[activation][2:]
+        states = _starting_from((hidden + (s - 1)) / s, len(inputs))
+        bias = bias_ih + bias_hh + (1 - s) * weight_hh.sum(1)
+        _project(inputs, s * weight_ih, s * bias, out=states[1:])
+        recurrent = s * s * weight_hh.t().contiguous()
         for state_before, state in pairwise(states.unbind(0)):
-            ACTIVATIONS[activation].function_(state.addmm_(state_before, recurrent))
+            inner_(state.addmm_(state_before, recurrent))
+        states.mul_(s).add_(1 - s)
         ctx.save_for_backward(inputs, weight_ih, weight_hh, states)
         ctx.activation = activation
         return states[1:]
@@ -372,6 +386,9 @@ class LSTMThroughTime(Function):
         \bar c_t \cdot i_t (1 - g_t^2),\;
         \bar h_t \cdot \tanh(c_t)\, o_t (1 - o_t) \big)
 
+    As :math:`\tanh a = 2 \sigma(2a) - 1`, the loop computes the candidate with the gates, all four
+    by one logistic function, from pre-activations with the candidate's rows doubled.
+
     ``LSTMThroughTime.apply(inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh)`` gives
     the hidden and the cell states of the steps 1 to T. ``retain_graph`` works; differentiating the
     backward pass a second time raises.
@@ -385,9 +402,11 @@ class LSTMThroughTime(Function):
     def forward(ctx, inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh):
         """The states at every step."""
         hiddens, cells = (_starting_from(state, len(inputs)) for state in (hidden, cell))
-        gates = _project(inputs, weight_ih, bias_ih + bias_hh)  # (time, batch, 4 hidden)
+        doubled = weight_hh.new_tensor([1, 1, 2, 1]).repeat_interleave(hidden.shape[-1])
+        bias = (bias_ih + bias_hh) * doubled
+        gates = _project(inputs, weight_ih * doubled.unsqueeze(1), bias)  # (time, batch, 4 hidden)
         squashed = torch.empty_like(cells[1:])  # tanh of the cell states
-        recurrent = weight_hh.t().contiguous()
+        recurrent = weight_hh.t() * doubled
         for gate, i, f, g, o, (h_before, h), (c_before, c), s in zip(
             gates.unbind(0),
             *(part.unbind(0) for part in gates.chunk(4, 2)),
@@ -396,13 +415,10 @@ class LSTMThroughTime(Function):
             squashed.unbind(0),
             strict=True,
         ):
-            gate.addmm_(h_before, recurrent)
-            i.sigmoid_()
-            f.sigmoid_()
-            g.tanh_()
-            o.sigmoid_()
-            torch.mul(f, c_before, out=c).addcmul_(i, g)
+            gate.addmm_(h_before, recurrent).sigmoid_()
+            torch.mul(f, c_before, out=c).addcmul_(i, g, value=2).sub_(i)  # + i (2 g - 1)
             torch.mul(o, torch.tanh(c, out=s), out=h)
+        gates.chunk(4, 2)[2].mul_(2).sub_(1)  # now the candidate itself
         ctx.save_for_backward(inputs, weight_ih, weight_hh, hiddens, cells, gates, squashed)
         ctx.set_materialize_grads(False)  # of the two results, often only one is used
         return hiddens[1:], cells[1:]
@@ -422,9 +438,13 @@ class LSTMThroughTime(Function):
         to_cell = _tanh_factor(o, squashed, out=torch.empty_like(squashed))
         grad_h, grad_c = _arriving(grad_hiddens, hiddens), _arriving(grad_cells, cells)
         by_gate = delta.unflatten(2, (4, -1))  # (time, batch, 4, hidden)
-        for (h_before, h), (c_before, c), step, d_ifg, d_o, c_factor, forget in _backwards(
+        for (h_before, h), (
+            c_before,
+            c,
+        ), to_three, step, d_ifg, d_o, c_factor, forget in _backwards(
             pairwise(grad_h.unbind(0)),
             pairwise(grad_c.unbind(0)),
+            grad_c[1:].unsqueeze(2),  # c once more, to be multiplied by three gates
             delta,
             by_gate[:, :, :3],
             to_o,
@@ -432,7 +452,7 @@ class LSTMThroughTime(Function):
             f,
         ):
             c.addcmul_(h, c_factor)
-            d_ifg.mul_(c.unsqueeze(1))
+            d_ifg.mul_(to_three)
             d_o.mul_(h)
             c_before.addcmul_(c, forget)
             h_before.addmm_(step, weight_hh)
@@ -507,10 +527,14 @@ class GRUThroughTime(Function):
         _sigmoid_factor(to_input * candidate, r, out=to_r)
         torch.mul(to_input, r, out=to_n)
         grad = _arriving(grad_states, states)
-        for (grad_before, arrives), step, by_gate, update in _backwards(
-            pairwise(grad.unbind(0)), delta, delta.unflatten(2, (3, -1)), z
+        for (grad_before, arrives), to_three, step, by_gate, update in _backwards(
+            pairwise(grad.unbind(0)),
+            grad[1:].unsqueeze(2),  # what arrives, to be multiplied by three gates
+            delta,
+            delta.unflatten(2, (3, -1)),
+            z,
         ):
-            by_gate.mul_(arrives.unsqueeze(1))
+            by_gate.mul_(to_three)
             grad_before.addcmul_(arrives, update).addmm_(step, weight_hh)
         weight_hh_gradient = _weight_gradient(delta, states[:-1])
         bias_hh_gradient = delta.sum((0, 1))
@@ -642,4 +666,5 @@ def _tanh_factor(factor: Tensor, output: Tensor, *, out: Tensor) -> Tensor:
 
 def _backwards(*steps: Iterable) -> Iterator[tuple]:
     """Go through tensors ``(time, ...)`` or iterables over time together, last step first."""
-    return reversed(list(zip(*steps, strict=True)))
+    by_step = (s.unbind(0) if isinstance(s, Tensor) else s for s in steps)  # faster than iterating
+    return reversed(list(zip(*by_step, strict=True)))

@@ -6,11 +6,12 @@ wait for each other.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,13 +22,13 @@ __all__ = ["bytes_for_backward", "longest_chain", "multiplications", "peak_bytes
 def multiplications(compute: Callable[[], object]) -> int:
     """Count the multiplications in matrix products, each with its addition.
 
-    Products that write into a given buffer and torch's fused attention are not seen; the book's
-    attention and its textbook loops (``backward="autograd"``) are.
+    Products inside torch's own recurrent layers and fused attention are not seen.
 
     Args:
         compute: What to run; its result is dropped.
     """
-    with FlopCounterMode(display=False) as counter:
+    in_place = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), _added_product)
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         compute()
     return counter.get_total_flops() // 2
 
@@ -89,6 +90,11 @@ def longest_chain(output: Tensor) -> int:
             length[node] = 1 + max((length[parent] for parent in before), default=0)
             waiting.pop()
     return length[output.grad_fn]
+
+
+def _added_product(_into: Size, left: Size, right: Size, **_options) -> int:
+    """Operations of ``into += left @ right``, which torch's counter leaves out."""
+    return 2 * math.prod(left) * right[-1]
 
 
 class _Alive(TorchDispatchMode):

@@ -15,6 +15,7 @@ from seqbook.checks import check_choice
 
 __all__ = ["Recurrent", "RecurrentCell", "RecurrentLayer", "Weights", "unroll"]
 
+_TOGETHER = 256  # sequences in one derived run: more, and a step's numbers leave the cache
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -245,7 +246,12 @@ class RecurrentLayer(Recurrent):
             if not self.bias:  # zeros change no value, and the derived passes need not ask
                 zeros = inputs.new_zeros(len(weights.weight_ih))
                 weights = weights._replace(bias_ih=zeros, bias_hh=zeros)
-            return self._derived(inputs, state, weights)
+            parts = zip(*(part.split(_TOGETHER) for part in state), strict=True)
+            pieces = zip(inputs.split(_TOGETHER, 1), parts, strict=True)
+            runs = [self._derived(some, start, weights) for some, start in pieces]
+            if len(runs) == 1:
+                return runs[0]
+            return tuple(torch.cat(part, 1) for part in zip(*runs, strict=True))
         return unroll(lambda x, before: self._step(x, before, weights), inputs, state)
 
 
