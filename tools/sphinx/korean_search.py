@@ -2,7 +2,8 @@
 
 Korean glues particles to nouns (신경망은, 신경망을) and nouns to nouns (순환신경망). So the index
 holds, for each run of Hangul, its beginnings and, with a particle off, its ends; what a reader
-types loses its particle too. English words go the way that Sphinx sends them.
+types loses its particle too. A loan word finds the term that the book has for it. English words go
+the way that Sphinx sends them.
 """
 
 import json
@@ -19,6 +20,11 @@ PARTICLES = sorted(
     f"{TOPICS_AND_CASES} {MEANS_AND_LIMITS} {NAMING}".split(),
     key=lambda particle: (-len(particle), particle),
 )
+ALSO_CALLED = {
+    "기울기": ["그래디언트", "그라디언트", "경사"],
+    "은닉": ["히든"],
+    "과적합": ["오버피팅"],
+}
 HANGUL = re.compile(r"([가-힣]+)")
 NOUN_AND_PARTICLE = f"^([가-힣]{{2,}}?)(?:{'|'.join(PARTICLES)})$"
 
@@ -32,7 +38,9 @@ def parts(run: str) -> list[str]:
     """Return what a run of Hangul is found by: its beginnings, and its ends without particle."""
     noun = stem(run)
     beginnings = [run[:length] for length in range(min(2, len(run)), len(run) + 1)]
-    return [*beginnings, *(noun[start:] for start in range(1, len(noun) - 1))]
+    ends = [noun[start:] for start in range(1, len(noun) - 1)]
+    others = [other for term in ALSO_CALLED if term in run for other in ALSO_CALLED[term]]
+    return [*beginnings, *ends, *others]
 
 
 class SearchEnglishAndKorean(SearchEnglish):
