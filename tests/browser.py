@@ -1,26 +1,17 @@
 """A real browser on the built pages, with no way to any other host."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import axe_playwright_python
-from conftest import ROOT
-from playwright.sync_api import Browser, Page, Playwright
+from conftest import HTML
+from hosting import sent
+from playwright.sync_api import Browser, Page
 
-HTML = Path(os.environ.get("SEQBOOK_HTML", ROOT / "_build" / "html"))  # another build, if named
-BELOW = "/a/path/"  # the book must work below a path, as on GitHub Pages
 WIDE, NARROW = 1280, 375
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
-SWITCHES = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-# Every other name leads nowhere: the pages show what a reader without a network sees.
-NOWHERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-
 # axe measures the contrast of every text anew, which takes 10 s on a page of mathematics. Texts of
 # one colour, size and weight on the same backgrounds have one contrast: one of each is measured.
 SAMPLE_CONTRAST = """() => {
@@ -58,9 +49,10 @@ SAMPLE_CONTRAST = """() => {
   axe.configure({rules: [{id: 'color-contrast', selector: '[data-sampled]'}]});
 }"""
 # Nine tenths of a page's elements are the colours of words in code and the glyphs of formulas. For
-# the time of the run they are plain text, but where a sample of contrast stands.
+# the time of the run they are plain text, but where a sample of contrast stands, and in formulas
+# that stand apart, which scroll or not by how wide they are.
 RUN_AXE = """async () => {
-  const thin = [...document.querySelectorAll('pre, .katex-html')]
+  const thin = [...document.querySelectorAll('pre, :not(.katex-display) > .katex > .katex-html')]
     .filter((element) => !element.querySelector('[data-sampled]'))
     .map((element) => {
       const text = element.textContent;
@@ -76,23 +68,90 @@ RUN_AXE = """async () => {
     return `${id}: ${node.html.slice(0, 160)} ${first ? first.message : ''}`;
   }));
 }"""
-
-
-def launch(playwright: Playwright) -> Browser:
-    """Start the system's Chromium; its path comes from SEQBOOK_CHROMIUM if that is set."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = os.environ.get("SEQBOOK_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        raise FileNotFoundError(f"expected a browser, one of {', '.join(names)}; found none")
-    return playwright.chromium.launch(executable_path=path, args=[*SWITCHES.split(), NOWHERE])
+SHOW_FIGURES = """async () => {
+  for (const figure of document.querySelectorAll('.live-stage')) {
+    figure.scrollIntoView({behavior: 'instant'});
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  }
+  window.scrollTo({top: 0, behavior: 'instant'});
+}"""
+SHOW_PICTURES = """async () => {
+  const pictures = [...document.images];
+  for (const picture of pictures) picture.loading = 'eager';
+  await Promise.allSettled(pictures.map((picture) => picture.decode()));
+}"""
+UNSEEN = """async () => {
+  await document.fonts.ready;
+  return [
+    ...[...document.images]
+      .filter((picture) => !picture.complete || !picture.naturalWidth)
+      .map((picture) => `picture: ${picture.src}`),
+    ...[...document.fonts].filter((font) => font.status === 'error').map((font) => font.family),
+    ...[...document.querySelectorAll('.math')]
+      .filter((formula) => !formula.querySelector('.katex .katex-html'))
+      .map((formula) => `formula: ${formula.textContent.slice(0, 60)}`),
+  ];
+}"""
+TOO_WIDE = """() => {
+  const limit = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= limit) return [];
+  return [...document.body.querySelectorAll('*')]
+    .filter((element) => element.getBoundingClientRect().right > limit + 1)
+    .filter((element) => {
+      for (let box = element.parentElement; box; box = box.parentElement) {
+        if (box !== document.body && getComputedStyle(box).overflowX !== 'visible') return false;
+      }
+      return true;
+    })
+    .map((element) => `too wide: ${element.outerHTML.slice(0, 120)}`)
+    .slice(0, 5);
+}"""
+EXPECT_FOCUS = """() => {
+  const stops = [...document.querySelectorAll(
+    'a[href], button, summary, input, select, textarea, audio[controls], video[controls], '
+    + '[contenteditable], [tabindex]',
+  )].filter((element) => element.tabIndex >= 0 && !element.disabled && !element.closest('[inert]')
+    && (element.type !== 'radio' || element.checked)
+    && element.checkVisibility({visibilityProperty: true}));
+  const looks = (element) => [element, element.parentElement, element.firstElementChild]
+    .filter(Boolean)
+    .flatMap((part) => ['', '::before', '::after'].map((pseudo) => {
+      const style = getComputedStyle(part, pseudo || null);
+      return [
+        style.outlineStyle, style.outlineWidth, style.boxShadow, style.backgroundColor,
+        style.borderColor, style.color, style.textDecoration, style.stroke, style.strokeWidth,
+      ].join();
+    }))
+    .join('|');
+  const before = new Map(stops.map((element) => [element, looks(element)]));
+  const reached = new Map();
+  document.addEventListener('focusin', ({target}) => {
+    let opacity = 1;
+    for (let part = target; part; part = part.parentElement) {
+      opacity *= Number(getComputedStyle(part).opacity);
+    }
+    const native = target.matches('audio, video, input');  // draw their own, inside
+    reached.set(target, opacity > 0.3 && (native || looks(target) !== before.get(target)));
+  });
+  window.focusFaults = () => stops.flatMap((element) => {
+    const name = element.outerHTML.slice(0, 120);
+    if (!reached.has(element)) return [`not reached: ${name}`];
+    return reached.get(element) ? [] : [`focus not seen: ${name}`];
+  });
+  document.activeElement?.blur();
+  return stops.length;
+}"""
 
 
 class Visit:
     """One page in a fresh browser context, and what went wrong while it was open."""
 
-    def __init__(self, page: Page, site: str):
+    def __init__(self, page: Page, site: str, *, width: int, script: bool, folder: Path):
         self.page = page
         self.site = site
+        self.width = width
+        self.script = script
+        self.folder = folder
         self.requested: list[str] = []
         self.problems: list[str] = []
         page.on("request", self._request)
@@ -117,7 +176,7 @@ class Visit:
     def open(self, address: str) -> Page:
         """Go to a page of the site and wait until it has loaded all that it wants."""
         self.page.goto(self.site + address, wait_until="load")
-        self.page.wait_for_load_state("networkidle")
+        self.ready()
         return self.page
 
     def axe(self) -> list[str]:
@@ -127,10 +186,74 @@ class Visit:
         self.page.evaluate(SAMPLE_CONTRAST)
         return self.page.evaluate(RUN_AXE)
 
+    def ready(self) -> None:
+        """Wait until everything that the page wants for has come, and its boxes are measured."""
+        self.page.wait_for_load_state("networkidle")
+        if self.script:
+            self.page.evaluate(
+                "() => new Promise((done) => requestIdleCallback(() => "
+                "requestAnimationFrame(() => setTimeout(done, 50))))"
+            )
+
+    def show_all(self) -> None:
+        """Load what waits until it comes near."""
+        self.page.evaluate(SHOW_FIGURES)
+        self.page.evaluate(SHOW_PICTURES)
+        self.ready()
+
+    def open_folds(self) -> None:
+        """Open every fold of the page."""
+        self.page.evaluate(
+            "document.querySelectorAll('main details:not(.book-menu)').forEach((fold) => {"
+            "  fold.open = true;"
+            "})"
+        )
+        self.ready()
+
+    def colour(self, scheme: str) -> None:
+        """Let the system of the reader be set to ``light`` or ``dark``."""
+        self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        self.ready()
+
+    def is_dark(self) -> bool:
+        """Whether the page is written in light letters."""
+        return self.page.evaluate(
+            "Math.max(...getComputedStyle(document.querySelector('h1')).color.match(/\\d+/g)) > 127"
+        )
+
+    def unseen(self) -> list[str]:
+        """Return pictures that did not load, fonts that did not, and formulas left as text."""
+        return self.page.evaluate(UNSEEN)
+
+    def too_wide(self) -> list[str]:
+        """Return what makes the page scroll sideways."""
+        return self.page.evaluate(TOO_WIDE)
+
+    def transfer(self) -> int:
+        """Return the bytes that the host sends for all that the page asked for."""
+        paths = {unquote(urlsplit(url).path) for url in self.requested if url.startswith("http")}
+        below = urlsplit(self.site).path
+        files = (self.folder / (path.removeprefix(below) or "index.html") for path in paths)
+        return sum(len(sent(file)) for file in files if file.is_file())
+
+    def keyboard(self) -> list[str]:
+        """Press Tab through the page; return what it never reaches or reaches unseen."""
+        count = self.page.evaluate(EXPECT_FOCUS)
+        players = self.page.locator("audio[controls], video[controls]").count()
+        for _ in range(count + 10 * players + 3):  # a player has stops of its own
+            self.page.keyboard.press("Tab")
+        return self.page.evaluate("() => window.focusFaults()")
+
 
 @contextmanager
 def visiting(
-    browser: Browser, site: str, *, width: int = WIDE, scheme: str = "light", script: bool = True
+    browser: Browser,
+    site: str,
+    *,
+    width: int = WIDE,
+    scheme: str = "light",
+    script: bool = True,
+    folder: Path = HTML,
 ) -> Iterator[Visit]:
     """Open a fresh context of the given width and colour scheme, with or without JavaScript."""
     context = browser.new_context(
@@ -142,6 +265,6 @@ def visiting(
     )
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     try:
-        yield Visit(context.new_page(), site)
+        yield Visit(context.new_page(), site, width=width, script=script, folder=folder)
     finally:
         context.close()

@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "sphinx")]
 
+from chromium import chromium  # noqa: E402
 from execute_notebooks import execute  # noqa: E402
+from hosting import hosting  # noqa: E402
+
+HTML = Path(os.environ.get("SEQBOOK_HTML", ROOT / "_build" / "html"))  # another build, if named
+BELOW = "/a/path/"  # the book must work below a path, as on GitHub Pages
 
 matplotlib.use("agg")
 settings.register_profile("seqbook", derandomize=True, deadline=None, max_examples=40)
@@ -23,6 +29,21 @@ settings.load_profile("seqbook")
 @pytest.fixture
 def generator():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Serve the built book, and give its address."""
+    if not (HTML / "index.html").is_file():
+        pytest.fail(f"no pages in {HTML}: run make book")
+    with hosting(HTML, below=BELOW) as address:
+        yield address
 
 
 PIXEL = (

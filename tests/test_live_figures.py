@@ -12,11 +12,10 @@ from io import StringIO
 import numpy as np
 import pytest
 import torch
-from browser import AXE, HTML, NARROW, WIDE, launch, visiting
+from browser import AXE, NARROW, WIDE, visiting
 from bs4 import BeautifulSoup, SoupStrainer
-from conftest import ROOT
-from hosting import hosting
-from playwright.sync_api import expect, sync_playwright
+from conftest import HTML, ROOT
+from playwright.sync_api import expect
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 from train_live_models import (
@@ -50,22 +49,6 @@ FIGURES = {
     "spelling": "attention",
     "positions": "transformer",
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def site():
-    if not (HTML / "index.html").is_file():
-        pytest.fail(f"no pages in {HTML}: run make book")
-    with hosting(HTML, below="/a/path/") as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -16,20 +16,17 @@ import nbformat
 import print_book
 import pytest
 from addresses import addresses
-from browser import HTML, NARROW, WIDE, launch, visiting
+from browser import NARROW, WIDE, visiting
 from bs4 import BeautifulSoup
-from conftest import ROOT
+from conftest import HTML, ROOT
 from draw_social_card import HEIGHT, TOUCH, WIDTH
-from hosting import hosting
 from install_cells import install_text, with_install_cell
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from publishing import LONGEST, shortened
 from pypdf import PdfReader
 
 from seqbook.grading.exercises import ORDER, as_text, released
 
-BELOW = "/a/path/"
 PAPER_WIDTH = 665  # pixels of an A4 page between its margins
 KNOWN = addresses()
 NOTEBOOKS = sorted([*ROOT.glob("book/*.ipynb"), *ROOT.glob("exercises/*/*.ipynb")])
@@ -47,20 +44,6 @@ def pages() -> dict[str, BeautifulSoup]:
     if "index.html" not in found:
         pytest.fail(f"no pages in {HTML}: run make book")
     return found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def site():
-    with hosting(HTML, below=BELOW) as address:
-        yield address
 
 
 def tracked() -> list[str]:

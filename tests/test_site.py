@@ -8,14 +8,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import launch, visiting
+from browser import visiting
 from bs4 import BeautifulSoup
-from conftest import ROOT
-from hosting import hosting
-from playwright.sync_api import sync_playwright
+from conftest import HTML, ROOT
 from stored_notebooks import read_notebook, stored_claims
 
-HTML = ROOT / "_build" / "html"
 KATEX = ROOT / "book" / "_vendor" / "katex"
 REMOTE = re.compile(r"(https?:)?//")
 LOADING = {
@@ -152,7 +149,7 @@ SOUND = """<html lang="en"><head><title>T</title><meta name="viewport">
 
 
 @pytest.fixture
-def site(tmp_path):
+def make(tmp_path):
     def write(*, style: str = "a { background: url(p.png) }", **replace: str) -> Path:
         page = SOUND
         for old, new in replace.items():
@@ -165,8 +162,8 @@ def site(tmp_path):
     return write
 
 
-def test_a_sound_page_keeps_all_rules(site):
-    path = site()
+def test_a_sound_page_keeps_all_rules(make):
+    path = make()
     assert [list(rule(path)) for rule in RULES] == [[]] * len(RULES)
 
 
@@ -193,15 +190,15 @@ def test_a_sound_page_keeps_all_rules(site):
         (incomplete_heads, "<h1>Two</h1>"),
     ],
 )
-def test_a_rule_finds_what_it_forbids(site, rule, body):
-    assert len(list(rule(site(BODY=body)))) == 1
+def test_a_rule_finds_what_it_forbids(make, rule, body):
+    assert len(list(rule(make(BODY=body)))) == 1
 
 
-def test_the_other_parts_of_a_page_are_looked_at(site):
-    elsewhere = site(style='a { src: url("https://example.org/x.woff2") }')
+def test_the_other_parts_of_a_page_are_looked_at(make):
+    elsewhere = make(style='a { src: url("https://example.org/x.woff2") }')
     assert list(loads_from_elsewhere(elsewhere)) == ["s.css?v=1: https://example.org/x.woff2"]
     read.cache_clear()
-    bare = site(**{"<title>T</title>": "", ' lang="en"': "", '<meta name="viewport">': ""})
+    bare = make(**{"<title>T</title>": "", ' lang="en"': "", '<meta name="viewport">': ""})
     assert list(incomplete_heads(bare)) == ["no title", "no language", "no viewport"]
 
 
@@ -237,28 +234,25 @@ def test_the_list_of_claims_holds_each_and_leads_to_where_it_stands(pages):
         assert f" {len(listed)} " in " ".join(read(HTML / f"{page}.html").main.get_text().split())
 
 
-def test_claims_can_be_searched_by_words():
+def test_claims_can_be_searched_by_words(browser, site):
     listed = [row.get_text().lower() for row in read(HTML / "proved.html").select("tbody tr")]
     found = [text for text in listed if "clipping" in text and "all three" in text]
     assert 0 < len(found) < len(listed)
-    with sync_playwright() as playwright, hosting(HTML) as site:
-        browser = launch(playwright)
-        with visiting(browser, site) as visit:
-            page = visit.open("proved.html")
-            page.get_by_label("Show only claims").fill("All three CLIPPING")
-            assert page.locator("tbody tr:visible").count() == len(found)
-            assert page.locator("output").inner_text() == f"{len(found)} of {len(listed)} claims"
-            chapters = page.locator("article section section:visible").count()
-            assert chapters == len({text.strip().partition(".")[0] for text in found})
-            page.get_by_label("Show only claims").fill("")
-            assert page.locator("tbody tr:visible").count() == len(listed)
-            assert visit.problems == []
-        with visiting(browser, site, script=False) as visit:
-            page = visit.page
-            page.goto(site + "proved.html")
-            assert page.locator("tbody tr:visible").count() == len(listed)
-            assert not page.get_by_label("Show only claims").is_visible()
-        browser.close()
+    with visiting(browser, site) as visit:
+        page = visit.open("proved.html")
+        page.get_by_label("Show only claims").fill("All three CLIPPING")
+        assert page.locator("tbody tr:visible").count() == len(found)
+        assert page.locator("output").inner_text() == f"{len(found)} of {len(listed)} claims"
+        chapters = page.locator("article section section:visible").count()
+        assert chapters == len({text.strip().partition(".")[0] for text in found})
+        page.get_by_label("Show only claims").fill("")
+        assert page.locator("tbody tr:visible").count() == len(listed)
+        assert visit.problems == []
+    with visiting(browser, site, script=False) as visit:
+        page = visit.page
+        page.goto(site + "proved.html")
+        assert page.locator("tbody tr:visible").count() == len(listed)
+        assert not page.get_by_label("Show only claims").is_visible()
 
 
 def test_every_picture_of_a_notebook_is_on_its_page_with_its_words(pages):
