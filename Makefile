@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 HTML := _build/html/index.html
 NOTEBOOKS := $(wildcard book/*.ipynb) $(wildcard exercises/*/*.ipynb)
+OF_PAGES := $(addprefix tests/test_,browser.py site.py publishing.py live_figures.py)
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 --runxfail \
          -n 2 --dist loadfile -p no:cacheprovider $(NOTEBOOKS)
 
@@ -29,10 +30,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 unit: .venv/installed  ## the tests of the package and of the notebooks' rules
-	$(BIN)/pytest -n 2 --ignore tests/test_site.py --ignore tests/test_publishing.py --ignore tests/test_live_figures.py
+	$(BIN)/pytest -n 2 $(addprefix --ignore=,$(OF_PAGES))
 
 site: book  ## the tests of the built pages
-	$(BIN)/pytest -n 2 --dist loadfile tests/test_site.py tests/test_publishing.py tests/test_live_figures.py
+	$(BIN)/pytest -n 2 --dist loadfile $(OF_PAGES)
 
 nbval: .venv/installed  ## re-execute every cell and compare with what the pages show
 	$(NBVAL)
