@@ -402,7 +402,7 @@ class LSTMThroughTime(Function):
     def forward(ctx, inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh):
         """The states at every step."""
         hiddens, cells = (_starting_from(state, len(inputs)) for state in (hidden, cell))
-        doubled = weight_hh.new_tensor([1, 1, 2, 1]).repeat_interleave(hidden.shape[-1])
+        doubled = _doubled(weight_hh, [1, 1, 2, 1])
         bias = (bias_ih + bias_hh) * doubled
         gates = _project(inputs, weight_ih * doubled.unsqueeze(1), bias)  # (time, batch, 4 hidden)
         squashed = torch.empty_like(cells[1:])  # tanh of the cell states
@@ -484,6 +484,9 @@ class GRUThroughTime(Function):
     The inputs' part of the candidate is not multiplied by r, so there the last factor is
     :math:`\nu_t` alone.
 
+    As :math:`\tanh a = 2 \sigma(2a) - 1`, and as a weighted mean of stretched numbers is the
+    stretched mean, the loop runs on :math:`(h_t + 1) / 2` without a tanh.
+
     ``GRUThroughTime.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh)`` gives the
     states h_1 to h_T. ``retain_graph`` works; differentiating the backward pass raises.
 
@@ -496,11 +499,13 @@ class GRUThroughTime(Function):
     def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh):
         """The states at every step."""
         size = hidden.shape[-1]
-        states = _starting_from(hidden, len(inputs))
-        bias_rz, bias_n = bias_hh.split([2 * size, size])
-        gates = _project(inputs, weight_ih, bias_ih + pad(bias_rz, (0, size)))
+        states = _starting_from((hidden + 1) / 2, len(inputs))
+        bias_rz, bias_n = (bias_hh - weight_hh.sum(1)).split([2 * size, size])
+        doubled = _doubled(weight_ih, [1, 1, 2])
+        bias = bias_ih * doubled + pad(bias_rz, (0, size))
+        gates = _project(inputs, weight_ih * doubled.unsqueeze(1), bias)
         candidate = torch.empty_like(states[1:]).copy_(bias_n)  # m, before the reset gate
-        weight_rz, weight_n = (w.t().contiguous() for w in weight_hh.split([2 * size, size]))
+        weight_rz, weight_n = (2 * w.t().contiguous() for w in weight_hh.split([2 * size, size]))
         for (before, state), rz, r, z, n, m in zip(
             pairwise(states.unbind(0)),
             gates[:, :, : 2 * size].unbind(0),
@@ -509,8 +514,10 @@ class GRUThroughTime(Function):
             strict=True,
         ):
             rz.addmm_(before, weight_rz).sigmoid_()
-            n.addcmul_(r, m.addmm_(before, weight_n)).tanh_()
+            n.addcmul_(r, m.addmm_(before, weight_n), value=2).sigmoid_()
             torch.lerp(n, before, z, out=state)
+        for stretched in (gates[:, :, 2 * size :], states):
+            stretched.mul_(2).sub_(1)  # now the candidate and the states themselves
         ctx.save_for_backward(inputs, weight_ih, weight_hh, states, gates, candidate)
         return states[1:]
 
@@ -625,6 +632,11 @@ def _starting_from(state: Tensor, steps: int) -> Tensor:
     buffer = state.new_empty(steps + 1, *state.shape)
     buffer[0] = state
     return buffer
+
+
+def _doubled(weight: Tensor, factors: list[int]) -> Tensor:
+    """The factor of each row, for the blocks of rows of the gates."""
+    return weight.new_tensor(factors).repeat_interleave(len(weight) // len(factors))
 
 
 def _arriving(grad: Tensor | None, states: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from seqbook.pairs import Encoded, Split, Vocabularies, encode
 from seqbook.transcriber import (
@@ -29,10 +29,10 @@ from seqbook.transcriber import (
     write_torch_file,
 )
 
-__all__ = ["RECIPES", "Progress", "Recipe", "Run", "RunMismatchError"]
+__all__ = ["RECIPES", "Progress", "Recipe", "Run", "RunMismatchError", "score_steps"]
 
 CHECKPOINT_SECONDS = 60
-FIRST_SCORE, SCORE_RATIO = 100, 1.25
+FIRST_SCORE, SCORE_RATIO = 100, 1.5
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Run:
         self._in_epoch = math.ceil(len(self._examples.source) / recipe.batch)
         self.steps = max(1, round(recipe.epochs * self._in_epoch))
         model = self.transcriber.model
-        self._averaged = AveragedModel(model, avg_fn=self._average, use_buffers=False)
+        self._averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
         self._optimiser = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
         self._step, self._seconds, self._loss = 0, 0.0, math.nan
         self._history: list[dict[str, float]] = []
@@ -235,7 +235,7 @@ class Run:
         Raises:
             FloatingPointError: The loss is not finite. The checkpoint stays as it was.
         """
-        saved, scores = time.monotonic(), set(_score_steps(self.steps))
+        saved, scores = time.monotonic(), set(score_steps(self.steps))
         start = time.process_time()
         for examples in self._batches():
             self._update(examples)
@@ -370,9 +370,10 @@ class Run:
         self._optimiser.step()
         self._averaged.update_parameters(model)
 
-    def _average(self, mean, new, updates):
-        past = torch.clamp((1 + updates) / (10 + updates), max=self.recipe.average)
-        return mean.lerp(new, 1 - past)
+    def _average(self, means, weights, updates):
+        updates = int(updates)
+        past = min(self.recipe.average, (1 + updates) / (10 + updates))
+        get_ema_multi_avg_fn(past)(means, weights, updates)
 
     def _score(self) -> None:
         rates = self.result().score(self.data.validation)
@@ -380,8 +381,8 @@ class Run:
         self._history.append(entry | {k: round(v, 5) for k, v in rates._asdict().items()})
 
 
-def _score_steps(steps: int) -> list[int]:
-    """When to score: at steps that grow by a constant ratio, and at the last."""
+def score_steps(steps: int) -> list[int]:
+    """When a run of so many steps scores: growing by a constant ratio, and at the last."""
     growing = (round(FIRST_SCORE * SCORE_RATIO**i) for i in count())
     return [*takewhile(lambda step: step < steps, growing), steps]
 
