@@ -365,7 +365,8 @@ def test_scores_come_at_steps_that_grow_by_a_ratio(monkeypatch, steps, expected)
     assert score_steps(steps) == expected
 
 
-def test_a_real_run_is_scored_some_16_times():
+def test_a_real_run_is_scored_some_16_times(monkeypatch):
+    monkeypatch.undo()
     assert 14 <= len(score_steps(33_000)) <= 18
 
 
