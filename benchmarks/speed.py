@@ -47,6 +47,8 @@ from seqbook.transformer import EncoderLayer
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
 REPETITIONS = 15
+PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
+VIEWS = {"as_strided", "select", "slice", "t", "transpose", "unbind", "view", "unsqueeze"}
 SHORTEST = 0.005  # seconds: what takes less is run several times in a row
 PRODUCT = 1024  # rows and columns of the matrix product that is the measure of speed
 KINDS = {"RNN": (RNN, nn.RNN), "LSTM": (LSTM, nn.LSTM), "GRU": (GRU, nn.GRU)}
@@ -117,7 +119,7 @@ def attention_cases(generator: torch.Generator) -> Iterator[Case]:
     """Attention alone, by 4 heads of 64 and of 16 features."""
     for features in (64, 16):
         for time in LENGTHS if features == 64 else LENGTHS[-1:]:
-            inputs = torch.randn(3, 4, time, features, generator=generator)
+            inputs = torch.randn(3, 1, 4, time, features, generator=generator)
             works = {
                 "textbook": lambda x: scaled_dot_product_attention(*x.unbind(0)).output,
                 "chunks": lambda x: chunked_attention(*x.unbind(0)),
@@ -309,6 +311,28 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return peak
 
 
+def where_time_goes(contest: Contest) -> dict:
+    """Shares of the book's form: in matrix products, in other operations, and between them.
+
+    What is between is Python's loop and the making of views. Profiling lengthens it.
+    """
+    run = contest.runs["ours"]
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for _ in range(3):
+            run()
+    spent = {"products": 0.0, "other operations": 0.0, "between operations": 0.0}
+    for event in recorded.key_averages():
+        name = event.key.removeprefix("aten::")
+        if not event.key.startswith("aten::") or name in VIEWS:
+            kind = "between operations"
+        else:
+            kind = "products" if name.strip("_") in PRODUCTS else "other operations"
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    shares = {kind: digits(time / total) for kind, time in spent.items()}
+    return {"group": contest.case.group, **contest.case.sizes, "shares": shares}
+
+
 def digits(value: float) -> float:
     """Four significant digits."""
     return float(f"{value:.4g}")
@@ -358,12 +382,13 @@ def main() -> None:
             contest.repeat()
         print(f"repetition {repetition + 1} of {arguments.repetitions}", file=sys.stderr)
     rows = [row for c in contests for row in c.rows(statistics.median(fastest))]
-    print(*map(shown, rows), sep="\n")
+    profiles = [where_time_goes(c) for c in contests if "ours" in c.runs and c.phase == "training"]
+    print(*map(shown, rows), *profiles, sep="\n")
     if arguments.result or not arguments.only:
-        write(arguments, rows)
+        write(arguments, rows, profiles)
 
 
-def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
+def write(arguments: argparse.Namespace, rows: list[dict], profiles: list[dict]) -> None:
     """Write what was measured, and what it takes to measure it again."""
     given = [
         f"--{name} {getattr(arguments, name)}"
@@ -377,6 +402,7 @@ def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
         "threads": arguments.threads,
         "repetitions": arguments.repetitions,
         "rows": rows,
+        "profiles": profiles,
     }
     path = arguments.result or RESULT
     path.parent.mkdir(exist_ok=True)

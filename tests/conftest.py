@@ -8,6 +8,7 @@ import matplotlib
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from hypothesis import settings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -18,6 +19,13 @@ from chromium import chromium  # noqa: E402
 from execute_notebooks import execute  # noqa: E402
 from hosting import hosting  # noqa: E402
 
+TABLE = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+CHAPTERS = [
+    ROOT / "book" / f"{page['file']}.ipynb"
+    for part in TABLE["parts"]
+    if part["caption"] == "Chapters"
+    for page in part["chapters"]
+]
 HTML = Path(os.environ.get("SEQBOOK_HTML", ROOT / "_build" / "html"))  # another build, if named
 BELOW = "/a/path/"  # the book must work below a path, as on GitHub Pages
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 import record_status
-from conftest import ROOT, make_notebook, write
+from conftest import CHAPTERS, ROOT, make_notebook, write
 from execute_notebooks import execute
 from how_to_cite import bibtex, read_citation
 from pybtex.database import parse_file
@@ -17,7 +17,6 @@ from stored_notebooks import StoredClaim, code_cells, read_notebook, stored_clai
 import seqbook
 
 BOOK = ROOT / "book"
-CHAPTERS = sorted(BOOK.glob("*.ipynb"))
 HANGUL = re.compile("[가-힣]")
 
 

@@ -32,22 +32,49 @@ def test_a_record_says_how_it_was_made(path):
     assert made["threads"] == 1
     if "repetitions" in made:  # of the same work, timed: nothing depends on a seed
         assert made["repetitions"] >= 15
-    else:
+    elif "shares" not in made.get("runs", [{}])[0]:  # nor on where the time of so many steps goes
         assert len(made.get("seeds") or {run["seed"] for run in made["runs"]}) >= 3
 
 
-def test_every_layer_was_timed_at_every_length():
-    made = json.loads((ROOT / "benchmarks/results/attention_cost.json").read_text(encoding="utf-8"))
-    assert "--" not in made["command"]  # in full
-    timed = {}
-    for run in made["runs"]:
-        timed.setdefault(run["layer"], []).append(run["length"])
+def rows_of(record, **wanted):
+    return [row for row in record["rows"] if all(row.get(k) == v for k, v in wanted.items())]
+
+
+def test_the_record_of_speed_is_whole():
+    record = json.loads((ROOT / "benchmarks/results/speed.json").read_text(encoding="utf-8"))
+    assert record["command"] == "python benchmarks/speed.py"
+    layers = {"RNN", "LSTM", "GRU"}
+    groups = layers | {f"{name}, ragged" for name in layers}
+    groups |= {"LSTM, wide batch", "attention", "attention layer", "encoder layer"}
+    assert {row["group"] for row in record["rows"]} == groups
+    for name in layers:
         for phase in ("forward", "training"):
-            low, high = run[f"{phase}_quartiles"]
-            assert 0 < low <= run[f"{phase}_seconds"] <= high
-        assert 0 < run["forward_peak_bytes"] <= run["training_peak_bytes"]
-    assert list(timed) == ["textbook", "chunked", "torch", "GRU"]
-    assert all(lengths == timed["GRU"] for lengths in timed.values())
+            for form in ("torch", "ours", "textbook"):
+                assert len(rows_of(record, group=name, phase=phase, form=form)) == 4
+    for group in ("attention", "attention layer"):
+        for row in rows_of(record, group=group, phase="training"):
+            (forward,) = rows_of(record, **row_key(row) | {"phase": "forward"})
+            assert 0 < forward["peak_bytes"] <= row["peak_bytes"]
+    for row in record["rows"]:
+        low, high = row["quartiles"]
+        assert 0 < low <= row["ratio"] <= high
+        assert row.get("share_of_product", 0.5) > 0
+    for profile in record["profiles"]:
+        assert sum(profile["shares"].values()) == pytest.approx(1, abs=0.001)
+
+
+def row_key(row):
+    measured = {"ratio", "quartiles", "seconds", "share_of_product", "peak_bytes", "phase"}
+    return {key: value for key, value in row.items() if key not in measured}
+
+
+def test_the_training_steps_were_profiled_in_full():
+    path = ROOT / "benchmarks/results/training_step.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert "--" not in record["command"]
+    assert [run["model"] for run in record["runs"]] == ["transformer", "lstm"]
+    for run in record["runs"]:
+        assert sum(run["shares"].values()) == pytest.approx(1, abs=0.001)
 
 
 def test_the_language_models_ran_in_full(record):

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import CHAPTERS
 
 from seqbook.grading.exercises import ORDER, SOLUTION, Exercise, as_text, released
 from seqbook.grading.inside.calls import run_case
@@ -37,7 +38,7 @@ each_step = pytest.mark.parametrize(("name", "step_name"), STEPS)
 
 
 def test_there_is_one_for_every_chapter_and_assignment():
-    chapters = {path.stem for path in (FOLDER.parent / "book").glob("*.ipynb")}
+    chapters = {path.stem for path in CHAPTERS}
     assert set(ORDER) == chapters | {"lstm_in_pytorch", "attention_in_pytorch"}
     assert {path.parent.name for path in FOLDER.glob("*/*.ipynb")} == set(ORDER)
     assert len(STEPS) >= 30

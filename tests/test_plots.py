@@ -27,6 +27,7 @@ from seqbook.plots import (
     gradients,
     language,
     recurrent,
+    speed,
     style,
     transformer,
     use_house_style,
@@ -83,6 +84,13 @@ FIGURES = {
         LENGTHS,
         {"textbook": LENGTHS**2 / 1e7, "chunked": LENGTHS**2 / 5e7, "GRU": LENGTHS / 1e4},
         {"textbook": LENGTHS**2 / 1e4, "torch": LENGTHS / 90, "GRU": LENGTHS / 100},
+    ),
+    "speed.ratios": lambda: speed.ratios(
+        ["1, 2, 3, 4", "16, 512, 64, 128"],
+        {
+            name: {form: [(0.9, 1.0, 1.2), (2.0, 4.0, 5.0)] for form in ("ours", "textbook")}
+            for name in ("RNN", "LSTM", "GRU")
+        },
     ),
     "dependence.waveform": lambda: dependence.waveform(LAGS / 10, WAVE[:30], zoom=(1, 2)),
     "dependence.prices_and_shuffles": lambda: dependence.prices_and_shuffles(

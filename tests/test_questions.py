@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from conftest import ROOT
+from conftest import CHAPTERS
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 SOUND = """# A page
 
 :::{question} What is $2 + 2$, in `code`?

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
-from stored_notebooks import chapters, read_notebook, title_of
+from stored_notebooks import all_notebooks, read_notebook, title_of
 from tables import page_link, table
 
 TITLES = ("Notebook", "Seconds", "Limit", "Cells", "Claims")
@@ -21,13 +21,13 @@ class NotebookStatus(SphinxDirective):
         path = Path(self.env.srcdir) / "status.json"
         self.env.note_dependency(str(path))
         status = json.loads(path.read_text(encoding="utf-8"))
-        pages = {f"book/{name}.ipynb": name for name in chapters(self.env)}
+        pages = {f"book/{name}.ipynb": name for name in all_notebooks(self.env)}
         entries = status["notebooks"]
-        of_chapters = [(name, entries[name]) for name in pages if name in entries]
+        of_pages = [(self._link(n, page), entries[n]) for n, page in pages.items() if n in entries]
         of_exercises = [(name, entry) for name, entry in entries.items() if name not in pages]
         return [
             self._surroundings(status),
-            *self._part("Chapters", [(self._link(n, pages[n]), e) for n, e in of_chapters]),
+            *self._part("Pages of the book", of_pages),
             *self._part("Exercises to be graded", [(self._title(n), e) for n, e in of_exercises]),
         ]
 

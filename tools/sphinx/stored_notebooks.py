@@ -1,6 +1,7 @@
 """What the stored notebooks of the book hold: their order, their cells, their claims."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,12 +55,22 @@ def title_of(notebook: dict) -> str:
 
 
 def chapters(env) -> dict[str, Path]:
-    """Return the notebooks of the table of contents, in its order, by the names of their pages.
+    """Return the notebooks of the numbered part of the table of contents, by their pages' names.
 
     The page that is being read is made to depend on them.
     """
+    parts = env.config.external_site_map.root.subtrees
+    return _notebooks(env, (name for part in parts if part.numbered for name in part.items))
+
+
+def all_notebooks(env) -> dict[str, Path]:
+    """Return the notebooks of the whole table of contents, as ``chapters`` does."""
+    return _notebooks(env, env.config.external_site_map)
+
+
+def _notebooks(env, names: Iterable[str]) -> dict[str, Path]:
     found = {}
-    for name in env.config.external_site_map:
+    for name in map(str, names):
         path = Path(env.srcdir) / f"{name}.ipynb"
         if path.is_file():
             env.note_dependency(str(path))

@@ -1,0 +1,53 @@
+"""Figures of how long the book's layers take beside torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from seqbook.plots.style import COLOURS, panels
+
+__all__ = ["ratios"]
+
+_MARKERS = {"ours": ("o", "#0064a5"), "textbook": ("s", COLOURS["textbook"])}
+
+
+def ratios(
+    sizes: Sequence[str],
+    found: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
+) -> Figure:
+    """Draw times in units of torch's, one panel for each network.
+
+    Args:
+        sizes: What the layers were run on, from left to right.
+        found: Network to form (``"ours"`` or ``"textbook"``) to, for each size, the lower quartile,
+            the median and the upper quartile of the ratio.
+    """
+    figure, axes = panels(len(found), height=1.8, sharex=True, sharey=True)
+    for panel, (network, forms) in zip(axes, found.items(), strict=True):
+        panel.axhline(1, color=COLOURS["torch"], linewidth=1.2, linestyle="--")
+        for shift, (form, values) in zip((-0.1, 0.1), forms.items(), strict=True):
+            marker, colour = _MARKERS[form]
+            places = [place + shift for place in range(len(sizes))]
+            low, middle, high = zip(*values, strict=True)
+            panel.vlines(places, low, high, color=colour, linewidth=3, alpha=0.35)
+            panel.plot(places, middle, marker, color=colour, label=form, markersize=5)
+        panel.set_title(network)
+        panel.set(yscale="log", xlim=(-0.5, len(sizes) - 0.5), ylim=(0.15, 60))
+        panel.yaxis.set_major_locator(FixedLocator([0.25, 1, 4, 16]))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(ScalarFormatter())
+    axes[0].annotate(
+        "torch's layer",
+        (0.99, 1),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        color=COLOURS["torch"],
+    )
+    axes[0].legend(loc="upper left", ncols=2)
+    axes[-1].set_xticks(range(len(sizes)), sizes)
+    axes[-1].set_xlabel("batch, time, input, hidden")
+    return figure
