@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
 from seqbook.plots.style import COLOURS, panels
 
@@ -27,7 +27,7 @@ def ratios(
     """
     figure, axes = panels(len(found), height=1.8, sharex=True, sharey=True)
     for panel, (network, forms) in zip(axes, found.items(), strict=True):
-        panel.axhline(1, color=COLOURS["torch"], linewidth=1.2, linestyle="--")
+        panel.axhline(1, color=COLOURS["torch"], linewidth=1.2, linestyle="--", label="torch")
         for shift, (form, values) in zip((-0.1, 0.1), forms.items(), strict=True):
             marker, colour = _MARKERS[form]
             places = [place + shift for place in range(len(sizes))]
@@ -38,16 +38,8 @@ def ratios(
         panel.set(yscale="log", xlim=(-0.5, len(sizes) - 0.5), ylim=(0.15, 60))
         panel.yaxis.set_major_locator(FixedLocator([0.25, 1, 4, 16]))
         panel.yaxis.set_minor_locator(NullLocator())
-        panel.yaxis.set_major_formatter(ScalarFormatter())
-    axes[0].annotate(
-        "torch's layer",
-        (0.99, 1),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        color=COLOURS["torch"],
-    )
-    axes[0].legend(loc="upper left", ncols=2)
+        panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes[0].legend(loc="upper left", ncols=3)
     axes[-1].set_xticks(range(len(sizes)), sizes)
     axes[-1].set_xlabel("batch, time, input, hidden")
     return figure
