@@ -254,11 +254,21 @@ class Run:
         return self.finished
 
     def result(self) -> Transcriber:
-        """The model with the mean of the weights, rounded to what ``save`` keeps."""
+        """The model with the mean of the weights, rounded to what ``save`` keeps.
+
+        Raises:
+            FloatingPointError: A weight is too large for that, or not finite.
+        """
         kept = {
             name: value.half().to(value.dtype) if value.is_floating_point() else value
             for name, value in self._averaged.module.state_dict().items()
         }
+        for name, value in kept.items():
+            if not value.isfinite().all():
+                raise FloatingPointError(
+                    f"{name}: expected a finite number in half precision for each weight, got "
+                    "some that are not; try a smaller learning rate"
+                )
         with torch.random.fork_rng(devices=[]):
             made = Transcriber(
                 self.recipe.model,
