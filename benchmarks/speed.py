@@ -45,6 +45,10 @@ from seqbook.recurrent import unroll
 from seqbook.rnn import RNN
 from seqbook.transformer import EncoderLayer
 
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+
+from record_status import processor
+
 RESULT = Path(__file__).parent / "results" / "speed.json"
 REPETITIONS = 15
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
@@ -338,16 +342,6 @@ def digits(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def machine() -> str:
-    """What processor this is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def shown(row: dict) -> str:
     """A row of the printed table."""
     low, high = row["quartiles"]
@@ -397,7 +391,7 @@ def write(arguments: argparse.Namespace, rows: list[dict], profiles: list[dict])
     ]
     record = {
         "command": " ".join(["python benchmarks/speed.py", *given]),
-        "machine": machine(),
+        "machine": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": arguments.threads,
         "repetitions": arguments.repetitions,

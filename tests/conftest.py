@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import StringIO
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from hypothesis import settings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "sphinx")]
@@ -23,7 +26,7 @@ TABLE = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
 CHAPTERS = [
     ROOT / "book" / f"{page['file']}.ipynb"
     for part in TABLE["parts"]
-    if part["caption"] == "Chapters"
+    if part.get("numbered")
     for page in part["chapters"]
 ]
 HTML = Path(os.environ.get("SEQBOOK_HTML", ROOT / "_build" / "html"))  # another build, if named
@@ -65,6 +68,15 @@ FIGURE = {
         "figure": {"caption": "A point.", "name": "fig-point"},
     }
 }
+
+
+def build_pages(folder: Path, **settings) -> str:
+    """Build a folder of sources into its folder ``html``; return the warnings."""
+    warnings = StringIO()
+    paths = folder, None, folder / "html", folder / "doctrees", "html"
+    with docutils_namespace():  # other builds of this process see nothing of it
+        Sphinx(*paths, confoverrides=settings, status=None, warning=warnings).build()
+    return warnings.getvalue()
 
 
 def make_notebook(**sources: str) -> nbformat.NotebookNode:

@@ -227,7 +227,10 @@ def test_what_comes_after_the_last_step_may_be_interrupted(
         (["--batch", "-1"], "batch: expected a positive finite number, got -1"),
         (["--label-smoothing", "1"], "label_smoothing: expected 0 to below 1, got 1.0"),
         (["--seed", "-1"], "seed: expected 0 to"),
-        (["--learning-rate", "1e30"], r"[\w. ]+: expected a finite number.* smaller learning rate"),
+        (
+            ["--learning-rate", "1e30"],
+            r"(loss|norm of the gradient|source_embedding\.weight): expected a finite .* smaller",
+        ),
     ],
 )
 def test_numbers_and_options_that_do_not_fit_are_refused(

@@ -7,17 +7,14 @@ import json
 import re
 from contextlib import ExitStack
 from functools import cache
-from io import StringIO
 
 import numpy as np
 import pytest
 import torch
 from browser import AXE, NARROW, WIDE, visiting
 from bs4 import BeautifulSoup, SoupStrainer
-from conftest import HTML, ROOT
+from conftest import HTML, ROOT, build_pages
 from playwright.sync_api import expect
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
 from train_live_models import (
     LIVE,
     alice_parts,
@@ -549,13 +546,11 @@ def build(folder, source):
     (folder / "_static" / "live" / "roots.svg").write_text("<svg/>")
     (folder / "index.md").write_text(f"# T\n\n{source}", encoding="utf-8")
     (folder / "other.md").write_text("---\norphan: true\n---\n# O\n", encoding="utf-8")
-    settings = {"extensions": ["myst_parser", "live_figures"], "html_static_path": ["_static"]}
-    warnings = StringIO()
-    paths = folder, None, folder / "html", folder / "doctrees", "html"
-    with docutils_namespace():  # other builds of this process see nothing of it
-        Sphinx(*paths, confoverrides=settings, status=None, warning=warnings).build()
+    warnings = build_pages(
+        folder, extensions=["myst_parser", "live_figures"], html_static_path=["_static"]
+    )
     pages = [(folder / "html" / f"{name}.html").read_text() for name in ("index", "other")]
-    return *pages, warnings.getvalue()
+    return *pages, warnings
 
 
 def test_the_directive_gives_a_figure_and_loads_modules_only_where_there_is_one(tmp_path):

@@ -2,14 +2,11 @@
 
 import json
 import re
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from conftest import CHAPTERS
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
+from conftest import CHAPTERS, build_pages
 
 SOUND = """# A page
 
@@ -48,24 +45,13 @@ print("1" + "1")
 def build(folder: Path, source: str) -> tuple[BeautifulSoup, list[str]]:
     """Build a page of this source; return it and the warnings, each with its place."""
     (folder / "index.md").write_text(source, encoding="utf-8")
-    warnings = StringIO()
-    with docutils_namespace():  # other builds of this process see nothing of it
-        app = Sphinx(
-            folder,
-            None,
-            folder / "html",
-            folder / "doctrees",
-            "html",
-            confoverrides={
-                "extensions": ["myst_parser", "questions"],
-                "myst_enable_extensions": ["colon_fence", "dollarmath"],
-            },
-            status=None,
-            warning=warnings,
-        )
-        app.build()
+    warnings = build_pages(
+        folder,
+        extensions=["myst_parser", "questions"],
+        myst_enable_extensions=["colon_fence", "dollarmath"],
+    )
     page = (folder / "html" / "index.html").read_text(encoding="utf-8")
-    return BeautifulSoup(page, "html.parser"), warnings.getvalue().splitlines()
+    return BeautifulSoup(page, "html.parser"), warnings.splitlines()
 
 
 @pytest.fixture(scope="module")

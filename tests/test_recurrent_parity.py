@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 
+from seqbook import recurrent
 from seqbook.bptt import (
     GRUResetBeforeThroughTime,
     GRUThroughTime,
@@ -144,6 +145,21 @@ def test_the_derived_backward_equals_autograd(kind, shape, option, seed):
         layer.zero_grad()
         outcomes.append([value.clone() for value in outcome(layer, inputs, state, seed)])
     assert_equal(*outcomes, torch.float64)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_a_batch_that_is_cut_gives_what_the_textbook_loop_gives(kind, monkeypatch):
+    layer, option = OURS[kind]
+    shape = {"batch": 7, "time": 4, "features": 2, "hidden": 3}
+    inputs, state = problem(shape, torch.float64, 0, states=1 + (kind == "lstm"), runs=2)
+    layer, textbook = (
+        layer(2, 3, bidirectional=True, backward=backward, **option).double()
+        for backward in ("derived", "autograd")
+    )
+    textbook.load_state_dict(layer.state_dict())
+    monkeypatch.setattr(recurrent, "_TOGETHER", 3)
+    expected = outcome(textbook, inputs, state, 0)
+    assert_equal(outcome(layer, inputs, state, 0), expected, torch.float64)
 
 
 @pytest.mark.parametrize("used", ["outputs", "hidden", "cell"])

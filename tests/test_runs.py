@@ -400,6 +400,15 @@ def test_what_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path, whol
     assert_same(run, whole["gru"][0])
 
 
+def test_weights_too_large_for_the_file_are_named(tmp_path):
+    run = begin(tmp_path)
+    train(run, until=3)
+    with torch.no_grad():
+        run._averaged.module.readout.weight[0, 0] = 1e5  # half precision ends at 65,504
+    with pytest.raises(FloatingPointError, match=r"readout\.weight: expected a finite .* smaller"):
+        run.result()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

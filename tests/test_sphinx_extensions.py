@@ -1,14 +1,10 @@
-from io import StringIO
-
 import pytest
 from chapter_minutes import Chapter, read_chapter
 from claims_as_lines import show_claims
-from conftest import make_notebook, write
+from conftest import build_pages, make_notebook, write
 from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.utils import new_document
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
 
 
 def test_reading_is_counted_in_words_and_lines(tmp_path):
@@ -55,20 +51,8 @@ def test_other_blocks_stay_as_they_are(text, classes):
 def build(folder, source):
     """Build a page with the book's way of typesetting; return its HTML and the warnings."""
     (folder / "index.rst").write_text(source, encoding="utf-8")
-    warnings = StringIO()
-    with docutils_namespace():  # other builds of this process see nothing of it
-        app = Sphinx(
-            folder,
-            None,
-            folder / "html",
-            folder / "doctrees",
-            "html",
-            confoverrides={"extensions": ["katex_static"], "html_math_renderer": "katex"},
-            status=None,
-            warning=warnings,
-        )
-        app.build()
-    return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
+    warnings = build_pages(folder, extensions=["katex_static"], html_math_renderer="katex")
+    return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings
 
 
 def test_formulas_are_typeset_while_the_book_is_built(tmp_path):

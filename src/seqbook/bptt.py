@@ -333,7 +333,7 @@ class RNNThroughTime(Function):
     @staticmethod
     def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh, activation):
         """The states at every step."""
-        inner_, s = ACTIVATIONS[activation][2:]
+        _, _, inner_, s = ACTIVATIONS[activation]
         states = _starting_from((hidden + (s - 1)) / s, len(inputs))
         bias = bias_ih + bias_hh + (1 - s) * weight_hh.sum(1)
         _project(inputs, s * weight_ih, s * bias, out=states[1:])
@@ -438,13 +438,10 @@ class LSTMThroughTime(Function):
         to_cell = _tanh_factor(o, squashed, out=torch.empty_like(squashed))
         grad_h, grad_c = _arriving(grad_hiddens, hiddens), _arriving(grad_cells, cells)
         by_gate = delta.unflatten(2, (4, -1))  # (time, batch, 4, hidden)
-        for (h_before, h), (
-            c_before,
-            c,
-        ), to_three, step, d_ifg, d_o, c_factor, forget in _backwards(
+        for (h_before, h), (c_before, c), wide, step, d_ifg, d_o, c_factor, forget in _backwards(
             pairwise(grad_h.unbind(0)),
             pairwise(grad_c.unbind(0)),
-            grad_c[1:].unsqueeze(2),  # c once more, to be multiplied by three gates
+            grad_c[1:].unsqueeze(2),  # c once more, with an axis for the three gates
             delta,
             by_gate[:, :, :3],
             to_o,
@@ -452,7 +449,7 @@ class LSTMThroughTime(Function):
             f,
         ):
             c.addcmul_(h, c_factor)
-            d_ifg.mul_(to_three)
+            d_ifg.mul_(wide)
             d_o.mul_(h)
             c_before.addcmul_(c, forget)
             h_before.addmm_(step, weight_hh)
@@ -534,14 +531,14 @@ class GRUThroughTime(Function):
         _sigmoid_factor(to_input * candidate, r, out=to_r)
         torch.mul(to_input, r, out=to_n)
         grad = _arriving(grad_states, states)
-        for (grad_before, arrives), to_three, step, by_gate, update in _backwards(
+        for (grad_before, arrives), wide, step, by_gate, update in _backwards(
             pairwise(grad.unbind(0)),
-            grad[1:].unsqueeze(2),  # what arrives, to be multiplied by three gates
+            grad[1:].unsqueeze(2),  # what arrives once more, with an axis for the three gates
             delta,
             delta.unflatten(2, (3, -1)),
             z,
         ):
-            by_gate.mul_(to_three)
+            by_gate.mul_(wide)
             grad_before.addcmul_(arrives, update).addmm_(step, weight_hh)
         weight_hh_gradient = _weight_gradient(delta, states[:-1])
         bias_hh_gradient = delta.sum((0, 1))
@@ -608,10 +605,10 @@ class GRUResetBeforeThroughTime(Function):
         to_rz, to_zn = delta[:, :, : 2 * size], delta[:, :, size:].unflatten(2, (2, -1))
         weight_rz, weight_n = weight_hh.split([2 * size, size])
         grad = _arriving(grad_states, states)
-        for (grad_before, arrives), d_r, d_n, d_rz, d_zn, reset, update in _backwards(
-            pairwise(grad.unbind(0)), to_r, to_n, to_rz, to_zn, r, z
+        for (grad_before, arrives), wide, d_r, d_n, d_rz, d_zn, reset, update in _backwards(
+            pairwise(grad.unbind(0)), grad[1:].unsqueeze(2), to_r, to_n, to_rz, to_zn, r, z
         ):
-            d_zn.mul_(arrives.unsqueeze(1))
+            d_zn.mul_(wide)
             grad_kept = d_n @ weight_n
             d_r.mul_(grad_kept)
             grad_before.addcmul_(arrives, update).addcmul_(grad_kept, reset)

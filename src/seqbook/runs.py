@@ -233,7 +233,8 @@ class Run:
             Whether the run is finished.
 
         Raises:
-            FloatingPointError: The loss is not finite. The checkpoint stays as it was.
+            FloatingPointError: The loss or the gradient is not finite, or the weights are too large
+                to be kept. The checkpoint stays as it was.
         """
         saved, scores = time.monotonic(), set(score_steps(self.steps))
         start = time.process_time()
