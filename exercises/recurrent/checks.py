@@ -864,7 +864,11 @@ def _forbidden(draw: Draw) -> dict:
 
 
 def _almost_one(draw: Draw) -> dict:
+    """Four equally likely symbols where the number is 1: those sums are rounded nowhere."""
     made = _rows(draw, 1.0)
+    logits = made["logits"]
+    logits[::2, :-4] = -math.inf
+    logits[::2, -4:] = 0.0
     made["uniforms"][::2] = 1.0
     return made
 
@@ -935,7 +939,6 @@ def _choose_beyond_the_end(logits, temperature, uniforms):
     if temperature == 0:
         return logits.argmax(-1)
     sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    sums = sums.clamp(max=1.0).where(sums < 1 - 1e-9, 1.0)
     return (sums <= uniforms[:, None]).sum(-1)
 
 
