@@ -1,6 +1,8 @@
 """What students are told of an answer, and what authors may rely on."""
 
+import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -639,6 +641,27 @@ def test_a_module_may_have_no_options():
 def test_a_reference_that_fails_is_the_authors_error():
     with pytest.raises(ValueError, match=r"plus_one, 'numbers': the reference raises .*Zero"):
         compile_step(step(reference=lambda x: x + 1 / 0))
+
+
+def test_where_a_mistake_shows_does_not_hang_on_rounding():
+    """What the judge lets pass is right, for a mistake too: other machines round otherwise."""
+
+    def right(x):
+        return x + 1 if len(x) < 4 else x * math.nan
+
+    def wrong(x, rounding=1e-6):
+        return x - 1 if len(x) == 2 else right(x) + rounding
+
+    cases = {
+        f"{count} numbers": lambda draw, count=count: {"x": draw.normal(count)}
+        for count in (2, 3, 4)
+    }
+    mistakes = [Mistake(wrong, "You count down.")]
+    compiled = compile_step(step(reference=right, cases=cases, mistakes=mistakes))
+    shown = [case["property"] for case in compiled.cases if case["mistakes"] != [{}]]
+    assert shown == ["2 numbers"] * 2
+    other_machine = outcomes(compiled, functools.partial(wrong, rounding=-1e-6))
+    assert judge(compiled, other_machine).diagnosis == "You count down."
 
 
 def test_a_mistake_may_raise(tiny):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -204,16 +205,32 @@ def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[st
     outcomes = [run_case(mistake.answer, case) for mistake in step.mistakes]
     return case | {
         "expected": {part: expected[part] for part in expected if part != "arguments"},
-        "mistakes": [_first_difference(expected, outcome) for outcome in outcomes],
+        "mistakes": [_first_difference(expected, each, step.tolerance) for each in outcomes],
     }
 
 
-def _first_difference(expected: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+def _first_difference(expected: dict, outcome: dict, tolerance: float) -> dict[str, Any]:
     if "raised" in outcome:
         return {"raised": {"type": outcome["raised"]["type"]}}
-    parts = ("returned", "gradients", "arguments")
-    differing = (p for p in parts if rounded(outcome.get(p)) != rounded(expected.get(p)))
-    return next(({part: outcome[part]} for part in differing), {})
+    for part, allowed in {"returned": tolerance, "gradients": tolerance, "arguments": 0.0}.items():
+        if not _alike(expected.get(part), outcome.get(part), allowed):
+            return {part: outcome[part]}
+    return {}
+
+
+def _alike(expected: Any, got: Any, tolerance: float) -> bool:
+    """Whether encoded values differ by no more than the grader allows."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        return expected.keys() == got.keys() and all(
+            _alike(value, got[name], tolerance) for name, value in expected.items()
+        )
+    if isinstance(expected, list) and isinstance(got, list):
+        return len(expected) == len(got) and all(
+            _alike(*pair, tolerance) for pair in zip(expected, got, strict=True)
+        )
+    if isinstance(expected, float) and isinstance(got, float) and math.isfinite(expected):
+        return abs(expected - got) <= tolerance * max(1, abs(expected))
+    return expected == got or (expected != expected and got != got)  # both are not a number
 
 
 def rounded(data: Any) -> Any:
