@@ -33,7 +33,7 @@ unit: .venv/installed  ## the tests of the package and of the notebooks' rules
 	$(BIN)/pytest -n 2 $(addprefix --ignore=,$(OF_PAGES))
 
 site: book  ## the tests of the built pages
-	$(BIN)/pytest -n 2 --dist loadfile $(OF_PAGES)
+	$(BIN)/pytest -n 2 --dist worksteal $(OF_PAGES)
 
 nbval: .venv/installed  ## re-execute every cell and compare with what the pages show
 	$(NBVAL)
