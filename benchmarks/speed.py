@@ -16,6 +16,7 @@ products reach, all the rest of its work included.
 """
 
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -321,9 +322,12 @@ def where_time_goes(contest: Contest) -> dict:
     What is between is Python's loop and the making of views. Profiling lengthens it.
     """
     run = contest.runs["ours"]
+    gc.collect()
+    gc.disable()  # as while times are taken
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         for _ in range(3):
             run()
+    gc.enable()
     spent = {"products": 0.0, "other operations": 0.0, "between operations": 0.0}
     for event in recorded.key_averages():
         name = event.key.removeprefix("aten::")
@@ -345,13 +349,23 @@ def digits(value: float) -> float:
 def shown(row: dict) -> str:
     """A row of the printed table."""
     low, high = row["quartiles"]
-    sizes = " ".join(str(row[key]) for key in row if key in {*SIZES, "heads", "features", "width"})
     share = row.get("share_of_product")
     return (
-        f"{row['group']:<18}{sizes:<20}{row['phase']:<10}{row['form']:<10}"
+        f"{named(row)}{row['phase']:<10}{row['form']:<10}"
         f"{row['ratio']:>7.2f} ({low:.2f} to {high:.2f})"
-        + ("" if share is None else f"{100 * share:>6.0f} %")
+        + ("" if share is None else f"{share:>7.0%}")
     )
+
+
+def shown_shares(profile: dict) -> str:
+    """A row of the printed table of profiles."""
+    return named(profile) + ", ".join(f"{kind} {x:.0%}" for kind, x in profile["shares"].items())
+
+
+def named(row: dict) -> str:
+    """The first columns of both tables: what was measured."""
+    sizes = " ".join(str(row[key]) for key in row if key in {*SIZES, "heads", "features", "width"})
+    return f"{row['group']:<18}{sizes:<20}"
 
 
 def main() -> None:
@@ -377,7 +391,7 @@ def main() -> None:
         print(f"repetition {repetition + 1} of {arguments.repetitions}", file=sys.stderr)
     rows = [row for c in contests for row in c.rows(statistics.median(fastest))]
     profiles = [where_time_goes(c) for c in contests if "ours" in c.runs and c.phase == "training"]
-    print(*map(shown, rows), *profiles, sep="\n")
+    print(*map(shown, rows), *map(shown_shares, profiles), sep="\n")
     if arguments.result or not arguments.only:
         write(arguments, rows, profiles)
 

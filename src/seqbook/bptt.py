@@ -66,7 +66,12 @@ class Activation(NamedTuple):
 
 
 ACTIVATIONS = {
-    "tanh": Activation(torch.tanh, lambda output: 1 - output.square(), torch.sigmoid_, 2),
+    "tanh": Activation(
+        torch.tanh,
+        lambda output: torch.addcmul(output.new_ones(()), output, output, value=-1),  # in one pass
+        torch.sigmoid_,
+        2,
+    ),
     "relu": Activation(torch.relu, lambda output: (output > 0).to(output.dtype), torch.relu_, 1),
     "identity": Activation(lambda a: a, torch.ones_like, lambda a: a, 1),
 }
@@ -386,8 +391,8 @@ class LSTMThroughTime(Function):
         \bar c_t \cdot i_t (1 - g_t^2),\;
         \bar h_t \cdot \tanh(c_t)\, o_t (1 - o_t) \big)
 
-    As :math:`\tanh a = 2 \sigma(2a) - 1`, the loop computes the candidate with the gates, all four
-    by one logistic function, from pre-activations with the candidate's rows doubled.
+    As :math:`\tanh a = 1 - 2 \sigma(-2a)`, the loop computes the candidate with the gates, all four
+    by one logistic function, from pre-activations with the candidate's rows times -2.
 
     ``LSTMThroughTime.apply(inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh)`` gives
     the hidden and the cell states of the steps 1 to T. ``retain_graph`` works; differentiating the
@@ -402,11 +407,11 @@ class LSTMThroughTime(Function):
     def forward(ctx, inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh):
         """The states at every step."""
         hiddens, cells = (_starting_from(state, len(inputs)) for state in (hidden, cell))
-        doubled = _doubled(weight_hh, [1, 1, 2, 1])
-        bias = (bias_ih + bias_hh) * doubled
-        gates = _project(inputs, weight_ih * doubled.unsqueeze(1), bias)  # (time, batch, 4 hidden)
+        scale = _by_block(weight_hh, [1, 1, -2, 1])
+        bias = (bias_ih + bias_hh) * scale
+        gates = _project(inputs, weight_ih * scale.unsqueeze(1), bias)  # (time, batch, 4 hidden)
         squashed = torch.empty_like(cells[1:])  # tanh of the cell states
-        recurrent = weight_hh.t() * doubled
+        recurrent = weight_hh.t().contiguous() * scale
         for gate, i, f, g, o, (h_before, h), (c_before, c), s in zip(
             gates.unbind(0),
             *(part.unbind(0) for part in gates.chunk(4, 2)),
@@ -416,9 +421,9 @@ class LSTMThroughTime(Function):
             strict=True,
         ):
             gate.addmm_(h_before, recurrent).sigmoid_()
-            torch.mul(f, c_before, out=c).addcmul_(i, g, value=2).sub_(i)  # + i (2 g - 1)
+            torch.addcmul(i, f, c_before, out=c).addcmul_(i, g, value=-2)  # f c + i (1 - 2 g)
             torch.mul(o, torch.tanh(c, out=s), out=h)
-        gates.chunk(4, 2)[2].mul_(2).sub_(1)  # now the candidate itself
+        gates.chunk(4, 2)[2].mul_(-2).add_(1)  # now the candidate itself
         ctx.save_for_backward(inputs, weight_ih, weight_hh, hiddens, cells, gates, squashed)
         ctx.set_materialize_grads(False)  # of the two results, often only one is used
         return hiddens[1:], cells[1:]
@@ -498,9 +503,9 @@ class GRUThroughTime(Function):
         size = hidden.shape[-1]
         states = _starting_from((hidden + 1) / 2, len(inputs))
         bias_rz, bias_n = (bias_hh - weight_hh.sum(1)).split([2 * size, size])
-        doubled = _doubled(weight_ih, [1, 1, 2])
-        bias = bias_ih * doubled + pad(bias_rz, (0, size))
-        gates = _project(inputs, weight_ih * doubled.unsqueeze(1), bias)
+        scale = _by_block(weight_ih, [1, 1, 2])
+        bias = bias_ih * scale + pad(bias_rz, (0, size))
+        gates = _project(inputs, weight_ih * scale.unsqueeze(1), bias)
         candidate = torch.empty_like(states[1:]).copy_(bias_n)  # m, before the reset gate
         weight_rz, weight_n = (2 * w.t().contiguous() for w in weight_hh.split([2 * size, size]))
         for (before, state), rz, r, z, n, m in zip(
@@ -631,8 +636,8 @@ def _starting_from(state: Tensor, steps: int) -> Tensor:
     return buffer
 
 
-def _doubled(weight: Tensor, factors: list[int]) -> Tensor:
-    """The factor of each row, for the blocks of rows of the gates."""
+def _by_block(weight: Tensor, factors: list[int]) -> Tensor:
+    """The factor of each row, given one for each gate's block of rows."""
     return weight.new_tensor(factors).repeat_interleave(len(weight) // len(factors))
 
 
