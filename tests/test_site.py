@@ -263,6 +263,16 @@ def test_every_picture_of_a_notebook_is_on_its_page_with_its_words(pages):
             assert alt is None or alt in shown
 
 
+def test_titles_of_exercises_tell_level_and_minutes():
+    for notebook in CHAPTERS:
+        titles = read(HTML / f"{notebook.stem}.html").select(".exercise > .admonition-title")
+        assert titles
+        for title in titles:
+            assert re.fullmatch(
+                r"Exercise \d\.\d+ [^()]+ \(★+, \d+ minutes\)", " ".join(title.get_text().split())
+            )
+
+
 def test_katex_style_sheet_and_script_are_of_one_version():
     sheet = (KATEX / "katex.min.css").read_text(encoding="utf-8")
     script = (KATEX / "katex.min.js").read_text(encoding="utf-8")
