@@ -359,7 +359,7 @@ def test_paper_shows_what_is_read_and_nothing_else(browser, site, script):
 
 @pytest.fixture(scope="module")
 def book(pages, tmp_path_factory) -> PdfReader:
-    """Print three pages of the book: its start, a chapter, and one with a table."""
+    """Print three pages of the book: its start, a chapter, and one of the back matter."""
     target = tmp_path_factory.mktemp("paper") / "book.pdf"
     command = [sys.executable, ROOT / "tools" / "print_book.py", "--html", HTML, target]
     done = subprocess.run(
