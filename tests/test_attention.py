@@ -258,14 +258,14 @@ def test_the_peak_memory_of_chunked_attention_is_linear_in_the_length(masking):
 
 def test_a_layer_holds_the_scores_of_one_chunk_at_a_time():
     layer = MultiHeadAttention(8, 4)
-    inputs = torch.zeros(2, 400, 8)
+    inputs = torch.zeros(2, 800, 8)
 
     def peak(implementation):
         layer.implementation = implementation
         layer.zero_grad()
         return peak_bytes(lambda: layer(inputs).sum().backward())
 
-    scores = 4 * 2 * 4 * 400 * 400
+    scores = 4 * 2 * 4 * 800 * 800
     assert peak("fused") == peak("chunked") < scores < peak("loop")
 
 

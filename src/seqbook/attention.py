@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 IMPLEMENTATIONS = ("fused", "loop", "chunked")
-_SCORES = 2**18  # in a chunk
+_SCORES = 2**20  # in a chunk
 
 
 def causal_mask(queries: int, keys: int | None = None) -> Tensor:
@@ -161,7 +161,7 @@ def chunked_attention(
         mask: As for ``scaled_dot_product_attention``. One that is full in both last axes takes
             quadratic memory itself; padding does not.
         causal: Whether to add a causal mask, which is never held as a whole.
-        chunk: Queries in a chunk, by default as many as have 2**18 scores, which is a megabyte;
+        chunk: Queries in a chunk, by default as many as have 2**20 scores, four megabytes;
             where that is more than there are queries, several heads are taken together.
 
     Shape:
@@ -321,7 +321,7 @@ class MultiHeadAttention(nn.Module):
         heads: Number of heads; it must divide ``width``.
         bias: Whether there are biases.
         implementation: ``"fused"`` computes all heads in one product, and by
-            ``chunked_attention`` where that would hold more than 2**18 scores; ``"loop"`` one head
+            ``chunked_attention`` where that would hold more than 2**20 scores; ``"loop"`` one head
             after the other, as in the equation; ``"chunked"`` always by ``chunked_attention``.
             Values and gradients are equal. Chunks can be differentiated once only.
         generator: Draws the initial weights, Glorot-uniform (over all three projections together,
