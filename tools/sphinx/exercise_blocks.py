@@ -19,9 +19,9 @@ def free_titles(app, doctree, _name):
     """Take off the parenthesis round each title, which has one of its own for level and minutes."""
     for title in doctree.findall(nodes.title):
         if title.get("title") == app.config.numfig_format["exercise"]:
-            opening, *words, closing = title.children
-            if (opening.astext(), closing.astext()) == (" (", ")"):
-                title.children = words
+            parts = [part.astext() for part in title.children]
+            if parts[:1] == [" ("] and parts[-1:] == [")"]:  # an exercise may have no title
+                title.children = title.children[1:-1]
 
 
 def setup(app):

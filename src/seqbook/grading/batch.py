@@ -19,9 +19,9 @@ from typing import Any
 from tqdm import tqdm
 
 from seqbook import __version__
+from seqbook.grading.differences import printable
 from seqbook.grading.exercises import Exercise, Released
 from seqbook.grading.grader import Graded, SandboxFaultError, grade_notebook
-from seqbook.grading.judge import printable
 from seqbook.grading.keeping import write_whole
 from seqbook.grading.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
 from seqbook.grading.steps import CompiledStep

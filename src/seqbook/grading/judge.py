@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from seqbook.grading.differences import difference, printable, short_number, with_article
 from seqbook.grading.inside.calls import OWN_CELL
 from seqbook.grading.inside.values import Unsupported, decode
 from seqbook.grading.steps import CompiledStep, cell_stem
 
-__all__ = ["Verdict", "judge", "own_cell", "printable"]
+__all__ = ["Verdict", "judge", "own_cell"]
 
 SHOWN_NUMBERS = 12
-MAX_TEXT = 300
 MAX_LINE = 1000
 
 
@@ -103,7 +103,7 @@ def _finding(step: CompiledStep, case: dict, outcome: dict) -> _Finding | None:
         return _Finding(f"your code raised {kind}", _describe(raised, where))
     expected, tolerance = case["expected"], step.tolerance
     try:
-        if found := _difference(expected["returned"], outcome["returned"], tolerance):
+        if found := difference(expected["returned"], outcome["returned"], tolerance):
             return _Finding(found.kind, found.text)
         for name, gradient in expected.get("gradients", {}).items():
             got = outcome["gradients"].get(name)
@@ -113,11 +113,11 @@ def _finding(step: CompiledStep, case: dict, outcome: dict) -> _Finding | None:
                     f"no gradient flows back to {name}: was the result cut off from it, by "
                     "detach, item, numpy or a new tensor?",
                 )
-            if found := _difference(gradient, got, tolerance):
+            if found := difference(gradient, got, tolerance):
                 text = f"the value is right, but the gradient with respect to {name} is not: "
                 return _Finding("a gradient is wrong", text + found.text, "gradients", name)
         for name, argument in case["inputs"].items():
-            if _difference(argument, outcome["arguments"][name], 0.0):
+            if difference(argument, outcome["arguments"][name], 0.0):
                 text = f"the call changed its argument {name}; work on a copy"
                 return _Finding("the call changes its arguments", text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -146,139 +146,17 @@ def _equals_mistake(step: CompiledStep, case: dict, mistake: dict, outcome: dict
     try:
         (part,) = mistake
         if part == "returned":
-            return not _difference(mistake[part], outcome[part], tolerance)
-        if _difference(case["expected"]["returned"], outcome["returned"], tolerance):
+            return not difference(mistake[part], outcome[part], tolerance)
+        if difference(case["expected"]["returned"], outcome["returned"], tolerance):
             return False
         return not any(
             value is not outcome[part][name]
             if value is None or outcome[part][name] is None
-            else _difference(value, outcome[part][name], tolerance)
+            else difference(value, outcome[part][name], tolerance)
             for name, value in mistake[part].items()
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
-
-
-@dataclass(frozen=True)
-class _Difference:
-    kind: str
-    text: str
-
-
-def _difference(expected: Any, got: Any, tolerance: float) -> _Difference | None:
-    """Return the first difference of two encoded values."""
-    return _compare(decode(expected), decode(got), tolerance, "")
-
-
-def _compare(expected: Any, got: Any, tolerance: float, at: str) -> _Difference | None:
-    if isinstance(got, Unsupported):
-        return _wrong_type(expected, got, at)
-    if isinstance(expected, dict):
-        if not isinstance(got, dict):
-            return _wrong_type(expected, got, at)
-        if set(expected) != set(got):
-            names = f"expected the names {sorted(expected)}, got {sorted(got)[:20]}"
-            return _Difference("the result has the wrong form", f"{_at(at)}{names}")
-        pairs = [(name, expected[name], got[name]) for name in expected]
-        return _first(pairs, tolerance, at)
-    if isinstance(expected, (list, tuple)):
-        if not isinstance(got, (list, tuple)):
-            return _wrong_type(expected, got, at)
-        if len(expected) != len(got):
-            text = f"{_at(at)}expected {_count(len(expected), 'value')}, got {len(got)}"
-            return _Difference("the result has the wrong form", text)
-        pairs = [(number, *pair) for number, pair in enumerate(zip(expected, got, strict=True))]
-        return _first(pairs, tolerance, at)
-    if expected is None or isinstance(expected, str):
-        if type(expected) is not type(got):
-            return _wrong_type(expected, got, at)
-        if expected != got:
-            return _Difference(
-                "a value is wrong", f"{_at(at)}expected {expected!r}, got {got!r:.80}"
-            )
-        return None
-    return _compare_numbers(expected, got, tolerance, at)
-
-
-def _at(place: str) -> str:
-    return f"{place}: " if place else ""
-
-
-def _first(pairs: Sequence[tuple], tolerance: float, at: str) -> _Difference | None:
-    for name, expected, got in pairs:
-        if found := _compare(expected, got, tolerance, f"{at or 'result'}[{name!r}]"):
-            return found
-    return None
-
-
-def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> _Difference | None:
-    if got is None or isinstance(got, (str, dict)):
-        return _wrong_type(expected, got, at)
-    expected = np.asarray(expected)
-    try:
-        got = np.asarray(got if _holds_numbers(got) else None)
-    except ValueError:
-        got = np.asarray(None)
-    if got.dtype.kind not in "biuf":
-        text = f"{_at(at)}expected numbers of shape {expected.shape}, got a ragged or mixed list"
-        return _Difference("the result has the wrong form", text)
-    if expected.shape != got.shape:
-        text = f"{_at(at)}expected shape {expected.shape}, got {got.shape}"
-        return _Difference("the shape is wrong", text)
-    if (expected.dtype.kind == "b") != (got.dtype.kind == "b"):
-        kinds = [
-            "True and False" if one.dtype.kind == "b" else "numbers" for one in (expected, got)
-        ]
-        text = f"{_at(at)}expected {kinds[0]}, got {kinds[1]}"
-        return _Difference("the type of the numbers is wrong", text)
-    truths = expected.dtype.kind == "b"
-    expected, got = expected.astype(float), got.astype(float)
-    with np.errstate(invalid="ignore"):
-        near = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
-    near &= np.isfinite(expected)
-    near |= (expected == got) | (np.isnan(expected) & np.isnan(got))
-    if near.all():
-        return None
-    place = tuple(int(i) for i in np.argwhere(~near)[0])
-    where = f" at {list(place)}" if place else ""
-    what = "values" if truths else "numbers"
-    differ = f"{(~near).sum()} of {near.size} {what} differ, the first{where}: "
-    show = bool if truths else _number
-    text = f"expected {show(expected[place])}, got {show(got[place])}"
-    text = _at(at) + (differ if near.size > 1 else "") + text
-    odd = ~np.isfinite(got) & np.isfinite(expected)
-    kind = "a value is not finite" if odd.any() else "a value is wrong"
-    return _Difference(kind, text)
-
-
-def _holds_numbers(value: Any) -> bool:
-    """Whether lists hold numbers alone: NumPy makes all texts of a list as long as its longest."""
-    if isinstance(value, (list, tuple)):
-        return all(_holds_numbers(item) for item in value)
-    return isinstance(value, (bool, int, float, np.ndarray))
-
-
-def _wrong_type(expected: Any, got: Any, at: str) -> _Difference:
-    text = f"{_at(at)}expected {_form(expected)}, got {_form(got)}"
-    if got is None:
-        text += ": is there a return?"
-    return _Difference("the result has the wrong form", text)
-
-
-def _form(value: Any) -> str:
-    if isinstance(value, Unsupported):
-        return _with_article(printable(value.type_name))
-    if isinstance(value, np.ndarray):
-        return f"numbers of shape {value.shape}" if value.shape else "a number"
-    if isinstance(value, (list, tuple)):
-        return f"a {type(value).__name__} of {_count(len(value), 'value')}"
-    if isinstance(value, dict):
-        return f"a dict with {sorted(value)[:20]}"
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _with_article(name: str) -> str:
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _example(case: dict, outcome: dict, finding: _Finding) -> str:
@@ -317,24 +195,16 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{n}: {_plain(v)}" for n, v in list(value.items())[:20]) + "}"
     if isinstance(value, float):
-        return _number(value)
+        return short_number(value)
     if isinstance(value, Unsupported):
-        return _with_article(printable(value.type_name))
+        return with_article(printable(value.type_name))
     return printable(repr(value))
 
 
 def _nested(values: Any) -> str:
     if isinstance(values, list):
         return "[" + ", ".join(_nested(value) for value in values) + "]"
-    return _number(values)
-
-
-def _number(value: float) -> str:
-    return f"{float(value) + 0.0:.4g}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    return short_number(values)
 
 
 def _kind_of_error(raised: dict) -> str:
@@ -361,9 +231,3 @@ def _describe(raised: dict, where: str) -> str:
         printable(" ".join(str(raised.get(part, "")).split())) for part in ("type", "message")
     )
     return f"{where or 'your code'} raised {kind}" + (f": {message}" if message else "")
-
-
-def printable(text: str, *, limit: int = MAX_TEXT) -> str:
-    """Return text on one line, without control characters and not too long."""
-    shown = "".join(c if c.isprintable() else " " for c in text[:limit])
-    return shown if len(text) <= limit else shown + " ..."

@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqbook.grading.judge import Verdict, printable
+from seqbook.grading.differences import printable
+from seqbook.grading.judge import Verdict
 from seqbook.grading.keeping import Keeper
 
 if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not on every system

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqbook.grading.differences import difference
 from seqbook.grading.inside.calls import run_case
 from seqbook.grading.inside.values import encode
 
@@ -212,25 +212,13 @@ def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[st
 def _first_difference(expected: dict, outcome: dict, tolerance: float) -> dict[str, Any]:
     if "raised" in outcome:
         return {"raised": {"type": outcome["raised"]["type"]}}
-    for part, allowed in {"returned": tolerance, "gradients": tolerance, "arguments": 0.0}.items():
-        if not _alike(expected.get(part), outcome.get(part), allowed):
+    if difference(expected["returned"], outcome["returned"], tolerance):
+        return {"returned": outcome["returned"]}
+    for part, allowed in (("gradients", tolerance), ("arguments", 0.0)):
+        pairs = ((value, outcome[part][name]) for name, value in expected.get(part, {}).items())
+        if any(difference(*pair, allowed) for pair in pairs):
             return {part: outcome[part]}
     return {}
-
-
-def _alike(expected: Any, got: Any, tolerance: float) -> bool:
-    """Whether encoded values differ by no more than the grader allows."""
-    if isinstance(expected, dict) and isinstance(got, dict):
-        return expected.keys() == got.keys() and all(
-            _alike(value, got[name], tolerance) for name, value in expected.items()
-        )
-    if isinstance(expected, list) and isinstance(got, list):
-        return len(expected) == len(got) and all(
-            _alike(*pair, tolerance) for pair in zip(expected, got, strict=True)
-        )
-    if isinstance(expected, float) and isinstance(got, float) and math.isfinite(expected):
-        return abs(expected - got) <= tolerance * max(1, abs(expected))
-    return expected == got or (expected != expected and got != got)  # both are not a number
 
 
 def rounded(data: Any) -> Any:
