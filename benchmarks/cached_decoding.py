@@ -25,9 +25,9 @@ from pathlib import Path
 
 import torch
 
-from seqbook.decoding import Hypothesis, greedy
-from seqbook.pairs import END
-from seqbook.seq2seq import TransformerSeq2Seq
+from seqbook.data.batches import END
+from seqbook.models.decoding import Hypothesis, greedy
+from seqbook.models.seq2seq import TransformerSeq2Seq
 
 OUTPUT = Path(__file__).parent / "results" / "cached_decoding.json"
 SEEDS = (0, 1, 2)

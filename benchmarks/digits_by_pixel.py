@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from seqbook.classification import SequenceClassifier, accuracy, fit, pad
 from seqbook.data import digits
-from seqbook.lstm import LSTM
-from seqbook.rnn import RNN
+from seqbook.layers.lstm import LSTM
+from seqbook.layers.rnn import RNN
+from seqbook.models.classification import SequenceClassifier, accuracy, fit, pad
 
 RESULT = Path(__file__).parent / "results" / "digits_by_pixel.json"
 READINGS = {"rows": (8, 8), "pixels": (64, 1)}  # steps, features

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from seqbook.classification import LastStateReadout
-from seqbook.lstm import LSTM
-from seqbook.memory_tasks import adding, adding_error
-from seqbook.rnn import RNN
-from seqbook.training import train
+from seqbook.data.synthetic import adding, adding_error
+from seqbook.layers.lstm import LSTM
+from seqbook.layers.rnn import RNN
+from seqbook.models.classification import LastStateReadout
+from seqbook.training.loop import train
 
 RESULT = Path(__file__).parent / "results" / "memory_over_lags.json"
 LENGTHS = (10, 20, 40, 80)

@@ -31,11 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from seqbook.data import place_names
-from seqbook.decoding import beam, greedy
-from seqbook.metrics import ErrorRates, error_rates
-from seqbook.pairs import Encoded, Pair, Split, Vocabularies, encode
-from seqbook.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
-from seqbook.training import train
+from seqbook.data.batches import Encoded, Vocabularies, encode
+from seqbook.data.pairs import Pair, Split
+from seqbook.models.decoding import beam, greedy
+from seqbook.models.metrics import ErrorRates, error_rates
+from seqbook.models.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
+from seqbook.training.loop import train
 
 OUTPUT = Path(__file__).parent / "results" / "place_names.json"
 SEEDS = (0, 1, 2)

@@ -34,17 +34,17 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import timer
 
-from seqbook.attention import (
+from seqbook.layers.attention import (
     MultiHeadAttention,
     chunked_attention,
     scaled_dot_product_attention,
 )
-from seqbook.cost import multiplications
-from seqbook.gru import GRU
-from seqbook.lstm import LSTM
-from seqbook.recurrent import unroll
-from seqbook.rnn import RNN
-from seqbook.transformer import EncoderLayer
+from seqbook.layers.gru import GRU
+from seqbook.layers.lstm import LSTM
+from seqbook.layers.recurrent import unroll
+from seqbook.layers.rnn import RNN
+from seqbook.layers.transformer import EncoderLayer
+from seqbook.training.profiling import count_macs
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
@@ -257,7 +257,7 @@ class Contest:
         self.case, self.phase = case, phase.__name__
         self.runs = {name: phase(work, case.inputs) for name, work in case.works.items()}
         self._check()
-        self.multiplications = multiplications(self.runs.get("ours", self.runs[case.reference]))
+        self.multiplications = count_macs(self.runs.get("ours", self.runs[case.reference]))
         self.peaks = {n: peak_bytes(run) for n, run in self.runs.items()} if case.memory else {}
         self.seconds: dict[str, list[float]] = {name: [] for name in self.runs}
         self._times = {name: 1 + int(SHORTEST / seconds(run)) for name, run in self.runs.items()}

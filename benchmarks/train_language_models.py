@@ -4,8 +4,8 @@ The texts are *Alice*, in characters, and the Korean constitution, in jamo. Ever
 same number of steps, windows and weights (see ``SETTINGS``); its learning rate is the best of
 ``RATES`` on the validation text after a quarter of the steps. The model that is scored on the test
 text is the one that was best on the validation text along the way. Beside the networks stand the
-n-gram model of ``seqbook.markov``, its order chosen on the validation text, and bzip2 primed with
-the training text. Chapter "Gated recurrent unit" draws the results.
+n-gram model of ``seqbook.statistics.markov``, its order chosen on the validation text, and bzip2
+primed with the training text. Chapter "Gated recurrent unit" draws the results.
 
 Usage:
     python benchmarks/train_language_models.py [--seeds 0 1 2] [--texts alice constitution_ko]
@@ -32,12 +32,12 @@ import numpy as np
 import torch
 
 from seqbook.data import text
-from seqbook.gru import GRU
-from seqbook.language_model import CharacterModel, bits_per_character, fit, generate
-from seqbook.lstm import LSTM
-from seqbook.markov import WittenBellMarkov, bits_per_symbol
-from seqbook.rnn import RNN
-from seqbook.vocabulary import Vocabulary
+from seqbook.data.vocabulary import Vocabulary
+from seqbook.layers.gru import GRU
+from seqbook.layers.lstm import LSTM
+from seqbook.layers.rnn import RNN
+from seqbook.models.language_model import CharacterModel, bits_per_character, fit, generate
+from seqbook.statistics.markov import WittenBellMarkov, bits_per_symbol
 
 OUTPUT = Path(__file__).parent / "results" / "language_models.json"
 NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}

@@ -25,8 +25,8 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from seqbook.data.pronunciations import load
-from seqbook.runs import RECIPES, Run, score_steps
-from seqbook.seq2seq import Seq2Seq
+from seqbook.models.seq2seq import Seq2Seq
+from seqbook.training.runs import RECIPES, Run, score_steps
 
 RESULT = Path(__file__).parent / "results" / "training_step.json"
 MODELS = ("transformer", "lstm")

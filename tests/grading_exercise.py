@@ -6,7 +6,7 @@ from pathlib import Path
 NAME = "tiny"
 
 SETUP = "import torch\nfrom torch import nn"
-CHECKER = f'from seqbook.grading.checker import Checker\n\ncheck = Checker("{NAME}")'
+CHECKER = f'from stepgrader.checker import Checker\n\ncheck = Checker("{NAME}")'
 
 # Name, points, signature, solution. The checks of each follow below, under the same name.
 ANSWERS = {
@@ -31,7 +31,7 @@ CHECKS = """
 import torch
 from torch import nn
 
-from seqbook.grading.steps import Build, Draw, Mistake, Step
+from stepgrader.steps import Build, Draw, Mistake, Step
 
 
 def _rows(draw: Draw) -> dict:

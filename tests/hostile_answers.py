@@ -263,14 +263,14 @@ torch.Tensor.__eq__ = torch.Tensor.all = torch.Tensor.any = lambda *_: True
     "patched encoding": (
         call(
             "return x",
-            before="import inside.calls, inside.values\ninside.calls.encode = lambda _: True",
+            before="import worker.calls, worker.values\nworker.calls.encode = lambda _: True",
         ),
         "expected shape (2,), got ()",
     ),
     "patched calls": (
         call(
             "return x",
-            before="import inside.worker\ninside.worker.run_case = lambda *_: {'returned': None}",
+            before="import worker.server\nworker.server.run_case = lambda *_: {'returned': None}",
         ),
         "got None",
     ),
@@ -358,7 +358,7 @@ class Nameless(metaclass=Meta): pass
         ),
         "came: []",
     ),
-    "the grader's own modules": (call("import seqbook.grading"), "No module named 'seqbook'"),
+    "the grader's own modules": (call("import stepgrader"), "No module named 'stepgrader'"),
     "the student's own name": (
         call("return x", before='__name__ = "seqbook"; doubled = 5'),
         MISTAKE,

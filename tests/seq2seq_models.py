@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from seqbook.pairs import END, START, Encoded
-from seqbook.seq2seq import Memory, RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
+from seqbook.data.batches import END, START, Encoded
+from seqbook.models.seq2seq import Memory, RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
 
 SYMBOLS = {"source_symbols": 8, "target_symbols": 7}
 RECURRENT = {

@@ -14,7 +14,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import scaled_dot_product_attention as torch_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqbook.attention import (
+from seqbook.layers.attention import (
     IMPLEMENTATIONS,
     KeysAndValues,
     MultiHeadAttention,
@@ -24,7 +24,7 @@ from seqbook.attention import (
     recorded_weights,
     scaled_dot_product_attention,
 )
-from seqbook.cost import multiplications, peak_bytes
+from seqbook.training.profiling import count_macs, peak_bytes
 
 dtypes = st.sampled_from([torch.float64, torch.float32])
 seeds = st.integers(0, 2**16)
@@ -273,7 +273,7 @@ def test_causal_chunked_attention_skips_the_blocks_of_the_future():
     inputs = [torch.zeros(2, 64, 8, requires_grad=True) for _ in range(3)]
 
     def work(causal):
-        return multiplications(
+        return count_macs(
             lambda: chunked_attention(*inputs, causal=causal, chunk=8).sum().backward()
         )
 

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqbook.autoregressive import LinearAR, windows
 from seqbook.data import sunspots
+from seqbook.statistics.autoregressive import LinearAR, windows
 
 
 @st.composite

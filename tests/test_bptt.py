@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from seqbook.bptt import (
-    ACTIVATIONS,
+from seqbook.kernels.recurrent import ACTIVATIONS
+from seqbook.layers.gru import GRU
+from seqbook.layers.lstm import LSTM, LSTMState
+from seqbook.layers.rnn import RNN, rnn_step
+from seqbook.training.bptt import (
     bptt_terms,
-    detached,
+    detach_state,
     jacobian_products,
     randomised_bptt,
     step_jacobians,
     truncated_bptt,
 )
-from seqbook.gru import GRU
-from seqbook.lstm import LSTM, LSTMState
-from seqbook.rnn import RNN, rnn_step
 
 
 @pytest.fixture
@@ -243,16 +243,16 @@ def test_wrong_windows_and_probabilities_raise():
 
 def test_a_detached_state_keeps_its_kind_and_values():
     state = LSTMState(torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True))
-    cut = detached(state)
+    cut = detach_state(state)
     assert isinstance(cut, LSTMState)
     assert not cut.hidden.requires_grad
     assert torch.equal(cut.hidden, state.hidden)
-    assert not detached(state.cell).requires_grad
+    assert not detach_state(state.cell).requires_grad
 
 
 def test_detached_cuts_torchs_own_pairs_of_states():
     inputs = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     _, state = torch.nn.LSTM(4, 5, batch_first=True)(inputs)
-    hidden, cell = detached(state)
+    hidden, cell = detach_state(state)
     assert not hidden.requires_grad
     assert not cell.requires_grad

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from seqbook.classification import (
+from seqbook.data import digits, vowels
+from seqbook.layers.gru import GRU
+from seqbook.layers.lstm import LSTM
+from seqbook.layers.rnn import RNN
+from seqbook.models.classification import (
     LabelledSequences,
     LastStateReadout,
     SequenceClassifier,
@@ -10,10 +14,6 @@ from seqbook.classification import (
     fit,
     pad,
 )
-from seqbook.data import digits, vowels
-from seqbook.gru import GRU
-from seqbook.lstm import LSTM
-from seqbook.rnn import RNN
 
 LAYERS = [RNN, LSTM, GRU]
 TORCHS = {RNN: torch.nn.RNN, LSTM: torch.nn.LSTM, GRU: torch.nn.GRU}

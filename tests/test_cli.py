@@ -14,11 +14,13 @@ from itertools import product
 import pytest
 import torch
 
-from seqbook import cli, pairs, runs, transcriber
+from seqbook import cli
 from seqbook.cli import INTERRUPTED, main
-from seqbook.data import place_names, pronunciations
-from seqbook.pairs import Split, join, symbols
-from seqbook.transcriber import Transcriber
+from seqbook.data import pairs, place_names, pronunciations
+from seqbook.data.pairs import Split, join, symbols
+from seqbook.models import transcriber
+from seqbook.models.transcriber import Transcriber
+from seqbook.training import runs
 
 COMMAND = [sys.executable, "-m", "seqbook.cli"]
 SMALL = [

@@ -3,22 +3,26 @@ from functools import partial
 import pytest
 import torch
 
-from seqbook.attention import MultiHeadAttention, chunked_attention, scaled_dot_product_attention
-from seqbook.cost import bytes_for_backward, longest_chain, multiplications, peak_bytes
-from seqbook.gru import GRU
+from seqbook.layers.attention import (
+    MultiHeadAttention,
+    chunked_attention,
+    scaled_dot_product_attention,
+)
+from seqbook.layers.gru import GRU
+from seqbook.training.profiling import bytes_for_backward, count_macs, critical_path, peak_bytes
 
 
 def test_products_are_counted():
     a, b = torch.ones(3, 4), torch.ones(4, 5)
-    assert multiplications(lambda: a @ b) == 3 * 4 * 5
-    assert multiplications(lambda: a + a) == 0
+    assert count_macs(lambda: a @ b) == 3 * 4 * 5
+    assert count_macs(lambda: a + a) == 0
 
 
 @pytest.mark.parametrize("implementation", ["fused", "loop", "chunked"])
 def test_attention_takes_the_products_of_its_formula(implementation):
     layer = MultiHeadAttention(8, 2, implementation=implementation)
     inputs = torch.ones(3, 10, 8)
-    assert multiplications(lambda: layer(inputs)) == 3 * (4 * 10 * 8 * 8 + 2 * 10 * 10 * 8)
+    assert count_macs(lambda: layer(inputs)) == 3 * (4 * 10 * 8 * 8 + 2 * 10 * 10 * 8)
 
 
 def test_the_peak_is_of_what_is_alive_together():
@@ -57,16 +61,16 @@ def test_what_backward_needs_is_counted_once():
 
 def test_a_chain_is_as_long_as_its_longest_path():
     a = torch.ones(3, requires_grad=True)
-    assert longest_chain(a + 1) == 2  # the leaf, and the sum
-    assert longest_chain((a + 1) + (a + 1).exp().exp()) == 5
+    assert critical_path(a + 1) == 2  # the leaf, and the sum
+    assert critical_path((a + 1) + (a + 1).exp().exp()) == 5
     with pytest.raises(ValueError, match="requires a gradient"):
-        longest_chain(torch.ones(3) + 1)
+        critical_path(torch.ones(3) + 1)
 
 
 def test_the_chain_of_a_recurrent_network_grows_with_the_sequence():
     def chain(layer, time):
         result = layer(torch.ones(1, time, 4))
-        return longest_chain(result[0] if isinstance(result, tuple) else result)
+        return critical_path(result[0] if isinstance(result, tuple) else result)
 
     attention, recurrent = MultiHeadAttention(4, 2), GRU(4, 4, backward="autograd")
     assert chain(attention, 10) == chain(attention, 300)

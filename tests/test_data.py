@@ -26,8 +26,8 @@ from seqbook.data import (
     text,
 )
 from seqbook.data._files import FOLDER, checksums, read_bytes
-from seqbook.metrics import ErrorRates, error_rates
-from seqbook.pairs import join
+from seqbook.data.pairs import join
+from seqbook.models.metrics import ErrorRates, error_rates
 
 DATA_FILES = sorted(
     path.relative_to(FOLDER).as_posix()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from seq2seq_models import KINDS, SYMBOLS, TRANSFORMERS, make, make_examples
 
-from seqbook.decoding import Hypothesis, beam, greedy, sample
-from seqbook.pairs import END, PADDING, START
+from seqbook.data.batches import END, PADDING, START
+from seqbook.models.decoding import Hypothesis, beam, greedy, sample
 
 SOURCES = make_examples([(3, 0), (6, 0), (1, 0), (0, 0), (4, 0), (2, 0)])[:2]
 LONGEST = 8

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from seqbook.dependence import (
+from seqbook.statistics.dependence import (
     autocorrelation,
     effective_sample_size,
     entropy,

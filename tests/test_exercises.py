@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import CHAPTERS
 
-from seqbook.grading.exercises import ORDER, SOLUTION, Exercise, as_text, released
-from seqbook.grading.inside.calls import run_case
-from seqbook.grading.judge import judge
-from seqbook.grading.steps import compile_step
+from stepgrader.exercises import ORDER, SOLUTION, Exercise, as_text, released
+from stepgrader.judge import judge
+from stepgrader.steps import compile_step
+from stepgrader.worker.calls import run_case
 
 FOLDER = Path(__file__).parents[1] / "exercises"
 SEED = 20

@@ -19,14 +19,14 @@ from hypothesis import strategies as some
 from nbclient import NotebookClient
 from torch import nn
 
-from seqbook.grading import checker, keeping
-from seqbook.grading.checker import Checker
-from seqbook.grading.exercises import Exercise, as_text, defines, released
-from seqbook.grading.inside.calls import run_case
-from seqbook.grading.inside.values import Unsupported, decode, encode
-from seqbook.grading.judge import judge
-from seqbook.grading.keeping import Keeper
-from seqbook.grading.steps import Build, Draw, Mistake, Step, compile_step
+from stepgrader import atomic_files, checker
+from stepgrader.atomic_files import Keeper
+from stepgrader.checker import Checker
+from stepgrader.exercises import Exercise, as_text, defines, released
+from stepgrader.judge import judge
+from stepgrader.steps import Build, Draw, Mistake, Step, compile_step
+from stepgrader.worker.calls import run_case
+from stepgrader.worker.values import Unsupported, decode, encode
 
 
 @pytest.fixture(scope="module")
@@ -749,7 +749,7 @@ def test_the_release_holds_no_solution_and_no_output(tmp_path):
 def test_the_release_is_the_same_in_every_process(tmp_path):
     folder = write_exercise(tmp_path) / "tiny"
     code = (
-        "import sys, pathlib\nfrom seqbook.grading.exercises import Exercise\n"
+        "import sys, pathlib\nfrom stepgrader.exercises import Exercise\n"
         "made = Exercise.load(pathlib.Path(sys.argv[1])).release().files(pathlib.Path())\n"
         "sys.stdout.buffer.write(repr(made).encode())"
     )
@@ -766,7 +766,7 @@ def test_a_check_in_a_notebook_needs_nothing_of_the_sandbox():
     """Which there is not on every system: Windows has neither of these modules."""
     code = (
         "import sys\nsys.modules.update(resource=None, fcntl=None)\n"
-        "from seqbook.grading.checker import Checker\nChecker('lstm')"
+        "from stepgrader.checker import Checker\nChecker('lstm')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -848,7 +848,7 @@ def test_an_interrupted_write_loses_nothing(tmp_path, monkeypatch, moment):
 
     Keeper(tmp_path).write(tmp_path / "a.txt", "one")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        patch.setattr(keeping.os, moment, interrupt)
+        patch.setattr(atomic_files.os, moment, interrupt)
         Keeper(tmp_path).write(tmp_path / "a.txt", "newer")
     assert (tmp_path / "a.txt").read_text() == "one"
     keeper = Keeper(tmp_path)
@@ -868,7 +868,7 @@ def test_what_was_written_is_known_even_if_it_could_not_be_recorded(tmp_path, mo
         real(*paths)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        patch.setattr(keeping.os, "replace", interrupt_second)
+        patch.setattr(atomic_files.os, "replace", interrupt_second)
         Keeper(tmp_path).write(tmp_path / "a.txt", "one")
     for content, kind in (("one", "same"), ("newer", "written")):
         keeper = Keeper(tmp_path)

@@ -20,9 +20,9 @@ import pytest
 from grading_exercise import POINTS, answered, solved, source_notebook, write_exercise
 
 from seqbook.cli import main
-from seqbook.grading.exercises import ORDER, SOLUTION, Exercise, as_text, released
-from seqbook.grading.grader import SandboxFaultError, grade_notebook
-from seqbook.grading.sandbox import Sandbox
+from stepgrader.exercises import ORDER, SOLUTION, Exercise, as_text, released
+from stepgrader.grader import SandboxFaultError, grade_notebook
+from stepgrader.sandbox import Sandbox
 
 SOURCES = Path(__file__).parents[1] / "exercises"
 
@@ -88,7 +88,7 @@ def newer(name):
 def test_a_newer_release_replaces_what_nobody_changed(tmp_path, run, monkeypatch):
     assert run("start", tmp_path)[0] == 0
     (tmp_path / "lstm.ipynb").write_text("my work")
-    monkeypatch.setattr("seqbook.grading.exercises.released", newer)
+    monkeypatch.setattr("stepgrader.exercises.released", newer)
     code, said, errors = run("start", tmp_path)
     assert code == 0
     assert len([line for line in said if line.endswith(": written")]) == len(ORDER) - 1
@@ -101,7 +101,7 @@ def test_a_newer_release_replaces_what_nobody_changed(tmp_path, run, monkeypatch
 def test_an_interrupted_start_loses_nothing(tmp_path, run, monkeypatch):
     assert run("start", tmp_path)[0] == 0
     (tmp_path / "sequences.ipynb").write_text("my work")
-    monkeypatch.setattr("seqbook.grading.exercises.released", newer)
+    monkeypatch.setattr("stepgrader.exercises.released", newer)
     replace, replaced = os.replace, []
 
     def interrupt_sixth(*paths):
@@ -111,7 +111,7 @@ def test_an_interrupted_start_loses_nothing(tmp_path, run, monkeypatch):
         replace(*paths)
 
     with monkeypatch.context() as patch:
-        patch.setattr("seqbook.grading.keeping.os.replace", interrupt_sixth)
+        patch.setattr("stepgrader.atomic_files.os.replace", interrupt_sixth)
         code, _, errors = run("start", tmp_path)
     assert (code, errors) == (130, ["seqbook: interrupted"])
     for path in tmp_path.glob("*.ipynb"):  # each is whole, as it was or as it shall be
@@ -145,7 +145,7 @@ def test_start_says_where_it_may_not_write(tmp_path, run, monkeypatch):
     def forbid(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("seqbook.grading.keeping.os.replace", forbid)
+    monkeypatch.setattr("stepgrader.atomic_files.os.replace", forbid)
     code, _, errors = run("start", tmp_path)
     assert code == 1
     assert errors == [
@@ -404,7 +404,7 @@ def test_what_the_grader_can_not_grade_is_no_mark(tmp_path, run, exercises, monk
         raise SandboxFaultError("the sandbox failed on plus_one")
 
     with monkeypatch.context() as patch:
-        patch.setattr("seqbook.grading.batch.grade_notebook", fail)
+        patch.setattr("stepgrader.batch.grade_notebook", fail)
         code, _, errors = run(*command, "--jobs", 1)
     assert code == 3
     assert errors[-1] == "seqbook: 2 could not be graded; run the same again"
@@ -419,7 +419,7 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     page = graded / "out" / "feedback" / "ann.md"
     before = page.read_text(encoding="utf-8")
     page.write_text(before + "\nWell done!\n", encoding="utf-8")
-    monkeypatch.setattr("seqbook.grading.batch.grade_notebook", None)  # fails if it is called
+    monkeypatch.setattr("stepgrader.batch.grade_notebook", None)  # fails if it is called
     code, _, errors = run("grade", graded / "in", "--out", graded / "out", "--exercises", exercises)
     assert code == 3
     assert f"{page}: changed by hand, and left alone" in errors

@@ -5,8 +5,8 @@ honest submissions between them. None gains a point that it has not earned; hone
 what they get among themselves; the batch ends; nothing is written outside of its folder, no process
 is left; and whoever handed in is told what happened, but no hidden input.
 
-The walls are bubblewrap, namespaces, limits and a filter of system calls (``grading.sandbox`` and
-``grading.inside.walls``); what comes out of them is data that nobody believes (``grading.grader``).
+The sandbox is bubblewrap, namespaces, limits and a filter of system calls (``stepgrader.sandbox``
+and ``stepgrader.worker.hardening``); ``stepgrader.grader`` validates whatever comes out of it.
 Where bubblewrap is missing these tests fail: a grader that nobody saw withstand an attack is none.
 To add an attack, add it to a table there, with the words that only a stopped attack earns.
 """
@@ -33,14 +33,14 @@ from pathlib import Path
 import hostile_answers as hostile
 import pytest
 
-from seqbook.grading import sandbox
-from seqbook.grading.batch import MAX_NOTEBOOKS, grade_folder
-from seqbook.grading.exercises import Exercise
-from seqbook.grading.inside.values import decode
-from seqbook.grading.inside.walls import ARCHITECTURES, DENIED
-from seqbook.grading.keeping import Keeper, write_whole
-from seqbook.grading.reports import _html, write_reports
-from seqbook.grading.sandbox import Sandbox
+from stepgrader import sandbox
+from stepgrader.atomic_files import Keeper, write_whole
+from stepgrader.batch import MAX_NOTEBOOKS, grade_folder
+from stepgrader.exercises import Exercise
+from stepgrader.reports import _html, write_reports
+from stepgrader.sandbox import Sandbox
+from stepgrader.worker.hardening import ARCHITECTURES, DENIED
+from stepgrader.worker.values import decode
 
 SEED = 6021
 MARK = uuid.uuid4().hex
@@ -57,7 +57,7 @@ POINTS = 3
 CHECKS = """
 import torch
 
-from seqbook.grading.steps import Mistake, Step
+from stepgrader.steps import Mistake, Step
 
 
 def _numbers(draw):
@@ -195,9 +195,9 @@ def attacks(batch, exercise, source_folder):
         ),
         *(
             f"{place}/seqbook-{MARK}"
-            for place in (Path.home(), Path.cwd(), sys.prefix, "/sandbox/inside")
+            for place in (Path.home(), Path.cwd(), sys.prefix, "/sandbox/worker")
         ),
-        *("/sandbox/inside/worker.py", "/etc/passwd", "/proc/cpuinfo"),
+        *("/sandbox/worker/server.py", "/etc/passwd", "/proc/cpuinfo"),
     ]
     secrets = [
         *targets[:4],
@@ -239,7 +239,7 @@ def attacks(batch, exercise, source_folder):
                 hostile.report(
                     "import os\ncame += os.listdir('/sandbox') + sorted(os.listdir('/usr'))"
                 ),
-                "came: ['inside', 'bin', 'lib'",
+                "came: ['worker', 'bin', 'lib'",
             ),
             "environment": (hostile.report("import os\ncame += sorted(os.environ)"), "came: ['"),
             "system calls": (hostile.call_the_kernel(numbers), "came: []"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqbook.hidden_markov import HiddenMarkovModel
+from seqbook.statistics.hidden_markov import HiddenMarkovModel
 
 STATES, SYMBOLS = 3, 2
 

@@ -3,11 +3,17 @@ import pytest
 import torch
 from torch import nn
 
-from seqbook.gru import GRU
-from seqbook.language_model import CharacterModel, bits_per_character, fit, generate, stripes
-from seqbook.lstm import LSTM
-from seqbook.markov import WittenBellMarkov, bits_per_symbol
-from seqbook.rnn import RNN
+from seqbook.layers.gru import GRU
+from seqbook.layers.lstm import LSTM
+from seqbook.layers.rnn import RNN
+from seqbook.models.language_model import (
+    CharacterModel,
+    batchify,
+    bits_per_character,
+    fit,
+    generate,
+)
+from seqbook.statistics.markov import WittenBellMarkov, bits_per_symbol
 
 SIZE = 5
 LAYERS = {
@@ -29,7 +35,7 @@ def a_text(length=60, seed=0):
 
 def test_stripes_read_every_symbol_once_and_each_is_followed_by_the_next():
     for length, batch in [(13, 3), (14, 3), (15, 3), (16, 3), (2, 1), (7, 6)]:
-        read, following = stripes(np.arange(length), batch)
+        read, following = batchify(np.arange(length), batch)
         count = (length - 1) // batch * batch
         assert read.shape == following.shape == (batch, count // batch)
         assert read.flatten().tolist() == list(range(count))
@@ -76,7 +82,7 @@ def test_the_gradient_of_a_window_ends_at_its_start(layer):
     fit(model, ids, steps=2, batch=2, window=4, learning_rate=1e-300)
     found = [parameter.grad.clone() for parameter in model.parameters()]
 
-    read, following = stripes(ids, 2)
+    read, following = batchify(ids, 2)
     with torch.no_grad():
         _, state = model(read[:, :4])
     model.zero_grad()
@@ -166,9 +172,9 @@ def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match="size: expected at least one symbol, got 0"):
         CharacterModel(RNN(3, 4), 0)
     with pytest.raises(ValueError, match="batch: expected 1 to 3 for a text of 4 symbols, got 4"):
-        stripes([0, 1, 2, 3], 4)
+        batchify([0, 1, 2, 3], 4)
     with pytest.raises(ValueError, match="batch: expected 1 to 3 for a text of 4 symbols, got 0"):
-        stripes([0, 1, 2, 3], 0)
+        batchify([0, 1, 2, 3], 0)
     with pytest.raises(ValueError, match="window: expected at least 1 symbol, got 0"):
         fit(model, a_text(), steps=1, batch=1, window=0, learning_rate=0.1)
     for skip in (0, 4):

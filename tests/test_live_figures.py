@@ -25,17 +25,18 @@ from train_live_models import (
     written_speller,
 )
 
-from seqbook.attention import scaled_dot_product_attention
-from seqbook.autoregressive import LinearAR
-from seqbook.bptt import jacobian_products
 from seqbook.data import pronunciations, sunspots
-from seqbook.decoding import greedy
-from seqbook.language_model import bits_per_character
-from seqbook.metrics import error_rates
-from seqbook.pairs import Pair, encode
+from seqbook.data.batches import encode
+from seqbook.data.pairs import Pair
+from seqbook.layers.attention import scaled_dot_product_attention
+from seqbook.layers.rnn import RNN
+from seqbook.layers.transformer import sinusoids
+from seqbook.models.decoding import greedy
+from seqbook.models.language_model import bits_per_character
+from seqbook.models.metrics import error_rates
 from seqbook.plots.style import COLOURS
-from seqbook.rnn import RNN
-from seqbook.transformer import sinusoids
+from seqbook.statistics.autoregressive import LinearAR
+from seqbook.training.bptt import jacobian_products
 
 TOLERANCE = 1e-4
 FIGURES = {

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqbook.data import text
-from seqbook.markov import (
+from seqbook.data.vocabulary import Vocabulary
+from seqbook.statistics.markov import (
     AdditiveMarkov,
     MarkovChain,
     WittenBellMarkov,
     bits_per_symbol,
     sample,
 )
-from seqbook.vocabulary import Vocabulary
 
 SIZE = 3
 MODELS = [WittenBellMarkov, lambda order, size: AdditiveMarkov(order, size, alpha=0.5)]

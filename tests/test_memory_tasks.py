@@ -3,7 +3,7 @@ from math import log
 import pytest
 import torch
 
-from seqbook.memory_tasks import adding, adding_error, copying, copying_loss, recall
+from seqbook.data.synthetic import adding, adding_error, copying, copying_loss, recall
 
 
 @pytest.fixture

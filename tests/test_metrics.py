@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqbook.metrics import ErrorRates, edit_distance, error_rates
-from seqbook.pairs import Pair
+from seqbook.data.pairs import Pair
+from seqbook.models.metrics import ErrorRates, edit_distance, error_rates
 
 strings = st.text("abc", max_size=7)
 

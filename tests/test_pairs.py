@@ -7,21 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from seqbook.data import place_names
-from seqbook.pairs import (
-    END,
-    PADDING,
-    START,
-    UNITS,
-    BadRowError,
-    Pair,
-    Vocabularies,
-    encode,
-    join,
-    read_pairs,
-    split,
-    symbols,
-)
-from seqbook.vocabulary import UnknownSymbolError
+from seqbook.data.batches import END, PADDING, START, Vocabularies, encode
+from seqbook.data.pairs import UNITS, BadRowError, Pair, join, read_pairs, split, symbols
+from seqbook.data.vocabulary import UnknownSymbolError
 
 SYLLABLES = "".join(map(chr, range(0xAC00, 0xD7A4)))
 # Letters with accents in every form, letters of syllables, what composes to something else, blanks.

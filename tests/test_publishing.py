@@ -25,7 +25,7 @@ from PIL import Image
 from publishing import LONGEST, shortened
 from pypdf import PdfReader
 
-from seqbook.grading.exercises import ORDER, as_text, released
+from stepgrader.exercises import ORDER, as_text, released
 
 PAPER_WIDTH = 665  # pixels of an A4 page between its margins
 KNOWN = addresses()
@@ -201,7 +201,7 @@ def test_every_exercise_is_led_to_from_its_chapter(pages):
             assert paragraph.get_text().startswith("Write it yourself: ")
             colab, download = (link["href"] for link in paragraph.find_all("a")[:2])
             name = Path(files_of(colab)).stem
-            assert files_of(colab) == f"src/seqbook/grading/released/{name}.ipynb"
+            assert files_of(colab) == f"src/seqbook/exercises/{name}.ipynb"
             assert files_of(colab) in files
             assert (HTML / download).read_text("utf-8") == as_text(released(name).notebook)
             assert name.startswith(path.stem)

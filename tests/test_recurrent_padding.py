@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from seqbook.gru import GRU
-from seqbook.lstm import LSTM
-from seqbook.rnn import RNN
+from seqbook.layers.gru import GRU
+from seqbook.layers.lstm import LSTM
+from seqbook.layers.rnn import RNN
 
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
-ENGINES = ["derived", "autograd"]
+ENGINES = ["manual", "autograd"]
 
 batches = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 options = st.fixed_dictionaries(

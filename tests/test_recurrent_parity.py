@@ -7,16 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 
-from seqbook import recurrent
-from seqbook.bptt import (
-    GRUResetBeforeThroughTime,
-    GRUThroughTime,
-    LSTMThroughTime,
-    RNNThroughTime,
-)
-from seqbook.gru import GRU, GRUCell
-from seqbook.lstm import LSTM, LSTMCell, LSTMState
-from seqbook.rnn import RNN, RNNCell
+from seqbook.kernels.recurrent import GRUFunction, GRUResetBeforeFunction, LSTMFunction, RNNFunction
+from seqbook.layers import recurrent
+from seqbook.layers.gru import GRU, GRUCell
+from seqbook.layers.lstm import LSTM, LSTMCell, LSTMState
+from seqbook.layers.rnn import RNN, RNNCell
 
 LAYERS = {
     "tanh": (RNN, nn.RNN, {}, {}),
@@ -99,7 +94,7 @@ def problem(shape, dtype, seed, *, states, runs=None):
     return inputs.to(dtype), state
 
 
-@pytest.mark.parametrize("backward", ["derived", "autograd"])
+@pytest.mark.parametrize("backward", ["manual", "autograd"])
 @pytest.mark.parametrize("kind", LAYERS)
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(shape=shapes, option=options, dtype=dtypes, seed=seeds, with_state=st.booleans())
@@ -140,7 +135,7 @@ def test_the_derived_backward_equals_autograd(kind, shape, option, seed):
     runs = option["num_layers"] * (1 + option["bidirectional"])
     inputs, state = problem(shape, torch.float64, seed, states=1 + (kind == "lstm"), runs=runs)
     outcomes = []
-    for backward in ("derived", "autograd"):
+    for backward in ("manual", "autograd"):
         layer.backward = backward
         layer.zero_grad()
         outcomes.append([value.clone() for value in outcome(layer, inputs, state, seed)])
@@ -154,7 +149,7 @@ def test_a_batch_that_is_cut_gives_what_the_textbook_loop_gives(kind, monkeypatc
     inputs, state = problem(shape, torch.float64, 0, states=1 + (kind == "lstm"), runs=2)
     layer, textbook = (
         layer(2, 3, bidirectional=True, backward=backward, **option).double()
-        for backward in ("derived", "autograd")
+        for backward in ("manual", "autograd")
     )
     textbook.load_state_dict(layer.state_dict())
     monkeypatch.setattr(recurrent, "_TOGETHER", 3)
@@ -167,7 +162,7 @@ def test_the_derived_backward_holds_for_a_loss_on_one_result_of_an_lstm_alone(us
     layer = LSTM(2, 3, generator=torch.Generator().manual_seed(0)).double()
     inputs = torch.randn(2, 4, 2, dtype=torch.float64)
     gradients = []
-    for backward in ("derived", "autograd"):
+    for backward in ("manual", "autograd"):
         layer.backward = backward
         outputs, (hidden, cell) = layer(inputs)
         loss = {"outputs": outputs, "hidden": hidden, "cell": cell}[used].sin().sum()
@@ -179,11 +174,11 @@ def test_the_derived_backward_holds_for_a_loss_on_one_result_of_an_lstm_alone(us
 @pytest.mark.parametrize(
     ("run", "gates", "states", "extra"),
     [
-        (RNNThroughTime, 1, 1, ("tanh",)),
-        (RNNThroughTime, 1, 1, ("identity",)),
-        (LSTMThroughTime, 4, 2, ()),
-        (GRUThroughTime, 3, 1, ()),
-        (GRUResetBeforeThroughTime, 3, 1, ()),
+        (RNNFunction, 1, 1, ("tanh",)),
+        (RNNFunction, 1, 1, ("identity",)),
+        (LSTMFunction, 4, 2, ()),
+        (GRUFunction, 3, 1, ()),
+        (GRUResetBeforeFunction, 3, 1, ()),
     ],
 )
 def test_the_derived_backward_passes_the_finite_difference_check(
@@ -309,7 +304,7 @@ def test_the_lstm_state_has_names():
             "expected 'tanh' or 'relu' or 'identity', got 'gelu'",
         ),
         (lambda: GRU(3, 3, reset="never"), "expected 'after' or 'before', got 'never'"),
-        (lambda: GRU(3, 3, backward="magic"), "expected 'derived' or 'autograd', got 'magic'"),
+        (lambda: GRU(3, 3, backward="magic"), "expected 'manual' or 'autograd', got 'magic'"),
         (lambda: LSTM(3, 3, bias=False, forget_bias=1.0), "expected None without biases, got 1.0"),
     ],
 )

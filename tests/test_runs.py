@@ -6,10 +6,10 @@ from itertools import product
 import pytest
 import torch
 
-from seqbook import runs
-from seqbook.pairs import Pair, Split, split
-from seqbook.runs import RECIPES, Recipe, Run, RunMismatchError, score_steps
-from seqbook.transcriber import DamagedModelError, Transcriber, write_torch_file
+from seqbook.data.pairs import Pair, Split, split
+from seqbook.models.transcriber import DamagedModelError, Transcriber, write_torch_file
+from seqbook.training import runs
+from seqbook.training.runs import RECIPES, Recipe, Run, RunMismatchError, score_steps
 
 WORDS = ["".join(word) for n in (1, 2, 3, 4) for word in product("abc", repeat=n)]
 DATA = split([Pair(tuple(word), (tuple(word.upper()),)) for word in WORDS])

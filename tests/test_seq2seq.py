@@ -5,13 +5,13 @@ import torch
 from seq2seq_models import KINDS, RECURRENT, TRANSFORMERS, alone, make, make_examples
 from torch import nn
 
-from seqbook.attention import recorded_weights
 from seqbook.data import place_names
-from seqbook.decoding import greedy
-from seqbook.metrics import error_rates
-from seqbook.pairs import Vocabularies, encode
-from seqbook.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
-from seqbook.training import train
+from seqbook.data.batches import Vocabularies, encode
+from seqbook.layers.attention import recorded_weights
+from seqbook.models.decoding import greedy
+from seqbook.models.metrics import error_rates
+from seqbook.models.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
+from seqbook.training.loop import train
 
 LENGTHS = [(3, 2), (6, 1), (1, 5), (0, 0), (4, 4)]
 ATTENTIVE = [kind for kind in RECURRENT if "attention" in kind]

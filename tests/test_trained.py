@@ -3,8 +3,8 @@
 import pytest
 from conftest import ROOT
 
-from seqbook import trained
 from seqbook.data import pronunciations
+from seqbook.models import pretrained
 
 FOLDER = ROOT / "src/seqbook/data/files"
 # Words whose two best next symbols are nearly tied may be written otherwise by other kernels.
@@ -16,18 +16,18 @@ def test_words():
     return pronunciations.load().test
 
 
-@pytest.fixture(params=trained.NAMES)
+@pytest.fixture(params=pretrained.NAMES)
 def model(request):
-    return trained.load(request.param)
+    return pretrained.load(request.param)
 
 
 def test_the_files_are_small():
-    assert sum((FOLDER / f"{name}.pt").stat().st_size for name in trained.NAMES) < 5_000_000
+    assert sum((FOLDER / f"{name}.pt").stat().st_size for name in pretrained.NAMES) < 5_000_000
 
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="name: expected 'pronunciations-transformer'"):
-        trained.load("pronunciations")
+        pretrained.load("pronunciations")
 
 
 def test_a_record_says_how_the_model_was_made(model):

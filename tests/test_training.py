@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqbook.training import train
+from seqbook.training.loop import train
 
 
 def quadratic(weights, target):

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqbook.decoding import Hypothesis
-from seqbook.metrics import error_rates
-from seqbook.pairs import END, Pair, Vocabularies
-from seqbook.transcriber import (
+from seqbook.data.batches import END, Vocabularies
+from seqbook.data.pairs import Pair
+from seqbook.models.decoding import Hypothesis
+from seqbook.models.metrics import error_rates
+from seqbook.models.transcriber import (
     MODELS,
     DamagedModelError,
     Transcriber,

@@ -11,8 +11,8 @@ from parity import assert_equal, dependence, randomise, values_and_gradients
 from torch import nn
 from torch.nn.functional import layer_norm as torch_layer_norm
 
-from seqbook.attention import causal_mask, padding_mask, recorded_weights
-from seqbook.transformer import (
+from seqbook.layers.attention import causal_mask, padding_mask, recorded_weights
+from seqbook.layers.transformer import (
     NORMS,
     Decoder,
     DecoderLayer,

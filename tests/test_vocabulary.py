@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqbook.data import text
-from seqbook.vocabulary import UnknownSymbolError, Vocabulary
+from seqbook.data.vocabulary import UnknownSymbolError, Vocabulary
 
 
 @given(st.lists(st.text("aé한\n", max_size=2), min_size=1))

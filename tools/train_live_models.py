@@ -18,14 +18,15 @@ import numpy as np
 import torch
 
 from seqbook.data import pronunciations, text
-from seqbook.decoding import greedy
-from seqbook.language_model import CharacterModel, bits_per_character, fit
-from seqbook.lstm import LSTM
-from seqbook.metrics import error_rates
-from seqbook.pairs import Pair, Split, Vocabularies, encode
-from seqbook.seq2seq import RecurrentSeq2Seq
-from seqbook.training import train
-from seqbook.vocabulary import Vocabulary
+from seqbook.data.batches import Vocabularies, encode
+from seqbook.data.pairs import Pair, Split
+from seqbook.data.vocabulary import Vocabulary
+from seqbook.layers.lstm import LSTM
+from seqbook.models.decoding import greedy
+from seqbook.models.language_model import CharacterModel, bits_per_character, fit
+from seqbook.models.metrics import error_rates
+from seqbook.models.seq2seq import RecurrentSeq2Seq
+from seqbook.training.loop import train
 
 LIVE = Path(__file__).parents[1] / "book" / "_static" / "live"
 ALICE = {"width": 24, "hidden": 96}

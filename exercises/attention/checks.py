@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from seqbook.attention import scaled_dot_product_attention
-from seqbook.grading.steps import Draw, Mistake, Step
+from seqbook.layers.attention import scaled_dot_product_attention
+from stepgrader.steps import Draw, Mistake, Step
 
 
 def _some(draw: Draw, *shape: int) -> torch.Tensor:

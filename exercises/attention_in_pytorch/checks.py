@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqbook.attention import (
+from seqbook.layers.attention import (
     MultiHeadAttention,
     causal_mask,
     padding_mask,
     scaled_dot_product_attention,
 )
-from seqbook.grading.steps import Build, Draw, Mistake, Step
+from stepgrader.steps import Build, Draw, Mistake, Step
 
 
 def _some(draw: Draw, *shape: int) -> torch.Tensor:

@@ -4,10 +4,14 @@ import math
 
 import numpy as np
 
-from seqbook.autoregressive import LinearAR
-from seqbook.grading.steps import Draw, Mistake, Step
-from seqbook.hidden_markov import HiddenMarkovModel
-from seqbook.markov import AdditiveMarkov, MarkovChain, bits_per_symbol
+from seqbook.statistics.autoregressive import LinearAR
+from seqbook.statistics.hidden_markov import HiddenMarkovModel
+from seqbook.statistics.markov import (
+    AdditiveMarkov,
+    MarkovChain,
+    bits_per_symbol,
+)
+from stepgrader.steps import Draw, Mistake, Step
 
 
 def _distributions(draw: Draw, *shape: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from seqbook.grading.steps import Draw, Mistake, Step
+from stepgrader.steps import Draw, Mistake, Step
 
 
 def _rates(draw: Draw, hidden: int) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 import torch
 
-from seqbook.grading.steps import Draw, Mistake, Step
-from seqbook.gru import gru_step as package_step
+from seqbook.layers.gru import gru_step as package_step
+from stepgrader.steps import Draw, Mistake, Step
 
 
 def _sizes(draw: Draw) -> tuple[int, int, int]:

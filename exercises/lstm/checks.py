@@ -2,7 +2,7 @@
 
 import torch
 
-from seqbook.grading.steps import Draw, Mistake, Step
+from stepgrader.steps import Draw, Mistake, Step
 
 
 def _sizes(draw: Draw) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ Mistakes and other right answers must stand alone, so they repeat the cell again
 import torch
 from torch import nn
 
-from seqbook.grading.steps import Build, Draw, Mistake, Step
+from stepgrader.steps import Build, Draw, Mistake, Step
 
 
 def _parameters(draw: Draw, features: int, hidden: int) -> dict:

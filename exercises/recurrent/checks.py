@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqbook.grading.steps import Draw, Mistake, Step
+from stepgrader.steps import Draw, Mistake, Step
 
 
 def _rates(draw: Draw, *shape: int) -> torch.Tensor:

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from seqbook.dependence import autocorrelation, effective_sample_size
-from seqbook.grading.steps import Draw, Mistake, Step
+from seqbook.statistics.dependence import autocorrelation, effective_sample_size
+from stepgrader.steps import Draw, Mistake, Step
 
 # -- 1. autocorrelation_at
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqbook.grading.steps import Build, Draw, Mistake, Step
-from seqbook.transformer import sinusoids
+from seqbook.layers.transformer import sinusoids
+from stepgrader.steps import Build, Draw, Mistake, Step
 
 # -- 1. position_codes
 

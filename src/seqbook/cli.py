@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from seqbook.grading.commands import add_commands
+from stepgrader.commands import add_commands
 
 __all__ = ["main"]
 
@@ -150,7 +150,7 @@ def _count(text: str) -> int:
 def _train(options: argparse.Namespace) -> int:
     import torch
 
-    from seqbook.runs import Run
+    from seqbook.training.runs import Run
 
     torch.set_num_threads(options.threads)
     units = _units(options)
@@ -229,7 +229,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _transcribe(options: argparse.Namespace) -> int:
-    from seqbook.pairs import symbols
+    from seqbook.data.pairs import symbols
 
     made = _load(options.model)
     known, warned = set(made.vocabularies.source.symbols), set()
@@ -264,7 +264,7 @@ def _lines() -> Iterator[str]:
 
 
 def _load(path: Path) -> Any:
-    from seqbook.transcriber import Transcriber
+    from seqbook.models.transcriber import Transcriber
 
     if path.is_dir():
         path = path / "model.pt"
@@ -290,7 +290,7 @@ def _units(options: argparse.Namespace) -> dict[str, str]:
 def _data(task: str, units: dict[str, str]) -> Any:
     """The pairs of a task in three parts."""
     from seqbook.data import place_names, pronunciations
-    from seqbook.pairs import split
+    from seqbook.data.pairs import split
 
     if task in BUILT_IN:
         return {"pronunciations": pronunciations, "place_names": place_names}[task].load()
@@ -298,7 +298,7 @@ def _data(task: str, units: dict[str, str]) -> Any:
 
 
 def _pairs(task: str, units: dict[str, str]) -> list:
-    from seqbook.pairs import read_pairs
+    from seqbook.data.pairs import read_pairs
 
     if task in BUILT_IN:
         return list(chain(*_data(task, units)))
@@ -310,7 +310,7 @@ def _pairs(task: str, units: dict[str, str]) -> list:
 
 
 def _recipe(options: argparse.Namespace) -> Any:
-    from seqbook.runs import RECIPES
+    from seqbook.training.runs import RECIPES
 
     recipe = RECIPES[options.model]
     changes: dict[str, Any] = {}

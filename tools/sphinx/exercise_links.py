@@ -12,10 +12,10 @@ from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 from tables import page_link, table
 
-import seqbook.grading
-from seqbook.grading.exercises import ORDER, released
+import seqbook.exercises
+from stepgrader.exercises import ORDER, released
 
-RELEASED = "src/seqbook/grading/released"
+RELEASED = "src/seqbook/exercises"
 
 
 def colab_link(name: str, env) -> nodes.reference:
@@ -29,7 +29,7 @@ def colab_link(name: str, env) -> nodes.reference:
 
 def download_link(name: str, env) -> nodes.Node:
     """Return a link that downloads an exercise from the site itself."""
-    path = Path(seqbook.grading.__file__).parent / "released" / f"{name}.ipynb"
+    path = Path(seqbook.exercises.__file__).parent / f"{name}.ipynb"
     return addnodes.download_reference(
         "",
         "",

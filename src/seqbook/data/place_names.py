@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from seqbook.data._files import read_bytes
-from seqbook.pairs import Pair, Split, join, split, symbols
+from seqbook.data.pairs import Pair, Split, join, split, symbols
 
 __all__ = ["load", "romanised", "syllables"]
 

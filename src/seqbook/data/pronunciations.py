@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from seqbook.data._files import DamagedDataError
-from seqbook.pairs import Pair, Split, split
+from seqbook.data.pairs import Pair, Split, split
 
 __all__ = ["load"]
 

@@ -1,0 +1,1 @@
+"""Layers: recurrent networks, attention, the Transformer."""

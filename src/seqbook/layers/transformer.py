@@ -1,0 +1,433 @@
+"""The Transformer: layers of attention and position-wise networks, stacked, and nothing recurrent.
+
+Parameters have the names and shapes of ``torch.nn.TransformerEncoderLayer``,
+``TransformerDecoderLayer`` and ``Transformer``, so ``load_state_dict`` moves them either way. Masks
+follow ``seqbook.layers.attention``: boolean, True = may attend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, relu
+
+from seqbook.layers.attention import KeysAndValues, MultiHeadAttention
+from seqbook.validation import check_choice
+
+__all__ = [
+    "ACTIVATIONS",
+    "NORMS",
+    "Decoder",
+    "DecoderLayer",
+    "Encoder",
+    "EncoderLayer",
+    "LayerCache",
+    "LearnedPositions",
+    "SinusoidalPositions",
+    "Transformer",
+    "layer_norm",
+    "sinusoids",
+]
+
+NORMS = ("pre", "post")
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
+
+
+def sinusoids(time: int, width: int, *, longest: float = 10000.0) -> Tensor:
+    r"""A code for each position: sines and cosines of geometrically growing wavelengths.
+
+    .. math:: p_{t, 2i} = \sin(t / L^{2i / d}), \qquad p_{t, 2i + 1} = \cos(t / L^{2i / d})
+
+    for positions t from 0. The code of t + k is a rotation of the code of t that does not depend
+    on t.
+
+    Args:
+        time: Number of positions.
+        width: d, even.
+        longest: L; wavelengths grow from 2 pi to nearly 2 pi L.
+
+    Shape:
+        result: ``(time, width)``.
+
+    Raises:
+        ValueError: ``width`` is not even and positive, or ``time`` is negative.
+
+    Source: Vaswani et al. (2017), section 3.5.
+    """
+    if width < 1 or width % 2:
+        raise ValueError(f"width: expected an even number, got {width}")
+    if time < 0:
+        raise ValueError(f"time: expected at least 0 positions, got {time}")
+    frequencies = longest ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(time, dtype=torch.float64)[:, None] * frequencies  # (time, width / 2)
+    codes = torch.stack((angles.sin(), angles.cos()), -1).flatten(1)  # (time, width)
+    return codes.to(torch.get_default_dtype())
+
+
+class SinusoidalPositions(nn.Module):
+    """Add ``sinusoids`` to a sequence. There is nothing to learn, and no longest sequence."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self._codes = sinusoids(64, width)  # no buffer: those may not change their shape
+
+    def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
+        """Add codes of positions from ``start`` on.
+
+        Shape:
+            inputs and result ``(batch, time, width)``.
+        """
+        end = start + inputs.shape[1]
+        if end > len(self._codes):
+            self._codes = sinusoids(2 * end, self._codes.shape[1])
+        return inputs + self._codes[start:end].to(inputs)
+
+
+class LearnedPositions(nn.Module):
+    """Add a learned vector for each position to a sequence.
+
+    Args:
+        width: Of the vectors.
+        time: The longest sequence.
+        generator: Draws the initial vectors, normal with deviation 0.02; by default torch's own.
+    """
+
+    def __init__(self, width: int, time: int, *, generator: torch.Generator | None = None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(time, width))
+        nn.init.normal_(self.weight, std=0.02, generator=generator)
+
+    def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
+        """Add the vectors of positions from ``start`` on.
+
+        Shape:
+            inputs and result ``(batch, time, width)``.
+
+        Raises:
+            ValueError: A position has no vector.
+        """
+        end = start + inputs.shape[1]
+        if end > len(self.weight):
+            raise ValueError(f"inputs: expected at most {len(self.weight)} positions, got {end}")
+        return inputs + self.weight[start:end]
+
+
+def layer_norm(inputs: Tensor, weight: Tensor, bias: Tensor, *, epsilon: float = 1e-5) -> Tensor:
+    r"""Bring the features of each position to mean 0 and variance 1, then scale and shift them.
+
+    .. math:: y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \odot w + b, \qquad
+        \sigma^2 = \frac{1}{d} \sum_i (x_i - \mu)^2
+
+    The variance is the biased one, divided by d. The layers use torch's ``nn.LayerNorm``, which
+    is this in one kernel.
+
+    Shape:
+        inputs and result ``(..., d)``; weight and bias ``(d,)``.
+
+    Source: Ba, Kiros and Hinton (2016), equations 3 and 4.
+    """
+    centred = inputs - inputs.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    return centred / (variance + epsilon).sqrt() * weight + bias
+
+
+class _Layer(nn.Module):
+    """What encoder and decoder layers share: the feed-forward network and the residual rule."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        norm: str = "pre",
+        dropout: float = 0.0,
+        activation: str = "relu",
+        implementation: str = "fused",
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        check_choice("norm", norm, NORMS)
+        check_choice("activation", activation, ACTIVATIONS)
+        if hidden < 1:
+            raise ValueError(f"hidden: expected at least 1, got {hidden}")
+        self.norm, self.activation = norm, ACTIVATIONS[activation]
+        self.dropout = nn.Dropout(dropout)
+        options = {"implementation": implementation, "generator": generator}
+        self.self_attn = MultiHeadAttention(width, heads, **options)
+        self._add_sublayers(width, heads, options)
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+        for layer in (self.linear1, self.linear2):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def _add_sublayers(self, width: int, heads: int, options: dict) -> None:
+        raise NotImplementedError
+
+    def _residual(self, x: Tensor, norm: nn.LayerNorm, sublayer: Callable) -> Tensor:
+        if self.norm == "pre":
+            return x + self.dropout(sublayer(norm(x)))
+        return norm(x + self.dropout(sublayer(x)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.activation(self.linear1(x)))
+
+
+class EncoderLayer(_Layer):
+    r"""Self-attention, then a two-layer network at each position, each with a residual.
+
+    .. math:: \text{pre:}\quad & x + \operatorname{sublayer}(\operatorname{norm}(x)) \\
+        \text{post:}\quad & \operatorname{norm}(x + \operatorname{sublayer}(x))
+
+    Args:
+        width: Of inputs and outputs.
+        heads: Number of attention heads; it must divide ``width``.
+        hidden: Hidden units of the feed-forward network.
+        norm: Where the layer norms stand: ``"pre"``, inside the residual branch, as in GPT-2 and
+            most models since, or ``"post"``, after the sum, as in the original paper.
+        dropout: Share of units set to zero in training, of what each sub-layer adds, as in the
+            paper. (torch's layer also drops attention weights and hidden units.)
+        activation: ``"relu"`` or ``"gelu"``.
+        implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
+        generator: Draws the initial weights, Glorot-uniform; by default torch's own.
+
+    Raises:
+        ValueError: A size does not fit or an option is unknown.
+
+    Source: Vaswani et al. (2017), section 3.1; Xiong et al. (2020) on the place of the norms.
+    """
+
+    def _add_sublayers(self, width: int, heads: int, options: dict) -> None:
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, source: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """The sequence after the layer.
+
+        Shape:
+            source and result ``(batch, time, width)``; mask broadcastable to
+            ``(batch, time, time)``, True = may attend.
+        """
+        x = self._residual(source, self.norm1, lambda y: self.self_attn(y, mask=mask))
+        return self._residual(x, self.norm2, self._feed_forward)
+
+
+class LayerCache(NamedTuple):
+    """What a decoder layer keeps of the steps behind it.
+
+    Attributes:
+        own: Keys and values of its own past positions, or None before the first.
+        memory: Keys and values of the encoder's output.
+    """
+
+    own: KeysAndValues | None
+    memory: KeysAndValues
+
+    def of(self, rows: Tensor) -> LayerCache:
+        """Pick sequences of the batch by their numbers."""
+        return LayerCache(self.own and self.own.of(rows), self.memory.of(rows))
+
+
+class DecoderLayer(_Layer):
+    """Self-attention, attention to the encoder's output, then a network at each position.
+
+    Arguments as for ``EncoderLayer``.
+    """
+
+    def _add_sublayers(self, width: int, heads: int, options: dict) -> None:
+        self.multihead_attn = MultiHeadAttention(width, heads, **options)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+
+    def forward(
+        self,
+        target: Tensor,
+        memory: Tensor,
+        *,
+        mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """The target sequence after the layer.
+
+        Args:
+            target: ``(batch, time, width)``.
+            memory: The encoder's output, ``(batch, source, width)``.
+            mask: Of the self-attention, broadcastable to ``(batch, time, time)``.
+            memory_mask: Of the attention to ``memory``, broadcastable to
+                ``(batch, time, source)``.
+        """
+        x = self._residual(target, self.norm1, lambda y: self.self_attn(y, mask=mask))
+        x = self._residual(
+            x, self.norm2, lambda y: self.multihead_attn(y, memory, mask=memory_mask)
+        )
+        return self._residual(x, self.norm3, self._feed_forward)
+
+    def start(self, memory: Tensor) -> LayerCache:
+        """What to keep before the first step: the projections of the encoder's output."""
+        return LayerCache(None, self.multihead_attn.project_memory(memory))
+
+    def step(
+        self, target: Tensor, cache: LayerCache, *, memory_mask: Tensor | None = None
+    ) -> tuple[Tensor, LayerCache]:
+        """The next position after the layer, equal to ``forward`` with a causal mask.
+
+        Shape:
+            target and result ``(batch, 1, width)``.
+
+        Raises:
+            ValueError: There is not exactly one position.
+        """
+        if target.dim() != 3 or target.shape[1] != 1:
+            raise ValueError(
+                f"target: expected one position, (batch, 1, width), got {tuple(target.shape)}"
+            )
+
+        def to_the_past(y: Tensor) -> Tensor:
+            nonlocal cache
+            query, new = self.self_attn.project(y)
+            own = new if cache.own is None else cache.own.then(new)
+            cache = cache._replace(own=own)
+            return self.self_attn.attend(query, own)
+
+        def to_the_memory(y: Tensor) -> Tensor:
+            query = self.multihead_attn.project_query(y)
+            return self.multihead_attn.attend(query, cache.memory, mask=memory_mask)
+
+        x = self._residual(target, self.norm1, to_the_past)
+        x = self._residual(x, self.norm2, to_the_memory)
+        return self._residual(x, self.norm3, self._feed_forward), cache
+
+
+class _Stack(nn.Module):
+    """Layers, and a last norm unless the last layer ends with one."""
+
+    layer: type[_Layer]
+
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        norm: str = "pre",
+        final_norm: bool | None = None,
+        **options,
+    ):
+        super().__init__()
+        if layers < 1:
+            raise ValueError(f"layers: expected at least 1, got {layers}")
+        self.layers = nn.ModuleList(
+            self.layer(width, heads, hidden, norm=norm, **options) for _ in range(layers)
+        )
+        final_norm = norm == "pre" if final_norm is None else final_norm
+        self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
+
+
+class Encoder(_Stack):
+    """A stack of encoder layers.
+
+    Args:
+        layers: Number of layers.
+        width: Of the sequence.
+        heads: See ``EncoderLayer``.
+        hidden: See ``EncoderLayer``.
+        norm: See ``EncoderLayer``.
+        final_norm: Whether a layer norm follows the last layer; by default with ``norm="pre"``,
+            where nothing else bounds the sum of the residuals. ``torch.nn.Transformer`` always has
+            one.
+        **options: The others of ``EncoderLayer``.
+    """
+
+    layer = EncoderLayer
+
+    def forward(self, source: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """The sequence after all layers; see ``EncoderLayer.forward``."""
+        for layer in self.layers:
+            source = layer(source, mask=mask)
+        return self.norm(source)
+
+
+class Decoder(_Stack):
+    """A stack of decoder layers; arguments as for ``Encoder``."""
+
+    layer = DecoderLayer
+
+    def forward(
+        self,
+        target: Tensor,
+        memory: Tensor,
+        *,
+        mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """The target sequence after all layers; see ``DecoderLayer.forward``."""
+        for layer in self.layers:
+            target = layer(target, memory, mask=mask, memory_mask=memory_mask)
+        return self.norm(target)
+
+    def start(self, memory: Tensor) -> list[LayerCache]:
+        """What the layers keep before the first step."""
+        return [layer.start(memory) for layer in self.layers]
+
+    def step(
+        self, target: Tensor, caches: list[LayerCache], *, memory_mask: Tensor | None = None
+    ) -> tuple[Tensor, list[LayerCache]]:
+        """The next position after all layers; see ``DecoderLayer.step``."""
+        kept = []
+        for layer, cache in zip(self.layers, caches, strict=True):
+            target, cache = layer.step(target, cache, memory_mask=memory_mask)
+            kept.append(cache)
+        return self.norm(target), kept
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder, from vectors to vectors, as ``torch.nn.Transformer``.
+
+    ``seqbook.models.seq2seq.TransformerSeq2Seq`` puts embeddings before it and a readout behind.
+
+    Args:
+        width: Of both sequences.
+        heads: Number of attention heads; it must divide ``width``.
+        encoder_layers: Height of the encoder.
+        decoder_layers: Height of the decoder.
+        hidden: Hidden units of the feed-forward networks.
+        **options: ``norm``, ``final_norm``, ``dropout``, ``activation``, ``implementation`` and
+            ``generator``, see ``EncoderLayer`` and ``Encoder``.
+
+    Source: Vaswani et al. (2017).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        encoder_layers: int,
+        decoder_layers: int,
+        hidden: int,
+        **options,
+    ):
+        super().__init__()
+        self.encoder = Encoder(encoder_layers, width, heads, hidden, **options)
+        self.decoder = Decoder(decoder_layers, width, heads, hidden, **options)
+
+    def forward(
+        self,
+        source: Tensor,
+        target: Tensor,
+        *,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        """The target sequence after encoder and decoder.
+
+        Shape:
+            source ``(batch, source, width)``; target and result ``(batch, time, width)``; masks
+            broadcastable to ``(batch, queries, keys)``, True = may attend.
+        """
+        memory = self.encoder(source, mask=source_mask)
+        return self.decoder(target, memory, mask=target_mask, memory_mask=memory_mask)

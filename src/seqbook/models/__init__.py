@@ -1,0 +1,1 @@
+"""Models from symbols to predictions, and how they are decoded and scored."""

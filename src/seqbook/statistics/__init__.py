@@ -1,0 +1,1 @@
+"""Statistics of sequences: dependence, Markov chains, autoregressive and hidden Markov models."""

@@ -1,0 +1,1 @@
+"""Training: the loop, runs that can be resumed, gradients through time, profiling."""

@@ -1,0 +1,130 @@
+"""What a computation costs, counted and not timed: the same on every machine.
+
+Each function runs what it is given once and counts multiplications, bytes, or operations that must
+wait for each other.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import Size, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["bytes_for_backward", "count_macs", "critical_path", "peak_bytes"]
+
+
+def count_macs(compute: Callable[[], object]) -> int:
+    """Count the multiplications in matrix products, each with its addition.
+
+    Products inside torch's own recurrent layers and fused attention are not seen.
+
+    Args:
+        compute: What to run; its result is dropped.
+    """
+    in_place = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), _added_product)
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        compute()
+    return counter.get_total_flops() // 2
+
+
+def peak_bytes(compute: Callable[[], object]) -> int:
+    """Count the bytes of all tensors that are alive together, at the moment when most are.
+
+    What existed before does not count, nor does what a kernel needs inside.
+
+    Args:
+        compute: What to run; its result counts until the end.
+    """
+    alive = _Alive()
+    with alive:
+        result = compute()
+    del result
+    return alive.peak
+
+
+def bytes_for_backward(compute: Callable[[], object]) -> int:
+    """Count the bytes that autograd keeps for the backward pass, each buffer once.
+
+    Args:
+        compute: The forward pass; its result is dropped.
+    """
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = compute()
+    del result  # it holds what was noted: only now may the addresses be used again
+    return sum(kept.values())
+
+
+def critical_path(output: Tensor) -> int:
+    """Count the operations that had to wait for each other on the way to ``output``.
+
+    It is the longest path through the graph that autograd has recorded: what is left of the run
+    time when there are as many processors as one may wish.
+
+    Raises:
+        ValueError: Autograd has recorded nothing.
+    """
+    if output.grad_fn is None:
+        raise ValueError("output: expected the result of operations on what requires a gradient")
+    length: dict[object, int] = {}
+    waiting = [output.grad_fn]
+    while waiting:
+        node = waiting[-1]
+        before = [parent for parent, _ in node.next_functions if parent is not None]
+        unknown = [parent for parent in before if parent not in length]
+        if unknown:
+            waiting += unknown
+        else:
+            length[node] = 1 + max((length[parent] for parent in before), default=0)
+            waiting.pop()
+    return length[output.grad_fn]
+
+
+def _added_product(_into: Size, left: Size, right: Size, **_options) -> int:
+    """Operations of ``into += left @ right``, which torch's counter leaves out."""
+    return 2 * math.prod(left) * right[-1]
+
+
+class _Alive(TorchDispatchMode):
+    """Follow the storages that operations make, from their making to their end."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        for tensor in tree_leaves((arguments, options)):
+            if isinstance(tensor, Tensor):
+                self._meet(tensor, size=0)
+        result = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._meet(tensor, size=tensor.untyped_storage().nbytes())
+        self.peak = max(self.peak, self.now)
+        return result
+
+    def _meet(self, tensor: Tensor, *, size: int) -> None:
+        storage = tensor.untyped_storage()
+        number = id(storage)
+        if number in self._known:
+            return
+        self._known.add(number)
+        self.now += size
+        weakref.finalize(storage, self._part, number, size)
+
+    def _part(self, number: int, size: int) -> None:
+        self._known.discard(number)
+        self.now -= size

@@ -1,0 +1,223 @@
+"""Exercises: the author's source notebook and checks, and the release made from them.
+
+A source notebook holds, for a step named ``forget_gate``, three cells: ``forget-gate-task``, whose
+heading states level, minutes and points; ``forget-gate-answer``, with the solution between
+``### BEGIN SOLUTION`` and ``### END SOLUTION``; and ``forget-gate-check``. The cell ``setup``
+imports what answers may use. Beside the notebook, ``checks.py`` holds the list ``STEPS``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from seqbook.validation import check_choice
+from stepgrader.steps import CompiledStep, Step, cell_stem, compile_step, rounded
+
+__all__ = ["ORDER", "Exercise", "Released", "as_text", "defines", "released"]
+
+ORDER = (
+    "sequences",
+    "autoregressive",
+    "recurrent",
+    "bptt",
+    "lstm",
+    "lstm_in_pytorch",
+    "gru",
+    "attention",
+    "attention_in_pytorch",
+    "transformer",
+)
+
+SOLUTION = re.compile(
+    r"^(?P<indent> *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.DOTALL | re.MULTILINE
+)
+HEADING = re.compile(
+    r"^## (?P<number>\d+)\. (?P<title>.+) "
+    r"\((?P<level>★{1,3}), (?P<minutes>\d+) minutes, (?P<points>\d+) points?\)$"
+)
+UNSOLVED = "raise NotImplementedError"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What the heading of a step states."""
+
+    title: str
+    level: int
+    minutes: int
+    points: int
+
+
+@dataclass(frozen=True)
+class Released:
+    """An exercise as students have it: the notebook without solutions, and the visible cases.
+
+    Args:
+        name: Of the exercise.
+        notebook: The notebook, as JSON has it.
+        steps: The steps with their visible cases, in the order of the notebook.
+    """
+
+    name: str
+    notebook: dict[str, Any]
+    steps: list[CompiledStep]
+
+    @property
+    def headings(self) -> dict[str, Heading]:
+        """Title, level, minutes and points of each step, by its name."""
+        return headings(self.notebook, [step.name for step in self.steps])
+
+    @property
+    def title(self) -> str:
+        """The heading of the notebook."""
+        return _source(self.notebook["cells"][0]).splitlines()[0].removeprefix("# ")
+
+    def cell(self, cell_id: str) -> str:
+        """Return the source of a cell."""
+        return _source(_cells(self.notebook)[cell_id])
+
+    def files(self, folder: Path) -> dict[Path, str]:
+        """Return what stands in each file of the release."""
+        checks = {"steps": [dataclasses.asdict(step) for step in self.steps]}
+        return {
+            folder / f"{self.name}.ipynb": as_text(self.notebook),
+            folder / f"{self.name}.json": json.dumps(
+                rounded(checks), ensure_ascii=False, separators=(",", ":")
+            )
+            + "\n",
+        }
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise as its author has it."""
+
+    name: str
+    notebook: dict[str, Any]
+    steps: Sequence[Step]
+
+    @classmethod
+    def load(cls, folder: Path) -> Exercise:
+        """Read an exercise from the author's folder.
+
+        Raises:
+            ValueError: The notebook and the checks do not belong together.
+        """
+        name = folder.name
+        notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
+        spec = importlib.util.spec_from_file_location(f"checks_of_{name}", folder / "checks.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # so that the sources of its classes are found
+        spec.loader.exec_module(module)
+        exercise = cls(name, notebook, module.STEPS)
+        exercise._validate()
+        return exercise
+
+    def release(self, steps: Sequence[CompiledStep] | None = None) -> Released:
+        """Make what students get. The same source makes the same release.
+
+        Args:
+            steps: The exercise's, if they are compiled already.
+        """
+        steps = self.compile() if steps is None else [step.visible for step in steps]
+        notebook = {
+            **self.notebook,
+            "metadata": {
+                **{k: v for k, v in self.notebook["metadata"].items() if k != "seqbook"},
+                "seqbook": {"exercise": self.name},
+            },
+            "cells": [_released_cell(cell) for cell in self.notebook["cells"]],
+        }
+        return Released(self.name, notebook, steps)
+
+    def compile(self, seed: int | None = None) -> list[CompiledStep]:
+        """Return the steps with their visible cases and, with a seed, the hidden ones."""
+        return [compile_step(step, seed=seed) for step in self.steps]
+
+    def _validate(self) -> None:
+        cells = _cells(self.notebook)
+        found = [cell_id for cell_id in cells if cell_id.endswith("-check")]
+        wanted = [f"{step.cell}-check" for step in self.steps]
+        if found != wanted:
+            raise ValueError(f"{self.name}: expected the cells {wanted}, got {found}")
+        headings(self.notebook, [step.name for step in self.steps])
+        for number, step in enumerate(self.steps):
+            answer = _source(cells.get(f"{step.cell}-answer", {}))
+            if len(SOLUTION.findall(answer)) != 1:
+                raise ValueError(f"{self.name}: {step.cell}-answer: expected one marked solution")
+            if not defines(answer, step.name):
+                raise ValueError(f"{self.name}: {step.cell}-answer does not define {step.name}")
+            earlier = [step.name for step in self.steps[:number]]
+            if unknown := set(step.uses) - set(earlier):
+                raise ValueError(f"{self.name}: {step.name} uses {unknown}, which are not earlier")
+
+
+def headings(notebook: dict[str, Any], names: Sequence[str]) -> dict[str, Heading]:
+    """Return the headings of the steps with these names.
+
+    Raises:
+        ValueError: One is missing or states no level, minutes and points.
+    """
+    cells, found = _cells(notebook), {}
+    for name in names:
+        first = _source(cells.get(f"{cell_stem(name)}-task", {})).partition("\n")[0]
+        match = HEADING.match(first)
+        number = len(found) + 1
+        if not match or int(match["number"]) != number:
+            raise ValueError(
+                f"{name}: expected '## {number}. Title (★, 5 minutes, 1 point)' at the head of the "
+                f"cell {cell_stem(name)}-task, got {first!r}"
+            )
+        found[name] = Heading(
+            match["title"], len(match["level"]), int(match["minutes"]), int(match["points"])
+        )
+    return found
+
+
+def released(name: str) -> Released:
+    """Return the released exercise of a name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    check_choice("exercise", name, ORDER)
+    folder = resources.files("seqbook.exercises")
+    notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
+    checks = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return Released(name, notebook, [CompiledStep(**step) for step in checks["steps"]])
+
+
+def as_text(notebook: dict[str, Any]) -> str:
+    """Return a notebook as Jupyter writes it."""
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def defines(source: str, name: str) -> bool:
+    """Whether a cell defines a function or class of this name at its left margin."""
+    return bool(re.search(rf"^(def|class) {re.escape(name)}\b", source, re.MULTILINE))
+
+
+def _released_cell(cell: dict[str, Any]) -> dict[str, Any]:
+    cell = dict(cell)
+    if cell["cell_type"] == "code":
+        source = SOLUTION.sub(rf"\g<indent>{UNSOLVED}", _source(cell))
+        cell |= {"source": source.splitlines(keepends=True), "outputs": [], "execution_count": None}
+    return cell
+
+
+def _cells(notebook: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {cell["id"]: cell for cell in notebook["cells"]}
+
+
+def _source(cell: dict[str, Any]) -> str:
+    source = cell.get("source", "")
+    return source if isinstance(source, str) else "".join(source)

@@ -1,0 +1,344 @@
+"""What students and instructors read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import html
+import io
+import re
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stepgrader.atomic_files import Keeper
+from stepgrader.differences import printable
+from stepgrader.judge import Verdict
+
+if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not on every system
+    from stepgrader.batch import Result
+    from stepgrader.grader import Graded, GradedStep
+
+__all__ = ["table", "verdict_lines", "write_reports"]
+
+FORMULA = tuple("=+-@＝＋－＠")
+MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
+WIDTH = 100  # of a table
+MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
+UNDONE = {"open": "not written yet", "missing": "no cell with this answer"}
+
+
+def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that tell a student what came of a step.
+
+    Args:
+        name: Of the step.
+        verdict: What came of it.
+        points: What it can earn.
+        tested: The properties that were tested.
+    """
+    got = points if verdict.status == "right" else 0
+    yield f"{MARKS[verdict.status]} {name}: {got} of {_points(points)}, {_remark(verdict, tested)}"
+    for line in _reasons(verdict):
+        yield f"  {line}"
+
+
+def table(graded: Graded) -> Iterator[str]:
+    """Yield the lines of a notebook's table."""
+    width = max(len(step.name) for step in graded.steps)
+    yield graded.title
+    for step in graded.steps:
+        verdict = step.verdict
+        head = f"  {MARKS[verdict.status]} {step.name:{width}}  {step.points} of {step.out_of}"
+        said = []
+        if verdict.status == "wrong":
+            said = [verdict.diagnosis or verdict.finding or ""]
+        elif verdict.status != "right":
+            said = [_undone(verdict)]
+        for text in [*said, *step.notes] or [""]:
+            indent = " " * (len(head) + 2)
+            lines = textwrap.wrap(text, WIDTH - len(indent)) or [""]
+            yield f"{head}  {lines[0]}".rstrip()
+            yield from (indent + line for line in lines[1:])
+            head = " " * len(head)
+    yield f"{graded.points} of {_points(graded.out_of)}"
+
+
+def write_reports(results: Sequence[Result], keeper: Keeper) -> None:
+    """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and each student's feedback."""
+    count = _counting(results)
+    out = keeper.folder
+    keeper.write(out / "grades.csv", _csv(_grade_rows(results, count)))
+    keeper.write(out / "steps.csv", _csv(_step_rows(results, count)))
+    keeper.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
+    pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
+    for number, result in enumerate(results):
+        pages[result.handed.student].append((result, number in count))
+    names = _file_names(pages)
+    for student, handed in pages.items():
+        page = out / "feedback" / names[student]
+        keeper.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, handed)))
+        keeper.write(page.with_name(page.name + ".html"), "\n".join(_html(student, handed)))
+
+
+def _counting(results: Sequence[Result]) -> set[int]:
+    """Return the numbers of the results that count: of several for one exercise, the best."""
+    best: dict[tuple[str, str], int] = {}
+    for number, result in enumerate(results):
+        if result.graded is not None:
+            key = (result.handed.student, result.graded.exercise)
+            other = best.get(key)
+            if other is None or result.graded.points > results[other].graded.points:
+                best[key] = number
+    return set(best.values())
+
+
+def _points(number: int) -> str:
+    return _count(number, "point")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
+    if verdict.status == "right":
+        return f"tested: {'; '.join(dict.fromkeys(tested))}"
+    if verdict.status == "wrong":
+        return f"the first that fails: {verdict.property}" if verdict.property else "it failed"
+    return _undone(verdict)
+
+
+def _undone(verdict: Verdict) -> str:
+    waits = verdict.status == "open" and verdict.finding
+    return waits or UNDONE[verdict.status]
+
+
+def _reasons(verdict: Verdict) -> Iterator[str]:
+    if verdict.status == "wrong":
+        if verdict.diagnosis:
+            yield verdict.diagnosis
+        if verdict.finding:
+            yield verdict.finding
+        if verdict.example and not verdict.diagnosis:  # words say more than numbers
+            yield from verdict.example.splitlines()
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Keep a spreadsheet from taking a text for a formula."""
+    if not isinstance(value, str):
+        return value
+    value = printable(value, limit=2000)
+    return f"'{value}" if value.lstrip().startswith(FORMULA) else value
+
+
+def _name(text: str) -> str:
+    """Return a student's or a file's name as people can read it, and no two names as the same."""
+    return "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
+    yield "student", "exercise", "points", "out_of", "counts", "file", "remark"
+    for number, result in enumerate(results):
+        student, file = _name(result.handed.student), _name(result.handed.path.name)
+        graded = result.graded
+        if graded is None:
+            remark = f"{'not graded' if result.ours else 'not read'}: {result.problem}"
+            yield student, "", "" if result.ours else 0, "", "", file, remark
+        else:
+            yield (
+                student,
+                graded.exercise,
+                graded.points,
+                graded.out_of,
+                "yes" if number in count else "no, another of this exercise is as good or better",
+                file,
+                "",
+            )
+
+
+def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
+    yield "student", "exercise", "step", "points", "out_of", "status", "property", "mistake"
+    for number in sorted(count):
+        result = results[number]
+        for step in result.graded.steps:
+            verdict = step.verdict
+            yield (
+                _name(result.handed.student),
+                result.graded.exercise,
+                step.name,
+                step.points,
+                step.out_of,
+                verdict.status,
+                verdict.property or "",
+                verdict.diagnosis or "",
+            )
+
+
+def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
+    yield "# Summary"
+    yield ""
+    students = {result.handed.student for result in results}
+    unread = [result for result in results if result.graded is None]
+    yield (
+        f"{_count(len(results), 'notebook')} of {_count(len(students), 'student')}, "
+        f"{len(unread)} without a grade."
+    )
+    by_exercise: dict[str, list[Graded]] = defaultdict(list)
+    for number in sorted(count):
+        by_exercise[results[number].graded.exercise].append(results[number].graded)
+    for graded in by_exercise.values():
+        mean = sum(one.points for one in graded) / len(graded)
+        yield ""
+        yield f"## {graded[0].title}"
+        yield ""
+        average = f"on average {mean:.1f} of {_points(graded[0].out_of)}"
+        yield f"{_count(len(graded), 'notebook')}, {average}."
+        yield ""
+        yield "| step | right | wrong | not written |"
+        yield "|---|---:|---:|---:|"
+        for steps in zip(*(one.steps for one in graded), strict=True):
+            statuses = Counter(step.verdict.status for step in steps)
+            undone = statuses["open"] + statuses["missing"]
+            yield f"| {steps[0].name} | {statuses['right']} | {statuses['wrong']} | {undone} |"
+        yield from _mistakes(graded)
+    if unread:
+        yield ""
+        yield "## Without a grade"
+        yield ""
+        for result in unread:
+            yield f"- {_plain(_name(result.handed.student))}: {_plain(result.problem)}"
+
+
+def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
+    made: Counter[tuple[str, str]] = Counter()
+    for one in graded:
+        for step in one.steps:
+            if step.verdict.status == "wrong":
+                said = step.verdict.diagnosis or f"no known mistake ({_unknown(step)})"
+                made[step.name, said] += 1
+    if made:
+        yield ""
+        yield "| times | step | mistake |"
+        yield "|---:|---|---|"
+        for (name, said), times in sorted(made.items(), key=lambda item: (-item[1], item[0])):
+            yield f"| {times} | {name} | {said.replace('|', '/')} |"
+
+
+def _unknown(step: GradedStep) -> str:
+    return f"fails at: {step.verdict.property}" if step.verdict.property else "did not answer"
+
+
+def _file_names(students: Iterable[str]) -> dict[str, str]:
+    """Return a name for each student's page, that is safe as the name of a file and no other's.
+
+    Who has such a name keeps it, whatever others are called.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for student in sorted(students, key=lambda student: _clean(student) != student):
+        name = _clean(student)
+        if name != student or name.casefold() in taken:
+            full = student.encode(errors="surrogateescape")
+            name += f"-{hashlib.sha256(full).hexdigest()[:8]}"
+        while name.casefold() in taken:
+            name += "_"
+        taken.add(name.casefold())
+        names[student] = name
+    return names
+
+
+def _clean(student: str) -> str:
+    name = re.sub(r"[^\w ,.-]", "_", student)
+    return name.encode()[:MAX_FILE_NAME].decode(errors="ignore").strip(" .") or "_"
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$-])", r"\\\1", printable(text))
+
+
+def _markdown(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
+    yield f"# Feedback for {_plain(_name(student))}"
+    for result, counts in handed:
+        yield ""
+        graded = result.graded
+        if graded is None:
+            yield f"## {_plain(_name(result.handed.path.name))}"
+            yield ""
+            yield _plain(_no_grade(result))
+            continue
+        yield f"## {graded.title}: {graded.points} of {_points(graded.out_of)}"
+        if not counts:
+            yield ""
+            yield "Another notebook of this exercise, as good or better, counts."
+        for step in graded.steps:
+            yield ""
+            yield f"### {_step_head(step)}"
+            for note in step.notes:
+                yield ""
+                yield f"{note[:1].upper()}{note[1:]}."
+            if lines := list(_reasons(step.verdict)):
+                yield ""
+                yield from (f"    {line}" for line in lines)
+    yield ""
+
+
+def _step_head(step: GradedStep) -> str:
+    verdict = step.verdict
+    head = f"{MARKS[verdict.status]} {step.title}: {step.points} of {_points(step.out_of)}"
+    return head if verdict.status == "right" else f"{head}, {_remark(verdict, ())}"
+
+
+def _no_grade(result: Result) -> str:
+    if result.ours:
+        return "This could not be graded, through no fault of yours. Your instructor has been told."
+    return f"This could not be read: {printable(result.problem)}."
+
+
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
+h2 { border-top: 1px solid; margin-top: 2rem; padding-top: 1rem }
+h3 { font-size: 1rem; margin-bottom: .3rem }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid; padding-left: .8rem }
+"""
+
+
+def _html(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
+    title = html.escape(f"Feedback for {_name(student)}")
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield (
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    )
+    yield f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
+    for result, counts in handed:
+        graded = result.graded
+        if graded is None:
+            yield f"<h2>{html.escape(_name(result.handed.path.name))}</h2>"
+            yield f"<p>{html.escape(_no_grade(result))}</p>"
+            continue
+        yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
+        if not counts:
+            yield "<p>Another notebook of this exercise, as good or better, counts.</p>"
+        for step in graded.steps:
+            yield f"<h3>{html.escape(_step_head(step))}</h3>"
+            yield from (f"<p>{html.escape(note)}</p>" for note in step.notes)
+            if lines := list(_reasons(step.verdict)):
+                yield f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+    yield "</body></html>"
+    yield ""

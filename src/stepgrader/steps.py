@@ -1,0 +1,240 @@
+"""What an author writes about a step: inputs to try, the right answer, and mistakes to recognise.
+
+A step is compiled into data: inputs, the outcome that is expected, and the outcome of each known
+mistake. Only the data of the visible cases are released, so a student's copy holds no reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from stepgrader.differences import difference
+from stepgrader.worker.calls import run_case
+from stepgrader.worker.values import encode
+
+__all__ = ["Build", "Draw", "Mistake", "Step", "compile_step"]
+
+VISIBLE_SIZES = (0, 1)
+HIDDEN_SIZES = (1, 2, 3)
+DIGITS = 8
+
+
+class Draw:
+    """Random inputs of one case; the same seed draws the same.
+
+    Args:
+        seed: Any integer.
+        size: 0 for the smallest case, which a student may have to read; larger ones for more.
+    """
+
+    def __init__(self, seed: int, size: int):
+        self.random = np.random.default_rng(seed)
+        self.size = size
+
+    def lengths(self, count: int, *, low: int = 2) -> tuple[int, ...]:
+        """Return different sizes, at least ``low``: a mix-up of two axes must not go unnoticed."""
+        candidates = np.arange(low, low + count + self.size)
+        return tuple(int(n) for n in self.random.permutation(candidates)[:count])
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Return a float64 tensor of standard normal numbers with one decimal."""
+        return torch.from_numpy(self.array(*shape))
+
+    def array(self, *shape: int) -> np.ndarray:
+        """Return a float64 array of standard normal numbers with one decimal."""
+        return self.random.normal(size=shape).round(1) + 0.0
+
+    def integers(self, high: int, *shape: int) -> np.ndarray:
+        """Return an int64 array of numbers from 0 to ``high`` - 1."""
+        return self.random.integers(high, size=shape)
+
+    def probabilities(self, *shape: int) -> np.ndarray:
+        """Return a float64 array of positive numbers with two decimals; rows sum to one."""
+        counts = 1 + self.random.multinomial(
+            100 - shape[-1], np.ones(shape[-1]) / shape[-1], size=shape[:-1]
+        )
+        return counts / 100
+
+
+@dataclass(frozen=True)
+class Build:
+    """A case of a module: how to build it, the parameters to load, and the inputs to call it on.
+
+    Args:
+        inputs: Arguments of the call, by name.
+        options: Arguments of the class, by name. They are passed by position.
+        state: Parameters for ``load_state_dict``, in float64; None to load none.
+    """
+
+    inputs: Mapping[str, Any]
+    options: Mapping[str, Any]
+    state: Mapping[str, torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known wrong answer.
+
+    Args:
+        answer: The wrong function or class. It must stand on its own: it may use the names of the
+            notebook's setup cell and nothing else.
+        says: What is wrong, to the student, in a sentence or two.
+    """
+
+    answer: Callable
+    says: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One graded step of an exercise.
+
+    Args:
+        name: Name of the function or class that the student writes.
+        reference: An independent implementation of the right answer.
+        cases: Makes the inputs, by the property that they test, in the order of testing. Each
+            function takes a ``Draw`` and returns the arguments by name, or a ``Build``.
+        mistakes: Known wrong answers, at least three.
+        right: Other right answers, at least two, which stand on their own as mistakes do.
+        gradients: Names of the inputs with respect to which gradients are compared too; of a
+            module with gradients, all parameters are.
+        uses: Names of earlier steps that a usual answer calls.
+        tolerance: An answer is right if it is within ``tolerance * max(1, |expected|)``.
+    """
+
+    name: str
+    reference: Callable
+    cases: Mapping[str, Callable[[Draw], Mapping[str, Any] | Build]]
+    mistakes: Sequence[Mistake]
+    right: Sequence[Callable]
+    gradients: Sequence[str] = ()
+    uses: Sequence[str] = ()
+    tolerance: float = 1e-5
+
+    @property
+    def cell(self) -> str:
+        """The stem of the ids of the step's cells."""
+        return cell_stem(self.name)
+
+
+def cell_stem(name: str) -> str:
+    """Return what the ids of the cells of a step begin with."""
+    return name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """A step as data.
+
+    Args:
+        name: Name of the function or class.
+        uses: Names of earlier steps.
+        tolerance: See ``Step``.
+        mistakes: What each known mistake says.
+        cases: For each case ``property``, ``hidden``, ``inputs``, ``gradients``, ``options``,
+            ``state``, and outcomes as ``run_case`` returns them: ``expected``, and ``mistakes``,
+            of which only that is kept by which they differ from the expected one.
+    """
+
+    name: str
+    uses: list[str]
+    tolerance: float
+    mistakes: list[str]
+    cases: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def visible(self) -> CompiledStep:
+        """The step with the cases that students may see."""
+        return replace(self, cases=[case for case in self.cases if not case["hidden"]])
+
+    @property
+    def hidden(self) -> CompiledStep:
+        """The step with the cases that students may not see."""
+        return replace(self, cases=[case for case in self.cases if case["hidden"]])
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """What the sandbox may see of the cases."""
+        keys = ("inputs", "gradients", "options", "state")
+        return [{key: case[key] for key in keys} for case in self.cases]
+
+
+def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
+    """Work out what a step expects.
+
+    Args:
+        step: The step.
+        seed: None for the visible cases only, which are always the same; or the seed of the
+            hidden ones, which then follow the visible ones.
+    """
+    plan = [(name, size, None) for name in step.cases for size in VISIBLE_SIZES]
+    if seed is not None:
+        plan += [(name, size, seed) for name in step.cases for size in HIDDEN_SIZES]
+    return CompiledStep(
+        name=step.name,
+        uses=list(step.uses),
+        tolerance=step.tolerance,
+        mistakes=[mistake.says for mistake in step.mistakes],
+        cases=[_compile_case(step, *planned) for planned in plan],
+    )
+
+
+def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[str, Any]:
+    made = step.cases[name](Draw(_number(step.name, name, size, seed), size))
+    is_module = isinstance(made, Build)
+    if not is_module:
+        made = Build(inputs=made, options={})
+    case = {
+        "property": name,
+        "hidden": seed is not None,
+        "inputs": _encode(made.inputs),
+        "gradients": list(step.gradients),
+        "options": _encode(made.options) if is_module else None,
+        "state": _encode(made.state) if made.state is not None else None,
+    }
+    expected = run_case(step.reference, case)
+    if "raised" in expected:
+        raise ValueError(f"{step.name}, {name!r}: the reference raises {expected['raised']}")
+    outcomes = [run_case(mistake.answer, case) for mistake in step.mistakes]
+    return case | {
+        "expected": {part: expected[part] for part in expected if part != "arguments"},
+        "mistakes": [_first_difference(expected, each, step.tolerance) for each in outcomes],
+    }
+
+
+def _first_difference(expected: dict, outcome: dict, tolerance: float) -> dict[str, Any]:
+    if "raised" in outcome:
+        return {"raised": {"type": outcome["raised"]["type"]}}
+    if difference(expected["returned"], outcome["returned"], tolerance):
+        return {"returned": outcome["returned"]}
+    for part, allowed in (("gradients", tolerance), ("arguments", 0.0)):
+        pairs = ((value, outcome[part][name]) for name, value in expected.get(part, {}).items())
+        if any(difference(*pair, allowed) for pair in pairs):
+            return {part: outcome[part]}
+    return {}
+
+
+def rounded(data: Any) -> Any:
+    """Round all numbers of an outcome to the digits that are released."""
+    if isinstance(data, float):
+        return float(f"{data:.{DIGITS}g}") + 0.0
+    if isinstance(data, list):
+        return [rounded(item) for item in data]
+    if isinstance(data, dict):
+        return {name: rounded(item) for name, item in data.items()}
+    return data
+
+
+def _encode(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: encode(value) for name, value in values.items()}
+
+
+def _number(*parts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8])

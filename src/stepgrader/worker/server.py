@@ -1,0 +1,182 @@
+"""The process in the sandbox that imports torch once and forks for every step.
+
+Each fork reads a request and answers it, until the input ends. Both are framed: eight bytes of
+length, then JSON; in an answer, a line of JSON and after it what the student's process wrote, byte
+for byte and unread. The clean process never holds a byte of a request: what it once held, a later
+fork could find in freed memory, be it a hidden input or another student's code.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import time
+from typing import Any
+
+import torch
+
+from . import hardening
+from .calls import OWN_CELL, describe_error, run_case
+
+__all__ = ["run_step", "serve"]
+
+MAX_OUTPUT = 4 * 2**20
+MEMORY = 2**30  # that an answer may use beside what python and torch take
+NO_MORE = 2
+
+
+def serve(*, walled: bool) -> None:
+    """Answer requests from standard input, on standard output, until there are no more.
+
+    Args:
+        walled: False runs the code of someone who runs it on their own machine anyway.
+    """
+    requests, answers = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(null, stream)
+    torch.set_num_threads(1)
+    _wake_torch()
+    memory = hardening.address_space() + MEMORY if walled else None
+    gc.collect()
+    gc.freeze()
+    _write(answers, b"ready")
+    while True:
+        process = os.fork()
+        if process == 0:
+            try:
+                if (request := _read(requests)) is None:
+                    os._exit(NO_MORE)
+                _write(answers, _supervise(json.loads(request), memory))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(process, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == NO_MORE:
+            return
+        if status != 0:
+            _write(answers, b'{"end": "fault"}\n')
+
+
+def _wake_torch() -> None:
+    """Have torch load now what it loads late, and not in every fork."""
+    weight = torch.ones(1, requires_grad=True)
+    weight.tanh().sum().backward()
+    torch.optim.SGD([weight], lr=0.1).step()
+    repr(weight)
+
+
+def _supervise(request: dict[str, Any], memory: int | None) -> bytes:
+    """Run a step in a child that this process outlives, and return the answer's frame."""
+    if memory is not None:
+        hardening.enter_namespaces()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()  # a signal to its process group reaches beyond its namespace
+            for stream in (0, 1):  # the null device
+                os.dup2(0, stream)
+            os.dup2(writer, 3)
+            os.closerange(4, 4096)
+            if memory is not None:
+                hardening.lock_down(bytes_of_memory=memory, cpu_seconds=request["cpu_seconds"])
+            os.dup2(0, 2)
+            run_step(request, 3)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        output, end = _collect(reader, time.monotonic() + request["wall_seconds"])
+    finally:
+        os.kill(child, signal.SIGKILL)
+    _, status, usage = os.wait4(child, 0)
+    if end is None:
+        spent = usage.ru_utime + usage.ru_stime
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        end = "time" if killed and spent > request["cpu_seconds"] - 1 else "ended"
+        if not output:  # not even the line that is written before the student's code begins
+            end = "fault"
+    return json.dumps({"end": end}).encode() + b"\n" + output
+
+
+def _collect(reader: int, deadline: float) -> tuple[bytes, str | None]:
+    output = bytearray()
+    while True:
+        ready, _, _ = select.select([reader], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            return bytes(output), "time"
+        part = os.read(reader, 2**16)
+        if not part:
+            return bytes(output), None
+        output += part
+        if len(output) > MAX_OUTPUT:
+            return b"", "output"
+
+
+def run_step(request: dict[str, Any], output: int) -> None:
+    """Run the cells and call the answer on every case; write lines of JSON as it goes.
+
+    The lines name the cell that begins to run, then the answer that begins to be called. The last
+    one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
+    own cell; or ``undefined``.
+    """
+
+    def tell(**line: Any) -> None:
+        os.write(output, json.dumps(line).encode() + b"\n")
+
+    def write_all(data: bytes) -> None:
+        while data:
+            data = data[os.write(output, data) :]
+
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    *earlier, (own_id, own) = request["cells"]
+    for cell_id, source in earlier:
+        tell(at=cell_id)
+        try:
+            exec(compile(source, f"{OWN_CELL} {cell_id}>", "exec"), namespace)
+        except BaseException:  # its own step tells of it
+            continue
+    tell(at=own_id)
+    try:
+        exec(compile(own, f"{OWN_CELL} {own_id}>", "exec"), namespace)
+    except BaseException as error:
+        tell(failed=describe_error(error))
+        return
+    if request["name"] not in namespace:
+        tell(undefined=request["name"])
+        return
+    answer = namespace[request["name"]]
+    tell(calls=request["name"])
+    try:
+        outcomes = [run_case(answer, case) for case in request["cases"]]
+        written = json.dumps({"outcomes": outcomes}).encode()
+    except BaseException as error:  # such as KeyboardInterrupt, or a type whose name raises
+        tell(failed=describe_error(error))
+        return
+    write_all(written + b"\n")
+
+
+def _read(source: int) -> bytes | None:
+    if (header := _read_exactly(source, 8)) is None:
+        return None
+    return _read_exactly(source, int.from_bytes(header))
+
+
+def _read_exactly(source: int, count: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < count:
+        part = os.read(source, min(2**20, count - len(data)))
+        if not part:
+            return None
+        data += part
+    return bytes(data)
+
+
+def _write(target: int, content: bytes) -> None:
+    data = len(content).to_bytes(8) + content
+    while data:
+        data = data[os.write(target, data) :]
