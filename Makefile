@@ -9,7 +9,7 @@ NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 --ru
          -n 2 --dist loadfile -p no:cacheprovider $(NOTEBOOKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve pdf test lint unit site nbval variant-portable variants notebooks status links lock clean
+.PHONY: help book serve pdf test lint unit site nbval variant-portable variants notebooks status links dist lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
@@ -29,12 +29,13 @@ test:  ## everything that CI runs; installs what it needs on Debian and Ubuntu
 	@$(MAKE) --no-print-directory lint unit book site nbval variant-portable
 	@$(BIN)/python tools/summarize_tests.py $(REPORTS)
 
-lint: .venv/installed
+lint: .venv/installed  ## style and format of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 unit: .venv/installed  ## the tests of the package and of the notebooks' rules
-	$(BIN)/pytest -n 2 --junit-xml=$(REPORTS)/unit.xml $(addprefix --ignore=,$(OF_PAGES))
+	$(BIN)/pytest -n 2 --cov --cov-report= --junit-xml=$(REPORTS)/unit.xml $(addprefix --ignore=,$(OF_PAGES))
+	@echo "Coverage of src by lines and branches: $$($(BIN)/coverage report --format=total) %"
 
 site: book  ## the tests of the built pages
 	$(BIN)/pytest -n 2 --dist worksteal --junit-xml=$(REPORTS)/site.xml $(OF_PAGES)
@@ -58,6 +59,13 @@ notebooks: .venv/installed  ## re-execute all notebooks and write them in the no
 
 status: .venv/installed  ## run all notebooks and record times and versions for the book's page
 	$(BIN)/python tools/record_status.py
+
+links: .venv/installed  ## check the links to other sites; needs a network
+	$(BIN)/python tools/check_links.py
+
+dist: .venv/installed  ## build the package as a source archive and a wheel
+	rm -rf _build/dist
+	$(BIN)/python -m build --quiet --outdir _build/dist
 
 lock: .venv/installed  ## resolve requirements.in into requirements.txt
 	$(BIN)/pip-compile --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
