@@ -1,5 +1,6 @@
 """What students are told of an answer, and what authors may rely on."""
 
+import asyncio
 import functools
 import json
 import math
@@ -403,7 +404,7 @@ def test_in_a_kernel_each_check_says_what_is_wrong_and_the_rest_runs():
         "    total = inputs @ w.T + hidden @ u\n"
         "    return torch.sigmoid(total + peephole * cell + bais)\n"
     )
-    NotebookClient(notebook, timeout=2 * PATIENCE).execute()
+    asyncio.run(NotebookClient(notebook, timeout=2 * PATIENCE).async_execute())
     texts = {
         one.id: "".join(output.text for output in one.outputs)
         for one in notebook.cells

@@ -437,7 +437,7 @@ def test_an_interrupted_batch_goes_on_where_it_was(bubblewrap, tmp_path, exercis
         hand_in(tmp_path / "in", student, notebook)
     waiting = f"import time\ntime.sleep(1000)\n{solved('extremes')}"
     path = hand_in(tmp_path / "in", "dan", answered(source_notebook(), extremes=waiting))
-    code = "import seqbook.grading.sandbox as sandbox; sandbox.WALL_SECONDS = 1000; "
+    code = "import stepgrader.sandbox as sandbox; sandbox.WALL_SECONDS = 1000; "
     code += "from seqbook.cli import main; import signal, sys; "
     code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
     command = [sys.executable, "-c", code, "grade", tmp_path / "in", "--out", tmp_path / "out"]
