@@ -18,7 +18,7 @@ import pytest
 from addresses import addresses
 from browser import NARROW, WIDE, visiting
 from bs4 import BeautifulSoup
-from conftest import HTML, ROOT
+from conftest import HTML, PATIENCE, ROOT
 from draw_social_card import HEIGHT, TOUCH, WIDTH
 from install_cells import install_text, with_install_cell
 from PIL import Image
@@ -115,7 +115,7 @@ def run_install_cell(python: Path, folder: Path, source: str) -> tuple[list[str]
         env={**os.environ, **local},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=5 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -358,12 +358,15 @@ def test_paper_shows_what_is_read_and_nothing_else(browser, site, script):
 
 
 @pytest.fixture(scope="module")
-def book(pages, tmp_path_factory) -> PdfReader:
+def book(pages, browser, tmp_path_factory) -> PdfReader:
     """Print three pages of the book: its start, a chapter, and one of the back matter."""
     target = tmp_path_factory.mktemp("paper") / "book.pdf"
     command = [sys.executable, ROOT / "tools" / "print_book.py", "--html", HTML, target]
     done = subprocess.run(
-        [*command, "--only", "index", "lstm", "data"], capture_output=True, text=True, timeout=300
+        [*command, "--only", "index", "lstm", "data"],
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r": \d+ pages, \d+ links within, ", done.stdout)
