@@ -23,7 +23,7 @@ from seqbook.data.synthetic import adding, adding_error
 from seqbook.layers.lstm import LSTM
 from seqbook.layers.rnn import RNN
 from seqbook.models.classification import LastStateReadout
-from seqbook.training.loop import training
+from seqbook.training.loop import training_steps
 
 RESULT = Path(__file__).parent / "results" / "memory_over_lags.json"
 LENGTHS = (10, 20, 40, 80)
@@ -54,7 +54,9 @@ def run(kind: str, length: int, seed: int) -> dict:
         return (model(inputs)[:, 0] - targets).square().mean()
 
     start = time.perf_counter()
-    for step in training(model.parameters(), loss, steps=STEPS, learning_rate=LEARNING_RATE[kind]):
+    for step in training_steps(
+        model.parameters(), loss, steps=STEPS, learning_rate=LEARNING_RATE[kind]
+    ):
         history.append(step.loss)
         if len(history) >= 20 and sum(history[-20:]) / 20 < STOP_BELOW:
             break

@@ -37,7 +37,7 @@ from seqbook.models.decoding import beam, greedy
 from seqbook.models.metrics import ErrorRates, error_rates
 from seqbook.models.modes import evaluation_mode
 from seqbook.models.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
-from seqbook.training.loop import train, training
+from seqbook.training.loop import train, training_steps
 
 OUTPUT = Path(__file__).parent / "results" / "place_names.json"
 SEEDS = (0, 1, 2)
@@ -129,7 +129,7 @@ def learn(
         return model.loss(next(stream), label_smoothing=SMOOTHING)
 
     start = time.process_time()
-    for step in training(
+    for step in training_steps(
         model.parameters(), loss, steps=steps, learning_rate=schedule, clip_norm=CLIP
     ):
         seconds += time.process_time() - start

@@ -39,7 +39,7 @@ from seqbook.layers.rnn import RNN
 from seqbook.models.language_model import CharacterModel, bits_per_character, generate
 from seqbook.statistics.markov import WittenBellMarkov, bits_per_symbol
 from seqbook.training.fit import language_model_loss
-from seqbook.training.loop import training
+from seqbook.training.loop import training_steps
 
 OUTPUT = Path(__file__).parent / "results" / "language_models.json"
 NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
@@ -138,7 +138,7 @@ def train_and_validate(
     loss = language_model_loss(model, data.training, batch=settings.batch, window=settings.window)
     start = time.monotonic()
     score(0)
-    for step in training(
+    for step in training_steps(
         model.parameters(),
         loss,
         steps=steps,

@@ -243,7 +243,9 @@ def test_a_tiny_temperature_gives_the_most_probable_symbol_or_an_error_that_name
         drawn = generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
         assert drawn == [best]
     for temperature in (1e-38, 1e-40, 1e-320):
-        with pytest.raises(ValueError, match=r"temperature: expected at least 1\.18e-38, the small"):
+        with pytest.raises(
+            ValueError, match=r"temperature: expected at least 1\.18e-38, the small"
+        ):
             generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqbook.training.loop import TrainingStep, train, training
+from seqbook.training.loop import TrainingStep, train, training_steps
 
 
 def quadratic(weights, target):
@@ -77,7 +77,7 @@ def test_each_step_is_reported_after_its_update_with_the_norm_before_clipping():
     weights = nn.Parameter(torch.tensor([3.0, 4.0]))
     seen = [weights.tolist()]
     steps = []
-    for step in training(
+    for step in training_steps(
         [weights], lambda _: (weights**2).sum(), steps=3, learning_rate=0.1, clip_norm=1.0
     ):
         steps.append(step)
@@ -95,7 +95,7 @@ def test_a_loop_that_is_left_takes_no_further_step():
         calls.append(step)
         return weights.sum()
 
-    for step in training([weights], loss, steps=10, learning_rate=0.1):
+    for step in training_steps([weights], loss, steps=10, learning_rate=0.1):
         if step.number == 3:
             break
     assert calls == [0, 1, 2, 3]
@@ -109,7 +109,7 @@ def test_a_loop_that_resumes_with_its_optimizer_equals_one_that_never_stopped():
         weights = nn.Parameter(torch.tensor([3.0, -4.0]))
         optimizer, losses = torch.optim.Adam([weights], betas=(0.9, 0.98)), []
         for first, last in parts:
-            for step in training(
+            for step in training_steps(
                 [weights],
                 quadratic(weights, 1.0),
                 steps=20,
@@ -144,4 +144,4 @@ def test_arguments_are_checked_before_the_first_step(arguments, message):
     weights = nn.Parameter(torch.ones(1))
     options = {"parameters": [weights], "steps": 1, "learning_rate": 0.1, **arguments}
     with pytest.raises(ValueError, match=message):
-        training(loss=lambda _: weights.sum(), **options)
+        training_steps(loss=lambda _: weights.sum(), **options)

@@ -1,6 +1,6 @@
 """Losses and fits of the models that are trained in one go: language models and classifiers.
 
-The loss functions go into ``seqbook.training.loop.training``, for loops that validate or stop
+The loss functions go into ``seqbook.training.loop.training_steps``, for loops that validate or stop
 early; the fits run that loop to its end.
 """
 

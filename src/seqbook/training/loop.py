@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["TrainingStep", "train", "training"]
+__all__ = ["TrainingStep", "train", "training_steps"]
 
 
 class TrainingStep(NamedTuple):
@@ -26,7 +26,7 @@ class TrainingStep(NamedTuple):
     gradient_norm: float
 
 
-def training(
+def training_steps(
     parameters: Iterable[torch.nn.Parameter | torch.Tensor],
     loss: Callable[[int], torch.Tensor],
     *,
@@ -46,7 +46,7 @@ def training(
     runs the body of the caller's loop, which may validate the model, record the loss, or ``break``
     to stop early::
 
-        for step in training(model.parameters(), loss, steps=1000, learning_rate=0.01):
+        for step in training_steps(model.parameters(), loss, steps=1000, learning_rate=0.01):
             if step.number % 100 == 99:
                 print(step.number, step.loss, accuracy(model, held_out))
 
@@ -72,7 +72,7 @@ def training(
 
     Example:
         >>> weight = torch.nn.Parameter(torch.tensor(3.0))
-        >>> for step in training([weight], lambda _: weight**2, steps=100, learning_rate=0.1):
+        >>> for step in training_steps([weight], lambda _: weight**2, steps=100, learning_rate=0.1):
         ...     if step.loss < 1e-2:
         ...         break
         >>> step.number < 99, abs(weight.item()) < 0.2
@@ -111,7 +111,7 @@ def train(
     learning_rate: float | Callable[[int], float],
     clip_norm: float = 1.0,
 ) -> np.ndarray:
-    """Run ``training`` to its end; the arguments and errors are the same.
+    """Run ``training_steps`` to its end; the arguments and errors are the same.
 
     Returns:
         The loss before each update, float64 ``(steps,)``.
@@ -121,7 +121,9 @@ def train(
         >>> train([weight], lambda _: weight**2, steps=2, learning_rate=0.1).round(2)
         array([9.  , 8.41])
     """
-    loop = training(parameters, loss, steps=steps, learning_rate=learning_rate, clip_norm=clip_norm)
+    loop = training_steps(
+        parameters, loss, steps=steps, learning_rate=learning_rate, clip_norm=clip_norm
+    )
     return np.array([step.loss for step in loop], dtype=np.float64)
 
 
