@@ -45,11 +45,17 @@ BUDGET = 60.0  # seconds of processor time for each training
 GRID = {"learning_rate": (0.002, 0.004), "dropout": (0.1, 0.3)}
 BATCH, SMOOTHING, WARM_UP, CLIP = 32, 0.1, 0.1, 1.0
 SCORES = 12  # on the validation names along a training
-BEAM, LONGEST = 4, 40
-TRANSFORMER = {"width": 64, "heads": 4, "hidden": 256, "encoder_layers": 2, "decoder_layers": 2}
+BEAM, MAX_LENGTH = 4, 40
+TRANSFORMER = {"d_model": 64, "heads": 4, "d_ff": 256, "encoder_layers": 2, "decoder_layers": 2}
 MODELS = {
-    "GRU": (RecurrentSeq2Seq, {"network": "GRU", "width": 64, "hidden": 180, "attention": False}),
-    "GRU + attention": (RecurrentSeq2Seq, {"network": "GRU", "width": 64, "hidden": 162}),
+    "GRU": (
+        RecurrentSeq2Seq,
+        {"network": "GRU", "embedding_size": 64, "hidden_size": 180, "attention": False},
+    ),
+    "GRU + attention": (
+        RecurrentSeq2Seq,
+        {"network": "GRU", "embedding_size": 64, "hidden_size": 162},
+    ),
     "Transformer": (TransformerSeq2Seq, TRANSFORMER),
     "without positions": (TransformerSeq2Seq, TRANSFORMER),
 }
@@ -87,7 +93,7 @@ def write(model: Seq2Seq, task: Task, pairs: list[Pair], decode: Callable) -> li
     """Write the names of ``pairs`` in jamo."""
     sources = task.vocabularies.read([pair.source for pair in pairs])
     with evaluation_mode(model):
-        found = decode(model, *sources, longest=LONGEST)
+        found = decode(model, *sources, max_length=MAX_LENGTH)
     return [task.vocabularies.written(hypothesis.ids) for hypothesis in found]
 
 

@@ -245,7 +245,7 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
         "((w) => x.map((ids) => pronounce(w, ids, 20)))(unpack(weights))",
         ids,
     )
-    hypotheses = greedy(model, *vocabularies.read(sources), longest=20)
+    hypotheses = greedy(model, *vocabularies.read(sources), max_length=20)
     answers = [vocabularies.written(hypothesis.ids) for hypothesis in hypotheses]
     examples = encode(
         [Pair(*pair) for pair in zip(sources, zip(answers), strict=True)], vocabularies
@@ -266,7 +266,7 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
 def test_the_speller_is_as_good_as_its_page_says(javascript):
     vocabularies, model = written_speller()
     pairs, stated = pronunciations.load().test[::20], load("weights-spelling")[0]["card"]
-    written = greedy(model.float(), *vocabularies.read([p.source for p in pairs]), longest=30)
+    written = greedy(model.float(), *vocabularies.read([p.source for p in pairs]), max_length=30)
     score = error_rates([vocabularies.written(h.ids) for h in written], pairs)
     # A fifth of the words that the statement counts: three standard errors are 0.06 and 0.02.
     assert score.word == pytest.approx(stated["words wrong, test"], abs=0.06)
@@ -278,7 +278,7 @@ def test_the_words_to_try_are_of_the_test_part_and_their_mistakes_as_the_caption
     held_out = {"".join(pair.source): pair.targets for pair in pronunciations.load().test}
     right = {}
     for word in javascript("spelling", "EXAMPLES"):
-        (hypothesis,) = greedy(model, *vocabularies.read([tuple(word)]), longest=20)
+        (hypothesis,) = greedy(model, *vocabularies.read([tuple(word)]), max_length=20)
         right[word] = vocabularies.written(hypothesis.ids) in held_out[word]
     assert right == {"knighthood": True, "psychology": True, "photographs": False, "enough": False}
 

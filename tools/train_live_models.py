@@ -31,7 +31,7 @@ from seqbook.training.loop import train
 
 LIVE = Path(__file__).parents[1] / "book" / "_static" / "live"
 ALICE = {"width": 24, "hidden": 96}
-SPELLING = {"width": 40, "hidden": 88}
+SPELLING = {"embedding_size": 40, "hidden_size": 88}
 
 
 def alice_parts() -> list[str]:
@@ -171,7 +171,7 @@ def spelling_errors(model: RecurrentSeq2Seq, vocabularies: Vocabularies, words: 
     written = []
     for start in range(0, len(pairs), 256):
         batch = vocabularies.read([pair.source for pair in pairs[start : start + 256]])
-        written += [vocabularies.written(h.ids) for h in greedy(model, *batch, longest=30)]
+        written += [vocabularies.written(h.ids) for h in greedy(model, *batch, max_length=30)]
     return error_rates(written, pairs)
 
 
@@ -233,7 +233,7 @@ def spell(word: str) -> tuple[str, tuple[str, ...], np.ndarray]:
     """A word, its phonemes as the written speller gives them, and where it looked."""
     vocabularies, model = written_speller()
     pair = Pair(tuple(word), ((),))
-    (hypothesis,) = greedy(model, *vocabularies.read([pair.source]), longest=20)
+    (hypothesis,) = greedy(model, *vocabularies.read([pair.source]), max_length=20)
     phonemes = vocabularies.written(hypothesis.ids)
     looks = model.attention_weights(encode([pair._replace(targets=(phonemes,))], vocabularies))
     return word, phonemes, looks[0].numpy()
