@@ -120,7 +120,7 @@ def test_something_must_be_left_to_score(skip):
 @pytest.mark.parametrize(("order", "bits"), [(1, 3.55), (2, 2.72), (4, 2.30)])
 def test_bits_per_character_of_alice(order, bits):
     corpus = text.load("alice")
-    vocabulary = Vocabulary.of(corpus.text)
+    vocabulary = Vocabulary.from_sequence(corpus.text)
     model = WittenBellMarkov(order, len(vocabulary)).fit(vocabulary.encode(corpus.training))
     assert bits_per_symbol(model, vocabulary.encode(corpus.test)) == pytest.approx(bits, abs=0.005)
 
