@@ -57,7 +57,7 @@ def speller(vocabularies: Vocabularies, seed: int = 0, *, dropout: float = 0.0) 
 def train_alice(*, steps: int = 3500, seed: int = 0) -> None:
     """Learn to predict the next letter of Alice."""
     parts = alice_parts()
-    vocabulary = Vocabulary.of(parts[0], unknown="<unk>")
+    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
     ids = [vocabulary.encode(part) for part in parts]
     model = character_model(len(vocabulary), seed)
     fit_language_model(model, ids[0], steps=steps, batch=16, window=100, learning_rate=0.006)
