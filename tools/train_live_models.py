@@ -101,14 +101,14 @@ def place_in_word(letters: str) -> list[int]:
 
 
 PROPERTIES = {
-    "blanks": lambda letters: [letter == " " for letter in letters],
+    "spaces": lambda letters: [letter == " " for letter in letters],
     "capital letters": lambda letters: [letter.isupper() for letter in letters],
     "commas and stops": lambda letters: [letter in ",.;:!?" for letter in letters],
     "the place in a word": place_in_word,
 }
 FOLLOWED = [
-    ("forget", "blanks"),
-    ("input", "blanks"),
+    ("forget", "spaces"),
+    ("input", "spaces"),
     ("forget", "capital letters"),
     ("forget", "commas and stops"),
     ("cell", "the place in a word"),
