@@ -380,10 +380,10 @@ def test_a_cache_of_some_rows_goes_on_as_those_sequences(decoder, source, target
 def test_a_step_leaves_the_cache_it_was_given_as_it_was(decoder, source, target):
     _, caches = decoder.step(target[:, :1], decoder.start(source))
     first, longer = decoder.step(target[:, 1:2], caches)
-    assert [cache.own.keys.shape[2] for cache in caches] == [1, 1]
+    assert [cache.own.length for cache in caches] == [1, 1]
     for before, after in zip(caches, longer, strict=True):
-        assert after.own.keys.shape[2] == 2
-        assert torch.equal(after.own.keys[:, :, :1], before.own.keys)
+        assert after.own.length == 2
+        assert torch.equal(after.own.contents().keys[:, :, :1], before.own.contents().keys)
         assert torch.equal(after.memory.keys, before.memory.keys)
     assert torch.equal(decoder.step(target[:, 1:2], caches)[0], first)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu
 
-from seqbook.layers.attention import KeysAndValues, MultiHeadAttention
+from seqbook.layers.attention import KeysAndValues, KeyValueCache, MultiHeadAttention
 from seqbook.validation import check_choice
 
 __all__ = [
@@ -223,7 +223,7 @@ class LayerCache(NamedTuple):
         memory: Keys and values of the encoder's output.
     """
 
-    own: KeysAndValues | None
+    own: KeyValueCache | None
     memory: KeysAndValues
 
     def index_select(self, rows: Tensor) -> LayerCache:
@@ -287,9 +287,9 @@ class DecoderLayer(_Layer):
         def to_the_past(y: Tensor) -> Tensor:
             nonlocal cache
             query, new = self.self_attn.project(y)
-            own = new if cache.own is None else cache.own.append(new)
+            own = KeyValueCache.of(new) if cache.own is None else cache.own.append(new)
             cache = cache._replace(own=own)
-            return self.self_attn.attend(query, own)
+            return self.self_attn.attend(query, own.contents())
 
         def to_the_memory(y: Tensor) -> Tensor:
             query = self.multihead_attn.project_query(y)
