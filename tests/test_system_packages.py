@@ -16,8 +16,9 @@ INSTALLING = f"make test: installing {NAMES} by apt"
 BY_HAND = f"sudo apt-get update && sudo apt-get install -y --no-install-recommends {NAMES}"
 WITHOUT = [
     "make test: no sandbox: bubblewrap is not installed. The tests that need it will be skipped.",
-    "make test: no browser: none of chromium, chromium-browser, google-chrome, "
-    "google-chrome-stable is on PATH. The tests that need it will be skipped.",
+    "make test: no browser: SEQBOOK_CHROMIUM is not set, and PATH has no chromium or "
+    "chromium-browser or google-chrome or google-chrome-stable. The tests that need it will be "
+    "skipped.",
 ]
 
 

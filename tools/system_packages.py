@@ -40,7 +40,7 @@ def find_browser() -> str | None:
 def why_no_browser() -> str | None:
     """Say why tests of pages can't run here, or return None if they can."""
     if find_browser() is None:
-        return f"no browser: none of {', '.join(BROWSERS)} is on PATH"
+        return f"no browser: SEQBOOK_CHROMIUM is not set, and PATH has no {' or '.join(BROWSERS)}"
     return None
 
 

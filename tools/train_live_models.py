@@ -23,9 +23,10 @@ from seqbook.data.pairs import Pair, Split
 from seqbook.data.vocabulary import Vocabulary
 from seqbook.layers.lstm import LSTM
 from seqbook.models.decoding import greedy
-from seqbook.models.language_model import CharacterModel, bits_per_character, fit
+from seqbook.models.language_model import CharacterModel, bits_per_character
 from seqbook.models.metrics import error_rates
 from seqbook.models.seq2seq import RecurrentSeq2Seq
+from seqbook.training.fit import fit_language_model
 from seqbook.training.loop import train
 
 LIVE = Path(__file__).parents[1] / "book" / "_static" / "live"
@@ -56,10 +57,10 @@ def speller(vocabularies: Vocabularies, seed: int = 0, *, dropout: float = 0.0) 
 def train_alice(*, steps: int = 3500, seed: int = 0) -> None:
     """Learn to predict the next letter of Alice."""
     parts = alice_parts()
-    vocabulary = Vocabulary.of(parts[0], unknown="<unk>")
+    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
     ids = [vocabulary.encode(part) for part in parts]
     model = character_model(len(vocabulary), seed)
-    fit(model, ids[0], steps=steps, batch=16, window=100, learning_rate=0.006)
+    fit_language_model(model, ids[0], steps=steps, batch=16, window=100, learning_rate=0.006)
     exact = bits_per_character(model, ids[2])
     model.load_state_dict(rounded(model.state_dict()))
     card = {
