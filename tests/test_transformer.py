@@ -537,9 +537,9 @@ def step_with(shape):
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda: sinusoids(3, 5), "d_model: expected an even number, got 5"),
-        (lambda: sinusoids(3, 0), "d_model: expected an even number, got 0"),
-        (lambda: SinusoidalPositions(7), "d_model: expected an even number, got 7"),
+        (lambda: sinusoids(3, 5), "d_model: expected a positive even number, got 5"),
+        (lambda: sinusoids(3, 0), "d_model: expected a positive even number, got 0"),
+        (lambda: SinusoidalPositions(7), "d_model: expected a positive even number, got 7"),
         (lambda: sinusoids(-1, 4), "time: expected at least 0 positions, got -1"),
         (
             lambda: LearnedPositions(3, 5)(torch.ones(1, 4, 3), start=2),
