@@ -78,7 +78,7 @@ def transformer_logits(model, norm, source, target):
         for position, symbol in enumerate(ids):
             slow = position / 10000 ** (2 / 4)
             code = [math.sin(position), math.cos(position), math.sin(slow), math.cos(slow)]
-            rows.append(2 * embedding.weight[symbol] + torch.tensor(code))  # codes are float32
+            rows.append(2 * embedding.weight[symbol] + torch.tensor(code, dtype=torch.float64))
         return torch.stack(rows)[None]
 
     hidden = reference(
@@ -353,7 +353,7 @@ def test_what_a_recurrent_model_cannot_be_is_named(options, message):
     ("options", "message"),
     [
         ({"heads": 3}, "heads: expected a positive divisor of a positive d_model, got 3 heads for"),
-        ({"d_model": 5, "heads": 5}, "d_model: expected an even number, got 5"),
+        ({"d_model": 5, "heads": 5}, "d_model: expected a positive even number, got 5"),
         ({"norm": "none"}, "norm: expected 'pre' or 'post', got 'none'"),
         ({"d_ff": 0}, "d_ff: expected at least 1, got 0"),
         ({"encoder_layers": 0}, "layers: expected at least 1, got 0"),
