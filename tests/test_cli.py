@@ -17,7 +17,7 @@ import torch
 from seqbook import cli
 from seqbook.cli import INTERRUPTED, main
 from seqbook.data import pairs, place_names, pronunciations
-from seqbook.data.pairs import Split, join, symbols
+from seqbook.data.pairs import Split, detokenize, tokenize
 from seqbook.models import transcriber
 from seqbook.models.transcriber import Transcriber
 from seqbook.training import runs
@@ -105,7 +105,7 @@ def trained(letters, tmp_path_factory):
 
 def test_lists_written_twice_are_equal():
     """The command line has its own, so that it need not import torch to know them."""
-    assert cli.UNITS == pairs.UNITS
+    assert cli.LEVELS == pairs.LEVELS
     assert list(cli.MODELS) == list(transcriber.MODELS)
     assert set(cli.MODELS) == set(runs.RECIPES)
 
@@ -257,7 +257,7 @@ def test_numbers_and_options_that_do_not_fit_are_refused(
         (["--threads", "0"], "argument --threads: expected a whole number of at least 1, got '0'"),
         (["--threads", "two"], "argument --threads: expected a whole number of at least 1"),
         (["--model", "gpt"], "argument --model: invalid choice: 'gpt'"),
-        (["--source-units", "letters"], "argument --source-units: invalid choice: 'letters'"),
+        (["--source-level", "letters"], "argument --source-level: invalid choice: 'letters'"),
         (["--epochs", "many"], "argument --epochs: invalid float value: 'many'"),
         (["--widht", "8"], "unrecognized arguments: --widht 8"),
     ],
@@ -596,7 +596,7 @@ def hangul(request, tmp_path_factory):
     learned = HANGUL.items() if request.param == "written" else map(reversed, HANGUL.items())
     learned = dict(map(tuple, learned))
     (folder / "pairs.tsv").write_text(rows(learned.items()), encoding="utf-8")
-    side = "--source-units" if request.param == "read" else "--target-units"
+    side = "--source-level" if request.param == "read" else "--target-level"
     command = ["train", "--task", str(folder / "pairs.tsv"), "--out", str(folder / "run"), *SMALL]
     assert main([*command, side, "jamo", "--epochs", "25"]) == 0
     return folder, learned
@@ -635,11 +635,11 @@ def test_hangul_is_written_in_utf8_whatever_the_terminal(hangul, monkeypatch, ty
 @pytest.mark.parametrize("task", [place_names, pronunciations])
 def test_the_books_tasks_are_cut_as_their_units_say(task):
     name = task.__name__.rpartition(".")[2]
-    source_units, target_units = cli.BUILT_IN[name]
+    source_level, target_level = cli.BUILT_IN[name]
     for pair in task.load().test[:500]:
-        assert symbols(join(pair.source, source_units), source_units) == pair.source
+        assert tokenize(detokenize(pair.source, source_level), source_level) == pair.source
         for target in pair.targets:
-            assert symbols(join(target, target_units), target_units) == target
+            assert tokenize(detokenize(target, target_level), target_level) == target
 
 
 def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatch):
@@ -647,8 +647,8 @@ def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatc
     monkeypatch.setattr(place_names, "load", lambda: few)
     command = ["train", "--task", "place_names", "--out", tmp_path / "run", *SMALL]
     assert run(*command, "--epochs", "30")[0] == 0
-    assert Transcriber.load(tmp_path / "run" / "model.pt").source_units == "tagged"
-    source = join(few.training[0].source, "tagged")
+    assert Transcriber.load(tmp_path / "run" / "model.pt").source_level == "tagged"
+    source = detokenize(few.training[0].source, "tagged")
     assert re.fullmatch("[A-Z]{2} .+", source)
     code, out, err = run("transcribe", tmp_path / "run", source)
     assert (code, err) == (0, "")
@@ -666,8 +666,8 @@ def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatc
 def test_the_units_of_the_books_tasks_are_fixed(tmp_path, run, monkeypatch):
     monkeypatch.setattr(pronunciations, "load", lambda: pytest.fail("not refused"))
     command = ["train", "--task", "pronunciations", "--out", tmp_path / "run"]
-    assert refuse(run, *command, "--target-units", "characters") == (
-        "seqbook: --target-units: pronunciations is cut into words, got characters"
+    assert refuse(run, *command, "--target-level", "characters") == (
+        "seqbook: --target-level: pronunciations is cut into words, got characters"
     )
     assert not (tmp_path / "run").exists()
 

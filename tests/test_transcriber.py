@@ -55,7 +55,7 @@ OPTIONS = {
 def make(kind="gru", *, seed=0, options=None, **more):
     options = OPTIONS[kind] if options is None else options
     generator = torch.Generator().manual_seed(seed)
-    return Transcriber(kind, options, Vocabularies.of(PAIRS), generator=generator, **more)
+    return Transcriber(kind, options, Vocabularies.from_pairs(PAIRS), generator=generator, **more)
 
 
 def make_decided(**options):
@@ -117,7 +117,7 @@ def test_a_model_that_cannot_be_built_is_refused(kind, options, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("side", ["source_units", "target_units"])
+@pytest.mark.parametrize("side", ["source_level", "target_level"])
 def test_unknown_units_are_refused_at_once(side):
     with pytest.raises(ValueError, match=f"{side}: expected 'characters' or"):
         make(**{side: "letters"})
@@ -186,7 +186,9 @@ def test_an_unknown_symbol_reads_as_any_other_unknown_one():
 def test_the_score_is_that_of_what_is_written():
     made = make_decided()
     pairs = [Pair(source, (tuple("XY"), tuple("ZZZ"))) for source in draw_sources(30)]
-    written = [made.vocabularies.written(h.ids) for h in made.write([p.source for p in pairs])]
+    written = [
+        made.vocabularies.decode_target(h.ids) for h in made.write([p.source for p in pairs])
+    ]
     pairs += [Pair(pairs[0].source, (written[0],))]
     expected = error_rates([*written, written[0]], pairs)
     assert made.score(pairs, batch=4) == pytest.approx(expected)
@@ -200,9 +202,9 @@ def test_texts_are_cut_and_put_together_in_their_units(monkeypatch):
     made = Transcriber(
         "gru",
         RECURRENT,
-        Vocabularies.of(pairs),
-        source_units="tagged",
-        target_units="jamo",
+        Vocabularies.from_pairs(pairs),
+        source_level="tagged",
+        target_level="jamo",
     )
     ids = made.vocabularies.target.encode(pairs[0].targets[0]).tolist()
     seen = []
@@ -218,7 +220,7 @@ def test_texts_are_cut_and_put_together_in_their_units(monkeypatch):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_saved_model_comes_back_rounded_to_half_precision(tmp_path, kind):
-    made = make(kind, source_units="words", target_units="jamo")
+    made = make(kind, source_level="words", target_level="jamo")
     made.record = {"steps": 3, "history": [{"step": 1, "word": 0.5}], "note": "한"}
     made.save(tmp_path / "model.pt")
     found = Transcriber.load(tmp_path / "model.pt")
@@ -226,7 +228,7 @@ def test_a_saved_model_comes_back_rounded_to_half_precision(tmp_path, kind):
         for parameter in made.model.parameters():
             parameter.copy_(parameter.half())
     assert_same_weights(found, made)
-    for name in ("kind", "options", "source_units", "target_units", "record"):
+    for name in ("kind", "options", "source_level", "target_level", "record"):
         assert getattr(found, name) == getattr(made, name)
     for ours, theirs in zip(found.vocabularies, made.vocabularies, strict=True):
         assert (ours.symbols, ours.unknown) == (theirs.symbols, theirs.unknown)
@@ -456,8 +458,8 @@ DAMAGES = {
             "options": "dict",
             "source_symbols": "list",
             "target_symbols": "list",
-            "source_units": "str",
-            "target_units": "str",
+            "source_level": "str",
+            "target_level": "str",
             "record": "dict",
             "weights": "dict",
         }.items()
@@ -465,7 +467,7 @@ DAMAGES = {
     "symbols as text": (change(source_symbols="abc"), "source_symbols: expected list, got str"),
     "record as text": (change(record="good"), "record: expected dict, got str"),
     "unknown kind": (change(kind="gpt"), UNFIT + "kind: expected"),
-    "unknown units": (change(target_units="letters"), UNFIT + "target_units: expected"),
+    "unknown units": (change(target_level="letters"), UNFIT + "target_level: expected"),
     "another kind": (change(kind="lstm"), UNFIT + ".*size mismatch"),
     "unknown option": (change(options={**RECURRENT, "depth": 2}), UNFIT + ".* got 'depth'"),
     "option of no text": (change(options={**RECURRENT, 7: 2}), UNFIT + ".* got 7"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from seqbook.data._files import read_bytes
-from seqbook.data.pairs import Pair, Split, join, split, symbols
+from seqbook.data.pairs import Pair, Split, detokenize, split, tokenize
 
 __all__ = ["load", "romanised", "syllables"]
 
@@ -38,8 +38,8 @@ def load() -> Split:
     pairs = []
     for line in read_bytes("place_names_ko.tsv").decode("utf-8").splitlines():
         country, name, hangul = line.split("\t")
-        source = symbols(f"{country} {name}", "tagged")
-        pairs.append(Pair(source, tuple(symbols(h, "jamo") for h in hangul.split("|"))))
+        source = tokenize(f"{country} {name}", "tagged")
+        pairs.append(Pair(source, tuple(tokenize(h, "jamo") for h in hangul.split("|"))))
     return split(pairs, key=lambda pair: pair.source[1:])
 
 
@@ -50,9 +50,10 @@ def syllables(pairs: Iterable[Pair], written: Iterable[Sequence[str]]) -> tuple[
         The written sequences and the pairs, as ``error_rates`` takes them.
     """
     composed = [
-        Pair(pair.source, tuple(tuple(join(t, "jamo")) for t in pair.targets)) for pair in pairs
+        Pair(pair.source, tuple(tuple(detokenize(t, "jamo")) for t in pair.targets))
+        for pair in pairs
     ]
-    return [tuple(join(sequence, "jamo")) for sequence in written], composed
+    return [tuple(detokenize(sequence, "jamo")) for sequence in written], composed
 
 
 def romanised(jamo: Iterable[str]) -> list[str]:
