@@ -91,7 +91,7 @@ class Encoded(NamedTuple):
 def encode(name: str) -> tuple[Encoded, tuple[str, str, str]]:
     """Load a text and number its symbols; those of the training part are the vocabulary."""
     parts = [unicodedata.normalize(SETTINGS[name].form, part) for part in text.load(name)]
-    vocabulary = Vocabulary.of(parts[0], unknown="<unk>")
+    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
     return Encoded(vocabulary, *(vocabulary.encode(part) for part in parts)), tuple(parts)
 
 

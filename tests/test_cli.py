@@ -13,6 +13,7 @@ from itertools import product
 
 import pytest
 import torch
+from conftest import PATIENCE
 
 from seqbook import cli
 from seqbook.cli import INTERRUPTED, main
@@ -39,7 +40,7 @@ SMALL = [
     *("--batch", "32", "--learning-rate", "0.01", "--warmup", "20", "--label-smoothing", "0"),
 ]
 PARTS = ("validation", "test")
-WAIT = 300  # seconds, for a machine that has much else to do
+WAIT = 5 * PATIENCE  # a command imports torch and trains
 
 
 @pytest.fixture(autouse=True)

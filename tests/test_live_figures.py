@@ -11,10 +11,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from browser import AXE, NARROW, WIDE, visiting
+from browser import AXE, NARROW, WIDE, expect, settle, visiting
 from bs4 import BeautifulSoup, SoupStrainer
 from conftest import HTML, ROOT, build_pages
-from playwright.sync_api import expect
 from train_live_models import (
     LIVE,
     alice_parts,
@@ -334,7 +333,6 @@ def redrawn(figure, before: str) -> str:
         "([id, before]) => [...document.querySelectorAll(`#${id} .live-picture`)].at(-1)"
         ".innerHTML !== before",
         arg=[figure.get_attribute("id"), before],
-        timeout=5000,
     )
     return said(figure)
 
@@ -423,6 +421,7 @@ def test_a_root_is_dragged_by_the_mouse_and_its_mirror_image_follows(touch):
     figure.page.mouse.down()
     figure.page.mouse.move(x + 30, y - 30, steps=5)
     figure.page.mouse.up()
+    settle(figure.page)
     moved = handles.nth(0).bounding_box()
     assert moved["x"] - box["x"] == pytest.approx(30, abs=2)
     assert moved["y"] - box["y"] == pytest.approx(-30, abs=2)
@@ -464,7 +463,7 @@ def test_any_text_may_be_typed(touch, name):
     for text, answer in STRANGE.items():
         figure.get_by_role("textbox").fill(text)
         expect(figure.locator(".live-says")).to_contain_text(answer)
-        figure.page.wait_for_timeout(200)
+        settle(figure.page, milliseconds=150)  # as long as a figure waits for the next letter
         assert drawn(figure).count("<text") <= 100
         assert figure.locator("img[src=x]").count() == 0
         assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW

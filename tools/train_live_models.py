@@ -57,7 +57,7 @@ def speller(vocabularies: Vocabularies, seed: int = 0, *, dropout: float = 0.0) 
 def train_alice(*, steps: int = 3500, seed: int = 0) -> None:
     """Learn to predict the next letter of Alice."""
     parts = alice_parts()
-    vocabulary = Vocabulary.of(parts[0], unknown="<unk>")
+    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
     ids = [vocabulary.encode(part) for part in parts]
     model = character_model(len(vocabulary), seed)
     fit_language_model(model, ids[0], steps=steps, batch=16, window=100, learning_rate=0.006)
@@ -235,7 +235,9 @@ def spell(word: str) -> tuple[str, tuple[str, ...], np.ndarray]:
     pair = Pair(tuple(word), ((),))
     (hypothesis,) = greedy(model, *vocabularies.encode_sources([pair.source]), max_length=20)
     phonemes = vocabularies.decode_target(hypothesis.ids)
-    looks = model.attention_weights(encode_pairs([pair._replace(targets=(phonemes,))], vocabularies))
+    looks = model.attention_weights(
+        encode_pairs([pair._replace(targets=(phonemes,))], vocabularies)
+    )
     return word, phonemes, looks[0].numpy()
 
 

@@ -6,7 +6,7 @@ import io
 
 import torch
 
-from seqbook.data._files import read_bytes
+from seqbook.data import read_bytes
 from seqbook.models.transcriber import Transcriber
 from seqbook.validation import check_choice
 
