@@ -36,7 +36,7 @@ class Tree(Seq2Seq):
         table = scale * torch.randn(9973, symbols, generator=generator)
         self.register_buffer("table", table)
 
-    def encode_pairs(self, source: Tensor, lengths: Tensor) -> Memory:
+    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         mask = torch.arange(source.shape[1]) < lengths[:, None]
         primes = torch.tensor([2, 3, 5, 7, 11, 13, 17, 19])[: source.shape[1]]
         code = (source * mask * primes).sum(1)
