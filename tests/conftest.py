@@ -33,6 +33,7 @@ HTML = Path(os.environ.get("SEQBOOK_HTML", ROOT / "_build" / "html"))  # another
 BELOW = "/a/path/"  # the book must work below a path, as on GitHub Pages
 
 matplotlib.use("agg")
+matplotlib.rcParams["figure.max_open_warning"] = 0  # tests draw many
 settings.register_profile("seqbook", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("seqbook")
 

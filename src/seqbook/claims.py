@@ -9,6 +9,7 @@ print the same way.
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def claim(statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numb
     _show(_MeasuredFormatter(noise).format(statement, **numbers))
 
 
-def claim_equal(statement: str, actual, expected, *, tolerance: float = 1e-12) -> None:
+def claim_equal(statement: str, actual: Any, expected: Any, *, tolerance: float = 1e-12) -> None:
     """Claim that two computations of the same quantity agree to numerical precision.
 
     Agreement means ``|actual - expected| <= tolerance * max(1, |expected|)`` for every entry:
@@ -125,13 +126,13 @@ class _MeasuredFormatter(string.Formatter):
     def __init__(self, noise: float):
         self.noise = noise
 
-    def format_field(self, value, spec: str) -> str:
+    def format_field(self, value: Any, spec: str) -> str:
         if isinstance(value, (str, int, np.integer)):
             return format(value, spec)
         return measured(value, spec, noise=self.noise)
 
 
-def _as_array(values) -> np.ndarray:
+def _as_array(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     values = np.asarray(values)

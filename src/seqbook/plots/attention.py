@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -87,7 +88,11 @@ def errors_by_damage(
             y = row + 0.3 * (lane - (len(models) - 1) / 2)
             axes.plot(values, np.full(len(values), y), "o", color=COLOURS[name], alpha=0.75)
             if row == 0:
-                style = {"xytext": (9, 0), "textcoords": "offset points", "va": "center"}
+                style: dict[str, Any] = {
+                    "xytext": (9, 0),
+                    "textcoords": "offset points",
+                    "va": "center",
+                }
                 axes.annotate(name, (values.max(), y), color=COLOURS[name], **style)
         if damage in overlooked:
             level = overlooked[damage]
@@ -125,7 +130,8 @@ def errors_by_length(
         ends[name] = (lengths[-1], values[:, -1].mean(), COLOURS[name])
     top = max(values.max() for values in errors.values()) * 1.22
     axes.axvline(longest, linestyle="--", linewidth=1.3, color=COLOURS["training"])
-    place = {"xytext": (-5, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
+    place: dict[str, Any] = {"xytext": (-5, -2), "textcoords": "offset points"}
+    place |= {"ha": "right", "va": "top"}
     axes.annotate("longest in training", (longest, top), color=COLOURS["training"], **place)
     axes.set(xlabel="length (symbols)", ylabel="symbol error", ylim=(-0.02, top))
     axes.set_xlim(lengths[0], lengths[-1])

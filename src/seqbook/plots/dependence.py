@@ -34,7 +34,9 @@ def waveform(seconds: np.ndarray, samples: np.ndarray, *, zoom: tuple[float, flo
     return figure
 
 
-def prices_and_shuffles(dates, prices: np.ndarray, shuffles: Sequence[np.ndarray]) -> Figure:
+def prices_and_shuffles(
+    dates: np.ndarray, prices: np.ndarray, shuffles: Sequence[np.ndarray]
+) -> Figure:
     """Draw a price path over paths made of the same daily returns in other orders."""
     figure, (axes,) = panels(1, height=2.6)
     for path in shuffles:

@@ -21,14 +21,14 @@ def conveyor_belt() -> Figure:
     axes.axis("off")
     belt, wire = COLOURS["LSTM"], COLOURS["mean"]
     axes.plot([0.1, 9.5], [3, 3], color=belt, linewidth=4, alpha=0.5, zorder=1)
-    for place, text in (
-        ((-0.4, 3), "$c_{t-1}$"),
-        ((10.05, 3), "$c_t$"),
-        ((-0.4, 0), "$h_{t-1}$"),
-        ((10.05, 0.75), "$h_t$"),
-        ((0.9, -1.1), "$x_t$"),
+    for x, y, text in (
+        (-0.4, 3, "$c_{t-1}$"),
+        (10.05, 3, "$c_t$"),
+        (-0.4, 0, "$h_{t-1}$"),
+        (10.05, 0.75, "$h_t$"),
+        (0.9, -1.1, "$x_t$"),
     ):
-        axes.text(*place, text, ha="center", va="center", fontsize=13, color=COLOURS["data"])
+        axes.text(x, y, text, ha="center", va="center", fontsize=13, color=COLOURS["data"])
     line(axes, [(0.1, 0), (7, 0)])
     line(axes, [(0.9, -0.8), (0.9, 0)])
     for x, symbol, name in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,8 +25,16 @@ def units_on_text(text: str, activations: Mapping[str, np.ndarray]) -> Figure:
     """
     rows = list(_rows(text))
     figure, axes = panels(len(activations), height=_INCHES_PER_ROW * len(rows) + 0.4)
-    shades = {"cmap": "PuOr_r", "vmin": -2.2, "vmax": 2.2}  # not so dark as to hide the text
-    font = {"family": "DejaVu Sans Mono", "fontsize": _width_of_a_column(), "parse_math": False}
+    shades: dict[str, Any] = {
+        "cmap": "PuOr_r",
+        "vmin": -2.2,
+        "vmax": 2.2,
+    }  # not so dark as to hide the text
+    font: dict[str, Any] = {
+        "family": "DejaVu Sans Mono",
+        "fontsize": _column_font_size(),
+        "parse_math": False,
+    }
     for panel, (title, values) in zip(axes, activations.items(), strict=True):
         ground = np.full((len(rows), _COLUMNS), np.nan)
         for row, (start, stop) in enumerate(rows):
@@ -53,6 +62,6 @@ def _rows(text: str) -> Iterator[tuple[int, int]]:
         start = stop + 1  # the newline is a character too
 
 
-def _width_of_a_column() -> float:
-    """Points for which a monospaced character is as wide as its column."""
+def _column_font_size() -> float:
+    """Font size in points at which a monospaced character is as wide as its column."""
     return WIDTH * 72 / _COLUMNS / 0.61

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -14,7 +15,13 @@ Place = tuple[float, float]
 
 
 def node(
-    axes: Axes, place: Place, text: str, colour: str, *, shape: str = "circle,pad=0.32", **style
+    axes: Axes,
+    place: Place,
+    text: str,
+    colour: str,
+    *,
+    shape: str = "circle,pad=0.32",
+    **style: Any,
 ) -> None:
     """Write text in a white box.
 
@@ -27,8 +34,8 @@ def node(
         style: Of the text.
     """
     box = {"boxstyle": shape, "facecolor": "white", "edgecolor": colour}
-    style = {"ha": "center", "va": "center", "color": colour, "zorder": 3} | style
-    axes.text(*place, text, bbox=box, **style)
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "color": colour, "zorder": 3}
+    axes.text(*place, text, bbox=box, **(centred | style))
 
 
 def operation(
@@ -53,7 +60,7 @@ def arrow(
     colour: str = COLOURS["mean"],
     bend: float = 0.0,
     gap: float = 0.0,
-    **style,
+    **style: Any,
 ) -> None:
     """Draw an arrow.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -99,7 +100,7 @@ def use_house_style() -> None:
     )
 
 
-def panels(count: int, *, height: float = 1.6, **options) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, height: float = 1.6, **options: Any) -> tuple[Figure, list[Axes]]:
     """Make ``count`` panels one below the other, so that a phone shows them at full width.
 
     Args:
@@ -118,11 +119,13 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None
         axes: Its limits and scales must be final.
         ends: Label to (x, y, colour) of the curve's last point.
     """
-    gap = 13.5 / (axes.get_position().height * axes.figure.get_figheight() * 72)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    gap = 13.5 / (axes.get_position().height * figure.get_figheight() * 72)
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = {name: to_axes.transform((x, y))[1] for name, (x, y, _) in ends.items()}
     placed = -np.inf
-    for name in sorted(ends, key=heights.get):
+    for name in sorted(ends, key=lambda name: heights[name]):
         placed = max(heights[name], placed + gap)
         axes.annotate(
             name,
@@ -167,7 +170,7 @@ def curves(
         axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, xlim=(x[0], x[-1]))
     axes.margins(x=0.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     ends = {name: (x[-1], y[-1]) for name, y in lines.items()}
     ends |= {name: (x[-1], level) for name, level in levels.items()}
     label_ends(axes, {name: (*end, COLOURS[name]) for name, end in ends.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def stacks() -> Figure:
     arrow(axes, (8.7, top), (8.7, top + 0.5), mutation_scale=9)
     _box(axes, (7.65, top + 0.98), "readout, softmax", COLOURS["Transformer"], half=1.7)
     arrow(axes, (8.7, top + 1.46), (8.7, top + 1.95), mutation_scale=9)
-    output = {"ha": "right", "va": "center", "color": COLOURS["data"]}
+    output: dict[str, Any] = {"ha": "right", "va": "center", "color": COLOURS["data"]}
     axes.text(8.5, top + 1.8, "$P(y_t)$", **output)
     cross = 2.15 + 1.5 * _BRANCH - 0.1
     line(axes, [(0.9, 6.75), (4.7, 6.75), (4.7, cross)], colour=COLOURS["held out"])
@@ -66,7 +67,7 @@ def position_codes(codes: np.ndarray, products: Mapping[int, np.ndarray]) -> Fig
     codes_axes.set(xlabel="position", ylabel="feature", title="code (orange: −1, purple: 1)")
     for number, values in enumerate(products.values()):
         reach = len(values) // 2
-        style = {"linewidth": 5 - 2 * number, "alpha": 0.35 + 0.3 * number}
+        style: dict[str, Any] = {"linewidth": 5 - 2 * number, "alpha": 0.35 + 0.3 * number}
         products_axes.plot(np.arange(-reach, reach + 1), values, color=COLOURS["theory"], **style)
     products_axes.set(xlabel="distance of two positions", title="product of their codes")
     products_axes.set_xlim(-reach, reach)
@@ -178,7 +179,12 @@ def _column(
     )
     axes.add_patch(frame)
     place = (stream + 0.4, "left") if low == stream else (stream - 0.4, "right")
-    label = {"ha": place[1], "va": "bottom", "fontsize": 9, "color": COLOURS["training"]}
+    label: dict[str, Any] = {
+        "ha": place[1],
+        "va": "bottom",
+        "fontsize": 9,
+        "color": COLOURS["training"],
+    }
     axes.text(place[0], top, f"$N$ {name} layers", **label)
     _pill(axes, (stream, end - 0.2), "norm")
     return end
@@ -198,11 +204,12 @@ def _box(
         zorder=3,
     )
     axes.add_patch(patch)
-    style = {"ha": "center", "va": "center", "fontsize": 10, "linespacing": 1.0, "zorder": 4}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "zorder": 4}
+    style["linespacing"] = 1.0
     axes.text(x, y, text, color=colour, **style)
 
 
 def _pill(axes: Axes, place: tuple[float, float], text: str) -> None:
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": COLOURS["mean"]}
-    style = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
     axes.text(*place, text, color=COLOURS["data"], bbox=box, **style)
