@@ -29,7 +29,7 @@ LAYERS = {
 # Beside the layers: what each of them may import, apart from itself.
 BESIDE = {
     "plots": ("figures of the book, from numbers", {"data", "validation"}),
-    "claims": ("statements that are checked", set[str]()),
+    "claims": ("statements that are checked", {"validation"}),
     "stepgrader": ("the grader, a package of its own", set[str]()),
 }
 

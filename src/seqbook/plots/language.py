@@ -1,4 +1,4 @@
-"""What a language model's hidden units do on a text."""
+"""Activations of a language model's hidden units along a text."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ _INCHES_PER_ROW, _COLUMNS = 0.2, 56
 
 
 def units_on_text(text: str, activations: Mapping[str, np.ndarray]) -> Figure:
-    """Write the text once for each unit, every character on a ground of the unit's activation.
+    """Draw the text once for each unit, every character on a background of the unit's activation.
 
     Args:
-        text: Its lines are kept; those of more than 56 characters are broken at a space.
+        text: Line breaks are kept; lines of more than 56 characters are broken at a space.
         activations: Title to the unit's activation after each character, -1 (purple) to 1
             (orange), ``(characters,)``.
+
+    Example:
+        >>> len(units_on_text("a line", {"unit 7": np.linspace(-1, 1, 6)}).axes)
+        1
     """
     rows = list(_rows(text))
     figure, axes = panels(len(activations), height=_INCHES_PER_ROW * len(rows) + 0.4)
@@ -49,7 +53,7 @@ def units_on_text(text: str, activations: Mapping[str, np.ndarray]) -> Figure:
 
 
 def _rows(text: str) -> Iterator[tuple[int, int]]:
-    """Where each row begins and ends in the text."""
+    """Yield the start and the end of each row in the text."""
     start = 0
     for line in text.split("\n"):
         stop = start + len(line)
