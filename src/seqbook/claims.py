@@ -71,8 +71,8 @@ def claim_equal(statement: str, actual: Any, expected: Any, *, tolerance: float 
     .. math:: |a - b| \le \varepsilon \max(1, |b|)
 
     must hold for every entry a of ``actual`` and b of ``expected``: the tolerance
-    :math:`\varepsilon` is absolute for numbers below one and relative above. The line printed ends with the tolerance and not with the difference found, which depends on
-    the machine.
+    :math:`\varepsilon` is absolute for numbers below one and relative above. The line printed ends
+    with the tolerance and not with the difference found, which depends on the machine.
 
     Args:
         statement: A complete sentence without its full stop.
