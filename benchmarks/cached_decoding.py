@@ -33,7 +33,7 @@ OUTPUT = Path(__file__).parent / "results" / "cached_decoding.json"
 SEEDS = (0, 1, 2)
 REPETITIONS = {64: 15, 256: 7, 1024: 3}  # for each seed
 SYMBOLS, SOURCE = 64, 64
-SIZES = {"width": 128, "heads": 4, "hidden": 512, "encoder_layers": 2, "decoder_layers": 2}
+SIZES = {"d_model": 128, "heads": 4, "d_ff": 512, "encoder_layers": 2, "decoder_layers": 2}
 TOLERANCE = 1e-9
 
 
@@ -49,7 +49,7 @@ def model_of(seed: int) -> TransformerSeq2Seq:
 def written(model: TransformerSeq2Seq, source: torch.Tensor, tokens: int, cached: bool):
     """Write ``tokens`` symbols after one source."""
     lengths = torch.tensor([source.shape[1]])
-    (found,) = greedy(model, source, lengths, longest=tokens, cached=cached)
+    (found,) = greedy(model, source, lengths, max_length=tokens, cached=cached)
     if len(found.ids) != tokens:
         raise RuntimeError(f"expected {tokens} symbols, got {len(found.ids)}")
     return found

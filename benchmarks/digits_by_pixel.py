@@ -19,7 +19,8 @@ import torch
 from seqbook.data import digits
 from seqbook.layers.lstm import LSTM
 from seqbook.layers.rnn import RNN
-from seqbook.models.classification import SequenceClassifier, accuracy, fit, pad
+from seqbook.models.classification import SequenceClassifier, accuracy, pad
+from seqbook.training.fit import fit_classifier
 
 RESULT = Path(__file__).parent / "results" / "digits_by_pixel.json"
 READINGS = {"rows": (8, 8), "pixels": (64, 1)}  # steps, features
@@ -43,7 +44,7 @@ def run(reading: str, kind: str, seed: int) -> dict:
         layer = LSTM(features, HIDDEN[kind], forget_bias=FORGET_BIAS, generator=generator)
     model = SequenceClassifier(layer, 10, generator=generator)
     start = time.perf_counter()
-    fit(
+    fit_classifier(
         model,
         training,
         steps=STEPS,

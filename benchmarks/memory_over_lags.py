@@ -10,7 +10,6 @@ of its own: with the LSTM's it does not even solve length 10. The file is writte
 that a broken run leaves what it has. Takes some five minutes on one idle core.
 """
 
-import contextlib
 import json
 import platform
 import sys
@@ -24,7 +23,7 @@ from seqbook.data.synthetic import adding, adding_error
 from seqbook.layers.lstm import LSTM
 from seqbook.layers.rnn import RNN
 from seqbook.models.classification import LastStateReadout
-from seqbook.training.loop import train
+from seqbook.training.loop import training_steps
 
 RESULT = Path(__file__).parent / "results" / "memory_over_lags.json"
 LENGTHS = (10, 20, 40, 80)
@@ -33,10 +32,6 @@ STEPS, BATCH, STOP_BELOW = 1500, 64, 0.005
 HIDDEN = {"RNN": 66, "LSTM": 32}  # about 4,650 parameters each
 FORGET_BIAS = 1.0
 LEARNING_RATE = {"RNN": 0.005, "LSTM": 0.02}
-
-
-class Solved(Exception):  # noqa: N818
-    """The error has stayed below the bound."""
 
 
 def model_of(kind: str, generator: torch.Generator) -> LastStateReadout:
@@ -55,16 +50,16 @@ def run(kind: str, length: int, seed: int) -> dict:
     history = []
 
     def loss(_):
-        if len(history) >= 20 and sum(history[-20:]) / 20 < STOP_BELOW:
-            raise Solved
         inputs, targets = adding(BATCH, length=length, generator=generator)
-        value = (model(inputs)[:, 0] - targets).square().mean()
-        history.append(value.item())
-        return value
+        return (model(inputs)[:, 0] - targets).square().mean()
 
     start = time.perf_counter()
-    with contextlib.suppress(Solved):
-        train(model.parameters(), loss, steps=STEPS, learning_rate=LEARNING_RATE[kind])
+    for step in training_steps(
+        model.parameters(), loss, steps=STEPS, learning_rate=LEARNING_RATE[kind]
+    ):
+        history.append(step.loss)
+        if len(history) >= 20 and sum(history[-20:]) / 20 < STOP_BELOW:
+            break
     inputs, targets = adding(4000, length=length, generator=torch.Generator().manual_seed(999))
     with torch.no_grad():
         error = (model(inputs)[:, 0] - targets).square().mean().item()

@@ -22,7 +22,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +35,9 @@ from seqbook.data.batches import Encoded, Vocabularies, encode
 from seqbook.data.pairs import Pair, Split
 from seqbook.models.decoding import beam, greedy
 from seqbook.models.metrics import ErrorRates, error_rates
+from seqbook.models.modes import evaluation_mode
 from seqbook.models.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
-from seqbook.training.loop import train
+from seqbook.training.loop import train, training_steps
 
 OUTPUT = Path(__file__).parent / "results" / "place_names.json"
 SEEDS = (0, 1, 2)
@@ -44,11 +45,17 @@ BUDGET = 60.0  # seconds of processor time for each training
 GRID = {"learning_rate": (0.002, 0.004), "dropout": (0.1, 0.3)}
 BATCH, SMOOTHING, WARM_UP, CLIP = 32, 0.1, 0.1, 1.0
 SCORES = 12  # on the validation names along a training
-BEAM, LONGEST = 4, 40
-TRANSFORMER = {"width": 64, "heads": 4, "hidden": 256, "encoder_layers": 2, "decoder_layers": 2}
+BEAM, MAX_LENGTH = 4, 40
+TRANSFORMER = {"d_model": 64, "heads": 4, "d_ff": 256, "encoder_layers": 2, "decoder_layers": 2}
 MODELS = {
-    "GRU": (RecurrentSeq2Seq, {"network": "GRU", "width": 64, "hidden": 180, "attention": False}),
-    "GRU + attention": (RecurrentSeq2Seq, {"network": "GRU", "width": 64, "hidden": 162}),
+    "GRU": (
+        RecurrentSeq2Seq,
+        {"network": "GRU", "embedding_size": 64, "hidden_size": 180, "attention": False},
+    ),
+    "GRU + attention": (
+        RecurrentSeq2Seq,
+        {"network": "GRU", "embedding_size": 64, "hidden_size": 162},
+    ),
     "Transformer": (TransformerSeq2Seq, TRANSFORMER),
     "without positions": (TransformerSeq2Seq, TRANSFORMER),
 }
@@ -63,7 +70,7 @@ class NoPositions(nn.Module):
 
 
 class Task(NamedTuple):
-    """What there is to learn."""
+    """The data: pairs, vocabularies and encoded training pairs."""
 
     parts: Split
     vocabularies: Vocabularies
@@ -85,9 +92,8 @@ def make(name: str, task: Task, seed: int, dropout: float) -> Seq2Seq:
 def write(model: Seq2Seq, task: Task, pairs: list[Pair], decode: Callable) -> list[tuple[str, ...]]:
     """Write the names of ``pairs`` in jamo."""
     sources = task.vocabularies.read([pair.source for pair in pairs])
-    model.eval()
-    found = decode(model, *sources, longest=LONGEST)
-    model.train()
+    with evaluation_mode(model):
+        found = decode(model, *sources, max_length=MAX_LENGTH)
     return [task.vocabularies.written(hypothesis.ids) for hypothesis in found]
 
 
@@ -104,6 +110,12 @@ def rates(written: list[tuple[str, ...]], pairs: list[Pair]) -> dict[str, float]
     return {name: round(value, 4) for name, value in found.items()}
 
 
+def batches(task: Task, generator: torch.Generator) -> Iterator[Encoded]:
+    """Random batches without end."""
+    while True:
+        yield from task.examples.batches(BATCH, generator=generator)
+
+
 def learn(
     model: Seq2Seq, task: Task, *, seed: int, steps: int, rate: float, every: int | None = None
 ) -> tuple[list[dict], dict]:
@@ -113,35 +125,28 @@ def learn(
         Step, processor seconds without the scoring, and word error of each score; and the weights
         of the best.
     """
-    generator = torch.Generator().manual_seed(seed)
-    curve, best, scoring = [], {}, 0.0
-
-    def batches():
-        while True:
-            yield from task.examples.batches(BATCH, generator=generator)
+    stream = batches(task, torch.Generator().manual_seed(seed))
+    curve, best, seconds = [], {}, 0.0
 
     def schedule(step: int) -> float:
         return rate * min(1, (step + 1) / (WARM_UP * steps), (steps - step) / (0.9 * steps))
 
-    def score(step: int) -> None:
-        nonlocal scoring
-        began = time.process_time()
-        pairs = task.parts.validation
-        word = error_rates(write(model, task, pairs, greedy), pairs).word
-        if word <= min((point["word"] for point in curve), default=1.0):
-            best.update(copy.deepcopy(model.state_dict()))
-        used = began - start - scoring
-        curve.append({"step": step, "seconds": round(used, 1), "word": round(word, 4)})
-        scoring += time.process_time() - began
-
-    def loss(step: int) -> Tensor:
-        if every and step % every == 0 and step:
-            score(step)
+    def loss(_: int) -> Tensor:
         return model.loss(next(stream), label_smoothing=SMOOTHING)
 
-    stream, start = batches(), time.process_time()
-    train(model.parameters(), loss, steps=steps, learning_rate=schedule, clip_norm=CLIP)
-    score(steps)
+    start = time.process_time()
+    for step in training_steps(
+        model.parameters(), loss, steps=steps, learning_rate=schedule, clip_norm=CLIP
+    ):
+        seconds += time.process_time() - start
+        updates = step.number + 1
+        if updates == steps or (every and updates % every == 0):
+            pairs = task.parts.validation
+            word = error_rates(write(model, task, pairs, greedy), pairs).word
+            if word <= min((point["word"] for point in curve), default=1.0):
+                best.update(copy.deepcopy(model.state_dict()))
+            curve.append({"step": updates, "seconds": round(seconds, 1), "word": round(word, 4)})
+        start = time.process_time()
     return curve, best
 
 
@@ -151,8 +156,7 @@ def steps_for(names: list[str], task: Task, budget: float, *, trials: int = 12) 
     used = {name: [] for name in names}
     for trial, name in product(range(trials), names):
         start = time.process_time()
-        generator = torch.Generator().manual_seed(trial)
-        stream = task.examples.batches(BATCH, generator=generator)
+        stream = batches(task, torch.Generator().manual_seed(trial))
         train(
             models[name].parameters(),
             lambda _, name=name, stream=stream: models[name].loss(next(stream)),
@@ -204,7 +208,7 @@ def report(name: str, **numbers: float) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all models and write the file, after each model anew."""
+    """Run all models, and write the file after each."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))

@@ -36,8 +36,10 @@ from seqbook.data.vocabulary import Vocabulary
 from seqbook.layers.gru import GRU
 from seqbook.layers.lstm import LSTM
 from seqbook.layers.rnn import RNN
-from seqbook.models.language_model import CharacterModel, bits_per_character, fit, generate
+from seqbook.models.language_model import CharacterModel, bits_per_character, generate
 from seqbook.statistics.markov import WittenBellMarkov, bits_per_symbol
+from seqbook.training.fit import language_model_loss
+from seqbook.training.loop import training_steps
 
 OUTPUT = Path(__file__).parent / "results" / "language_models.json"
 NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
@@ -55,11 +57,11 @@ class Settings(NamedTuple):
     Attributes:
         form: Unicode normal form: NFC for composed characters, NFD to take Hangul apart into jamo.
         hidden: Hidden units of the GRU; the others get the size with the nearest weight count.
-        batch: Stripes of text that are read side by side.
+        batch: Rows of text that are read side by side.
         window: Symbols through which the gradient goes back.
         steps: Number of updates.
         every: Steps between two scores on the validation text.
-        prompt: What the samples begin with.
+        prompt: The start of the samples.
     """
 
     form: str
@@ -89,12 +91,12 @@ class Encoded(NamedTuple):
 def encode(name: str) -> tuple[Encoded, tuple[str, str, str]]:
     """Load a text and number its symbols; those of the training part are the vocabulary."""
     parts = [unicodedata.normalize(SETTINGS[name].form, part) for part in text.load(name)]
-    vocabulary = Vocabulary.of(parts[0], unknown="<unk>")
+    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
     return Encoded(vocabulary, *(vocabulary.encode(part) for part in parts)), tuple(parts)
 
 
 def make(network: str, hidden: int, symbols: int, seed: int) -> CharacterModel:
-    """Draw a fresh model."""
+    """Initialise a model."""
     generator = torch.Generator().manual_seed(seed)
     layer = NETWORKS[network](EMBEDDING, hidden, generator=generator, **OPTIONS[network])
     return CharacterModel(layer, symbols, generator=generator)
@@ -115,7 +117,7 @@ def hidden_sizes(budget: int, symbols: int) -> dict[str, int]:
     }
 
 
-def train_watched(
+def train_and_validate(
     model: CharacterModel, data: Encoded, *, settings: Settings, steps: int, rate: float
 ) -> tuple[dict[int, float], float, float]:
     """Train; score the validation text every few steps, and the test text with the best model.
@@ -125,39 +127,29 @@ def train_watched(
     Returns:
         Bits on the validation text by number of updates, bits on the test text, minutes.
     """
-    validation, best, done = {}, {}, 0
+    validation, best = {}, {}
 
-    def score() -> None:
-        model.eval()
+    def score(updates: int) -> None:
         bits = bits_per_character(model, data.validation, skip=SKIP)
-        model.train()
         if bits < min(validation.values(), default=np.inf):
             best.update(copy.deepcopy(model.state_dict()))
-        validation[done] = bits
+        validation[updates] = bits
 
-    def before_each_window(_model, _arguments) -> None:
-        nonlocal done
-        if not model.training:
-            return
-        if done % settings.every == 0:
-            score()
-        done += 1
-
+    loss = language_model_loss(model, data.training, batch=settings.batch, window=settings.window)
     start = time.monotonic()
-    hook = model.register_forward_pre_hook(before_each_window)
-    fit(
-        model,
-        data.training,
+    score(0)
+    for step in training_steps(
+        model.parameters(),
+        loss,
         steps=steps,
-        batch=settings.batch,
-        window=settings.window,
-        learning_rate=rate,
-    )
-    hook.remove()
-    score()
+        learning_rate=lambda step: rate * (1 - step / steps),
+    ):
+        updates = step.number + 1
+        if updates % settings.every == 0 or updates == steps:
+            score(updates)
     minutes = (time.monotonic() - start) / 60
     model.load_state_dict(best)
-    return validation, bits_per_character(model.eval(), data.test, skip=SKIP), minutes
+    return validation, bits_per_character(model, data.test, skip=SKIP), minutes
 
 
 def baselines(data: Encoded, parts: tuple[str, str, str]) -> dict:
@@ -176,7 +168,7 @@ def baselines(data: Encoded, parts: tuple[str, str, str]) -> dict:
 
 
 def samples(model: CharacterModel, data: Encoded, settings: Settings, seed: int) -> list[dict]:
-    """Let a model write at several temperatures."""
+    """Generate text at several temperatures."""
     ids = data.vocabulary.encode(unicodedata.normalize(settings.form, settings.prompt))
     written = []
     for temperature in TEMPERATURES:
@@ -205,7 +197,7 @@ def experiment(name: str, seeds: list[int], scale: float) -> dict:
         short = {}
         for rate in RATES:
             model = make(network, hidden, symbols, seed=100)
-            scores, _, _ = train_watched(
+            scores, _, _ = train_and_validate(
                 model, data, settings=settings, steps=max(1, steps // 4), rate=rate
             )
             short[rate] = min(scores.values())
@@ -213,7 +205,7 @@ def experiment(name: str, seeds: list[int], scale: float) -> dict:
         runs = []
         for seed in seeds:
             model = make(network, hidden, symbols, seed)
-            scores, test_bits, minutes = train_watched(
+            scores, test_bits, minutes = train_and_validate(
                 model, data, settings=settings, steps=steps, rate=rate
             )
             runs.append(

@@ -6,11 +6,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import axe_playwright_python
-from conftest import HTML
+from conftest import HTML, PATIENCE
 from hosting import sent
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 WIDE, NARROW = 1280, 375
+expect.set_options(timeout=1000 * PATIENCE)
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 # axe measures the contrast of every text anew, which takes 10 s on a page of mathematics. Texts of
 # one colour, size and weight on the same backgrounds have one contrast: one of each is measured.
@@ -245,6 +246,15 @@ class Visit:
         return self.page.evaluate("() => window.focusFaults()")
 
 
+def settle(page: Page, *, milliseconds: int = 0) -> None:
+    """Wait until a page has handled its input, whose timers run for so long, and has drawn."""
+    page.evaluate(
+        "(wait) => new Promise((done) => setTimeout(() => "
+        "requestAnimationFrame(() => requestAnimationFrame(done)), wait))",
+        milliseconds,
+    )
+
+
 @contextmanager
 def visiting(
     browser: Browser,
@@ -263,6 +273,7 @@ def visiting(
         reduced_motion="reduce",
         base_url=site,
     )
+    context.set_default_timeout(1000 * PATIENCE)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     try:
         yield Visit(context.new_page(), site, width=width, script=script, folder=folder)

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -21,6 +23,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "sphinx")]
 from chromium import chromium  # noqa: E402
 from execute_notebooks import execute  # noqa: E402
 from hosting import hosting  # noqa: E402
+from system_packages import why_no_browser, why_no_sandbox  # noqa: E402
 
 TABLE = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
 CHAPTERS = [
@@ -30,6 +33,7 @@ CHAPTERS = [
     for page in part["chapters"]
 ]
 HTML = Path(os.environ.get("SEQBOOK_HTML", ROOT / "_build" / "html"))  # another build, if named
+PATIENCE = 60  # seconds to wait for what must come, on a machine that has much else to do
 BELOW = "/a/path/"  # the book must work below a path, as on GitHub Pages
 
 matplotlib.use("agg")
@@ -42,8 +46,30 @@ def generator():
     return np.random.default_rng(0)
 
 
+def wait_until(holds: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        TimeoutError: It does not hold in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"expected a condition to hold within {seconds} s: {holds}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def bubblewrap():
+    """Skip what needs the grader's sandbox where bubblewrap can't work."""
+    if reason := why_no_sandbox():
+        pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
 def browser():
+    if reason := why_no_browser():
+        pytest.skip(reason)
     with chromium() as started:
         yield started
 

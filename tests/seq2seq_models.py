@@ -14,7 +14,7 @@ RECURRENT = {
     f"{network}{' with attention' if attention else ''}, layers: {layers}": {
         "network": network,
         "attention": attention,
-        "layers": layers,
+        "num_layers": layers,
     }
     for network in ("RNN", "LSTM", "GRU")
     for attention in (False, True)
@@ -63,7 +63,7 @@ class TreeState(NamedTuple):
     code: Tensor
     position: int
 
-    def of(self, rows: Tensor) -> "TreeState":
+    def index_select(self, rows: Tensor) -> "TreeState":
         return TreeState(self.code[rows], self.position)
 
 
@@ -74,9 +74,9 @@ def make(kind: str, *, seed: int = 0, scale: float = 1.0, **options):
     if kind == "tree":
         return Tree(options["target_symbols"], scale, options["generator"]).double()
     if kind in TRANSFORMERS:
-        model = TransformerSeq2Seq(width=4, heads=2, hidden=5, **options)
+        model = TransformerSeq2Seq(d_model=4, heads=2, d_ff=5, **options)
     else:
-        model = RecurrentSeq2Seq(width=5, hidden=6, **options)
+        model = RecurrentSeq2Seq(embedding_size=5, hidden_size=6, **options)
     with torch.no_grad():
         for parameter in model.parameters():
             # Biases and norms start alike; what they do can be seen only once they differ.

@@ -380,7 +380,7 @@ def draw_layer(size, given_inputs, dtype, implementation="fused"):
 def test_multi_head_attention_equals_torchs(size, given_inputs, dtype, masking, need_weights):
     layer, inputs, generator = draw_layer(size, given_inputs, dtype)
     reference = nn.MultiheadAttention(
-        layer.width, layer.heads, bias=size["bias"], batch_first=True, dtype=dtype
+        layer.d_model, layer.heads, bias=size["bias"], batch_first=True, dtype=dtype
     )
     reference.load_state_dict(layer.state_dict())
     batch, queries, keys = size["batch"], size["queries"], inputs[-1].shape[1]
@@ -497,9 +497,9 @@ def test_the_halves_of_the_layer_make_the_whole(size, given_inputs):
         KeysAndValues(*(part[:, :, piece] for part in apart))
         for piece in (slice(cut), slice(cut, None))
     )
-    assert all(map(torch.equal, before.then(after), apart))
+    assert all(map(torch.equal, before.append(after), apart))
     rows = torch.randint(size["batch"], (4,), generator=generator)
-    for picked, part in zip(apart.of(rows), apart, strict=True):
+    for picked, part in zip(apart.index_select(rows), apart, strict=True):
         assert torch.equal(picked, part[rows])
 
 
@@ -639,8 +639,8 @@ SELF = ((2, 3, 4),) * 3
             (
                 lambda width=width, heads=heads: MultiHeadAttention(width, heads),
                 ValueError,
-                "heads: expected a positive divisor of a positive width, got "
-                f"{heads} heads for width {width}",
+                "heads: expected a positive divisor of a positive d_model, got "
+                f"{heads} heads for d_model {width}",
             )
             for width, heads in ((6, 4), (6, 0), (0, 1))
         ),

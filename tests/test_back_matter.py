@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from collections import Counter
 from itertools import pairwise
 
@@ -13,8 +12,6 @@ from execute_notebooks import execute
 from how_to_cite import bibtex, read_citation
 from pybtex.database import parse_file
 from stored_notebooks import StoredClaim, code_cells, read_notebook, stored_claims, title_of
-
-import seqbook
 
 BOOK = ROOT / "book"
 HANGUL = re.compile("[가-힣]")
@@ -180,12 +177,6 @@ def test_claims_are_counted_within_their_cells():
         StoredClaim("claim-one-2", "Two."),
         StoredClaim("claim-two-1", "Three."),
     ]
-
-
-def test_the_version_is_the_same_wherever_it_stands():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == seqbook.__version__
-    assert read_citation()["version"] == seqbook.__version__
 
 
 def test_the_citation_names_the_book_as_its_configuration_does():

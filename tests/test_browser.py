@@ -6,10 +6,10 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from browser import NARROW, WIDE, Visit, visiting
+from browser import NARROW, WIDE, Visit, expect, visiting
 from conftest import HTML
 from hosting import hosting
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser
 
 PAGES = sorted(path.name for path in HTML.glob("*.html")) or ["index.html"]
 CHAPTER = "gru.html"
@@ -113,8 +113,9 @@ def test_next_and_previous_lead_through_the_book(visit):
     forward, back = page.locator("a.right-next"), page.locator("a.left-prev")
     trail = [page.url]
     while forward.count():
+        target = urljoin(page.url, forward.get_attribute("href"))
         forward.click()
-        page.wait_for_load_state("domcontentloaded")
+        page.wait_for_url(target)
         assert urljoin(page.url, back.get_attribute("href")) == trail[-1]
         trail.append(page.url)
         assert len(trail) <= len(PAGES)
@@ -170,8 +171,10 @@ def test_code_can_be_copied(visit):
     code = page.locator("main div.highlight").first
     code.hover()
     code.locator("button.copybtn").click()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.strip() == code.locator("pre").text_content().strip()
+    page.wait_for_function(
+        "async (code) => (await navigator.clipboard.readText()).trim() === code",
+        arg=code.locator("pre").text_content().strip(),
+    )
 
 
 def test_folds_open_by_mouse_and_keyboard(visit):

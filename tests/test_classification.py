@@ -11,9 +11,9 @@ from seqbook.models.classification import (
     LastStateReadout,
     SequenceClassifier,
     accuracy,
-    fit,
     pad,
 )
+from seqbook.training.fit import fit_classifier
 
 LAYERS = [RNN, LSTM, GRU]
 TORCHS = {RNN: torch.nn.RNN, LSTM: torch.nn.LSTM, GRU: torch.nn.GRU}
@@ -113,7 +113,7 @@ def test_a_classifier_learns_what_came_first(layer, torch_generator):
     )
     training, test = first_inputs(500, seed=1), first_inputs(300, seed=2)
     before = accuracy(model, test)
-    history = fit(
+    history = fit_classifier(
         model, training, steps=250, learning_rate=0.02, batch=25, generator=torch_generator
     )
     assert history.shape == (250,)
@@ -133,7 +133,7 @@ def test_each_epoch_shows_every_sequence_once_in_a_new_order(torch_generator):
     model = _Counter(RNN(3, 2, generator=torch_generator), 6, generator=torch_generator)
     model.seen = []
     data = pad(sequences_of(*[2] * 6), np.arange(6))
-    fit(model, data, steps=6, learning_rate=0.01, batch=2, generator=torch_generator)
+    fit_classifier(model, data, steps=6, learning_rate=0.01, batch=2, generator=torch_generator)
     first, second = (np.concatenate(model.seen[i : i + 3]).tolist() for i in (0, 3))
     assert sorted(first) == sorted(second) == list(range(6))
     assert first != second
@@ -144,7 +144,9 @@ def test_a_batch_that_the_data_cannot_fill_is_refused(batch, torch_generator):
     model = SequenceClassifier(RNN(3, 2), 2)
     data = pad(sequences_of(*[2] * 6), [0, 1] * 3)
     with pytest.raises(ValueError, match=f"expected 1 to 6 for 6 sequences, got {batch}"):
-        fit(model, data, steps=1, learning_rate=0.1, batch=batch, generator=torch_generator)
+        fit_classifier(
+            model, data, steps=1, learning_rate=0.1, batch=batch, generator=torch_generator
+        )
 
 
 def test_the_vowels_are_the_published_parts():
@@ -168,3 +170,20 @@ def test_the_digits_are_the_published_test_part_cut_in_its_order():
     for part in (training, test):
         assert (part.images.min(), part.images.max()) == (0, 1)
         assert np.array_equal(part.images * 16, np.round(part.images * 16))
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "uint8", "uint16"])
+def test_labels_may_be_integers_of_any_type(kind):
+    model = SequenceClassifier(RNN(3, 2), 2)
+    data = pad(sequences_of(2, 3), np.array([0, 1]))
+    labels = np.array([0, 1], dtype=kind)
+    assert torch.equal(pad(sequences_of(2, 3), labels).labels, data.labels)
+    other = data._replace(labels=torch.from_numpy(labels))
+    assert model.loss(other) == model.loss(data)
+    with pytest.raises(TypeError, match="labels: expected integers, got float64"):
+        pad(sequences_of(2, 3), [0.0, 1.0])
+
+
+def test_a_readout_is_of_the_type_of_its_layer():
+    model = LastStateReadout(RNN(3, 2).double(), 2)
+    assert model(torch.ones(1, 4, 3, dtype=torch.float64)).dtype == torch.float64

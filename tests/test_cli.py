@@ -13,6 +13,7 @@ from itertools import product
 
 import pytest
 import torch
+from conftest import PATIENCE
 
 from seqbook import cli
 from seqbook.cli import INTERRUPTED, main
@@ -24,10 +25,19 @@ from seqbook.training import runs
 
 COMMAND = [sys.executable, "-m", "seqbook.cli"]
 SMALL = [
-    *("--model", "gru", "--option", "width=16", "--option", "hidden=32", "--option", "dropout=0"),
+    *(
+        "--model",
+        "gru",
+        "--option",
+        "embedding_size=16",
+        "--option",
+        "hidden_size=32",
+        "--option",
+        "dropout=0",
+    ),
     *("--batch", "32", "--learning-rate", "0.01", "--warmup", "20", "--label-smoothing", "0"),
 ]
-WAIT = 300  # seconds, for a machine that has much else to do
+WAIT = 5 * PATIENCE  # a command imports torch and trains
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +163,7 @@ def test_training_leaves_a_model_and_a_record(letters, tmp_path, run):
     assert record["steps"] == steps
     assert [entry["beam"] for entry in record["test"]] == [1, 5]
     assert record["recipe"]["epochs"] == 11
-    assert record["recipe"]["options"]["width"] == 16
+    assert record["recipe"]["options"]["embedding_size"] == 16
     assert made.kind == "gru"
 
 
@@ -219,10 +229,10 @@ def test_what_comes_after_the_last_step_may_be_interrupted(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--option", "wdith=8"], "options of gru: expected 'width' or .* got 'wdith'"),
+        (["--option", "wdith=8"], "options of gru: expected 'embedding_size' or .* got 'wdith'"),
         (["--option", "width"], "--option: expected NAME=VALUE, got 'width'"),
-        (["--option", "width=wide"], "options of gru: "),
-        (["--option", "hidden=7"], "hidden: expected a positive even number, got 7"),
+        (["--option", "embedding_size=wide"], "options of gru: "),
+        (["--option", "hidden_size=7"], "hidden_size: expected a positive even number, got 7"),
         (["--option", "dropout=2"], "dropout probability has to be between 0 and 1"),
         (["--epochs", "0"], "epochs: expected a positive finite number, got 0.0"),
         (["--epochs", "inf"], "epochs: expected a positive finite number, got inf"),
@@ -271,7 +281,7 @@ def test_an_option_is_a_number_a_truth_or_a_text(text, value):
     assert options["name"] == value
     assert type(options["name"]) is type(value)
     assert options["heads"] == 1
-    assert options["width"] == runs.RECIPES["transformer"].options["width"]
+    assert options["d_model"] == runs.RECIPES["transformer"].options["d_model"]
     assert "name" not in runs.RECIPES["transformer"].options
 
 

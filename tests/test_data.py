@@ -52,7 +52,7 @@ def test_sunspots_between_two_years_holds_both():
 
 @pytest.mark.parametrize(("first", "last"), [(1699, 1800), (1900, 2009), (1900, 1899)])
 def test_years_outside_the_record_are_refused(first, last):
-    message = f"expected 1700 <= first <= last <= 2008, got first={first}, last={last}"
+    message = r"(first: .* from 1700 to 2008, got 1699|last: .* from 1900 to 2008, got (2009|1899))"
     with pytest.raises(ValueError, match=message):
         sunspots.load().between(first, last)
 
@@ -114,9 +114,7 @@ def test_alice_is_the_canterbury_corpus_file():
 
 
 def test_an_unknown_text_is_named():
-    with pytest.raises(
-        ValueError, match=r"expected one of \['alice', 'constitution_ko'\], got 'bob'"
-    ):
+    with pytest.raises(ValueError, match="name: expected 'alice' or 'constitution_ko', got 'bob'"):
         text.load("bob")
 
 
@@ -132,7 +130,8 @@ def test_ten_digits_are_spoken():
 
 @pytest.mark.parametrize("digit", [-1, 10, 1.5, "7"])
 def test_what_is_no_digit_is_named(digit):
-    with pytest.raises(ValueError, match=f"expected an integer from 0 to 9, got {digit!r}"):
+    error = ValueError if isinstance(digit, int) else TypeError
+    with pytest.raises(error, match=f"digit: expected an integer from 0 to 9, got {digit!r}"):
         sound.load(digit)
 
 
@@ -152,8 +151,32 @@ def test_a_digit_written_again_is_the_file_that_was_read():
 
 @pytest.mark.parametrize("loud", [1.0, -1.5, np.nan])
 def test_a_sample_beyond_full_scale_is_refused(loud):
-    with pytest.raises(ValueError, match=r"expected values in \[-1, 1\), got"):
+    with pytest.raises(
+        ValueError, match=r"samples: expected (values in \[-1, 1\)|finite numbers), got"
+    ):
         sound.to_wav(sound.Recording(np.array([0.0, loud]), 8000))
+
+
+@pytest.mark.parametrize(
+    ("recording", "message"),
+    [
+        (None, "recording: expected a Recording, got None"),
+        (sound.Recording("abc", 8000), "samples: expected real numbers, got 'abc'"),
+        (sound.Recording(np.zeros((2, 2)), 8000), r"samples: expected shape \(time,\), got shape"),
+        (sound.Recording(np.zeros(2), 8000.0), "rate: expected an integer .*, got 8000.0"),
+        (sound.Recording(np.zeros(2), 0), "rate: expected an integer .*, got 0"),
+    ],
+)
+def test_what_is_no_recording_is_named(recording, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        sound.to_wav(recording)
+
+
+@pytest.mark.parametrize("wrong", [None, "1700", 1700.0])
+def test_a_year_is_an_integer(wrong):
+    for first, last in ((wrong, 1800), (1800, wrong)):
+        with pytest.raises(TypeError, match=r"(first|last): expected an integer"):
+            sunspots.load().between(first, last)
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +216,10 @@ def test_a_place_name_is_country_letters_and_jamo(names):
 
 
 def test_every_jamo_has_its_latin_letters(names):
-    seoul = place_names.romanised(unicodedata.normalize("NFD", "서울 밖"))
+    seoul = place_names.romanise(unicodedata.normalize("NFD", "서울 밖"))
     assert seoul == ["s", "eo", "–", "u", "l", " ", "b", "a", "kk"]
     found = {s for part in names for pair in part for target in pair.targets for s in target}
-    for latin in place_names.romanised(found - {" "}):
+    for latin in place_names.romanise(found - {" "}):
         assert latin == "–" or latin.isascii()
 
 

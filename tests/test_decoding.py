@@ -10,7 +10,7 @@ from seqbook.data.batches import END, PADDING, START
 from seqbook.models.decoding import Hypothesis, beam, greedy, sample
 
 SOURCES = make_examples([(3, 0), (6, 0), (1, 0), (0, 0), (4, 0), (2, 0)])[:2]
-LONGEST = 8
+MAX_LENGTH = 8
 SOME = ["RNN, layers: 1", "LSTM with attention, layers: 2", "GRU with attention, layers: 1"]
 SOME += [*TRANSFORMERS, "tree"]
 
@@ -20,8 +20,8 @@ some = pytest.mark.parametrize("kind", SOME)
 def search(name, cached=True):
     """One of the ways to write, with all but model and sources chosen."""
 
-    def run(model, source, lengths, longest=LONGEST):
-        options = {"longest": longest, "cached": cached}
+    def run(model, source, lengths, max_length=MAX_LENGTH):
+        options = {"max_length": max_length, "cached": cached}
         if name == "greedy":
             return greedy(model, source, lengths, **options)
         if name == "beam":
@@ -42,7 +42,7 @@ def one_by_one(source, lengths):
 def log_probabilities(model, source, lengths, beginnings):
     """What may follow each symbol of each beginning, by teacher forcing, in numpy."""
     target = torch.tensor([[START, *ids] for ids in beginnings])
-    memory = model.encode(source, lengths).of(torch.zeros(len(target), dtype=torch.int64))
+    memory = model.encode(source, lengths).index_select(torch.zeros(len(target), dtype=torch.int64))
     logits = model.decode(target, memory).detach().numpy().copy()
     logits[..., [PADDING, START]] = -np.inf
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -61,10 +61,10 @@ def assert_equal(actual, expected, tolerance=1e-10):
         assert a.log_probability == pytest.approx(b.log_probability, abs=tolerance)
 
 
-def outcomes(model, source, lengths, longest, temperature=1.0):
+def outcomes(model, source, lengths, max_length, temperature=1.0):
     """Everything that can be written in so many steps, with its exact log-probability."""
     found, beginnings = [], [([], 0.0)]
-    for _ in range(longest):
+    for _ in range(max_length):
         log_p = log_probabilities(model, source, lengths, [ids for ids, _ in beginnings])[:, -1]
         log_p = log_p / temperature
         log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
@@ -82,14 +82,14 @@ def test_greedy_is_the_plain_loop(kind):
     expected = []
     for source, lengths in one_by_one(*SOURCES):
         ids, total, complete = [], 0.0, False
-        while len(ids) < LONGEST and not complete:
+        while len(ids) < MAX_LENGTH and not complete:
             row = log_probabilities(model, source, lengths, [ids])[0, -1]
             symbol = int(row.argmax())
             total += row[symbol]
             complete = symbol == END
             ids += [] if complete else [symbol]
         expected.append(Hypothesis(ids, total, complete))
-    assert_equal(greedy(model, *SOURCES, longest=LONGEST), expected)
+    assert_equal(greedy(model, *SOURCES, max_length=MAX_LENGTH), expected)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "tree"])
@@ -131,7 +131,8 @@ def test_single_precision_writes_the_same(kind, name):
 def test_a_beam_of_one_is_greedy(kind, scale):
     model = make(kind, scale=scale)
     assert_equal(
-        beam(model, *SOURCES, width=1, longest=LONGEST), greedy(model, *SOURCES, longest=LONGEST)
+        beam(model, *SOURCES, width=1, max_length=MAX_LENGTH),
+        greedy(model, *SOURCES, max_length=MAX_LENGTH),
     )
 
 
@@ -139,20 +140,22 @@ def test_a_beam_is_never_worse_than_greedy_and_often_better():
     better = together = 0
     for kind, scale, seed in product(SOME[2:], (1.0, 4.0), range(2)):
         model = make(kind, scale=scale, seed=seed)
-        lazy = greedy(model, *SOURCES, longest=LONGEST)
+        lazy = greedy(model, *SOURCES, max_length=MAX_LENGTH)
         for width in (2, 5):
-            for a, b in zip(beam(model, *SOURCES, width=width, longest=LONGEST), lazy, strict=True):
+            for a, b in zip(
+                beam(model, *SOURCES, width=width, max_length=MAX_LENGTH), lazy, strict=True
+            ):
                 assert a.log_probability >= b.log_probability
                 better += a.log_probability > b.log_probability + 0.01
                 together += 1
     assert better > together / 10
 
 
-def plain_beam(model, source, lengths, width, longest):
+def plain_beam(model, source, lengths, width, max_length):
     """One sentence, lists instead of tensors, nothing kept between steps, no early stop."""
-    (best,) = greedy(model, source, lengths, longest=longest)
+    (best,) = greedy(model, source, lengths, max_length=max_length)
     alive = [([], 0.0)]
-    for _ in range(longest):
+    for _ in range(max_length):
         log_p = log_probabilities(model, source, lengths, [ids for ids, _ in alive])[:, -1]
         longer = [
             ([*ids, symbol], score + p)
@@ -170,22 +173,24 @@ def plain_beam(model, source, lengths, width, longest):
 @pytest.mark.parametrize("width", [2, 3])
 @pytest.mark.parametrize("kind", ["LSTM with attention, layers: 2", "Transformer pre", "tree"])
 def test_a_beam_is_the_plain_search(kind, width):
-    cases = product((4, LONGEST), range(8)) if kind == "tree" else [(4, 0)]
-    for longest, seed in cases:
+    cases = product((4, MAX_LENGTH), range(8)) if kind == "tree" else [(4, 0)]
+    for max_length, seed in cases:
         model = make(kind, seed=seed)
-        expected = [plain_beam(model, *source, width, longest) for source in one_by_one(*SOURCES)]
-        assert_equal(beam(model, *SOURCES, width=width, longest=longest), expected)
+        expected = [
+            plain_beam(model, *source, width, max_length) for source in one_by_one(*SOURCES)
+        ]
+        assert_equal(beam(model, *SOURCES, width=width, max_length=max_length), expected)
 
 
 @some
 def test_a_beam_of_everything_finds_the_best_of_everything(kind):
-    longest, differ = 5, 0  # of two symbols besides padding, start and end
+    max_length, differ = 5, 0  # of two symbols besides padding, start and end
     for seed in range(2):
         model = make(kind, target_symbols=5, seed=seed)
-        found = beam(model, *SOURCES, width=2**longest, longest=longest)
-        lazy = greedy(model, *SOURCES, longest=longest)
+        found = beam(model, *SOURCES, width=2**max_length, max_length=max_length)
+        lazy = greedy(model, *SOURCES, max_length=max_length)
         for i, (source, lengths) in enumerate(one_by_one(*SOURCES)):
-            complete = [h for h in outcomes(model, source, lengths, longest) if h.complete]
+            complete = [h for h in outcomes(model, source, lengths, max_length) if h.complete]
             best = max([*complete, lazy[i]], key=lambda h: h.log_probability)
             assert_equal([found[i]], [best])
             differ += best.ids != lazy[i].ids
@@ -196,7 +201,7 @@ def test_a_narrow_beam_may_miss_the_best():
     missed = 0
     for seed in range(8):
         model = make("tree", scale=2, seed=seed)
-        narrow, wide = (beam(model, *SOURCES, width=w, longest=LONGEST) for w in (2, 40))
+        narrow, wide = (beam(model, *SOURCES, width=w, max_length=MAX_LENGTH) for w in (2, 40))
         for a, b in zip(narrow, wide, strict=True):
             missed += a.log_probability < b.log_probability - 0.01
     assert missed > 0
@@ -212,12 +217,12 @@ def test_a_narrow_beam_may_miss_the_best():
     ],
 )
 def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
-    draws, longest = 10_000, 3
+    draws, max_length = 10_000, 3
     model = make(kind, target_symbols=5, scale=0.5)
     source, lengths = SOURCES[0][:1, :4], SOURCES[1][:1]
-    exact = outcomes(model, source, lengths, longest, temperature)
+    exact = outcomes(model, source, lengths, max_length, temperature)
     assert sum(math.exp(h.log_probability) for h in exact) == pytest.approx(1)
-    own = {tuple(h.ids): h.log_probability for h in outcomes(model, source, lengths, longest)}
+    own = {tuple(h.ids): h.log_probability for h in outcomes(model, source, lengths, max_length)}
 
     written = sample(
         model,
@@ -225,7 +230,7 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
         lengths.expand(draws),
         generator=torch.Generator().manual_seed(0),
         temperature=temperature,
-        longest=longest,
+        max_length=max_length,
     )
     counts = dict.fromkeys(((tuple(h.ids), h.complete) for h in exact), 0)
     for hypothesis in written:
@@ -247,15 +252,15 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
 def test_samples_at_low_temperature_are_greedy(kind):
     model = make(kind, scale=2)
     generator = torch.Generator().manual_seed(0)
-    cold = sample(model, *SOURCES, generator=generator, temperature=1e-6, longest=LONGEST)
-    assert_equal(cold, greedy(model, *SOURCES, longest=LONGEST))
+    cold = sample(model, *SOURCES, generator=generator, temperature=1e-6, max_length=MAX_LENGTH)
+    assert_equal(cold, greedy(model, *SOURCES, max_length=MAX_LENGTH))
 
 
 def test_samples_follow_from_the_generator():
     model = make("GRU, layers: 1")
 
     def draw(generator):
-        return [h.ids for h in sample(model, *SOURCES, generator=generator, longest=LONGEST)]
+        return [h.ids for h in sample(model, *SOURCES, generator=generator, max_length=MAX_LENGTH)]
 
     generator = torch.Generator().manual_seed(0)
     first, second = draw(generator), draw(generator)
@@ -275,10 +280,10 @@ def never_ending(symbol=None):
 
 
 @searches
-@pytest.mark.parametrize("longest", [1, 5])
-def test_the_longest_is_respected(name, longest):
-    for hypothesis in search(name)(never_ending(), *SOURCES, longest=longest):
-        assert len(hypothesis.ids) == longest
+@pytest.mark.parametrize("max_length", [1, 5])
+def test_the_longest_is_respected(name, max_length):
+    for hypothesis in search(name)(never_ending(), *SOURCES, max_length=max_length):
+        assert len(hypothesis.ids) == max_length
         assert not hypothesis.complete
 
 
@@ -287,8 +292,8 @@ def test_the_end_counts_as_a_symbol(name):
     model = make("GRU, layers: 1")
     with torch.no_grad():
         model.readout.bias[END] = 40
-    for longest in (1, 3):
-        for hypothesis in search(name)(model, *SOURCES, longest=longest):
+    for max_length in (1, 3):
+        for hypothesis in search(name)(model, *SOURCES, max_length=max_length):
             assert hypothesis.ids == []
             assert hypothesis.complete
             assert hypothesis.log_probability == pytest.approx(0, abs=1e-6)
@@ -297,9 +302,9 @@ def test_the_end_counts_as_a_symbol(name):
 @searches
 @pytest.mark.parametrize("kind", SOME)
 def test_complete_ones_end_within_the_limit(kind, name):
-    for scale, longest in product((1, 3), (1, 2, 6)):
-        for h in search(name)(make(kind, scale=scale), *SOURCES, longest=longest):
-            assert len(h.ids) == longest if not h.complete else len(h.ids) < longest
+    for scale, max_length in product((1, 3), (1, 2, 6)):
+        for h in search(name)(make(kind, scale=scale), *SOURCES, max_length=max_length):
+            assert len(h.ids) == max_length if not h.complete else len(h.ids) < max_length
 
 
 @searches
@@ -334,8 +339,8 @@ def test_decoding_leaves_the_model_as_it_was(name):
 
 @searches
 def test_no_longest_is_refused(name):
-    with pytest.raises(ValueError, match="longest: expected at least 1, got 0"):
-        search(name)(make("RNN, layers: 1"), *SOURCES, longest=0)
+    with pytest.raises(ValueError, match="max_length: expected at least 1, got 0"):
+        search(name)(make("RNN, layers: 1"), *SOURCES, max_length=0)
 
 
 @pytest.mark.parametrize("width", [0, -2])

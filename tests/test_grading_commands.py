@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE, wait_until
 from grading_exercise import POINTS, answered, solved, source_notebook, write_exercise
 
 from seqbook.cli import main
@@ -295,7 +295,7 @@ def test_release_makes_all_if_none_is_named(tmp_path, run, exercises):
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory, exercises):
+def graded(bubblewrap, tmp_path_factory, exercises):
     """A class of five, graded once: the folders of submissions and of results."""
     folder = tmp_path_factory.mktemp("class")
     right = source_notebook()
@@ -395,7 +395,9 @@ def test_after_a_change_of_the_exercise_all_are_graded_again(graded, tmp_path, r
     assert said not in page
 
 
-def test_what_the_grader_can_not_grade_is_no_mark(tmp_path, run, exercises, monkeypatch):
+def test_what_the_grader_can_not_grade_is_no_mark(
+    bubblewrap, tmp_path, run, exercises, monkeypatch
+):
     for student in ("ann", "bob"):
         hand_in(tmp_path / "in", student, source_notebook())
     command = ("grade", tmp_path / "in", "--exercises", exercises, "--out", tmp_path / "out")
@@ -431,27 +433,28 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     page.write_text(before, encoding="utf-8")
 
 
-def test_an_interrupted_batch_goes_on_where_it_was(tmp_path, exercises):
-    """It ends at once, though what runs would go on for half a minute; the bar goes on too."""
+def test_an_interrupted_batch_goes_on_where_it_was(bubblewrap, tmp_path, exercises):
+    """It ends at once, though what runs would go on for much longer; the bar goes on too."""
     for student in ("ann", "bob", "cem"):
         notebook = source_notebook()
         notebook["cells"][0]["source"] = [f"# Of {student}"]  # or one result would do for all
         hand_in(tmp_path / "in", student, notebook)
     waiting = f"import time\ntime.sleep(1000)\n{solved('extremes')}"
     path = hand_in(tmp_path / "in", "dan", answered(source_notebook(), extremes=waiting))
-    code = "from seqbook.cli import main; import signal, sys; "
+    code = "import stepgrader.sandbox as sandbox; sandbox.WALL_SECONDS = 1000; "
+    code += "from seqbook.cli import main; import signal, sys; "
     code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
     command = [sys.executable, "-c", code, "grade", tmp_path / "in", "--out", tmp_path / "out"]
     command += ["--exercises", exercises, "--jobs", "1"]
     results = tmp_path / "out" / "results"
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (results.is_dir() and len(list(results.glob("*.json"))) >= 3):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(
+        lambda: process.poll() is not None or len(list(results.glob("*.json"))) >= 3,
+        seconds=5 * PATIENCE,
+    )
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "seqbook: interrupted"
     assert not list(results.glob("*.partial"))
@@ -510,7 +513,7 @@ def test_without_bubblewrap_nothing_is_run_and_it_is_said_why(graded, tmp_path, 
 
 
 @pytest.fixture(scope="module")
-def sandbox():
+def sandbox(bubblewrap):
     with Sandbox() as made:
         yield made
 

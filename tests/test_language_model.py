@@ -10,10 +10,10 @@ from seqbook.models.language_model import (
     CharacterModel,
     batchify,
     bits_per_character,
-    fit,
     generate,
 )
 from seqbook.statistics.markov import WittenBellMarkov, bits_per_symbol
+from seqbook.training.fit import fit_language_model
 
 SIZE = 5
 LAYERS = {
@@ -66,7 +66,7 @@ def test_a_model_that_knows_nothing_costs_the_logarithm_of_the_alphabet():
 def test_one_stripe_is_trained_on_with_the_state_carried_and_the_gradient_cut(layer):
     """With a vanishing learning rate the windows' losses are those of one run over the text."""
     model, ids = make(layer), a_text(31)
-    per_window = fit(model, ids, steps=6, batch=1, window=8, learning_rate=1e-300)
+    per_window = fit_language_model(model, ids, steps=6, batch=1, window=8, learning_rate=1e-300)
     with torch.no_grad():
         logits, _ = model(torch.as_tensor(ids[None, :-1]))
         costs = nn.functional.cross_entropy(
@@ -79,7 +79,7 @@ def test_one_stripe_is_trained_on_with_the_state_carried_and_the_gradient_cut(la
 @any_layer
 def test_the_gradient_of_a_window_ends_at_its_start(layer):
     model, ids = make(layer), a_text(17)
-    fit(model, ids, steps=2, batch=2, window=4, learning_rate=1e-300)
+    fit_language_model(model, ids, steps=2, batch=2, window=4, learning_rate=1e-300)
     found = [parameter.grad.clone() for parameter in model.parameters()]
 
     read, following = batchify(ids, 2)
@@ -98,7 +98,7 @@ def test_the_gradient_of_a_window_ends_at_its_start(layer):
 def test_training_learns_a_text_that_needs_a_memory(layer):
     model = make(layer).float()
     ids = np.tile([0, 0, 1, 0, 0, 0, 2, 3, 3, 4], 60)  # how many zeros were there?
-    history = fit(model, ids, steps=200, batch=2, window=20, learning_rate=0.05)
+    history = fit_language_model(model, ids, steps=200, batch=2, window=20, learning_rate=0.05)
     window_of_two = bits_per_symbol(WittenBellMarkov(2, SIZE).fit(ids), ids, skip=20)
     assert history.shape == (200,)
     assert bits_per_character(model, ids, skip=20) < window_of_two / 2
@@ -107,7 +107,7 @@ def test_training_learns_a_text_that_needs_a_memory(layer):
 def test_the_learning_rate_falls_to_zero():
     model, ids = make(), a_text()
     before = model.readout.bias.detach().clone()
-    fit(model, ids, steps=1, batch=2, window=5, learning_rate=0.1)
+    fit_language_model(model, ids, steps=1, batch=2, window=5, learning_rate=0.1)
     moved = (model.readout.bias - before).abs()
     assert moved.max().item() == pytest.approx(0.1, rel=1e-4)  # Adam's first step is the rate
 
@@ -120,7 +120,7 @@ def test_the_learning_rate_falls_to_zero():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", spy)
-        fit(model, ids, steps=4, batch=2, window=5, learning_rate=0.1)
+        fit_language_model(model, ids, steps=4, batch=2, window=5, learning_rate=0.1)
     np.testing.assert_allclose(rates, [0.1, 0.075, 0.05, 0.025])
 
 
@@ -176,7 +176,7 @@ def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match="batch: expected 1 to 3 for a text of 4 symbols, got 0"):
         batchify([0, 1, 2, 3], 0)
     with pytest.raises(ValueError, match="window: expected at least 1 symbol, got 0"):
-        fit(model, a_text(), steps=1, batch=1, window=0, learning_rate=0.1)
+        fit_language_model(model, a_text(), steps=1, batch=1, window=0, learning_rate=0.1)
     for skip in (0, 4):
         with pytest.raises(ValueError, match=f"skip: expected 1 to 3 for 4 symbols, got {skip}"):
             bits_per_character(model, [0, 1, 2, 3], skip=skip)
@@ -185,8 +185,79 @@ def test_wrong_use_is_refused():
             bits_per_character(model, ids)
     with pytest.raises(ValueError, match=r"ids: expected shape \(time,\), got \(1, 2\)"):
         bits_per_character(model, [[0, 1]])
-    for temperature in (0, -1, np.nan):
-        with pytest.raises(ValueError, match="temperature: expected a number above 0"):
+    for temperature in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="temperature: expected a finite number above 0"):
             generate(model, 1, prompt=[0], generator=generator, temperature=temperature)
     with pytest.raises(ValueError, match="prompt: expected at least one symbol, got none"):
         generate(model, 1, prompt=[], generator=generator)
+
+
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+
+
+@pytest.mark.parametrize("form", ["array", "tensor", "file"])
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_ids_may_be_integers_of_any_type(tmp_path, kind, form):
+    """Everything that takes ids gives what it gives for int64."""
+
+    def all_of_it(ids):
+        model = make()
+        return (
+            [part.tolist() for part in batchify(ids, 3)],
+            bits_per_character(model, ids),
+            generate(model, 5, prompt=ids, generator=torch.Generator().manual_seed(0)).tolist(),
+            fit_language_model(model, ids, steps=3, batch=2, window=5, learning_rate=0.01).tolist(),
+        )
+
+    ids = a_text().astype(kind)
+    if form == "tensor":
+        ids = torch.from_numpy(ids)
+        logits, _ = make()(ids[None])
+        torch.testing.assert_close(logits, make()(torch.as_tensor(a_text())[None])[0])
+    elif form == "file":
+        ids.tofile(tmp_path / "ids.bin")
+        ids = np.memmap(tmp_path / "ids.bin", dtype=kind, mode="r")
+    assert all_of_it(ids) == all_of_it(a_text())
+
+
+@pytest.mark.parametrize("ids", [np.ones(9), torch.ones(9), [0.5] * 9, ["a"] * 9, [True] * 9])
+def test_ids_that_are_not_integers_are_refused(ids):
+    model = make()
+    for use in (
+        lambda: batchify(ids, 2),
+        lambda: bits_per_character(model, ids),
+        lambda: generate(model, 1, prompt=ids, generator=torch.Generator()),
+        lambda: fit_language_model(model, ids, steps=1, batch=2, window=2, learning_rate=0.1),
+    ):
+        with pytest.raises(TypeError, match=r"(ids|prompt): expected integers, got "):
+            use()
+
+
+def test_a_tiny_temperature_gives_the_most_probable_symbol_or_an_error_that_names_it():
+    model, prompt = make().float(), np.array([2, 0, 1])
+    with torch.no_grad():
+        model.readout.weight.mul_(1000)  # logits far apart, so that a quotient overflows
+        best = model(torch.as_tensor(prompt[None]))[0][0, -1].argmax()
+    generator = torch.Generator().manual_seed(0)
+    for temperature in (1e-6, 1e-30, 2e-38):
+        drawn = generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
+        assert drawn == [best]
+    for temperature in (1e-38, 1e-40, 1e-320):
+        with pytest.raises(
+            ValueError, match=r"temperature: expected at least 1\.18e-38, the small"
+        ):
+            generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
+
+
+def test_lengths_and_windows_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="length: expected at least 0, got -1"):
+        generate(make(), -1, prompt=[0], generator=torch.Generator())
+    with pytest.raises(ValueError, match="window: expected at least 1 symbol, got 0"):
+        bits_per_character(make(), a_text(), window=0)
+
+
+@any_layer
+def test_a_model_is_of_the_type_of_its_layer(layer):
+    model = CharacterModel(layer(None).double(), SIZE)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert model(torch.as_tensor(a_text())[None])[0].dtype == torch.float64

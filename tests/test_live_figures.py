@@ -11,10 +11,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from browser import AXE, NARROW, WIDE, visiting
+from browser import AXE, NARROW, WIDE, expect, settle, visiting
 from bs4 import BeautifulSoup, SoupStrainer
 from conftest import HTML, ROOT, build_pages
-from playwright.sync_api import expect
 from train_live_models import (
     LIVE,
     alice_parts,
@@ -245,7 +244,7 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
         "((w) => x.map((ids) => pronounce(w, ids, 20)))(unpack(weights))",
         ids,
     )
-    hypotheses = greedy(model, *vocabularies.read(sources), longest=20)
+    hypotheses = greedy(model, *vocabularies.read(sources), max_length=20)
     answers = [vocabularies.written(hypothesis.ids) for hypothesis in hypotheses]
     examples = encode(
         [Pair(*pair) for pair in zip(sources, zip(answers), strict=True)], vocabularies
@@ -266,7 +265,7 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
 def test_the_speller_is_as_good_as_its_page_says(javascript):
     vocabularies, model = written_speller()
     pairs, stated = pronunciations.load().test[::20], load("weights-spelling")[0]["card"]
-    written = greedy(model.float(), *vocabularies.read([p.source for p in pairs]), longest=30)
+    written = greedy(model.float(), *vocabularies.read([p.source for p in pairs]), max_length=30)
     score = error_rates([vocabularies.written(h.ids) for h in written], pairs)
     # A fifth of the words that the statement counts: three standard errors are 0.06 and 0.02.
     assert score.word == pytest.approx(stated["words wrong, test"], abs=0.06)
@@ -278,7 +277,7 @@ def test_the_words_to_try_are_of_the_test_part_and_their_mistakes_as_the_caption
     held_out = {"".join(pair.source): pair.targets for pair in pronunciations.load().test}
     right = {}
     for word in javascript("spelling", "EXAMPLES"):
-        (hypothesis,) = greedy(model, *vocabularies.read([tuple(word)]), longest=20)
+        (hypothesis,) = greedy(model, *vocabularies.read([tuple(word)]), max_length=20)
         right[word] = vocabularies.written(hypothesis.ids) in held_out[word]
     assert right == {"knighthood": True, "psychology": True, "photographs": False, "enough": False}
 
@@ -332,7 +331,6 @@ def redrawn(figure, before: str) -> str:
         "([id, before]) => [...document.querySelectorAll(`#${id} .live-picture`)].at(-1)"
         ".innerHTML !== before",
         arg=[figure.get_attribute("id"), before],
-        timeout=5000,
     )
     return said(figure)
 
@@ -421,6 +419,7 @@ def test_a_root_is_dragged_by_the_mouse_and_its_mirror_image_follows(touch):
     figure.page.mouse.down()
     figure.page.mouse.move(x + 30, y - 30, steps=5)
     figure.page.mouse.up()
+    settle(figure.page)
     moved = handles.nth(0).bounding_box()
     assert moved["x"] - box["x"] == pytest.approx(30, abs=2)
     assert moved["y"] - box["y"] == pytest.approx(-30, abs=2)
@@ -462,7 +461,7 @@ def test_any_text_may_be_typed(touch, name):
     for text, answer in STRANGE.items():
         figure.get_by_role("textbox").fill(text)
         expect(figure.locator(".live-says")).to_contain_text(answer)
-        figure.page.wait_for_timeout(200)
+        settle(figure.page, milliseconds=150)  # as long as a figure waits for the next letter
         assert drawn(figure).count("<text") <= 100
         assert figure.locator("img[src=x]").count() == 0
         assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW

@@ -8,13 +8,15 @@ from copy import deepcopy
 from pathlib import Path
 from xml.etree import ElementTree
 
-from conftest import ROOT, make_notebook, write
+from conftest import PATIENCE, ROOT, make_notebook, write
 from execute_notebooks import normalise
 from nbformat.v4 import new_output
 from notebook_rules import violations
 
 
-def nbval(*paths: Path, timeout: int = 5, without: str = "\0") -> tuple[int, set[str]]:
+def nbval(
+    *paths: Path, cell_seconds: int = 2 * PATIENCE, without: str = "\0"
+) -> tuple[int, set[str]]:
     """Run the Makefile's own nbval command, but for its timeout.
 
     Returns:
@@ -22,7 +24,7 @@ def nbval(*paths: Path, timeout: int = 5, without: str = "\0") -> tuple[int, set
     """
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
     command = re.search(r"^NBVAL := (.*)$", makefile, flags=re.MULTILINE)[1]
-    command, changes = re.subn(r"(--nbval-cell-timeout=)\d+", rf"\g<1>{timeout}", command)
+    command, changes = re.subn(r"(--nbval-cell-timeout=)\d+", rf"\g<1>{cell_seconds}", command)
     assert changes == command.count("$(BIN)/pytest ") == command.count(" $(NOTEBOOKS)") == 1
     command = command.replace("$(BIN)/pytest", f"{sys.executable} -m pytest --junit-xml=report.xml")
     command = command.replace("$(NOTEBOOKS)", " ".join(map(str, paths))).replace(without, "")
@@ -48,9 +50,6 @@ CORRUPTED = {
     "stderr-new": lambda n: n.cells[1].update(
         source="import sys\n\nprint('✓ Two is two.')\nprint('a warning', file=sys.stderr)"
     ),
-    "slow": lambda n: n.cells[1].update(
-        source="import time\n\ntime.sleep(60)\nprint('✓ Two is two.')"
-    ),
 }
 
 
@@ -68,6 +67,12 @@ def test_what_a_reader_would_see_change_is_red_and_nothing_else(executed, tmp_pa
     assert nbval(*paths) == (1, set(CORRUPTED))
 
 
+def test_a_cell_that_takes_too_long_is_red(executed, tmp_path):
+    executed = deepcopy(executed)
+    executed.cells[1].source = "import time\n\ntime.sleep(1000)\nprint('✓ Two is two.')"
+    assert nbval(write(executed, tmp_path / "slow.ipynb"), cell_seconds=5) == (1, {"slow"})
+
+
 def test_an_untouched_notebook_is_green(executed, tmp_path):
     assert nbval(write(executed, tmp_path / "untouched.ipynb")) == (0, set())
 
@@ -80,7 +85,7 @@ def test_cleared_outputs_escape_nbval_and_not_our_rules(executed):
 
 def test_after_a_timeout_only_runxfail_sees_what_is_wrong(tmp_path):
     """A cell that ends just after its time is no failure to nbval, which then expects others."""
-    late = "import time\n\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass"
+    late = "import time\n\ntry:\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    pass"
     path = write(normalise(make_notebook(late=late, wrong="6 * 7")), tmp_path / "late.ipynb")
-    assert nbval(path, timeout=2) == (1, {"late"})
-    assert nbval(path, timeout=2, without="--runxfail") == (0, set())
+    assert nbval(path, cell_seconds=2) == (1, {"late"})
+    assert nbval(path, cell_seconds=2, without="--runxfail") == (0, set())

@@ -1,4 +1,4 @@
-"""What a published book needs beside its pages, and the book on paper: `make book` first."""
+"""The book with and without addresses, and the book on paper: `make book` first."""
 
 import hashlib
 import json
@@ -12,14 +12,17 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
+import install_cells
 import nbformat
 import print_book
+import publishing
 import pytest
 from addresses import addresses
 from browser import NARROW, WIDE, visiting
 from bs4 import BeautifulSoup
-from conftest import HTML, ROOT
+from conftest import HTML, PATIENCE, ROOT, make_notebook
 from draw_social_card import HEIGHT, TOUCH, WIDTH
+from hosting import hosting
 from install_cells import install_text, with_install_cell
 from PIL import Image
 from publishing import LONGEST, shortened
@@ -28,22 +31,84 @@ from pypdf import PdfReader
 from stepgrader.exercises import ORDER, as_text, released
 
 PAPER_WIDTH = 665  # pixels of an A4 page between its margins
-KNOWN = addresses()
+UNKNOWN = addresses({})
+KNOWN = addresses(
+    {
+        "BOOK_REPOSITORY": "https://github.com/example/sequences",
+        "BOOK_BRANCH": "published",
+        "BOOK_SITE": "https://example.org/a/sequences",
+    }
+)
+RELEASED = "src/seqbook/exercises"
 NOTEBOOKS = sorted([*ROOT.glob("book/*.ipynb"), *ROOT.glob("exercises/*/*.ipynb")])
 NAMES = [path.relative_to(ROOT).as_posix() for path in NOTEBOOKS]
+SOME_PAGES = """\
+format: jb-book
+root: index
+parts:
+  - caption: Chapters
+    numbered: true
+    chapters: [file: lstm, file: gru]
+  - caption: Back matter
+    chapters: [file: exercises, file: cite]
+"""
 
 
 def soup(path: Path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
+def read_pages(folder: Path) -> dict[str, BeautifulSoup]:
+    """Return the pages by name, those of the table of contents and the others."""
+    return {
+        path.relative_to(folder).as_posix(): soup(path)
+        for path in sorted(folder.rglob("*.html"))
+        if "_static" not in path.parts
+    }
+
+
 @pytest.fixture(scope="module")
 def pages() -> dict[str, BeautifulSoup]:
-    """Return the pages by name, those of the table of contents and the others."""
-    found = {path.name: soup(path) for path in sorted(HTML.glob("*.html"))}
+    """Return the pages of a build without addresses."""
+    found = read_pages(HTML)
     if "index.html" not in found:
         pytest.fail(f"no pages in {HTML}: run make book")
     return found
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """Build some pages with addresses, as the workflow does, and return their folder."""
+    folder = tmp_path_factory.mktemp("published")
+    shutil.copytree(ROOT / "book", folder / "book")
+    (folder / "src").symlink_to(ROOT / "src")
+    (folder / "book" / "_toc.yml").write_text(SOME_PAGES, encoding="utf-8")
+    variables = {
+        "BOOK_REPOSITORY": KNOWN.repository,
+        "BOOK_BRANCH": KNOWN.branch,
+        "BOOK_SITE": KNOWN.site,
+    }
+    notebooks = sorted(folder.glob("book/*.ipynb"))
+    config, beside = ROOT / "_config.yml", Path(sys.executable).parent
+    for command in (
+        [sys.executable, ROOT / "tools" / "install_cells.py", *notebooks],
+        [beside / "jupyter-book", "build", folder / "book", "--config", config, "-q"],
+    ):
+        done = subprocess.run(
+            [*command, *(["--path-output", folder] if "build" in command else [])],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=5 * PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def published_pages(published) -> dict[str, BeautifulSoup]:
+    return read_pages(published)
 
 
 def tracked() -> list[str]:
@@ -56,35 +121,59 @@ def tracked() -> list[str]:
 # The address.
 
 
-def test_the_addresses_stand_in_one_place():
-    """All else is made from there: cells by a tool, pages by the build, CITATION names none."""
-    wanted = re.compile(rb"github\.com/seqbook\b|seqbook\.github\.io")
-    found = {name for name in tracked() if wanted.search((ROOT / name).read_bytes())}
-    made = {name for name in found if name.endswith(".ipynb")}
-    assert found - made == {"_config.yml"}
-    install = install_text()
-    for name in made:
-        cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
-        sources = ["".join(cell["source"]) for cell in cells if cell["id"] != "install"]
-        assert KNOWN.repository in install
-        assert not any(wanted.search(source.encode()) for source in sources), name
+def test_no_file_holds_an_address_of_the_book():
+    """Nobody owns such an address until the book is published, and then anybody could claim it."""
+    wanted = re.compile(rb"github\.com/seqbook\b|seqbook\.github\.io|gitlab\.com/seqbook\b")
+    assert [name for name in tracked() if wanted.search((ROOT / name).read_bytes())] == []
+
+
+def test_addresses_come_from_the_environment():
+    assert UNKNOWN == ("", "main", "")
+    assert KNOWN.repository == "https://github.com/example/sequences"
+    assert KNOWN.folder == "sequences"
+    assert KNOWN.site == "https://example.org/a/sequences/"
+    assert KNOWN.on_colab("a.ipynb").endswith("/github/example/sequences/blob/published/a.ipynb")
+    elsewhere = addresses({"BOOK_REPOSITORY": "https://git.example.org/a/b/"})
+    assert elsewhere.repository == "https://git.example.org/a/b"
+    assert elsewhere.on_colab("a.ipynb") == UNKNOWN.on_colab("a.ipynb") == ""
+    for wrong in ("example/sequences", "https://", "git@example.org:a/b", "https://a.org/b c"):
+        with pytest.raises(ValueError, match="BOOK_SITE: expected an address"):
+            addresses({"BOOK_SITE": wrong})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_first_code_cell_installs_the_package(name):
+def test_the_first_code_cell_says_how_to_install_the_package(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    assert (first.id, first.source) == ("install", install_text())
+    assert (first.id, first.source) == ("install", install_text(UNKNOWN))
     assert (first.metadata, first.outputs) == ({"tags": ["remove-cell"]}, [])
-    assert nbformat.writes(with_install_cell(notebook)) + "\n" == text
+    assert nbformat.writes(with_install_cell(notebook, UNKNOWN)) + "\n" == text
 
 
 @pytest.mark.parametrize("name", ORDER)
 def test_students_get_the_cell_too(name):
-    cells = released(name).notebook["cells"]
-    first = next(cell for cell in cells if cell["cell_type"] == "code")
-    assert (first["id"], "".join(first["source"])) == ("install", install_text())
+    notebook = nbformat.from_dict(released(name).notebook)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert (first.id, "".join(first.source)) == ("install", install_text(UNKNOWN))
+
+
+@pytest.mark.parametrize("name", ["book/lstm.ipynb", f"{RELEASED}/lstm.ipynb"])
+def test_publishing_changes_the_cell_and_nothing_else(name, tmp_path, monkeypatch):
+    path = tmp_path / "notebook.ipynb"
+    before = (ROOT / name).read_text(encoding="utf-8")
+    path.write_text(before, encoding="utf-8")
+    monkeypatch.setenv("BOOK_REPOSITORY", KNOWN.repository)
+    assert install_cells.main([str(path)]) == 0
+    assert KNOWN.repository in path.read_text(encoding="utf-8")
+    monkeypatch.delenv("BOOK_REPOSITORY")
+    assert install_cells.main([str(path)]) == 0
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_a_new_notebook_gets_the_cell_before_its_code():
+    notebook = with_install_cell(make_notebook(one="1", two="2"), UNKNOWN)
+    assert [cell.id for cell in notebook.cells] == ["title", "install", "one", "two"]
 
 
 def test_no_page_shows_the_cell(pages):
@@ -108,28 +197,63 @@ def run_install_cell(python: Path, folder: Path, source: str) -> tuple[list[str]
     """Run the cell as a notebook in ``folder`` does; return what it printed and what it led to."""
     cell = folder / "cell.py"
     cell.write_text(source, encoding="utf-8")
-    local = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1", "IPYTHONDIR": str(folder / ".ip")}
+    local = {
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1",
+        "PYTHONPATH": "",
+        "IPYTHONDIR": str(folder / ".ip"),
+    }
     done = subprocess.run(
         [python, "-c", RUN_CELL, cell],
         cwd=folder,
         env={**os.environ, **local},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=5 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     return lines[:-3], dict(line.split(": ") for line in lines[-3:])
 
 
-def test_the_cell_does_nothing_where_the_package_is(tmp_path):
-    printed, found = run_install_cell(Path(sys.executable), tmp_path, install_text())
+@pytest.mark.parametrize("known", [UNKNOWN, KNOWN])
+def test_the_cell_does_nothing_where_the_package_is(tmp_path, known):
+    printed, found = run_install_cell(Path(sys.executable), tmp_path, install_text(known))
     assert printed == []
     assert found["folder"] == str(tmp_path.resolve())
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".ip") == ["cell.py"]
 
 
-def test_the_cell_fetches_package_and_results_where_they_are_missing(tmp_path):
+@pytest.fixture
+def machine(tmp_path) -> Path:
+    """Return a Python that has all that is installed here but the package itself."""
+    folder = tmp_path / "machine"
+    venv.create(folder, with_pip=False)
+    (here,) = folder.glob("lib/python*/site-packages")
+    # The package's own .pth file is not read there.
+    (here / "others.pth").write_text(os.path.dirname(os.path.dirname(pytest.__file__)) + "\n")
+    return folder / "bin" / "python"
+
+
+def test_without_an_address_the_cell_says_how_to_install(machine, tmp_path):
+    cell = tmp_path / "cell.py"
+    cell.write_text(install_text(UNKNOWN), encoding="utf-8")
+    local = {"IPYTHONDIR": str(tmp_path / ".ip"), "PYTHONPATH": ""}
+    done = subprocess.run(
+        [machine, "-c", RUN_CELL, cell],
+        cwd=tmp_path,
+        env={**os.environ, **local},
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+    )
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert "This notebook needs the package seqbook." in said
+    assert f'"{machine}" -m pip install -e .' in said
+
+
+def test_the_cell_fetches_package_and_results_where_they_are_missing(machine, tmp_path):
     """As on Colab: torch is there, the package is not, and only the notebook was opened."""
     repository = tmp_path / "published" / KNOWN.folder
     for name in ("pyproject.toml", "README.md", "LICENSE", "src", "benchmarks/results"):
@@ -145,22 +269,17 @@ def test_the_cell_fetches_package_and_results_where_they_are_missing(tmp_path):
         ["-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-q", "-m", "all"],
     ):
         subprocess.run(["git", *command], cwd=repository, check=True)
-    machine = tmp_path / "machine"
-    venv.create(machine, with_pip=False)
-    (here,) = machine.glob("lib/python*/site-packages")
-    # All that is installed here but the package itself, whose own .pth file is not read there.
-    (here / "others.pth").write_text(os.path.dirname(os.path.dirname(pytest.__file__)) + "\n")
     content = tmp_path / "content"
     content.mkdir()
 
-    source = install_text().replace(KNOWN.repository, repository.as_uri())
-    _, found = run_install_cell(machine / "bin" / "python", content, source)
-    assert Path(found["package"]).is_relative_to(machine)
+    source = install_text(KNOWN).replace(KNOWN.repository, repository.as_uri())
+    _, found = run_install_cell(machine, content, source)
+    assert Path(found["package"]).is_relative_to(machine.parents[1])
     assert found["folder"] == str(content.resolve() / KNOWN.folder / "book")
     assert found["results"] == "True"
 
     # The notebook's kernel starts again: nothing is fetched, the results are found.
-    printed, found = run_install_cell(machine / "bin" / "python", content, source)
+    printed, found = run_install_cell(machine, content, source)
     assert [line for line in printed if "Clon" in line or "nstall" in line] == []
     assert found["results"] == "True"
 
@@ -180,33 +299,80 @@ def files_of(address: str) -> str:
     return parse_qs(parts.query)["urlpath"][0].removeprefix("lab/tree/")
 
 
-def test_every_chapter_starts_on_colab_and_binder(pages):
+def header_links(page: BeautifulSoup) -> dict[str, str]:
+    links = page.select(".article-header-buttons a[href]")
+    return {link.get_text(strip=True): link["href"] for link in links}
+
+
+def test_without_addresses_pages_lead_to_no_address_of_the_book(pages):
+    for name, page in pages.items():
+        links = header_links(page).values()
+        assert [link for link in links if "://" in link] == [], name
+        assert not page.find("link", rel="canonical"), name
+        assert not [tag for tag in page.find_all("meta") if "://" in tag.get("content", "")], name
+        targets = [link["href"] for link in page.find_all("a", href=True)]
+        services = ("colab.research", "mybinder", "github.com/executablebooks/jupyter-book")
+        assert [link for link in targets if any(part in link for part in services)] == [], name
+    assert not [name for name in publishing.FILES if (HTML / name).exists()]
+
+
+def test_a_published_chapter_starts_on_colab_and_binder(published_pages, published):
     files = set(tracked())
+    for name in ("lstm", "gru"):
+        named = header_links(published_pages[f"{name}.html"])
+        for service in ("Run on Colab", "Run on Binder"):
+            assert files_of(named[service]) == f"book/{name}.ipynb"
+        assert f"book/{name}.ipynb" in files
+        assert named["Repository"] == KNOWN.repository
+        assert named["Open issue"].startswith(f"{KNOWN.repository}/issues/")
+        assert named["Whole book (.pdf)"] == KNOWN.site + print_book.PDF_NAME
+        download = (published / named["Notebook (.ipynb)"]).read_text(encoding="utf-8")
+        assert json.dumps(f"{KNOWN.repository}\n")[1:-1] in download
+
+
+def test_every_notebook_can_be_downloaded(pages):
     for path in ROOT.glob("book/*.ipynb"):
-        links = pages[f"{path.stem}.html"].select(".article-header-buttons a[href]")
-        named = {link.get_text(strip=True): link["href"] for link in links}
-        for name in ("Run on Colab", "Run on Binder"):
-            assert files_of(named[name]) == f"book/{path.name}"
-        assert f"book/{path.name}" in files
-        download = HTML / named["Notebook (.ipynb)"]
+        download = HTML / header_links(pages[f"{path.stem}.html"])["Notebook (.ipynb)"]
         assert download.read_bytes() == path.read_bytes()
-        assert named["Whole book (.pdf)"] == KNOWN.published + print_book.PDF_NAME
+
+
+def exercise_links(page: BeautifulSoup) -> list[list[str]]:
+    paragraphs = page.select("p.exercise-link")
+    assert all(part.get_text().startswith("Write it yourself: ") for part in paragraphs)
+    return [[link["href"] for link in part.find_all("a")] for part in paragraphs]
 
 
 def test_every_exercise_is_led_to_from_its_chapter(pages):
-    """On Colab it is the notebook for students, and so is the one to download."""
-    files, led = set(tracked()), set()
+    led = set()
     for path in ROOT.glob("book/*.ipynb"):
-        for paragraph in pages[f"{path.stem}.html"].select("p.exercise-link"):
-            assert paragraph.get_text().startswith("Write it yourself: ")
-            colab, download = (link["href"] for link in paragraph.find_all("a")[:2])
-            name = Path(files_of(colab)).stem
-            assert files_of(colab) == f"src/seqbook/exercises/{name}.ipynb"
-            assert files_of(colab) in files
+        for download, *others in exercise_links(pages[f"{path.stem}.html"]):
+            name = Path(download).stem
+            assert others == ["exercises.html"]
             assert (HTML / download).read_text("utf-8") == as_text(released(name).notebook)
             assert name.startswith(path.stem)
             led.add(name)
     assert led == set(ORDER)
+
+
+def test_exercises_open_on_colab_where_they_are_published(published_pages):
+    files = set(tracked())
+    rows = published_pages["exercises.html"].select("tbody tr")
+    of_table = [[link["href"] for link in row.find_all("a")] for row in rows]
+    of_chapters = exercise_links(published_pages["lstm.html"])
+    assert len(of_chapters) == 2
+    for colab, download, *_ in [*of_table, *of_chapters]:
+        assert files_of(colab) == f"{RELEASED}/{Path(download).stem}.ipynb"
+        assert files_of(colab) in files
+
+
+def test_the_table_of_exercises_states_what_the_grader_knows(pages):
+    rows = pages["exercises.html"].select("tbody tr")
+    shown = [[int(cell.get_text()) for cell in row.find_all("td")[1:]] for row in rows]
+    headings = [list(released(name).headings.values()) for name in ORDER]
+    assert shown == [
+        [len(steps), sum(step.minutes for step in steps), sum(step.points for step in steps)]
+        for steps in headings
+    ]
 
 
 def test_binder_finds_pinned_versions():
@@ -223,8 +389,8 @@ def test_binder_finds_pinned_versions():
 # Heads, site map, icons.
 
 
-def listed() -> list[str]:
-    tree = ElementTree.parse(HTML / "sitemap.xml")
+def listed(folder: Path) -> list[str]:
+    tree = ElementTree.parse(folder / "sitemap.xml")
     return [place.text for place in tree.iterfind("{*}url/{*}loc")]
 
 
@@ -233,37 +399,50 @@ def meta(page: BeautifulSoup, name: str) -> str | None:
     return tag and tag["content"]
 
 
-def test_the_site_map_lists_every_page_and_nothing_else(pages):
-    shown = {name for name, page in pages.items() if meta(page, "robots") != "noindex"}
-    names = [unquote(place.removeprefix(KNOWN.published)) or "index.html" for place in listed()]
-    assert all(place.startswith(KNOWN.published) for place in listed())
-    assert sorted(names) == sorted(shown)
-    assert {f"{path.stem}.html" for path in ROOT.glob("book/*.ipynb")} < shown
-    assert shown.isdisjoint({"404.html", "search.html", "genindex.html"})
-    assert (HTML / "robots.txt").read_text().splitlines()[-1] == (
-        f"Sitemap: {KNOWN.published}sitemap.xml"
+def of_contents(pages: dict[str, BeautifulSoup]) -> dict[str, BeautifulSoup]:
+    return {name: page for name, page in pages.items() if meta(page, "robots") != "noindex"}
+
+
+def test_the_site_map_lists_every_page_and_nothing_else(published_pages, published):
+    places = listed(published)
+    assert all(place.startswith(KNOWN.site) for place in places)
+    names = [unquote(place.removeprefix(KNOWN.site)) or "index.html" for place in places]
+    assert names[0] == "index.html"
+    assert sorted(names) == sorted(of_contents(published_pages))
+    assert set(names).isdisjoint({"404.html", "search.html", "genindex.html"})
+    assert (published / "robots.txt").read_text().splitlines()[-1] == (
+        f"Sitemap: {KNOWN.site}sitemap.xml"
     )
 
 
-def test_every_page_says_what_a_link_to_it_shows(pages):
+def test_every_page_has_a_description_of_its_own(pages):
     descriptions = []
-    for place in listed():
-        page = pages[place.removeprefix(KNOWN.published) or "index.html"]
+    for page in of_contents(pages).values():
         text = meta(page, "description")
         descriptions.append(text)
         assert 20 <= len(text) <= LONGEST
         assert not re.search(r"[\\$<>{}]", text)
         assert meta(page, "og:description") == text
         assert meta(page, "og:title")
+    assert len(set(descriptions)) == len(descriptions)
+
+
+def test_a_published_page_says_what_a_link_to_it_shows(published_pages, published):
+    for place in listed(published):
+        page = published_pages[place.removeprefix(KNOWN.site) or "index.html"]
         assert meta(page, "twitter:card") == "summary_large_image"
         assert meta(page, "og:url") == place == page.find("link", rel="canonical")["href"]
-        card = meta(page, "og:image").removeprefix(KNOWN.published)
-        with Image.open(HTML / card) as picture:
+        card = meta(page, "og:image").removeprefix(KNOWN.site)
+        with Image.open(published / card) as picture:
             assert picture.size == (WIDTH, HEIGHT) == (1200, 630)
         size = meta(page, "og:image:width"), meta(page, "og:image:height")
         assert size == (str(WIDTH), str(HEIGHT))
         assert len(meta(page, "og:image:alt")) > 20
-    assert len(set(descriptions)) == len(descriptions)
+
+
+def test_the_citation_names_the_site_where_there_is_one(pages, published_pages):
+    assert KNOWN.site in published_pages["cite.html"].article.get_text()
+    assert "url" not in pages["cite.html"].select_one("pre").get_text()
 
 
 def test_there_is_an_icon_for_every_browser(pages):
@@ -293,14 +472,17 @@ def test_descriptions_end_with_a_sentence_or_a_word(text, short):
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_lost_reader_finds_the_start_from_any_address(browser, site, width, scheme):
-    with visiting(browser, site, width=width, scheme=scheme) as visit:
+def test_a_lost_reader_finds_the_start_from_any_address(browser, published, width, scheme):
+    with (
+        hosting(published, below="/a/path/") as site,
+        visiting(browser, site, width=width, scheme=scheme, folder=published) as visit,
+    ):
         # The published host, which its links name, is this folder here.
         visit.page.route(
-            f"{KNOWN.published}**",
+            f"{KNOWN.site}**",
             lambda route: route.fulfill(
-                path=HTML
-                / (urlsplit(route.request.url.removeprefix(KNOWN.published)).path or "index.html")
+                path=published
+                / (urlsplit(route.request.url.removeprefix(KNOWN.site)).path or "index.html")
             ),
         )
         page = visit.open("deep/down/nowhere.html")
@@ -309,13 +491,14 @@ def test_a_lost_reader_finds_the_start_from_any_address(browser, site, width, sc
         assert "not in the book" in page.locator("h1").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert visit.axe() == []
-        assert [link.get_attribute("href") for link in page.locator("li a").all()] == listed()
+        links = [link.get_attribute("href") for link in page.locator("li a").all()]
+        assert links == listed(published)
         page.get_by_label("Words to look for").fill("forget gate")
         page.keyboard.press("Enter")
-        page.wait_for_url(f"{KNOWN.published}search.html?q=forget+gate")
+        page.wait_for_url(f"{KNOWN.site}search.html?q=forget+gate")
         page.goto(f"{site}deep/down/nowhere.html")
         page.get_by_role("link", name="the start of").click()
-        page.wait_for_url(KNOWN.published)
+        page.wait_for_url(KNOWN.site)
         assert page.locator("h1").first.inner_text().startswith("Sequence Models")
 
 
@@ -358,12 +541,15 @@ def test_paper_shows_what_is_read_and_nothing_else(browser, site, script):
 
 
 @pytest.fixture(scope="module")
-def book(pages, tmp_path_factory) -> PdfReader:
+def book(pages, browser, tmp_path_factory) -> PdfReader:
     """Print three pages of the book: its start, a chapter, and one of the back matter."""
     target = tmp_path_factory.mktemp("paper") / "book.pdf"
     command = [sys.executable, ROOT / "tools" / "print_book.py", "--html", HTML, target]
     done = subprocess.run(
-        [*command, "--only", "index", "lstm", "data"], capture_output=True, text=True, timeout=300
+        [*command, "--only", "index", "lstm", "data"],
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r": \d+ pages, \d+ links within, ", done.stdout)

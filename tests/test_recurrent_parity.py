@@ -152,7 +152,7 @@ def test_a_batch_that_is_cut_gives_what_the_textbook_loop_gives(kind, monkeypatc
         for backward in ("manual", "autograd")
     )
     textbook.load_state_dict(layer.state_dict())
-    monkeypatch.setattr(recurrent, "_TOGETHER", 3)
+    monkeypatch.setattr(recurrent, "_CACHED_BATCH", 3)
     expected = outcome(textbook, inputs, state, 0)
     assert_equal(outcome(layer, inputs, state, 0), expected, torch.float64)
 

@@ -15,7 +15,7 @@ WORDS = ["".join(word) for n in (1, 2, 3, 4) for word in product("abc", repeat=n
 DATA = split([Pair(tuple(word), (tuple(word.upper()),)) for word in WORDS])
 GRU = Recipe(
     "gru",
-    {"width": 6, "hidden": 6, "dropout": 0.3},
+    {"embedding_size": 6, "hidden_size": 6, "dropout": 0.3},
     epochs=3,
     batch=16,
     learning_rate=0.05,
@@ -25,9 +25,9 @@ TRANSFORMER = replace(
     GRU,
     model="transformer",
     options={
-        "width": 8,
+        "d_model": 8,
         "heads": 2,
-        "hidden": 8,
+        "d_ff": 8,
         "encoder_layers": 1,
         "decoder_layers": 1,
         "dropout": 0.3,
@@ -460,9 +460,9 @@ MIXED = Split(DATA.training, DATA.test, DATA.validation)
         (replace(GRU, average=0.9), {}, "recipe.average is 0.999 there, 0.9 now"),
         (replace(GRU, model="lstm"), {}, "recipe.model is 'gru' there, 'lstm' now"),
         (
-            replace(GRU, options={**GRU.options, "width": 8}),
+            replace(GRU, options={**GRU.options, "embedding_size": 8}),
             {},
-            "recipe.options.width is 6 there, 8 now",
+            "recipe.options.embedding_size is 6 there, 8 now",
         ),
         (
             replace(GRU, options={**GRU.options, "layers": 2}),
@@ -470,7 +470,7 @@ MIXED = Split(DATA.training, DATA.test, DATA.validation)
             "recipe.options.layers is None there, 2 now",
         ),
         (
-            replace(GRU, options={"width": 6, "hidden": 6}),
+            replace(GRU, options={"embedding_size": 6, "hidden_size": 6}),
             {},
             "recipe.options.dropout is 0.3 there, None now",
         ),
@@ -527,7 +527,7 @@ def test_a_checkpoint_without_description_is_refused(tmp_path):
 
 
 def other_run(path):
-    recipe = replace(GRU, options={"width": 4, "hidden": 8})
+    recipe = replace(GRU, options={"embedding_size": 4, "hidden_size": 8})
     train(begin(path.parent / "other", recipe), until=1)
     (path.parent / "other" / "checkpoint.pt").rename(path)
 

@@ -30,7 +30,7 @@ def assert_close(actual, expected, tolerance=1e-10):
 
 def recurrent_logits(model, kind, source, target):
     """The equations of ``RecurrentSeq2Seq`` for one sentence, on torch's own layers."""
-    network, layers = getattr(nn, RECURRENT[kind]["network"]), RECURRENT[kind]["layers"]
+    network, layers = getattr(nn, RECURRENT[kind]["network"]), RECURRENT[kind]["num_layers"]
     encoder = network(5, 3, layers, batch_first=True, bidirectional=True).double()
     decoder = network(5, 6, layers, batch_first=True).double()
     encoder.load_state_dict(model.encoder.state_dict())
@@ -213,9 +213,9 @@ def test_rows_of_a_state_go_on_as_they_would(kind, examples):
     rows = torch.tensor([4, 1, 1, 0, 2, 2, 3])
     _, state = model.step(examples.target[:, 0], model.start(memory))
     logits, _ = model.step(examples.target[:, 1], state)
-    picked, _ = model.step(examples.target[rows, 1], state.of(rows))
+    picked, _ = model.step(examples.target[rows, 1], state.index_select(rows))
     assert_close(picked, logits[rows])
-    from_memory, _ = model.step(examples.target[rows, 0], model.start(memory.of(rows)))
+    from_memory, _ = model.step(examples.target[rows, 0], model.start(memory.index_select(rows)))
     assert_close(from_memory, model.decode(examples.target[:, :1], memory)[rows, 0])
 
 
@@ -253,13 +253,13 @@ def test_twenty_pairs_are_learnt_by_heart(kind):
     if kind == "Transformer":
         layers = {"encoder_layers": 1, "decoder_layers": 1}
         model = TransformerSeq2Seq(
-            *sizes, width=32, heads=4, hidden=64, generator=generator, **layers
+            *sizes, d_model=32, heads=4, d_ff=64, generator=generator, **layers
         )
     else:
         model = RecurrentSeq2Seq(
             *sizes,
-            width=32,
-            hidden=64,
+            embedding_size=32,
+            hidden_size=64,
             network=kind.split()[0],
             attention=kind == "GRU",
             generator=generator,
@@ -338,36 +338,36 @@ def test_the_generator_decides_all_weights(kind):
     ("options", "message"),
     [
         ({"network": "CNN"}, "network: expected 'RNN' or 'LSTM' or 'GRU', got 'CNN'"),
-        ({"hidden": 5}, "hidden: expected a positive even number, got 5"),
-        ({"hidden": 0}, "hidden: expected a positive even number, got 0"),
-        ({"width": 0}, "width: expected at least 1, got 0"),
-        ({"layers": 0}, "num_layers: expected .*, got 0"),
+        ({"hidden_size": 5}, "hidden_size: expected a positive even number, got 5"),
+        ({"hidden_size": 0}, "hidden_size: expected a positive even number, got 0"),
+        ({"embedding_size": 0}, "embedding features: expected at least 1, got 0"),
+        ({"num_layers": 0}, "num_layers: expected .*, got 0"),
     ],
 )
 def test_what_a_recurrent_model_cannot_be_is_named(options, message):
     with pytest.raises(ValueError, match=message):
-        RecurrentSeq2Seq(5, 5, **{"width": 4, "hidden": 4, **options})
+        RecurrentSeq2Seq(5, 5, **{"embedding_size": 4, "hidden_size": 4, **options})
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 3}, "heads: expected a positive divisor of a positive width, got 3 heads for"),
-        ({"width": 5, "heads": 5}, "width: expected an even number, got 5"),
+        ({"heads": 3}, "heads: expected a positive divisor of a positive d_model, got 3 heads for"),
+        ({"d_model": 5, "heads": 5}, "d_model: expected an even number, got 5"),
         ({"norm": "none"}, "norm: expected 'pre' or 'post', got 'none'"),
-        ({"hidden": 0}, "hidden: expected at least 1, got 0"),
+        ({"d_ff": 0}, "d_ff: expected at least 1, got 0"),
         ({"encoder_layers": 0}, "layers: expected at least 1, got 0"),
     ],
 )
 def test_what_a_transformer_cannot_be_is_named(options, message):
     with pytest.raises(ValueError, match=message):
-        TransformerSeq2Seq(5, 5, **{"width": 4, "heads": 2, "hidden": 4, **options})
+        TransformerSeq2Seq(5, 5, **{"d_model": 4, "heads": 2, "d_ff": 4, **options})
 
 
 @pytest.mark.parametrize("symbols", [(0, 5), (5, 0)])
 def test_a_side_without_symbols_is_refused(symbols):
     with pytest.raises(ValueError, match="symbols: expected at least 1, got 0"):
-        RecurrentSeq2Seq(*symbols, width=4, hidden=4)
+        RecurrentSeq2Seq(*symbols, embedding_size=4, hidden_size=4)
 
 
 def test_a_model_that_says_nothing_is_no_model(examples):

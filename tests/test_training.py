@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqbook.training.loop import train
+from seqbook.training.loop import TrainingStep, train, training_steps
 
 
 def quadratic(weights, target):
@@ -71,3 +71,77 @@ def test_no_steps_change_nothing():
     weights = nn.Parameter(torch.ones(2))
     assert train([weights], quadratic(weights, 0), steps=0, learning_rate=0.1).shape == (0,)
     assert weights.tolist() == [1, 1]
+
+
+def test_each_step_is_reported_after_its_update_with_the_norm_before_clipping():
+    weights = nn.Parameter(torch.tensor([3.0, 4.0]))
+    seen = [weights.tolist()]
+    steps = []
+    for step in training_steps(
+        [weights], lambda _: (weights**2).sum(), steps=3, learning_rate=0.1, clip_norm=1.0
+    ):
+        steps.append(step)
+        seen.append(weights.tolist())
+    assert steps[0] == TrainingStep(0, 25.0, 10.0)
+    assert [step.number for step in steps] == [0, 1, 2]
+    assert len({tuple(values) for values in seen}) == 4
+
+
+def test_a_loop_that_is_left_takes_no_further_step():
+    weights = nn.Parameter(torch.ones(2))
+    calls = []
+
+    def loss(step):
+        calls.append(step)
+        return weights.sum()
+
+    for step in training_steps([weights], loss, steps=10, learning_rate=0.1):
+        if step.number == 3:
+            break
+    assert calls == [0, 1, 2, 3]
+
+
+def test_a_loop_that_resumes_with_its_optimizer_equals_one_that_never_stopped():
+    def rate(step):
+        return 0.1 * (1 - step / 20)
+
+    def run(*parts):
+        weights = nn.Parameter(torch.tensor([3.0, -4.0]))
+        optimizer, losses = torch.optim.Adam([weights], betas=(0.9, 0.98)), []
+        for first, last in parts:
+            for step in training_steps(
+                [weights],
+                quadratic(weights, 1.0),
+                steps=20,
+                learning_rate=rate,
+                optimizer=optimizer,
+                first_step=first,
+            ):
+                losses.append(step.loss)
+                if step.number == last:
+                    break
+        return weights.tolist(), losses
+
+    assert run((0, 7), (8, 19)) == run((0, 19))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights():
+    weights = nn.Parameter(torch.zeros(1))
+    with pytest.raises(FloatingPointError, match=r"gradient norm: expected a finite .* at step 0"):
+        train([weights], lambda _: weights.abs().sqrt().sum(), steps=5, learning_rate=0.1)
+    assert weights.item() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": -1}, "steps: expected at least 0, got -1"),
+        ({"first_step": -2}, "first_step: expected at least 0, got -2"),
+        ({"parameters": []}, "parameters: expected at least one, got none"),
+    ],
+)
+def test_arguments_are_checked_before_the_first_step(arguments, message):
+    weights = nn.Parameter(torch.ones(1))
+    options = {"parameters": [weights], "steps": 1, "learning_rate": 0.1, **arguments}
+    with pytest.raises(ValueError, match=message):
+        training_steps(loss=lambda _: weights.sum(), **options)

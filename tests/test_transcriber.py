@@ -26,12 +26,18 @@ PAIRS = [
     Pair(tuple("b"), (tuple("Y"),)),
     Pair(tuple("cab"), (tuple("ZX"),)),
 ]
-RECURRENT = {"width": 4, "hidden": 4, "layers": 1, "attention": True, "dropout": 0.1}
+RECURRENT = {
+    "embedding_size": 4,
+    "hidden_size": 4,
+    "num_layers": 1,
+    "attention": True,
+    "dropout": 0.1,
+}
 OPTIONS = {
     "transformer": {
-        "width": 4,
+        "d_model": 4,
         "heads": 2,
-        "hidden": 4,
+        "d_ff": 4,
         "encoder_layers": 1,
         "decoder_layers": 1,
         "dropout": 0.1,
@@ -90,15 +96,19 @@ def test_every_option_of_a_model_is_known_by_name(kind):
         (
             "lstm",
             {"wdith": 4},
-            r"options of lstm: expected 'width' or .* or 'dropout', got 'wdith'",
+            r"options of lstm: expected 'embedding_size' or .* or 'dropout', got 'wdith'",
         ),
         ("transformer", {"layers": 2}, r"options of transformer: .*'norm'.* got 'layers'"),
         ("lstm", {"network": "GRU"}, r"options of lstm: .* got 'network'"),
         ("lstm", {"generator": None}, r"options of lstm: .* got 'generator'"),
-        ("lstm", {"width": 4}, r"options of lstm: .* missing .* 'hidden'"),
-        ("lstm", {"width": "wide", "hidden": 4}, r"options of lstm: .*'str'"),
-        ("lstm", {"width": 4, "hidden": 5}, "hidden: expected a positive even number, got 5"),
-        ("gru", {"width": 10**12, "hidden": 4}, "options of gru: .*memory"),
+        ("lstm", {"embedding_size": 4}, r"options of lstm: .* missing .* 'hidden_size'"),
+        ("lstm", {"embedding_size": "wide", "hidden_size": 4}, r"options of lstm: .*'str'"),
+        (
+            "lstm",
+            {"embedding_size": 4, "hidden_size": 5},
+            "hidden_size: expected a positive even number, got 5",
+        ),
+        ("gru", {"embedding_size": 10**12, "hidden_size": 4}, "options of gru: .*memory"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_refused(kind, options, message):
@@ -229,7 +239,7 @@ def test_a_saved_model_comes_back_rounded_to_half_precision(tmp_path, kind):
 
 
 def test_a_file_has_two_bytes_a_weight(tmp_path):
-    made = make(options={"width": 64, "hidden": 64})
+    made = make(options={"embedding_size": 64, "hidden_size": 64})
     made.save(tmp_path / "model.pt")
     assert 2 < (tmp_path / "model.pt").stat().st_size / made.weights < 2.5
 
@@ -459,10 +469,10 @@ DAMAGES = {
     "another kind": (change(kind="lstm"), UNFIT + ".*size mismatch"),
     "unknown option": (change(options={**RECURRENT, "depth": 2}), UNFIT + ".* got 'depth'"),
     "option of no text": (change(options={**RECURRENT, 7: 2}), UNFIT + ".* got 7"),
-    "option missing": (change(options={"width": 4}), UNFIT + ".*'hidden'"),
-    "option of another type": (change(options={**RECURRENT, "width": "4"}), UNFIT),
+    "option missing": (change(options={"embedding_size": 4}), UNFIT + ".*'hidden_size'"),
+    "option of another type": (change(options={**RECURRENT, "embedding_size": "4"}), UNFIT),
     "option out of range": (change(options={**RECURRENT, "layers": 0}), UNFIT),
-    "another size": (change(options={**RECURRENT, "hidden": 6}), UNFIT + ".*size mismatch"),
+    "another size": (change(options={**RECURRENT, "hidden_size": 6}), UNFIT + ".*size mismatch"),
     "a symbol too many": (
         lambda c: {**c, "target_symbols": [*c["target_symbols"], "!"]},
         UNFIT + ".*size mismatch",

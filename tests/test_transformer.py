@@ -206,7 +206,7 @@ def test_the_transformer_equals_torchs(size, option, dtype, seed, heights):
         problem.heads,
         encoder_layers=heights[0],
         decoder_layers=heights[1],
-        hidden=size["hidden"],
+        d_ff=size["hidden"],
         final_norm=True,
         **option,
     )
@@ -371,7 +371,7 @@ def test_a_cache_of_some_rows_goes_on_as_those_sequences(decoder, source, target
         _, caches = decoder.step(target[:, step : step + 1], caches)
     assert all(isinstance(cache, LayerCache) for cache in caches)
     assert all((cache.own is None) == (steps == 0) for cache in caches)
-    picked = [cache.of(rows) for cache in caches]
+    picked = [cache.index_select(rows) for cache in caches]
     output, _ = decoder.step(target[rows, steps : steps + 1], picked)
     expected = decoder(target, source, mask=causal_mask(5))[rows, steps : steps + 1]
     assert_equal({"": output}, {"": expected})
@@ -389,7 +389,7 @@ def test_a_step_leaves_the_cache_it_was_given_as_it_was(decoder, source, target)
 
 
 def test_recorded_weights_have_the_names_of_the_layers_and_obey_the_masks(source, target):
-    model = Transformer(6, 2, encoder_layers=1, decoder_layers=2, hidden=8).double()
+    model = Transformer(6, 2, encoder_layers=1, decoder_layers=2, d_ff=8).double()
     masks = {
         "source_mask": padding_mask(torch.tensor([7, 2, 4]), 7),
         "target_mask": causal_mask(5),
@@ -445,7 +445,7 @@ def test_dropout_drops_what_each_sublayer_adds_in_training_alone(layer, norm, so
 def test_the_implementation_reaches_every_attention_layer_and_changes_nothing(
     implementation, source, target
 ):
-    sizes = {"encoder_layers": 2, "decoder_layers": 2, "hidden": 8}
+    sizes = {"encoder_layers": 2, "decoder_layers": 2, "d_ff": 8}
     fused = Transformer(6, 2, **sizes).double()
     other = Transformer(6, 2, implementation=implementation, **sizes).double()
     other.load_state_dict(fused.state_dict())
@@ -459,7 +459,7 @@ def test_the_generator_draws_all_the_weights():
     def build(seed):
         torch.manual_seed(len(built))
         generator = torch.Generator().manual_seed(seed)
-        return Transformer(8, 2, encoder_layers=1, decoder_layers=1, hidden=16, generator=generator)
+        return Transformer(8, 2, encoder_layers=1, decoder_layers=1, d_ff=16, generator=generator)
 
     built = []
     for seed in (0, 0, 1):
@@ -478,7 +478,7 @@ def test_the_generator_draws_all_the_weights():
 
 
 def test_sinusoids_are_the_published_formula():
-    codes = sinusoids(40, 6, longest=50.0)
+    codes = sinusoids(40, 6, base=50.0)
     for t in range(40):
         for i in range(3):
             angle = t / 50.0 ** (2 * i / 6)
@@ -486,7 +486,7 @@ def test_sinusoids_are_the_published_formula():
             assert codes[t, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
     assert sinusoids(0, 4).shape == (0, 4)
     assert sinusoids(3, 4).dtype == torch.get_default_dtype()
-    torch.testing.assert_close(sinusoids(9, 4), sinusoids(9, 4, longest=10000.0))
+    torch.testing.assert_close(sinusoids(9, 4), sinusoids(9, 4, base=10000.0))
 
 
 @pytest.mark.parametrize("shift", [1, 7])
@@ -537,9 +537,9 @@ def step_with(shape):
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda: sinusoids(3, 5), "width: expected an even number, got 5"),
-        (lambda: sinusoids(3, 0), "width: expected an even number, got 0"),
-        (lambda: SinusoidalPositions(7), "width: expected an even number, got 7"),
+        (lambda: sinusoids(3, 5), "d_model: expected an even number, got 5"),
+        (lambda: sinusoids(3, 0), "d_model: expected an even number, got 0"),
+        (lambda: SinusoidalPositions(7), "d_model: expected an even number, got 7"),
         (lambda: sinusoids(-1, 4), "time: expected at least 0 positions, got -1"),
         (
             lambda: LearnedPositions(3, 5)(torch.ones(1, 4, 3), start=2),
@@ -547,7 +547,7 @@ def step_with(shape):
         ),
         (lambda: Encoder(0, 4, 2, 4), "layers: expected at least 1, got 0"),
         (lambda: Decoder(-1, 4, 2, 4), "layers: expected at least 1, got -1"),
-        (lambda: EncoderLayer(4, 2, 0), "hidden: expected at least 1, got 0"),
+        (lambda: EncoderLayer(4, 2, 0), "d_ff: expected at least 1, got 0"),
         (lambda: EncoderLayer(4, 2, 4, norm="last"), "norm: expected 'pre' or 'post', got 'last'"),
         (
             lambda: DecoderLayer(4, 2, 4, activation="tanh"),
@@ -555,13 +555,13 @@ def step_with(shape):
         ),
         (
             lambda: Transformer(
-                4, 2, encoder_layers=1, decoder_layers=1, hidden=4, implementation="flash"
+                4, 2, encoder_layers=1, decoder_layers=1, d_ff=4, implementation="flash"
             ),
             "implementation: expected 'fused' or 'loop' or 'chunked', got 'flash'",
         ),
         (
             lambda: EncoderLayer(6, 4, 4),
-            "heads: expected a positive divisor of a positive width, got 4 heads for width 6",
+            "heads: expected a positive divisor of a positive d_model, got 4 heads for d_model 6",
         ),
         (
             lambda: DecoderLayer(4, 2, 4)(torch.ones(2, 3, 4), torch.ones(2, 3, 5)),
@@ -569,11 +569,11 @@ def step_with(shape):
         ),
         (
             lambda: step_with((2, 2, 4)),
-            "target: expected one position, (batch, 1, width), got (2, 2, 4)",
+            "target: expected one position, (batch, 1, d_model), got (2, 2, 4)",
         ),
         (
             lambda: step_with((2, 1)),
-            "target: expected one position, (batch, 1, width), got (2, 1)",
+            "target: expected one position, (batch, 1, d_model), got (2, 1)",
         ),
     ],
 )

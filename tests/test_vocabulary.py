@@ -9,7 +9,7 @@ from seqbook.data.vocabulary import UnknownSymbolError, Vocabulary
 
 @given(st.lists(st.text("aé한\n", max_size=2), min_size=1))
 def test_decoding_undoes_encoding(sequence):
-    vocabulary = Vocabulary.of(sequence)
+    vocabulary = Vocabulary.from_sequence(sequence)
     ids = vocabulary.encode(sequence)
     assert vocabulary.decode(ids) == sequence
     assert set(ids) == set(range(len(vocabulary)))  # no id is idle
@@ -19,12 +19,12 @@ def test_decoding_undoes_encoding(sequence):
 
 def test_ids_follow_the_order_of_the_symbols():
     assert Vocabulary("cab").encode("abc").tolist() == [1, 2, 0]
-    assert Vocabulary.of("cabbage").symbols == ["a", "b", "c", "e", "g"]
+    assert Vocabulary.from_sequence("cabbage").symbols == ["a", "b", "c", "e", "g"]
 
 
 def test_a_real_text_survives():
     alice = text.load("alice").text
-    vocabulary = Vocabulary.of(alice)
+    vocabulary = Vocabulary.from_sequence(alice)
     assert len(vocabulary) == 72
     assert "".join(vocabulary.decode(vocabulary.encode(alice))) == alice
 
@@ -51,7 +51,8 @@ def test_an_unknown_symbol_without_unk_is_named_with_its_place():
 
 @pytest.mark.parametrize("wrong", [-1, 3])
 def test_an_id_outside_is_named(wrong):
-    with pytest.raises(IndexError, match=f"ids: expected 0 to 2, got {wrong}"):
+    low, high = sorted([0, wrong])
+    with pytest.raises(ValueError, match=f"ids: expected ids from 0 to 2, got {low} to {high}"):
         Vocabulary("abc").decode([0, wrong])
 
 
@@ -65,3 +66,29 @@ def test_symbols_are_distinct_and_there_is_one():
         Vocabulary("abcb")
     with pytest.raises(ValueError, match="expected at least one, got none"):
         Vocabulary("")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint64"])
+def test_ids_of_every_integer_type_are_decoded(dtype):
+    assert Vocabulary("abc").decode(np.array([2, 0], dtype)) == ["c", "a"]
+    assert Vocabulary("abc").decode(iter([2, 0])) == ["c", "a"]
+
+
+@pytest.mark.parametrize("wrong", ["01", None, 1.0, [1.5], [None], [[0], [1, 2]], [True]])
+def test_what_is_no_id_is_refused(wrong):
+    with pytest.raises((TypeError, ValueError), match=r"ids: expected .*got"):
+        Vocabulary("abc").decode(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["a", 3], [["a"]], [None]])
+@pytest.mark.parametrize(
+    "call", [Vocabulary, Vocabulary.from_sequence, Vocabulary("abc").encode], ids=str
+)
+def test_symbols_are_strings(call, wrong):
+    with pytest.raises(TypeError, match=r"(symbols|sequence): expected (strings|a sequence), got"):
+        call(wrong)
+
+
+def test_the_unknown_symbol_is_a_string():
+    with pytest.raises(TypeError, match="unknown: expected strings, got 0"):
+        Vocabulary("abc", unknown=0)

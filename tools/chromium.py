@@ -1,13 +1,11 @@
 """The system's Chromium, driven without a window and without a way to any other host."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
+from system_packages import find_browser, why_no_browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SWITCHES = (
     "--no-sandbox",
     "--disable-gpu",
@@ -27,11 +25,10 @@ def chromium() -> Iterator[Browser]:
     Raises:
         FileNotFoundError: There is none.
     """
-    path = os.environ.get("SEQBOOK_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        raise FileNotFoundError(f"expected a browser, one of {', '.join(NAMES)}; found none")
+    if reason := why_no_browser():
+        raise FileNotFoundError(reason)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(SWITCHES))
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(SWITCHES))
         try:
             yield browser
         finally:

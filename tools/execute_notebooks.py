@@ -8,6 +8,7 @@ to the reader, is left as it was.
 Usage: python tools/execute_notebooks.py NOTEBOOK [NOTEBOOK ...]
 """
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def run(path: Path) -> tuple[nbformat.NotebookNode, float]:
     )
     start = time.monotonic()
     try:
-        client.execute()
+        asyncio.run(client.async_execute())  # `execute` leaves its event loop open
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise NotebookError(f"{path}: {error}") from error
     seconds = time.monotonic() - start

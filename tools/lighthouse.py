@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from hosting import hosting, sent
+from system_packages import find_browser
 
 LIGHTHOUSE = "lighthouse@12.8.2"
 WANTED = {"desktop": 95, "mobile": 90}
@@ -63,7 +64,7 @@ def main(folder: str = "_build/html", *pages: str) -> int:
     if not shutil.which("npx"):
         print("expected Node's npx on the path, found none", file=sys.stderr)
         return 2
-    if browser := shutil.which("chromium") or shutil.which("google-chrome"):
+    if browser := find_browser():
         os.environ.setdefault("CHROME_PATH", browser)
     low = 0
     print(f"{'page':24}{'device':9}" + "".join(f"{name:>16}" for name in CATEGORIES) + "    kB")

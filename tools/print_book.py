@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
-from xml.etree import ElementTree
 
 import yaml
 from addresses import ROOT, addresses
@@ -31,8 +30,10 @@ from pypdf.generic import (
     NumberObject,
     TextStringObject,
 )
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 HTML = ROOT / "_build" / "html"
+API = "api"  # the folder of the reference, which is read on a screen
 PDF_NAME = "sequence-models.pdf"  # beside the pages, as the menu of every page names it
 LINK = re.compile(r'<a\b[^>]*\bhref="([^"]+)"')
 HEADING = re.compile(
@@ -100,19 +101,14 @@ def _words(markup: str) -> str:
 
 
 def read_parts(folder: Path, only: Sequence[str] = ()) -> list[Part]:
-    """Read the pages in the order of the site map.
+    """Read the pages in the order of the table of contents, but those of the API reference.
 
     Raises:
         FileNotFoundError: The book is not built.
     """
-    base = addresses().published
-    tree = ElementTree.parse(folder / "sitemap.xml")
-    names = [
-        unquote(place.text.removeprefix(base)) or "index.html"
-        for place in tree.iterfind("{*}url/{*}loc")
-    ]
+    names = [str(name) for name in parse_toc_yaml(ROOT / "book" / "_toc.yml")]
     parts = []
-    for name in names:
+    for name in (f"{name}.html" for name in names if name.partition("/")[0] != API):
         if only and Path(name).stem not in only:
             continue
         source = (folder / name).read_text(encoding="utf-8")
@@ -159,7 +155,7 @@ def print_parts(browser, site: str, parts: Sequence[Part]) -> None:
 def print_text(browser, site: str, style: str, body: str) -> PdfReader:
     """Print a page that is not part of the site, whose pictures may be."""
     page = browser.new_page()
-    page.goto(site + "robots.txt")  # so that pictures are of the same host
+    page.goto(site + "index.html")  # so that pictures are of the same host
     page.set_content(f"<style>{style}</style>{body}", wait_until="load")
     page.emulate_media(media="print")
     content = page.pdf(**PAPER)
@@ -169,6 +165,8 @@ def print_text(browser, site: str, style: str, body: str) -> PdfReader:
 
 def front(site: str, parts: Sequence[Part], rights: str, author: str, title: str) -> str:
     """Return cover and contents; the numbers come from where the parts begin."""
+    known = addresses().site
+    online = f"<br>Read it in a browser: {known}" if known else ""
     rows = []
     for part in parts:
         rows.append(_row("page", site + part.name, part.title, part.first))
@@ -178,7 +176,7 @@ def front(site: str, parts: Sequence[Part], rights: str, author: str, title: str
     return (
         f'<div class="cover"><img src="{site}_static/social-card.png" alt="{html.escape(title)}">'
         f'<p class="authors">{html.escape(author)}</p><p class="rights">{html.escape(rights)}'
-        f"<br>Read it in a browser: {addresses().published}</p></div>"
+        f"{online}</p></div>"
         f"<h1>Contents</h1><ul>{''.join(rows)}</ul>"
     )
 
@@ -207,7 +205,7 @@ def feet(parts: Sequence[Part], pages: int) -> str:
 def lead_within(writer: PdfWriter, site: str, parts: Sequence[Part]) -> int:
     """Let links to pages of the book lead to paper; return how many do."""
     by_name = {part.name: part for part in parts}
-    published, count = addresses().published, 0
+    published, count = addresses().site, 0
     owner = {}
     for part in parts:
         owner |= dict.fromkeys(range(part.first, part.first + len(part.pdf.pages)), part)
@@ -218,12 +216,14 @@ def lead_within(writer: PdfWriter, site: str, parts: Sequence[Part]) -> int:
             left, bottom, right, top = map(float, annotation["/Rect"])
             if right - left < 3 and top - bottom < 3:
                 continue  # a mark, see with_marks
-            kept.append(reference)
             target = _target(annotation, site, owner.get(number))
+            part = by_name.get(target[0] or "index.html") if target else None
+            if target and part is None and not published:
+                continue  # a page that is neither on paper nor at a known address
+            kept.append(reference)
             if target is None:
                 continue
             name, place = target
-            part = by_name.get(name or "index.html")
             if part is None:
                 address = published + name + (f"#{place}" if place else "")
                 annotation[NameObject("/A")] = _opens(address)

@@ -23,14 +23,15 @@ from seqbook.data.pairs import Pair, Split
 from seqbook.data.vocabulary import Vocabulary
 from seqbook.layers.lstm import LSTM
 from seqbook.models.decoding import greedy
-from seqbook.models.language_model import CharacterModel, bits_per_character, fit
+from seqbook.models.language_model import CharacterModel, bits_per_character
 from seqbook.models.metrics import error_rates
 from seqbook.models.seq2seq import RecurrentSeq2Seq
+from seqbook.training.fit import fit_language_model
 from seqbook.training.loop import train
 
 LIVE = Path(__file__).parents[1] / "book" / "_static" / "live"
 ALICE = {"width": 24, "hidden": 96}
-SPELLING = {"width": 40, "hidden": 88}
+SPELLING = {"embedding_size": 40, "hidden_size": 88}
 
 
 def alice_parts() -> list[str]:
@@ -56,10 +57,10 @@ def speller(vocabularies: Vocabularies, seed: int = 0, *, dropout: float = 0.0) 
 def train_alice(*, steps: int = 3500, seed: int = 0) -> None:
     """Learn to predict the next letter of Alice."""
     parts = alice_parts()
-    vocabulary = Vocabulary.of(parts[0], unknown="<unk>")
+    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
     ids = [vocabulary.encode(part) for part in parts]
     model = character_model(len(vocabulary), seed)
-    fit(model, ids[0], steps=steps, batch=16, window=100, learning_rate=0.006)
+    fit_language_model(model, ids[0], steps=steps, batch=16, window=100, learning_rate=0.006)
     exact = bits_per_character(model, ids[2])
     model.load_state_dict(rounded(model.state_dict()))
     card = {
@@ -170,7 +171,7 @@ def spelling_errors(model: RecurrentSeq2Seq, vocabularies: Vocabularies, words: 
     written = []
     for start in range(0, len(pairs), 256):
         batch = vocabularies.read([pair.source for pair in pairs[start : start + 256]])
-        written += [vocabularies.written(h.ids) for h in greedy(model, *batch, longest=30)]
+        written += [vocabularies.written(h.ids) for h in greedy(model, *batch, max_length=30)]
     return error_rates(written, pairs)
 
 
@@ -232,7 +233,7 @@ def spell(word: str) -> tuple[str, tuple[str, ...], np.ndarray]:
     """A word, its phonemes as the written speller gives them, and where it looked."""
     vocabularies, model = written_speller()
     pair = Pair(tuple(word), ((),))
-    (hypothesis,) = greedy(model, *vocabularies.read([pair.source]), longest=20)
+    (hypothesis,) = greedy(model, *vocabularies.read([pair.source]), max_length=20)
     phonemes = vocabularies.written(hypothesis.ids)
     looks = model.attention_weights(encode([pair._replace(targets=(phonemes,))], vocabularies))
     return word, phonemes, looks[0].numpy()

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of the model, such as width=64 or norm=post; may be repeated",
+        help="of the model, such as d_model=64 or norm=post; may be repeated",
     )
     train.add_argument(
         "--threads", type=_count, default=1, metavar="N", help="of torch (default 1)"

@@ -1,13 +1,14 @@
-"""Mend what the theme and its extensions write and a screen reader stumbles over.
+"""Fix what the theme and its extensions write and a screen reader stumbles over.
 
 - References have the role of a list's items: ``doc-biblioentry`` is deprecated.
 - An empty cell in a table's head heads nothing.
 - A page that no script has given its colours has those of the light mode, all of them.
-- Korean words say that they are Korean, so that they are read with a Korean voice.
+- Korean words are marked as Korean, so that they are read with a Korean voice.
+
+``finished_pages`` calls ``accessible``.
 """
 
 import re
-from pathlib import Path
 
 KOREAN = re.compile(r"[가-힣]+(?:[\s·]+[가-힣]+)*")
 # Text of these elements is no text of the page, or can't hold elements.
@@ -40,23 +41,8 @@ def with_korean_marked(text: str) -> str:
     return PIECE.sub(marked, text)
 
 
-def make_accessible(app, exception):
-    if exception or app.builder.format != "html" or app.builder.name == "singlehtml":
-        return
-    for path in Path(app.outdir).rglob("*.html"):
-        before = path.read_text(encoding="utf-8")
-        text = before
-        for mend in (
-            with_roles_of_lists,
-            without_empty_heads,
-            with_light_colours,
-            with_korean_marked,
-        ):
-            text = mend(text)
-        if text != before:
-            path.write_text(text, encoding="utf-8")
-
-
-def setup(app):
-    app.connect("build-finished", make_accessible)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+def accessible(text: str) -> str:
+    """Return a page with all of these faults fixed."""
+    for fix in (with_roles_of_lists, without_empty_heads, with_light_colours, with_korean_marked):
+        text = fix(text)
+    return text

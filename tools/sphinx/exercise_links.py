@@ -1,67 +1,96 @@
 """The graded exercises, to open on Colab or download.
 
 ``{exercise-link}`` in a chapter leads to those of the chapter; ``{exercise-table}`` lists all.
-What it says of each comes from the headings of its released notebook.
+What they show comes from the headings of the notebooks that students get. Those are read here and
+not by the grader, whose import would double the time that the build takes after an edit.
 """
 
 import os
-from pathlib import Path
+import re
+from typing import NamedTuple
 
+from addresses import ROOT, addresses
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
+from stored_notebooks import chapters, read_notebook, title_of
 from tables import page_link, table
 
-import seqbook.exercises
-from stepgrader.exercises import ORDER, released
-
 RELEASED = "src/seqbook/exercises"
+STEP = re.compile(r"^## .+\(★+, (\d+) minutes, (\d+) points?\)$", re.MULTILINE)
 
 
-def colab_link(name: str, env) -> nodes.reference:
-    """Return a link that opens an exercise on Colab."""
-    options = env.config.html_theme_options
-    repository = options["repository_url"].removeprefix("https://github.com/")
-    path = f"{repository}/blob/{options['repository_branch']}/{RELEASED}/{name}.ipynb"
-    address = f"{options['launch_buttons']['colab_url']}/github/{path}"
-    return nodes.reference("", "open it on Colab", refuri=address, internal=False)
+class Exercise(NamedTuple):
+    """An exercise and what its table states.
+
+    Args:
+        name: Of its notebook.
+        title: What students write.
+        steps: The number of its steps.
+        minutes: The time that all steps take.
+        points: The points of all steps.
+    """
+
+    name: str
+    title: str
+    steps: int
+    minutes: int
+    points: int
 
 
-def download_link(name: str, env) -> nodes.Node:
-    """Return a link that downloads an exercise from the site itself."""
-    path = Path(seqbook.exercises.__file__).parent / f"{name}.ipynb"
-    return addnodes.download_reference(
+def read_exercise(name: str) -> Exercise:
+    """Read an exercise from the notebook that students get."""
+    notebook = read_notebook(ROOT / RELEASED / f"{name}.ipynb")
+    text = "\n".join(
+        "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"
+    )
+    steps = [(int(minutes), int(points)) for minutes, points in STEP.findall(text)]
+    title = title_of(notebook).removeprefix("Exercises: ")
+    return Exercise(name, title, len(steps), *map(sum, zip(*steps, strict=True)))
+
+
+def exercises_of(chapter: str) -> list[Exercise]:
+    """Return the exercises that belong to a chapter, the one that has its name first."""
+    paths = [
+        *(ROOT / RELEASED).glob(f"{chapter}.ipynb"),
+        *sorted((ROOT / RELEASED).glob(f"{chapter}_in_*.ipynb")),
+    ]
+    return [read_exercise(path.stem) for path in paths]
+
+
+def links(name: str, env) -> list[nodes.Node]:
+    """Return links that open an exercise on Colab, if its address is known, or download it."""
+    path = f"{RELEASED}/{name}.ipynb"
+    download = addnodes.download_reference(
         "",
         "",
         nodes.inline("", "download the notebook"),
-        reftarget="/" + os.path.relpath(path, env.srcdir),  # from the folder of the pages
+        reftarget="/" + os.path.relpath(ROOT / path, env.srcdir),  # from the folder of the pages
         refdoc=env.docname,
     )
+    if not (address := addresses().on_colab(path)):
+        return [download]
+    colab = nodes.reference("", "open it on Colab", refuri=address, internal=False)
+    return [colab, nodes.Text(" or "), download]
 
 
 class ExerciseLink(SphinxDirective):
     """A paragraph for each exercise that belongs to the chapter it stands in."""
 
     def run(self):
-        chapter = self.env.docname
-        names = [name for name in ORDER if name == chapter or name.startswith(f"{chapter}_in_")]
-        if not names:
-            raise self.error(f"exercise-link: no exercise belongs to {chapter}")
-        return [self._paragraph(name) for name in names]
+        found = exercises_of(self.env.docname)
+        if not found:
+            raise self.error(f"exercise-link: no exercise belongs to {self.env.docname}")
+        return [self._paragraph(exercise) for exercise in found]
 
-    def _paragraph(self, name: str) -> nodes.paragraph:
-        exercise = released(name)
-        headings = exercise.headings.values()
-        title = exercise.title.removeprefix("Exercises: ")
-        minutes = sum(heading.minutes for heading in headings)
+    def _paragraph(self, exercise: Exercise) -> nodes.paragraph:
         paragraph = nodes.paragraph("", classes=["exercise-link"])
         paragraph += nodes.strong("", "Write it yourself:")
         paragraph += nodes.Text(
-            f" {title}, in {len(headings)} steps that are checked at once and take about {minutes} "
-            "minutes. You can "
+            f" {exercise.title}, in {exercise.steps} steps that are checked at once and take about "
+            f"{exercise.minutes} minutes. You can "
         )
-        paragraph += [colab_link(name, self.env), nodes.Text(" or ")]
-        paragraph += download_link(name, self.env)
+        paragraph += links(exercise.name, self.env)
         if "exercises" in self.env.found_docs:
             paragraph += nodes.Text("; what it is and how it is graded is told in ")
             paragraph += page_link("exercises", "Exercises to be graded", at=self.env.docname)
@@ -74,25 +103,22 @@ class ExerciseTable(SphinxDirective):
 
     def run(self):
         titles = ("What you write", "Steps", "Minutes", "Points")
-        shown = table(titles, (70, 10, 10, 10), [self._row(released(name)) for name in ORDER])
+        rows = [
+            self._row(exercise)
+            for chapter in chapters(self.env)
+            for exercise in exercises_of(chapter)
+        ]
+        shown = table(titles, (70, 10, 10, 10), rows)
         shown["classes"] += ["numbers"]
         return [shown]
 
-    def _row(self, exercise) -> tuple:
-        headings = exercise.headings.values()
-        title = exercise.title.removeprefix("Exercises: ")
-        cell = nodes.inline("", f"{title[:1].upper()}{title[1:]}: ")
-        cell += [colab_link(exercise.name, self.env), nodes.Text(" or ")]
-        cell += download_link(exercise.name, self.env)
-        return (
-            cell,
-            len(headings),
-            sum(heading.minutes for heading in headings),
-            sum(heading.points for heading in headings),
-        )
+    def _row(self, exercise: Exercise) -> tuple:
+        cell = nodes.inline("", f"{exercise.title[:1].upper()}{exercise.title[1:]}: ")
+        cell += links(exercise.name, self.env)
+        return cell, exercise.steps, exercise.minutes, exercise.points
 
 
 def setup(app):
     app.add_directive("exercise-table", ExerciseTable)
     app.add_directive("exercise-link", ExerciseLink)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

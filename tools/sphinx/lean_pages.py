@@ -2,31 +2,34 @@
 
 - One style sheet instead of ten, without the rules that no page uses.
 - The icons that pages show instead of all 2,000, and no script that draws them a second time.
-- Scripts that wait until the page is read, and those only that it has a use for.
-- Pictures without loss in a smaller format, with their size so that nothing jumps, and loaded
-  when they come near.
+- Scripts that wait until the page is read, and only those that the page uses.
+- Pictures in a smaller lossless format, with their size, so that nothing jumps, and loaded when
+  they come near.
+
+``finished_pages`` calls these functions.
 """
 
-import hashlib
 import io
 import logging
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import style_sheets
 from fontTools import subset
 from fontTools.ttLib import TTFont
 from PIL import Image
-from style_sheets import Rule, cut_down, joined, rules
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells each table that it cuts
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every table that it cuts
 STYLE = "seqbook-all.css"
 ICON_FONTS = "vendor/fontawesome"
 SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*rel="stylesheet")[^>]*href="([^"?]+)[^"]*"[^>]*/?>\n?')
 SCRIPT = re.compile(r'[ \t]*<script\b([^>]*)\bsrc="([^"?]+)([^"]*)"([^>]*)></script>\n?')
 UNUSED_INLINE = re.compile(r"[ \t]*<script>DOCUMENTATION_OPTIONS\.\w+ = [^<]*</script>\n?")
+CONTENT_ROOT = re.compile(r'data-content_root="([^"]*)"')
 PICTURE = re.compile(r"<img\b[^>]*>")
 ADDRESS = re.compile(r'\bsrc="([^"]+)"')
+NAMES = re.compile(r'\b(?:class|id)="([^"]*)"')
 WORD = re.compile(r"-?[A-Za-z_][\w-]*")
 NOT_FOR_READERS = ("*.map", "fontawesome.js", "bootstrap.js", "katex.min.js")
 NEEDED_FOR = {  # scripts, and what a page has if it needs them
@@ -37,76 +40,81 @@ NEEDED_FOR = {  # scripts, and what a page has if it needs them
 }
 
 
-def names_used(pages: list[str], scripts: list[str]) -> set[str]:
-    """Return the classes and ids in pages, and every word of the scripts, which may set some."""
-    used = set()
-    for page in pages:
-        for found in re.findall(r'\b(?:class|id)="([^"]*)"', page):
-            used.update(found.split())
-    for script in scripts:
-        used.update(WORD.findall(script))
-    return used
+def names_of(page: str) -> set[str]:
+    """Return the classes and ids of a page."""
+    return {name for names in NAMES.findall(page) for name in names.split()}
 
 
-def with_needed_icons(style: str, static: Path) -> str:
-    """Replace the fonts of icons by ones that hold the icons which the style sheet still names."""
-    icons = {int(code, 16) for code in re.findall(r'"\\([ef][0-9a-f]{3})"', style)}
+def words_of(script: str) -> set[str]:
+    """Return every word of a script: it may set any of them as a class."""
+    return set(WORD.findall(script))
+
+
+def sheets_of(page: str) -> list[str]:
+    """Return the style sheets that a page loads, as its start page would name them."""
+    return SHEET.findall(_to_root(page))
+
+
+def scripts_of(page: str) -> list[str]:
+    """Return the scripts that a page loads, as its start page would name them."""
+    return [address for _, address, *_ in SCRIPT.findall(_to_root(page))]
+
+
+def _to_root(page: str) -> str:
+    root = CONTENT_ROOT.search(page)
+    return page.replace(f'"{root[1]}', '"') if root and root[1] not in ("", "./") else page
+
+
+def write_style_sheet(rules: style_sheets.Rules, used: set[str], static: Path) -> bytes:
+    """Write the rules that pages use as one style sheet; return its content."""
+    kept = _with_needed_icons(style_sheets.cut_down(rules, used), static)
+    content = style_sheets.serialize(kept).encode()
+    (static / STYLE).write_bytes(content)
+    return content
+
+
+def _with_needed_icons(rules: style_sheets.Rules, static: Path) -> style_sheets.Rules:
+    """Replace the icon fonts by ones that hold only the icons which the rules still name."""
+    strings = (token.value for token in style_sheets.walk(rules) if token.type == "string")
+    icons = {ord(text) for text in strings if len(text) == 1 and "\ue000" <= text <= "\uf8ff"}
     kept = []
-    for rule in rules(style):
-        if rule.prelude == "@font-face" and ICON_FONTS in rule.body:
-            rule = _needed_part(rule, static, icons)
+    for rule in rules:
+        if rule.type == "at-rule" and rule.lower_at_keyword == "font-face":
+            found = [name for name in style_sheets.addresses(rule) if ICON_FONTS in name]
+            if found:
+                rule = _needed_part(rule, Path(found[0]).stem, static, icons)
         if rule is not None:
-            kept.append(rule.prelude + (";" if rule.body is None else f"{{{rule.body}}}"))
-    return "\n".join(kept)
+            kept.append(rule)
+    return kept
 
 
-def _needed_part(rule: Rule, static: Path, icons: set[int]) -> Rule | None:
-    name = re.search(rf"{ICON_FONTS}/webfonts/([\w-]+)\.woff2", rule.body)[1]
+def _needed_part(rule, name: str, static: Path, icons: set[int]):
     font = TTFont(static / ICON_FONTS / "webfonts" / f"{name}.ttf", recalcTimestamp=False)
     if not icons & set(font.getBestCmap()):
         return None
     cutter = subset.Subsetter(subset.Options(drop_tables=["FFTM"], layout_features=[]))
     cutter.populate(unicodes=icons)
     cutter.subset(font)
-    font.flavor = "woff"  # woff2 needs a compressor that Python has not
+    font.flavor = "woff"  # woff2 needs a compressor that Python doesn't have
     target = static / "icons" / f"{name}.woff"
     target.parent.mkdir(exist_ok=True)
     font.save(target)
-    body = re.sub(r"src:[^;}]*", f'src:url("icons/{target.name}") format("woff")', rule.body)
-    return Rule(rule.prelude, body)
+    return style_sheets.with_declaration(rule, "src", f'url("icons/{target.name}") format("woff")')
 
 
-def one_style_sheet(outdir: Path, pages: dict[Path, str]) -> None:
-    """Join the style sheets that pages load, cut them down, and let all pages load the result."""
-    static = outdir / "_static"
-    sheets = list(
-        dict.fromkeys(name for text in pages.values() for name in SHEET.findall(_to_root(text)))
-    )
-
-    def moved(path: Path) -> str:
-        return path.relative_to(static).as_posix()
-
-    loaded = {name for text in pages.values() for _, name, *_ in SCRIPT.findall(_to_root(text))}
-    files = {outdir / name for name in loaded} | set(static.rglob("*.mjs"))
-    scripts = [path.read_text(encoding="utf-8") for path in sorted(files) if path.is_file()]
-    style = "\n".join(joined(outdir / name, moved) for name in sheets)
-    style = cut_down(style, names_used(list(pages.values()), scripts))
-    style = with_needed_icons(style, static)
-    (static / STYLE).write_text(style, encoding="utf-8")
-    version = hashlib.sha256(style.encode()).hexdigest()[:8]
-    for path, text in pages.items():
-        first = SHEET.search(text)
-        if first is None:
-            continue
-        root = re.search(r'data-content_root="([^"]*)"', text)[1]
-        link = f'<link rel="stylesheet" href="{root}_static/{STYLE}?v={version}" />\n'
-        pages[path] = text[: first.start()] + link + SHEET.sub("", text[first.end() :])
+def with_one_style_sheet(page: str, version: str) -> str:
+    """Let a page load the one style sheet in place of the first of its own, and no other."""
+    first = SHEET.search(page)
+    if first is None:
+        return page
+    root = CONTENT_ROOT.search(page)[1]
+    link = f'<link rel="stylesheet" href="{root}_static/{STYLE}?v={version}" />\n'
+    return page[: first.start()] + link + SHEET.sub("", page[first.end() :])
 
 
-def _to_root(text: str) -> str:
-    """Write the addresses of a page in a folder as its start page would write them."""
-    root = re.search(r'data-content_root="([^"]*)"', text)
-    return text.replace(f'"{root[1]}', '"') if root and root[1] not in ("", "./") else text
+def with_version(page: str, version: str) -> str:
+    """Replace the version of the one style sheet that a finished page loads."""
+    return re.sub(rf"({re.escape(STYLE)}\?v=)\w*", rf"\g<1>{version}", page)
 
 
 def fewer_scripts(text: str) -> str:
@@ -124,13 +132,14 @@ def fewer_scripts(text: str) -> str:
 
 
 def smaller_picture(path: Path) -> Path:
-    """Write a PNG as WebP, which loses nothing and is under half as large; return what to show."""
+    """Write a PNG as lossless WebP, less than half as large; return the file to show."""
     target = path.with_suffix(".webp")
     if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime:
         content = io.BytesIO()
         with Image.open(path) as picture:
             picture.save(content, "WEBP", lossless=True, exact=True, method=4)
         if content.tell() >= path.stat().st_size:
+            target.unlink(missing_ok=True)
             return path
         target.write_bytes(content.getvalue())
     return target
@@ -146,8 +155,9 @@ def size_of(path: Path) -> tuple[int, int] | None:
 
 
 def lighter_pictures(path: Path, text: str) -> str:
-    """Give each picture its size, a smaller file, and leave to wait if it is not the first."""
+    """Give each picture its size and a smaller file; all but the first load when they are near."""
     position = 0
+    smaller = {}
 
     def lighter(found: re.Match) -> str:
         nonlocal position
@@ -162,47 +172,19 @@ def lighter_pictures(path: Path, text: str) -> str:
         if position > 1 and "loading=" not in tag:
             added += ' loading="lazy" decoding="async"'
         if file.suffix == ".png":
-            shown = smaller_picture(file).name
-            tag = tag.replace(address[0], address[0].replace(file.name, shown))
+            smaller[f"/{file.name}"] = f"/{smaller_picture(file).name}"
         return f"{tag[:4]}{added}{tag[4:]}"
 
-    return PICTURE.sub(lighter, text)
+    text = PICTURE.sub(lighter, text)
+    for old, new in smaller.items():  # in links to a picture too
+        text = text.replace(old, new)
+    return text
 
 
-def make_lean(app, exception):
-    if exception or app.builder.format != "html" or app.builder.name == "singlehtml":
-        return
-    outdir = Path(app.outdir)
-    files = [path for path in outdir.rglob("*.html") if "_static" not in path.parts]
-    pages = {path: path.read_text(encoding="utf-8") for path in sorted(files)}
-    before = dict(pages)
-    for path, text in pages.items():
-        pages[path] = lighter_pictures(path, fewer_scripts(text))
-    one_style_sheet(outdir, pages)
-    for path, text in pages.items():
-        if text != before[path]:
-            path.write_text(text, encoding="utf-8")
-    shown = "".join(pages.values())
-    for picture in outdir.glob("_images/*.webp"):
-        if (unused := picture.with_suffix(".png")).name not in shown:
-            unused.unlink(missing_ok=True)
-    for pattern in (
-        "*.map",
-        "fontawesome.js",
-        "bootstrap.js",
-        "katex.min.js",
-    ):  # for the build or for developers only
+def remove_unused(outdir: Path) -> None:
+    """Remove what the build or developers need but no reader, and pictures that were replaced."""
+    for smaller in outdir.glob("_images/*.webp"):
+        smaller.with_suffix(".png").unlink(missing_ok=True)
+    for pattern in NOT_FOR_READERS:
         for unused in (outdir / "_static").rglob(pattern):
             unused.unlink()
-
-
-def all_pages(_app, env):
-    """Write every page anew: what is cut out of the style sheet depends on all of them."""
-    return sorted(env.found_docs)
-
-
-def setup(app):
-    app.connect("env-updated", all_pages)
-    # Late: the theme writes its colours of code when the build is finished.
-    app.connect("build-finished", make_lean, priority=900)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

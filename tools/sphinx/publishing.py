@@ -1,12 +1,17 @@
-"""What a published book needs beside its pages, all made from the addresses in ``_config.yml``.
+"""What a published book needs beside its pages.
 
 - In the head of each page: a description from its first paragraph, what a link to it shows
-  elsewhere (Open Graph), and pictures for browsers that draw no SVG icon.
-- In the menus at the head of a page: names that say what one gets, and the whole book as a PDF.
-- ``sitemap.xml`` and ``robots.txt``.
-- ``404.html``, which a host sends from any address: it holds its own style and whole addresses.
+  elsewhere (Open Graph), and icons for browsers that draw no SVG icon.
+- In the menus at the head of a page: names that say what they open, and the whole book as a PDF.
+- ``sitemap.xml``, ``robots.txt`` and ``404.html``, which a host sends from any address: it holds
+  its own style and full addresses.
 
-Written here, since an extension for one of these would bring its own way of saying the same.
+What names an address is left out where none is known, see ``addresses``. Written by hand, since:
+
+- sphinx-sitemap lists only the pages of one build: after an edit the site map would have one page;
+- sphinxext-opengraph cuts descriptions in the middle of a sentence and keeps the TeX of formulas,
+  and writes an empty address where none is known;
+- the page of sphinx-notfound-page loads its style from a path that must be known at build time.
 """
 
 import re
@@ -23,6 +28,7 @@ CARD_WORDS = "The book's title above three centuries of yearly sunspot numbers"
 PDF = "sequence-models.pdf"
 LONGEST = 200  # characters; search engines cut longer descriptions themselves
 OPENING = "The question of this chapter: "
+FILES = ("sitemap.xml", "robots.txt", "404.html")
 NOT_FOUND = Path(__file__).with_name("404.html")
 
 
@@ -53,20 +59,24 @@ def describe(app, page, _template, context, doctree):
     title = re.sub(r"<[^>]*>", "", context.get("title", "")) or page.capitalize()
     text = (description(doctree) if doctree is not None else "") or f"{title}, in: {site}"
     is_start = page == app.config.root_doc
-    if is_start:
-        context["pageurl"] = base  # one address for the start page, not two
     properties = {
         "og:site_name": site,
         "og:title": site if is_start else title,
         "og:description": text,
         "og:type": "website" if is_start else "article",
-        "og:url": context["pageurl"],
-        "og:image": base + CARD,
-        "og:image:width": str(CARD_SIZE[0]),
-        "og:image:height": str(CARD_SIZE[1]),
-        "og:image:alt": CARD_WORDS,
     }
-    named = {"description": text, "twitter:card": "summary_large_image"}
+    named = {"description": text}
+    if base:
+        if is_start:
+            context["pageurl"] = base  # one address for the start page, not two
+        properties |= {
+            "og:url": context["pageurl"],
+            "og:image": base + CARD,
+            "og:image:width": str(CARD_SIZE[0]),
+            "og:image:height": str(CARD_SIZE[1]),
+            "og:image:alt": CARD_WORDS,
+        }
+        named["twitter:card"] = "summary_large_image"
     if doctree is None:
         named["robots"] = "noindex"  # the search page and the like
     static = context["pathto"]
@@ -94,6 +104,7 @@ NAMES = {
 
 
 def name_buttons(app, _page, _template, context, _doctree):
+    """Name the buttons; the whole book is printed where it is published."""
     whole_book = {
         "type": "link",
         "url": app.config.html_baseurl + PDF,
@@ -105,7 +116,7 @@ def name_buttons(app, _page, _template, context, _doctree):
             if button["text"] in NAMES:
                 button["text"] = NAMES[button["text"]]
                 button.pop("tooltip", None)  # it would say the same again
-        if group.get("label") == "download-buttons":
+        if group.get("label") == "download-buttons" and app.config.html_baseurl:
             group["buttons"].append(whole_book)
 
 
@@ -119,6 +130,10 @@ def write_files(app, exception):
     if exception or app.builder.format != "html":
         return
     base, out = app.config.html_baseurl, Path(app.outdir)
+    if not base:
+        for name in FILES:
+            (out / name).unlink(missing_ok=True)  # of a build that knew an address
+        return
     links = {name: app.env.titles[name].astext() for name in in_order(app.env)}
     address = {name: base + quote(app.builder.get_target_uri(name)) for name in links}
     address[app.config.root_doc] = base

@@ -1,4 +1,4 @@
-"""What the stored notebooks of the book hold: their order, their cells, their claims."""
+"""Contents of the stored notebooks: their order, their cells, their claims, their exercises."""
 
 import json
 from collections.abc import Iterable

@@ -1,92 +1,184 @@
-"""Style sheets as text: split into rules, joined, and cut down to what pages use.
+"""Style sheets as rules: read with their imports, and cut down to what pages use.
 
-A theme's style sheets hold every component that it could show. What a book uses of them is a
-tenth, and a reader's browser must have read all of it before it draws the first line.
+A theme's style sheets hold every component that it could show. A book uses a tenth of them, and a
+browser must have read all of them before it draws the first line. tinycss2 does the parsing.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-NESTING = re.compile(r"@(media|supports|layer|container)\b")
-IMPORT = re.compile(r"""@import\s+(?:url\()?\s*["']?([^"')\s]+)""")
-ADDRESS = re.compile(r"""url\(\s*["']?([^"')]+)["']?\s*\)""")
-TOKEN = re.compile(r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]""", re.DOTALL)
-FUNCTION = re.compile(r":(?:not|is|where|has|host|nth-child|nth-last-child)\([^()]*\)")
-NAME = re.compile(r"[.#](-?[A-Za-z_](?:[\w-]|\\.)*)")
+import tinycss2
+from tinycss2.ast import AtRule, Node, QualifiedRule
 
-
-class Rule(NamedTuple):
-    """What stands before the braces and in them; ``None`` for a statement without braces."""
-
-    prelude: str
-    body: str | None
+NESTING = {"media", "supports", "layer", "container"}
+ELSEWHERE = ("data:", "#", "http:", "https:")
+Rules = list[Node]
 
 
-def rules(style: str) -> Iterator[Rule]:
-    """Split a style sheet, or the inside of a nesting rule, into its rules."""
-    style = re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)
-    depth, start, prelude = 0, 0, ""
-    for token in TOKEN.finditer(style):
-        if token[0] == "{":
-            depth += 1
-            if depth == 1:
-                prelude, start = style[start : token.start()].strip(), token.end()
-        elif token[0] == "}":
-            depth -= 1
-            if depth == 0:
-                yield Rule(prelude, style[start : token.start()].strip())
-                start = token.end()
-        elif token[0] == ";" and depth == 0:
-            yield Rule(style[start : token.start()].strip(), None)
-            start = token.end()
+def parse(style: str) -> Rules:
+    """Parse a style sheet; comments are left out."""
+    tokens = tinycss2.parse_component_value_list(style, skip_comments=True)
+    return tinycss2.parse_stylesheet(tokens, skip_whitespace=True)
 
 
-def joined(path: Path, moved: Callable[[Path], str]) -> str:
-    """Return a style sheet with its imports in their place and its addresses as ``moved`` says."""
-
-    def address(found: re.Match) -> str:
-        if found[1].startswith(("data:", "#", "http:", "https:")):
-            return found[0]
-        return f'url("{moved((path.parent / re.split("[?#]", found[1])[0]).resolve())}")'
-
-    parts = []
-    for rule in rules(path.read_text(encoding="utf-8")):
-        if rule.body is not None:
-            parts.append(ADDRESS.sub(address, f"{rule.prelude}{{{rule.body}}}"))
-        elif target := IMPORT.match(rule.prelude):
-            parts.append(joined(path.parent / re.split("[?#]", target[1])[0], moved))
-        elif not rule.prelude.startswith("@charset"):
-            parts.append(f"{rule.prelude};")
-    return "\n".join(parts)
+def serialize(rules: Iterable[Node]) -> str:
+    """Write rules as a style sheet with one rule in each line."""
+    return "\n".join(rule.serialize() for rule in rules)
 
 
-def _selectors(prelude: str) -> list[str]:
+def read(path: Path, moved: Callable[[Path], str]) -> Rules:
+    """Read a style sheet with its imports in their place.
+
+    Args:
+        path: The file.
+        moved: Gives the new address of a file that the style sheet refers to.
+
+    Raises:
+        ValueError: A rule can't be parsed.
+    """
+    rules = []
+    for rule in parse(path.read_text(encoding="utf-8")):
+        if rule.type == "error":
+            raise ValueError(f"{path}, line {rule.source_line}: {rule.message}")
+        if rule.type == "at-rule" and rule.lower_at_keyword == "charset":
+            continue
+        if rule.type == "at-rule" and rule.lower_at_keyword == "import":
+            (target,) = (token for token in rule.prelude if token.type != "whitespace")
+            name = target.value if target.type == "string" else _address(target)
+            rules += read(path.parent / _file(name), moved)
+            continue
+
+        def address(target: str) -> str:
+            if target.startswith(ELSEWHERE):
+                return target
+            return moved((path.parent / _file(target)).resolve())
+
+        _replace_addresses(rule.content or [], address)
+        rules.append(rule)
+    return rules
+
+
+def _file(address: str) -> str:
+    return re.split("[?#]", address)[0]
+
+
+def walk(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Yield nodes and all that they contain, in the order of the text."""
+    for node in nodes:
+        yield node
+        for part in ("prelude", "arguments", "content"):
+            yield from walk(getattr(node, part, None) or ())
+
+
+def _address(token: Node) -> str | None:
+    if token.type == "url":
+        return token.value
+    if token.type == "function" and token.lower_name == "url":
+        return next(part.value for part in token.arguments if part.type == "string")
+    return None
+
+
+def addresses(rule: Node) -> list[str]:
+    """Return the addresses that the body of a rule refers to."""
+    return [found for token in walk(rule.content or ()) if (found := _address(token)) is not None]
+
+
+def _replace_addresses(tokens: list[Node], new: Callable[[str], str]) -> None:
+    for place, token in enumerate(tokens):
+        old = _address(token)
+        if old is not None:
+            (tokens[place],) = tinycss2.parse_component_value_list(f'url("{new(old)}")')
+        else:
+            for part in ("arguments", "content"):
+                _replace_addresses(getattr(token, part, None) or [], new)
+
+
+def _selectors(prelude: Iterable[Node]) -> Iterator[list[Node]]:
     """Split at the commas that are not inside brackets."""
-    return [part.strip() for part in re.split(r",(?![^()\[\]]*[)\]])", prelude) if part.strip()]
+    selector = []
+    for token in prelude:
+        if token == ",":
+            yield selector
+            selector = []
+        else:
+            selector.append(token)
+    yield selector
 
 
-def _can_match(selector: str, used: set[str]) -> bool:
-    while (plain := FUNCTION.sub("", selector)) != selector:
-        selector = plain
-    selector = re.sub(r"\[[^\]]*\]", "", selector)
-    return all(re.sub(r"\\(.)", r"\1", name) in used for name in NAME.findall(selector))
+def _names(selector: Iterable[Node]) -> Iterator[str]:
+    """Yield classes and ids that an element must have; what stands in ``:not()`` or ``[]`` may."""
+    before = None
+    for token in selector:
+        if token.type == "hash" or (token.type == "ident" and before == "."):
+            yield token.value
+        before = token
 
 
-def cut_down(style: str, used: set[str]) -> str:
+def names(rules: Iterable[Node]) -> set[str]:
+    """Return the classes and ids that the selectors of the rules require."""
+    found = set()
+    for rule in rules:
+        if _is_nesting(rule):
+            found |= names(_inner(rule))
+        elif rule.type == "qualified-rule":
+            found.update(_names(rule.prelude))
+    return found
+
+
+def _is_nesting(rule: Node) -> bool:
+    return rule.type == "at-rule" and rule.lower_at_keyword in NESTING and rule.content is not None
+
+
+def _inner(rule: AtRule) -> Rules:
+    return tinycss2.parse_rule_list(rule.content, skip_whitespace=True)
+
+
+def cut_down(rules: Iterable[Node], used: set[str]) -> Rules:
     """Drop the rules whose classes and ids are not among the ``used`` names."""
     kept = []
-    for rule in rules(style):
-        if rule.body is None:
-            kept.append(f"{rule.prelude};")
-        elif NESTING.match(rule.prelude):
-            if inner := cut_down(rule.body, used):
-                kept.append(f"{rule.prelude}{{{inner}}}")
-        elif rule.prelude.startswith("@"):
-            kept.append(f"{rule.prelude}{{{rule.body}}}")
-        elif rule.body:
-            selectors = [part for part in _selectors(rule.prelude) if _can_match(part, used)]
-            if selectors:
-                kept.append(f"{','.join(selectors)}{{{rule.body}}}")
-    return "\n".join(kept)
+    for rule in rules:
+        if _is_nesting(rule):
+            if inner := cut_down(_inner(rule), used):
+                kept.append(_copy(rule, content=inner))
+        elif rule.type != "qualified-rule":
+            kept.append(rule)
+        elif any(token.type != "whitespace" for token in rule.content):
+            matching = [part for part in _selectors(rule.prelude) if used.issuperset(_names(part))]
+            if matching:
+                kept.append(_copy(rule, prelude=_joined(matching)))
+    return kept
+
+
+def _joined(selectors: list[list[Node]]) -> list[Node]:
+    (comma,) = tinycss2.parse_component_value_list(",")
+    tokens = [token for selector in selectors for token in (comma, *_stripped(selector))]
+    return tokens[1:]
+
+
+def _stripped(tokens: list[Node]) -> list[Node]:
+    words = [place for place, token in enumerate(tokens) if token.type != "whitespace"]
+    return tokens[words[0] : words[-1] + 1] if words else []
+
+
+def _copy(rule, *, prelude: list[Node] | None = None, content: list[Node] | None = None) -> Node:
+    prelude = rule.prelude if prelude is None else prelude
+    content = rule.content if content is None else content
+    if isinstance(rule, QualifiedRule):
+        return QualifiedRule(rule.source_line, rule.source_column, prelude, content)
+    return AtRule(
+        rule.source_line,
+        rule.source_column,
+        rule.at_keyword,
+        rule.lower_at_keyword,
+        prelude,
+        content,
+    )
+
+
+def with_declaration(rule: AtRule, name: str, value: str) -> AtRule:
+    """Return an at-rule with another value of one of its declarations."""
+    declarations = tinycss2.parse_blocks_contents(rule.content, skip_whitespace=True)
+    kept = [part for part in declarations if getattr(part, "lower_name", None) != name]
+    added = tinycss2.parse_blocks_contents(f"{name}:{value}")
+    return _copy(rule, content=[*kept, *added])

@@ -1,7 +1,10 @@
-"""Real data, small enough for the package: sound, text, images, prices, names, pronunciations.
+"""Data sets that come with the package, and the symbols, pairs and batches that models read.
 
-Each module's ``load`` returns typed, documented data and downloads nothing. A file that is
-missing or was changed is refused by name (see ``DamagedDataError``).
+``load`` in each of the modules ``digits``, ``place_names``, ``prices``, ``pronunciations``,
+``sound``, ``sunspots``, ``text`` and ``vowels`` returns a data set and downloads nothing. A data
+file that is missing or altered raises an error that names it. ``synthetic`` generates tasks,
+``vocabulary``, ``pairs`` and ``batches`` turn symbols into ids. Only ``synthetic`` and ``batches``
+import torch.
 """
 
 from seqbook.data import (
@@ -14,7 +17,7 @@ from seqbook.data import (
     text,
     vowels,
 )
-from seqbook.data._files import DamagedDataError
+from seqbook.data._files import DamagedDataError, read_bytes
 
 __all__ = [
     "DamagedDataError",
@@ -22,6 +25,7 @@ __all__ = [
     "place_names",
     "prices",
     "pronunciations",
+    "read_bytes",
     "sound",
     "sunspots",
     "text",

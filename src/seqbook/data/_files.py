@@ -1,4 +1,4 @@
-"""Read the package's data files, refusing what is missing or damaged."""
+"""Reading of the package's data files, with a checksum for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ FOLDER = Path(__file__).parent / "files"
 
 
 class DamagedDataError(ValueError):
-    """A data file does not hold the bytes that the course was written with."""
+    """A data file has another content than the one that the course was written with.
+
+    Example:
+        >>> issubclass(DamagedDataError, ValueError)
+        True
+    """
 
 
 def checksums(folder: Path = FOLDER) -> dict[str, str]:
@@ -19,11 +24,19 @@ def checksums(folder: Path = FOLDER) -> dict[str, str]:
 
 
 def read_bytes(name: str, *, folder: Path = FOLDER) -> bytes:
-    """Return the content of the data file ``name`` after checking its digest.
+    """Return the content of a data file after checking its SHA-256 digest.
+
+    Args:
+        name: Path of the file inside ``folder``, such as ``"sunspots.csv"``.
+        folder: Folder of the data files and their ``SHA256SUMS``.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        DamagedDataError: Its SHA-256 digest is not the recorded one, or none is recorded.
+        FileNotFoundError: The file is missing.
+        DamagedDataError: Its digest differs from the recorded one, or none is recorded.
+
+    Example:
+        >>> read_bytes("sunspots.csv").splitlines()[1]
+        b'1700,5'
     """
     path = folder / name
     try:

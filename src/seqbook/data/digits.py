@@ -1,4 +1,4 @@
-"""Handwritten digits: small grey images, which a model may read pixel by pixel or row by row."""
+"""Handwritten digits: 8 by 8 grey images, read as sequences of pixels or of rows."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import numpy as np
 
 from seqbook.data._files import read_bytes
 
-TRAINING = 1_200
+__all__ = ["Digits", "Images", "load"]
+
+_TRAINING_COUNT = 1_200
 
 
 class Images(NamedTuple):
-    """Images, and the digit that each shows.
+    """Images and their labels.
 
     Attributes:
-        images: Share of ink, float64 ``(count, 8, 8)`` in [0, 1], rows from top to bottom. Each
-            pixel counts the black ones in a 4 by 4 block of the scan: multiples of 1/16.
-        labels: int64 ``(count,)`` in 0 to 9.
+        images: Ink from 0 (none) to 1, float64 ``(count, 8, 8)``, rows from top to bottom. A value
+            is the fraction of black pixels in a 4 by 4 block of the scan, a multiple of 1/16.
+        labels: The digits shown, int64 ``(count,)`` in 0 to 9.
+
+    Example:
+        >>> images, labels = load().training
+        >>> images.shape, labels[:3].tolist()
+        ((1200, 8, 8), [0, 1, 2])
     """
 
     images: np.ndarray
@@ -26,11 +33,15 @@ class Images(NamedTuple):
 
 
 class Digits(NamedTuple):
-    """The images, cut in the file's order so that nothing is shuffled across.
+    """Training and test images, split in the file's order and not shuffled.
 
     Attributes:
         training: The first 1,200.
         test: The last 597.
+
+    Example:
+        >>> [len(part.images) for part in load()]
+        [1200, 597]
     """
 
     training: Images
@@ -38,13 +49,22 @@ class Digits(NamedTuple):
 
 
 def load() -> Digits:
-    """Load the digits.
+    """Load 1,797 handwritten digits.
+
+    Raises:
+        FileNotFoundError: The data file is missing.
+        DamagedDataError: The data file was altered.
 
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
     Repository (1998), its test part as distributed by scikit-learn, CC BY 4.0.
+
+    Example:
+        >>> float(load().training.images.max())
+        1.0
     """
     with np.load(io.BytesIO(read_bytes("digits_8x8.npz")), allow_pickle=False) as file:
         images, labels = file["images"] / 16, file["labels"].astype(np.int64)
     return Digits(
-        Images(images[:TRAINING], labels[:TRAINING]), Images(images[TRAINING:], labels[TRAINING:])
+        Images(images[:_TRAINING_COUNT], labels[:_TRAINING_COUNT]),
+        Images(images[_TRAINING_COUNT:], labels[_TRAINING_COUNT:]),
     )

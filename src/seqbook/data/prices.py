@@ -1,4 +1,4 @@
-"""Daily prices of one share: Google, from its first day to October 2008."""
+"""Daily stock prices of Google, from its first trading day in 2004 to October 2008."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import numpy as np
 
 from seqbook.data._files import DamagedDataError
 
+__all__ = ["Prices", "load"]
+
 
 class Prices(NamedTuple):
-    """A share's price on each trading day.
+    """Closing price of a stock on each trading day.
 
     Attributes:
         dates: Trading days, ``datetime64[D]`` ``(days,)``.
         close: Adjusted closing price in US dollars, float64 ``(days,)``.
+
+    Example:
+        >>> google = load()
+        >>> google.close.shape, google.log_returns.shape
+        ((1047,), (1046,))
     """
 
     dates: np.ndarray
@@ -22,7 +29,7 @@ class Prices(NamedTuple):
 
     @property
     def log_returns(self) -> np.ndarray:
-        """Daily log returns, r_t = log(p_t / p_{t-1}), ``(days - 1,)``."""
+        r"""Daily log returns :math:`r_t = \log(p_t / p_{t-1})`, ``(days - 1,)``."""
         return np.diff(np.log(self.close))
 
 
@@ -30,10 +37,15 @@ def load() -> Prices:
     """Load 1,047 daily closing prices.
 
     Raises:
-        FileNotFoundError: The installed matplotlib carries no such sample.
+        FileNotFoundError: The installed matplotlib has no such sample.
         DamagedDataError: The sample is not the one that the course was written with.
 
     Source: matplotlib's sample data ``goog.npz`` (Yahoo Finance), as in the pinned release.
+
+    Example:
+        >>> dates, close = load()
+        >>> print(dates[0], close[0])
+        2004-08-19 100.34
     """
     from matplotlib.cbook import get_sample_data  # slow to import, and used here only
 
@@ -46,11 +58,11 @@ def load() -> Prices:
         ) from error
     prices = Prices(table["date"].astype("datetime64[D]"), table["adj_close"].astype(np.float64))
     close = prices.close
-    found = (len(close), float(close[0]), float(close[-1]), round(float(close.sum()), 2))
+    summary = (len(close), float(close[0]), float(close[-1]), round(float(close.sum()), 2))
     expected = (1047, 100.34, 362.71, 423301.05)
-    if found != expected:
+    if summary != expected:
         raise DamagedDataError(
-            f"prices: expected (days, first, last, sum) = {expected}, got {found}; install the "
+            f"prices: expected (days, first, last, sum) = {expected}, got {summary}; install the "
             "matplotlib release that requirements.txt names"
         )
     return prices

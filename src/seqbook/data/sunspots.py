@@ -1,4 +1,4 @@
-"""Yearly mean sunspot numbers, 1700 to 2008: the series that autoregression was invented on."""
+"""Yearly mean sunspot numbers, 1700 to 2008: the series for which autoregression was invented."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from typing import NamedTuple
 import numpy as np
 
 from seqbook.data._files import read_bytes
+from seqbook.validation import check_integer
+
+__all__ = ["Sunspots", "load"]
 
 
 class Sunspots(NamedTuple):
-    """A yearly series.
+    """Yearly series of sunspot numbers.
 
     Attributes:
         years: int64 ``(years,)``.
-        numbers: Mean daily sunspot number of the year, float64 ``(years,)``.
+        numbers: Mean daily sunspot number of each year, float64 ``(years,)``.
+
+    Example:
+        >>> sun = load()
+        >>> sun.between(1749, 1924).numbers.shape
+        (176,)
     """
 
     years: np.ndarray
@@ -24,21 +32,29 @@ class Sunspots(NamedTuple):
         """Return the years ``first`` to ``last``, both included.
 
         Raises:
-            ValueError: The span is empty or leaves the record.
+            TypeError: A year is no integer.
+            ValueError: A year is not in the record, or ``last`` is before ``first``.
         """
-        if not self.years[0] <= first <= last <= self.years[-1]:
-            raise ValueError(
-                f"years: expected {self.years[0]} <= first <= last <= {self.years[-1]}, "
-                f"got first={first}, last={last}"
-            )
-        chosen = (self.years >= first) & (self.years <= last)
-        return Sunspots(self.years[chosen], self.numbers[chosen])
+        earliest, latest = int(self.years[0]), int(self.years[-1])
+        first = check_integer("first", first, minimum=earliest, maximum=latest)
+        last = check_integer("last", last, minimum=first, maximum=latest)
+        inside = (self.years >= first) & (self.years <= last)
+        return Sunspots(self.years[inside], self.numbers[inside])
 
 
 def load() -> Sunspots:
     """Load the yearly sunspot numbers.
 
+    Raises:
+        FileNotFoundError: The data file is missing.
+        DamagedDataError: The data file was altered.
+
     Source: SIDC, Royal Observatory of Belgium, as distributed by statsmodels (public domain).
+
+    Example:
+        >>> years, numbers = load()
+        >>> int(years[numbers.argmax()]), float(numbers.max())
+        (1957, 190.2)
     """
     lines = read_bytes("sunspots.csv").decode("ascii").splitlines()[1:]
     years, numbers = zip(*(line.split(",") for line in lines), strict=True)

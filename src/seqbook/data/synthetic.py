@@ -1,8 +1,8 @@
-"""Tasks that only a memory can solve, each with the exact score of a model that has none.
+"""Synthetic tasks with long-range dependence: adding, delayed recall and copying.
 
-Each function draws a fresh batch, so that nothing can be learned by heart. What a model with too
-short a memory can reach is known in closed form: a learning curve that stays there has learned
-nothing about the past.
+Each call draws a new batch, so that a model can't memorise the data. The best score of a model with
+too short a memory is known in closed form: a learning curve that stays at it has learned nothing
+about the past.
 """
 
 from __future__ import annotations
@@ -13,22 +13,36 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from seqbook.validation import check_instance, check_integer
+
 __all__ = ["TaskBatch", "adding", "adding_error", "copying", "copying_loss", "recall"]
 
 
 class TaskBatch(NamedTuple):
-    """Sequences and what is asked about them.
+    """Batch of input sequences and their targets.
 
     Attributes:
-        inputs: float32 ``(batch, time, features)``.
-        targets: One answer for each sequence ``(batch,)``, or for each step ``(batch, time)``.
+        inputs: ``(batch, time, features)``.
+        targets: One for each sequence, ``(batch,)``, or for each step, ``(batch, time)``.
+
+    Example:
+        >>> inputs, targets = recall(2, delay=3, generator=torch.Generator().manual_seed(0))
+        >>> inputs.shape, targets.shape
+        (torch.Size([2, 4, 9]), torch.Size([2]))
     """
 
     inputs: Tensor
     targets: Tensor
 
 
-def adding(batch: int, *, length: int, generator: torch.Generator) -> TaskBatch:
+def adding(
+    batch: int,
+    *,
+    length: int,
+    generator: torch.Generator,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> TaskBatch:
     """Draw a batch of the adding problem: the sum of the two marked numbers.
 
     The first feature is uniform in [0, 1]. The second marks one step in each half of the sequence
@@ -37,49 +51,66 @@ def adding(batch: int, *, length: int, generator: torch.Generator) -> TaskBatch:
     Args:
         batch: Number of sequences.
         length: Number of steps, at least 2.
-        generator: Source of all randomness.
+        generator: Random generator. It draws on its own device, so that the batch depends on its
+            seed and not on ``device``.
+        device: Device of the batch, by default the generator's.
+        dtype: Floating type of the batch, by default torch's default type.
 
     Shape:
-        inputs ``(batch, length, 2)``; targets float32 ``(batch,)`` in [0, 2].
+        inputs ``(batch, length, 2)``; targets ``(batch,)`` in [0, 2].
 
     Raises:
+        TypeError: A size is no integer, ``generator`` is no ``torch.Generator``, or ``dtype`` is no
+            floating type.
         ValueError: A size is too small.
 
     Source: Hochreiter and Schmidhuber (1997), section 5.4, in the form of Arjovsky, Shah and Bengio
     (2016), section 5.2 (fixed length, numbers from [0, 1], one mark in each half).
+
+    Example:
+        >>> inputs, targets = adding(2, length=6, generator=torch.Generator().manual_seed(0))
+        >>> numbers, marks = inputs.unbind(-1)
+        >>> torch.equal((numbers * marks).sum(1), targets)
+        True
     """
-    _check(batch=(batch, 1), length=(length, 2))
-    numbers = torch.rand(batch, length, generator=generator)
+    _check_sizes(batch=(batch, 1), length=(length, 2))
+    place, dtype = _placement(generator, device, dtype)
+    source = generator.device
+    numbers = torch.rand(batch, length, generator=generator, device=source, dtype=torch.float32)
     half = length // 2
-    first = torch.randint(half, (batch,), generator=generator)
-    second = torch.randint(half, length, (batch,), generator=generator)
-    marks = torch.zeros(batch, length)
-    rows = torch.arange(batch)
-    marks[rows, first] = marks[rows, second] = 1
-    return TaskBatch(torch.stack([numbers, marks], -1), (numbers * marks).sum(1))
+    first = torch.randint(half, (batch, 1), generator=generator, device=source)
+    second = torch.randint(half, length, (batch, 1), generator=generator, device=source)
+    steps = torch.arange(length, device=source)
+    marks = (steps == first) | (steps == second)
+    inputs = torch.stack([numbers, marks], -1).to(place, dtype)
+    return TaskBatch(inputs, inputs.prod(-1).sum(1))
 
 
 def adding_error(length: int, *, window: int = 0) -> float:
-    r"""Return the least mean squared error in ``adding`` of a model that sees a window.
+    r"""Least mean squared error in ``adding`` of a model that sees only the last steps.
 
-    Each marked number is known if its mark lies among the last ``window`` steps, and otherwise only
-    its variance is, 1/12:
+    A marked number outside the window is best predicted by its mean, at the cost of its variance,
+    1/12:
 
     .. math:: \frac{P(\text{first not seen}) + P(\text{second not seen})}{12}
 
-    So a model without memory has an error of 1/6, one that remembers the second half 1/12, and one
+    A model without memory has an error of 1/6, one that remembers the second half 1/12, and one
     that remembers everything 0.
 
     Args:
         length: Number of steps, as for ``adding``.
-        window: How many of the last steps are seen, 0 to ``length``.
+        window: Number of steps at the end that are seen, 0 to ``length``.
 
     Raises:
+        TypeError: An argument is no integer.
         ValueError: An argument is out of range.
+
+    Example:
+        >>> adding_error(100, window=50) * 12
+        1.0
     """
-    _check(length=(length, 2), window=(window, 0))
-    if window > length:
-        raise ValueError(f"window: expected at most length {length}, got {window}")
+    _check_sizes(length=(length, 2))
+    check_integer("window", window, minimum=0, maximum=length)
     half = length // 2
     second_half = length - half
     second_unseen = max(0, second_half - window) / second_half
@@ -87,90 +118,153 @@ def adding_error(length: int, *, window: int = 0) -> float:
     return (first_unseen + second_unseen) / 12
 
 
-def recall(batch: int, *, delay: int, generator: torch.Generator, symbols: int = 8) -> TaskBatch:
-    """Draw a batch of delayed recall: name the first symbol after ``delay`` blank steps.
+def recall(
+    batch: int,
+    *,
+    delay: int,
+    generator: torch.Generator,
+    symbols: int = 8,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> TaskBatch:
+    """Draw a batch of delayed recall: classify the first symbol after ``delay`` blanks.
 
-    One-hot inputs; the last feature is the blank. Without memory nothing beats guessing: an
-    accuracy of 1 / ``symbols``, a cross-entropy of log ``symbols`` nats.
+    The inputs are one-hot; the last feature is the blank symbol. A model without memory can only
+    guess: an accuracy of 1 / ``symbols``, a cross-entropy of log ``symbols`` nats.
 
     Args:
         batch: Number of sequences.
-        delay: Blank steps after the symbol.
-        generator: Source of all randomness.
+        delay: Number of blanks after the symbol.
+        generator: Random generator. It draws on its own device, so that the batch depends on its
+            seed and not on ``device``.
         symbols: Size of the alphabet, at least 2.
+        device: Device of the batch, by default the generator's.
+        dtype: Floating type of the inputs, by default torch's default type.
 
     Shape:
         inputs ``(batch, delay + 1, symbols + 1)``; targets int64 ``(batch,)``.
 
     Raises:
+        TypeError: A size is no integer, ``generator`` is no ``torch.Generator``, or ``dtype`` is no
+            floating type.
         ValueError: A size is too small.
 
     Source: a minimal form of the long time lag problems of Hochreiter and Schmidhuber (1997).
+
+    Example:
+        >>> inputs, targets = recall(3, delay=5, generator=torch.Generator().manual_seed(0))
+        >>> torch.equal(inputs[:, 0].argmax(-1), targets)
+        True
     """
-    _check(batch=(batch, 1), delay=(delay, 0), symbols=(symbols, 2))
-    targets = torch.randint(symbols, (batch,), generator=generator)
-    inputs = torch.zeros(batch, delay + 1, symbols + 1)
-    inputs[torch.arange(batch), 0, targets] = 1
-    inputs[:, 1:, symbols] = 1
-    return TaskBatch(inputs, targets)
+    _check_sizes(batch=(batch, 1), delay=(delay, 0), symbols=(symbols, 2))
+    place, dtype = _placement(generator, device, dtype)
+    targets = torch.randint(symbols, (batch,), generator=generator, device=generator.device)
+    ids = torch.nn.functional.pad(targets[:, None], (0, delay), value=symbols)
+    return TaskBatch(_one_hot(ids, symbols + 1).to(place, dtype), targets.to(place))
 
 
 def copying(
-    batch: int, *, delay: int, generator: torch.Generator, count: int = 10, symbols: int = 8
+    batch: int,
+    *,
+    delay: int,
+    generator: torch.Generator,
+    count: int = 10,
+    symbols: int = 8,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> TaskBatch:
-    """Draw a batch of the copying problem: repeat what was shown, when asked.
+    """Draw a batch of the copying problem: repeat a sequence after a delay.
 
-    ``count`` symbols, then ``delay`` steps of which the last asks for the answer and the others are
-    blank, then ``count`` blanks during which the symbols are to be repeated. The target is the
-    blank until then. In the one-hot inputs, and in the targets, the blank is ``symbols``; the
-    request is ``symbols + 1``.
+    The input is ``count`` symbols, ``delay - 1`` blanks, a delimiter that asks for the answer, and
+    ``count`` blanks during which the symbols are to be repeated. Before that the target is the
+    blank. In the one-hot inputs and in the targets the blank is the symbol ``symbols``, the
+    delimiter ``symbols + 1``.
 
     Args:
         batch: Number of sequences.
-        delay: Steps between the last symbol shown and the first to be repeated, at least 1.
-        generator: Source of all randomness.
-        count: How many symbols are to be remembered.
+        delay: Steps from the last symbol shown to the first one repeated, at least 1.
+        generator: Random generator. It draws on its own device, so that the batch depends on its
+            seed and not on ``device``.
+        count: Number of symbols to remember.
         symbols: Size of the alphabet, at least 2.
+        device: Device of the batch, by default the generator's.
+        dtype: Floating type of the inputs, by default torch's default type.
 
     Shape:
         inputs ``(batch, delay + 2 * count, symbols + 2)``; targets int64
         ``(batch, delay + 2 * count)``.
 
     Raises:
+        TypeError: A size is no integer, ``generator`` is no ``torch.Generator``, or ``dtype`` is no
+            floating type.
         ValueError: A size is too small.
 
     Source: Hochreiter and Schmidhuber (1997), in the form of Arjovsky, Shah and Bengio (2016),
     section 5.1.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> inputs, targets = copying(1, delay=2, count=3, symbols=4, generator=generator)
+        >>> inputs.argmax(-1)[0, 3:].tolist()  # blank, delimiter, blanks
+        [4, 5, 4, 4, 4]
+        >>> torch.equal(targets[:, -3:], inputs[:, :3].argmax(-1))
+        True
     """
-    _check(batch=(batch, 1), delay=(delay, 1), count=(count, 1), symbols=(symbols, 2))
-    shown = torch.randint(symbols, (batch, count), generator=generator)
-    ids = torch.full((batch, delay + 2 * count), symbols)
+    _check_sizes(batch=(batch, 1), delay=(delay, 1), count=(count, 1), symbols=(symbols, 2))
+    place, dtype = _placement(generator, device, dtype)
+    source = generator.device
+    shown = torch.randint(symbols, (batch, count), generator=generator, device=source)
+    ids = torch.full((batch, delay + 2 * count), symbols, device=source)
     targets = ids.clone()
     ids[:, :count] = shown
     ids[:, count + delay - 1] = symbols + 1
     targets[:, count + delay :] = shown
-    return TaskBatch(torch.nn.functional.one_hot(ids, symbols + 2).float(), targets)
+    return TaskBatch(_one_hot(ids, symbols + 2).to(place, dtype), targets.to(place))
 
 
 def copying_loss(*, delay: int, count: int = 10, symbols: int = 8) -> float:
-    r"""Return the least cross-entropy in ``copying``, nats a step, of a model without memory.
+    r"""Least cross-entropy in ``copying`` of a model without memory, in nats per step.
 
-    It knows when to give blanks and guesses the rest:
+    It predicts the blanks and guesses the symbols:
 
     .. math:: \frac{n \log K}{T + 2 n}
 
     for n symbols out of K and a delay T.
 
+    Args:
+        delay: As for ``copying``.
+        count: As for ``copying``.
+        symbols: As for ``copying``.
+
     Raises:
+        TypeError: A size is no integer.
         ValueError: A size is too small.
 
     Source: Arjovsky, Shah and Bengio (2016), section 5.1.
+
+    Example:
+        >>> round(copying_loss(delay=100), 4)
+        0.1733
     """
-    _check(delay=(delay, 1), count=(count, 1), symbols=(symbols, 2))
+    _check_sizes(delay=(delay, 1), count=(count, 1), symbols=(symbols, 2))
     return count * log(symbols) / (delay + 2 * count)
 
 
-def _check(**sizes: tuple[int, int]) -> None:
-    for name, (value, least) in sizes.items():
-        if value < least:
-            raise ValueError(f"{name}: expected at least {least}, got {value}")
+def _check_sizes(**sizes: tuple[int, int]) -> None:
+    for name, (value, minimum) in sizes.items():
+        check_integer(name, value, minimum=minimum)
+
+
+def _placement(
+    generator: torch.Generator, device: torch.device | str | None, dtype: torch.dtype | None
+) -> tuple[torch.device | str, torch.dtype]:
+    check_instance("generator", generator, torch.Generator, hint="torch.Generator().manual_seed(0)")
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    check_instance("dtype", dtype, torch.dtype)
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype: expected a floating type, got {dtype}")
+    return generator.device if device is None else device, dtype
+
+
+def _one_hot(ids: Tensor, size: int) -> Tensor:
+    return ids[..., None] == torch.arange(size, device=ids.device)

@@ -1,16 +1,25 @@
-"""Texts, split in reading order into training, validation and test parts."""
+"""Texts in English and Korean, split by position into training, validation and test parts."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from seqbook.data._files import read_bytes
+from seqbook.validation import check_choice
+
+__all__ = ["Corpus", "load"]
 
 _FILES = {"alice": "alice29.txt", "constitution_ko": "constitution_ko.txt"}
 
 
 class Corpus(NamedTuple):
-    """A text cut at two points, so that each part comes later than the one before it."""
+    """Text split by position: training, then validation, then test.
+
+    Example:
+        >>> corpus = Corpus("abcdefgh", "i", "j")
+        >>> corpus.text
+        'abcdefghij'
+    """
 
     training: str
     validation: str
@@ -23,7 +32,7 @@ class Corpus(NamedTuple):
 
 
 def load(name: str) -> Corpus:
-    """Load a text, cut 80 / 10 / 10 by position.
+    """Load a text, split 80 / 10 / 10 by position.
 
     Args:
         name: ``"alice"``, Lewis Carroll, *Alice's Adventures in Wonderland* (1865), English; or
@@ -31,9 +40,20 @@ def load(name: str) -> Corpus:
 
     Raises:
         ValueError: ``name`` is not one of the texts.
+        FileNotFoundError: The data file is missing.
+        DamagedDataError: The data file was altered.
+
+    Source: the Canterbury corpus (``"alice"``, public domain) and konlpy (``"constitution_ko"``,
+    a statute without copyright).
+
+    Example:
+        >>> alice = load("alice")
+        >>> alice.training[:32]
+        "ALICE'S ADVENTURES IN WONDERLAND"
+        >>> len(alice.training), len(alice.validation), len(alice.test)
+        (118767, 14846, 14846)
     """
-    if name not in _FILES:
-        raise ValueError(f"name: expected one of {sorted(_FILES)}, got {name!r}")
+    check_choice("name", name, _FILES)
     text = read_bytes(_FILES[name]).decode("utf-8").replace("\r", "").replace("\x1a", "").strip()
     first, second = len(text) * 8 // 10, len(text) * 9 // 10
     return Corpus(text[:first], text[first:second], text[second:])

@@ -1,4 +1,4 @@
-"""Japanese vowels: nine men say the vowels "ae", as sequences of cepstral coefficients."""
+"""Japanese vowels: nine speakers say "ae", as sequences of cepstral coefficients."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import numpy as np
 
 from seqbook.data._files import read_bytes
 
+__all__ = ["Utterances", "Vowels", "load"]
+
 
 class Utterances(NamedTuple):
-    """Recordings of different lengths, and who speaks in each.
+    """Utterances of different lengths and the speaker of each.
 
     Attributes:
         coefficients: For each utterance, float64 ``(time, 12)``: twelve LPC cepstrum coefficients
             (without unit) of each of 7 to 29 frames of 25.6 ms, one every 6.4 ms.
         speakers: int64 ``(utterances,)`` in 0 to 8.
+
+    Example:
+        >>> coefficients, speakers = load().training
+        >>> coefficients[0].shape, int(speakers[0])
+        ((20, 12), 0)
     """
 
     coefficients: list[np.ndarray]
@@ -24,11 +31,15 @@ class Utterances(NamedTuple):
 
 
 class Vowels(NamedTuple):
-    """The two parts that the data's makers published.
+    """Training and test part, split as the data were published.
 
     Attributes:
         training: 270 utterances, thirty of each speaker.
-        test: 370 utterances of the same men, recorded on other occasions, 24 to 88 of each.
+        test: 370 utterances of the same speakers, recorded on other occasions, 24 to 88 of each.
+
+    Example:
+        >>> [len(part.speakers) for part in load()]
+        [270, 370]
     """
 
     training: Utterances
@@ -36,10 +47,19 @@ class Vowels(NamedTuple):
 
 
 def load() -> Vowels:
-    """Load the utterances.
+    """Load 640 utterances of nine male speakers.
+
+    Raises:
+        FileNotFoundError: The data file is missing.
+        DamagedDataError: The data file was altered.
 
     Source: Kudo, Toyama and Shimbo, "Japanese Vowels", UCI Machine Learning Repository (1999), as
     distributed by aeon, CC BY 4.0; stored in thousandths.
+
+    Example:
+        >>> lengths = [len(utterance) for utterance in load().training.coefficients]
+        >>> min(lengths), max(lengths)
+        (7, 26)
     """
     with np.load(io.BytesIO(read_bytes("japanese_vowels_i16.npz")), allow_pickle=False) as file:
         frames, lengths = file["x_milli"] / 1000, file["length"].astype(np.int64)

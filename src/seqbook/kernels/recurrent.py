@@ -1,24 +1,26 @@
-"""Recurrent networks run over a whole sequence, with backward passes derived by hand.
+r"""Recurrent networks run over whole sequences, with backward passes derived by hand.
 
-Only what depends on the step before is left in the loops: the inputs' products are one product
-before the loop, the weights' gradients one product after it, and the derivatives of the
-activations are computed for all steps at once.
+Only what depends on the step before is left in the loops: the products with the inputs are one
+product before the loop, the gradients of the weights one product after it, and the derivatives of
+the activations are computed for all steps at once.
 
 Tensors are time-major, ``(time, batch, features)``, so that each step is one contiguous block; the
-layers transpose.
+layers transpose. Each ``Function`` returns the states of the steps 0 to T, of which state 0 is the
+initial one, followed by what its backward pass needs besides. It may be differentiated once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
+
+from seqbook.kernels.differentiation import differentiable_once
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,50 +31,49 @@ __all__ = [
     "RNNFunction",
 ]
 
+_manual = differentiable_once(alternative='backward="autograd"')
+
 
 class Activation(NamedTuple):
-    r"""An activation function, its derivative, and a cheaper way to compute it.
-
-    .. math:: \phi(a) = s\, \psi(s a) + 1 - s
-
-    For tanh, :math:`\psi` is the logistic function and s = 2, and that is less than half the work.
+    """An activation function and its derivative.
 
     Attributes:
-        function: :math:`\phi`, maps the pre-activation to the output.
-        slope: The derivative, as a function of the *output*.
-        inner_: :math:`\psi`, in place.
-        stretch: s.
+        function: Maps the pre-activation to the output.
+        function_: The same in place.
+        derivative: The derivative, as a function of the *output*.
     """
 
     function: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
-    inner_: Callable[[Tensor], Tensor]
-    stretch: int
+    function_: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+
+
+def _identity(values: Tensor) -> Tensor:
+    return values
+
+
+def _tanh_derivative(output: Tensor) -> Tensor:
+    return torch.addcmul(output.new_ones(()), output, output, value=-1)  # in one pass
+
+
+def _relu_derivative(output: Tensor) -> Tensor:
+    return (output > 0).to(output.dtype)
 
 
 ACTIVATIONS = {
-    "tanh": Activation(
-        torch.tanh,
-        lambda output: torch.addcmul(output.new_ones(()), output, output, value=-1),  # in one pass
-        torch.sigmoid_,
-        2,
-    ),
-    "relu": Activation(torch.relu, lambda output: (output > 0).to(output.dtype), torch.relu_, 1),
-    "identity": Activation(lambda a: a, torch.ones_like, lambda a: a, 1),
+    "tanh": Activation(torch.tanh, torch.tanh_, _tanh_derivative),
+    "relu": Activation(torch.relu, torch.relu_, _relu_derivative),
+    "identity": Activation(_identity, _identity, torch.ones_like),
 }
 
 
+@_manual
 class RNNFunction(Function):
-    r"""A run of a vanilla RNN and its derived backward pass.
+    r"""A vanilla RNN over time and its backward pass.
 
     Forward, for t = 1 to T, with the first two summands computed for all t at once:
 
     .. math:: h_t = \phi(W_x x_t + b + W_h h_{t-1})
-
-    The loop runs on :math:`u_t = (h_t + s - 1) / s`, which takes the cheap function of
-    ``Activation``, and weights and biases that undo it:
-
-    .. math:: u_t = \psi\big(s\, (W_x x_t + b + (1 - s) W_h \mathbf 1) + s^2 W_h u_{t-1}\big)
 
     Backward, with :math:`\delta_t = \partial \ell / \partial a_t` for the pre-activation a_t, and
     :math:`g_t = \partial^+ \ell / \partial h_t` the part that does not pass through h_{t+1}:
@@ -82,44 +83,67 @@ class RNNFunction(Function):
         \frac{\partial \ell}{\partial W_x} = \sum_t \delta_t x_t^\top
 
     ``RNNFunction.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh, activation)``
-    gives the states h_1 to h_T. The backward pass leaves the caller's gradients and its own saved
-    tensors as they are, so ``retain_graph`` works; differentiating it a second time raises.
+    returns the states h_0 to h_T.
 
     Shape:
         inputs ``(time, batch, features)``; hidden ``(batch, hidden)``, the state h_0; weights and
-        biases as in ``torch.nn.RNN``; result ``(time, batch, hidden)``.
+        biases as in ``torch.nn.RNN``; result ``(time + 1, batch, hidden)``.
+
+    Raises:
+        NotImplementedError: It is differentiated twice, in forward mode or under ``vmap``.
+
+    Source: Werbos (1990).
+
+    Example:
+        >>> import torch
+        >>> inputs, hidden = torch.zeros(5, 2, 3), torch.ones(2, 4)
+        >>> weights = torch.zeros(4, 3), torch.eye(4), torch.zeros(4), torch.zeros(4)
+        >>> states = RNNFunction.apply(inputs, hidden, *weights, "tanh")
+        >>> states.shape
+        torch.Size([6, 2, 4])
+        >>> torch.equal(states[1], hidden.tanh())
+        True
     """
 
     @staticmethod
-    def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh, activation):
-        """The states at every step."""
-        _, _, inner_, s = ACTIVATIONS[activation]
-        states = _starting_from((hidden + (s - 1)) / s, len(inputs))
-        bias = bias_ih + bias_hh + (1 - s) * weight_hh.sum(1)
-        _project(inputs, s * weight_ih, s * bias, out=states[1:])
-        recurrent = s * s * weight_hh.t().contiguous()
+    def forward(
+        inputs: Tensor,
+        hidden: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+        activation: str,
+    ) -> Tensor:
+        """Compute the states at every step."""
+        function_ = ACTIVATIONS[activation].function_
+        states = _states_from(hidden, len(inputs))
+        _project(inputs, weight_ih, bias_ih + bias_hh, out=states[1:])
+        recurrent = weight_hh.t().contiguous()
         for state_before, state in pairwise(states.unbind(0)):
-            inner_(state.addmm_(state_before, recurrent))
-        states.mul_(s).add_(1 - s)
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, states)
-        ctx.activation = activation
-        return states[1:]
+            function_(state.addmm_(state_before, recurrent))
+        return states
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_states):
-        """The gradients of the inputs, the initial states and the parameters."""
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Save what the backward pass needs."""
+        values, _, weight_ih, weight_hh, _, _, ctx.activation = inputs
+        ctx.save_for_backward(values, weight_ih, weight_hh, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of the inputs, the initial state and the parameters."""
         inputs, weight_ih, weight_hh, states = ctx.saved_tensors
-        slopes = ACTIVATIONS[ctx.activation].slope(states[1:])
-        grad = _arriving(grad_states, states)
-        for (grad_before, delta), slope in _backwards(pairwise(grad.unbind(0)), slopes):
-            delta.mul_(slope)
-            grad_before.addmm_(delta, weight_hh)
-        delta = grad[1:]
+        derivatives = ACTIVATIONS[ctx.activation].derivative(states[1:])
+        delta = torch.empty_like(derivatives)
+        grad = grad_states[-1].clone()
+        for grad_before, delta_now, derivative in _backwards(grad_states[:-1], delta, derivatives):
+            torch.mul(grad, derivative, out=delta_now)
+            torch.addmm(grad_before, delta_now, weight_hh, out=grad)
         bias = delta.sum((0, 1))
         return (
             _input_gradient(ctx, delta, weight_ih),
-            grad[0],
+            grad,
             _weight_gradient(delta, inputs),
             _weight_gradient(delta, states[:-1]),
             bias,
@@ -128,17 +152,19 @@ class RNNFunction(Function):
         )
 
 
+@_manual
 class LSTMFunction(Function):
-    r"""A run of an LSTM and its derived backward pass.
+    r"""An LSTM over time and its backward pass.
 
     With the gates i, f, o, the candidate g and :math:`c_t = f_t c_{t-1} + i_t g_t`,
-    :math:`h_t = o_t \tanh c_t`, and with the gradients that arrive at the two states,
+    :math:`h_t = o_t \tanh c_t`, and with the gradients :math:`g^h_t` and :math:`g^c_t` that reach
+    the two states from outside the recurrence,
 
     .. math:: \bar h_t &= g^h_t + W_h^\top \delta_{t+1} \\
         \bar c_t &= g^c_t + \bar c_{t+1} f_{t+1} + \bar h_t\, o_t (1 - \tanh^2 c_t)
 
-    the gradients of the four pre-activations are products of what arrives at step t and of
-    factors that the forward pass has fixed for all steps:
+    the gradients of the four pre-activations are products of these two and of factors that the
+    forward pass has fixed for all steps:
 
     .. math:: \delta_t = \big(
         \bar c_t \cdot g_t\, i_t (1 - i_t),\;
@@ -146,78 +172,110 @@ class LSTMFunction(Function):
         \bar c_t \cdot i_t (1 - g_t^2),\;
         \bar h_t \cdot \tanh(c_t)\, o_t (1 - o_t) \big)
 
-    As :math:`\tanh a = 1 - 2 \sigma(-2a)`, the loop computes the candidate with the gates, all four
-    by one logistic function, from pre-activations with the candidate's rows times -2.
-
-    ``LSTMFunction.apply(inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh)`` gives
-    the hidden and the cell states of the steps 1 to T. ``retain_graph`` works; differentiating the
-    backward pass a second time raises.
+    ``LSTMFunction.apply(inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh)`` returns the
+    hidden states and the cell states of the steps 0 to T, and without gradients the gates and
+    :math:`\tanh c_t`.
 
     Shape:
         inputs ``(time, batch, features)``; hidden and cell ``(batch, hidden)``; weights and biases
-        as in ``torch.nn.LSTM``; results ``(time, batch, hidden)``.
+        as in ``torch.nn.LSTM``; states ``(time + 1, batch, hidden)``; gates
+        ``(time, batch, 4 * hidden)``; tanh of the cell states ``(time, batch, hidden)``.
+
+    Raises:
+        NotImplementedError: It is differentiated twice, in forward mode or under ``vmap``.
+
+    Source: Graves and Schmidhuber (2005), appendix A, without peepholes.
+
+    Example:
+        >>> import torch
+        >>> inputs, state = torch.zeros(5, 2, 3), (torch.zeros(2, 4), torch.ones(2, 4))
+        >>> weights = torch.zeros(16, 3), torch.zeros(16, 4), torch.zeros(16), torch.zeros(16)
+        >>> hiddens, cells, gates, cells_tanh = LSTMFunction.apply(inputs, *state, *weights)
+        >>> hiddens.shape, gates.shape
+        (torch.Size([6, 2, 4]), torch.Size([5, 2, 16]))
+        >>> cells[:, 0, 0].tolist()  # a forget gate of 1 / 2 halves the cell at each step
+        [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]
     """
 
     @staticmethod
-    def forward(ctx, inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh):
-        """The states at every step."""
-        hiddens, cells = (_starting_from(state, len(inputs)) for state in (hidden, cell))
-        scale = _by_block(weight_hh, [1, 1, -2, 1])
-        bias = (bias_ih + bias_hh) * scale
-        gates = _project(inputs, weight_ih * scale.unsqueeze(1), bias)  # (time, batch, 4 hidden)
-        squashed = torch.empty_like(cells[1:])  # tanh of the cell states
-        recurrent = weight_hh.t().contiguous() * scale
-        for gate, i, f, g, o, (h_before, h), (c_before, c), s in zip(
+    def forward(
+        inputs: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Compute the states at every step, the gates and the tanh of the cell states."""
+        size = hidden.shape[-1]
+        hiddens, cells = (_states_from(state, len(inputs)) for state in (hidden, cell))
+        gates = _project(inputs, weight_ih, bias_ih + bias_hh)  # (time, batch, 4 hidden)
+        cells_tanh = torch.empty_like(cells[1:])
+        recurrent = weight_hh.t().contiguous()
+        for gate, i_f, (i, f, g, o), (h_before, h), (c_before, c), c_tanh in zip(
             gates.unbind(0),
-            *(part.unbind(0) for part in gates.chunk(4, 2)),
+            gates[:, :, : 2 * size].unbind(0),
+            zip(*(part.unbind(0) for part in gates.chunk(4, 2)), strict=True),
             pairwise(hiddens.unbind(0)),
             pairwise(cells.unbind(0)),
-            squashed.unbind(0),
+            cells_tanh.unbind(0),
             strict=True,
         ):
-            gate.addmm_(h_before, recurrent).sigmoid_()
-            torch.addcmul(i, f, c_before, out=c).addcmul_(i, g, value=-2)  # f c + i (1 - 2 g)
-            torch.mul(o, torch.tanh(c, out=s), out=h)
-        gates.chunk(4, 2)[2].mul_(-2).add_(1)  # now the candidate itself
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, hiddens, cells, gates, squashed)
-        ctx.set_materialize_grads(False)  # of the two results, often only one is used
-        return hiddens[1:], cells[1:]
+            gate.addmm_(h_before, recurrent)
+            i_f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(f, c_before, out=c).addcmul_(i, g)
+            torch.mul(o, torch.tanh(c, out=c_tanh), out=h)
+        return hiddens, cells, gates, cells_tanh
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_hiddens, grad_cells):
-        """The gradients of the inputs, the initial states and the parameters."""
-        inputs, weight_ih, weight_hh, hiddens, cells, gates, squashed = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        """Save what the backward pass needs."""
+        values, _, _, weight_ih, weight_hh, _, _ = inputs
+        hiddens, cells, gates, cells_tanh = output
+        ctx.mark_non_differentiable(gates, cells_tanh)
+        ctx.set_materialize_grads(False)  # of the two states, often only one is used
+        ctx.save_for_backward(values, weight_ih, weight_hh, hiddens, cells, gates, cells_tanh)
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_hiddens: Tensor | None, grad_cells: Tensor | None, *_: None
+    ) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of the inputs, the initial states and the parameters."""
+        inputs, weight_ih, weight_hh, hiddens, cells, gates, cells_tanh = ctx.saved_tensors
         i, f, g, o = gates.chunk(4, 2)
-        delta = torch.empty_like(gates)  # first the factors, then times what arrives
-        to_i, to_f, to_g, to_o = delta.chunk(4, 2)
-        _sigmoid_factor(g, i, out=to_i)
-        _sigmoid_factor(cells[:-1], f, out=to_f)
-        _tanh_factor(i, g, out=to_g)
-        _sigmoid_factor(squashed, o, out=to_o)
-        to_cell = _tanh_factor(o, squashed, out=torch.empty_like(squashed))
-        grad_h, grad_c = _arriving(grad_hiddens, hiddens), _arriving(grad_cells, cells)
-        by_gate = delta.unflatten(2, (4, -1))  # (time, batch, 4, hidden)
-        for (h_before, h), (c_before, c), wide, step, d_ifg, d_o, c_factor, forget in _backwards(
-            pairwise(grad_h.unbind(0)),
-            pairwise(grad_c.unbind(0)),
-            grad_c[1:].unsqueeze(2),  # c once more, with an axis for the three gates
+        delta = torch.empty_like(gates)  # first the factors, then times the states' gradients
+        delta_i, delta_f, delta_g, delta_o = delta.chunk(4, 2)
+        _sigmoid_factor(g, i, out=delta_i)
+        _sigmoid_factor(cells[:-1], f, out=delta_f)
+        _tanh_factor(i, g, out=delta_g)
+        _sigmoid_factor(cells_tanh, o, out=delta_o)
+        cell_factors = _tanh_factor(o, cells_tanh, out=torch.empty_like(cells_tanh))
+        grad_hiddens = _zero_if_none(grad_hiddens, hiddens)
+        grad_cells = _zero_if_none(grad_cells, cells)
+        grad_h, grad_c = grad_hiddens[-1].clone(), grad_cells[-1].clone()
+        grad_c_by_gate = grad_c.unsqueeze(1)  # the same numbers, with an axis for three gates
+        for grad_h_before, grad_c_before, delta_now, d_ifg, d_o, cell_factor, forget in _backwards(
+            grad_hiddens[:-1],
+            grad_cells[:-1],
             delta,
-            by_gate[:, :, :3],
-            to_o,
-            to_cell,
+            delta.unflatten(2, (4, -1))[:, :, :3],
+            delta_o,
+            cell_factors,
             f,
         ):
-            c.addcmul_(h, c_factor)
-            d_ifg.mul_(wide)
-            d_o.mul_(h)
-            c_before.addcmul_(c, forget)
-            h_before.addmm_(step, weight_hh)
+            grad_c.addcmul_(grad_h, cell_factor)
+            d_ifg.mul_(grad_c_by_gate)
+            d_o.mul_(grad_h)
+            torch.addcmul(grad_c_before, grad_c, forget, out=grad_c)
+            torch.addmm(grad_h_before, delta_now, weight_hh, out=grad_h)
         bias = delta.sum((0, 1))
         return (
             _input_gradient(ctx, delta, weight_ih),
-            grad_h[0],
-            grad_c[0],
+            grad_h,
+            grad_c,
             _weight_gradient(delta, inputs),
             _weight_gradient(delta, hiddens[:-1]),
             bias,
@@ -225,12 +283,13 @@ class LSTMFunction(Function):
         )
 
 
+@_manual
 class GRUFunction(Function):
-    r"""A run of a GRU, with the reset gate after the product, and its derived backward pass.
+    r"""A GRU over time, with the reset gate after the product, and its backward pass.
 
     With :math:`m_t = W_{hn} h_{t-1} + b_{hn}`, :math:`n_t = \tanh(a_t + r_t m_t)` and
     :math:`h_t = (1 - z_t) n_t + z_t h_{t-1}`, everything is a multiple of the gradient
-    :math:`\bar h_t` that arrives at step t, by factors that the forward pass has fixed:
+    :math:`\bar h_t` that reaches step t, by factors that the forward pass has fixed:
 
     .. math:: \delta_t &= \big(
         \bar h_t \cdot \nu_t m_t\, r_t (1 - r_t),\;
@@ -241,68 +300,88 @@ class GRUFunction(Function):
     The inputs' part of the candidate is not multiplied by r, so there the last factor is
     :math:`\nu_t` alone.
 
-    As :math:`\tanh a = 2 \sigma(2a) - 1`, and as a weighted mean of stretched numbers is the
-    stretched mean, the loop runs on :math:`(h_t + 1) / 2` without a tanh.
-
-    ``GRUFunction.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh)`` gives the
-    states h_1 to h_T. ``retain_graph`` works; differentiating the backward pass raises.
+    ``GRUFunction.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh)`` returns the states
+    h_0 to h_T, and without gradients the gates r, z, n and the products m.
 
     Shape:
         inputs ``(time, batch, features)``; hidden ``(batch, hidden)``; weights and biases as in
-        ``torch.nn.GRU``; result ``(time, batch, hidden)``.
+        ``torch.nn.GRU``; states ``(time + 1, batch, hidden)``; gates
+        ``(time, batch, 3 * hidden)``; products ``(time, batch, hidden)``.
+
+    Raises:
+        NotImplementedError: It is differentiated twice, in forward mode or under ``vmap``.
+
+    Source: Cho et al. (2014), arXiv:1406.1078v1.
+
+    Example:
+        >>> import torch
+        >>> inputs, hidden = torch.zeros(3, 2, 3), torch.ones(2, 4)
+        >>> weights = torch.zeros(12, 3), torch.zeros(12, 4), torch.zeros(12), torch.zeros(12)
+        >>> states, gates, products = GRUFunction.apply(inputs, hidden, *weights)
+        >>> states[:, 0, 0].tolist()  # an update gate of 1 / 2 and candidates of 0
+        [1.0, 0.5, 0.25, 0.125]
     """
 
     @staticmethod
-    def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh):
-        """The states at every step."""
+    def forward(
+        inputs: Tensor,
+        hidden: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the states at every step, the gates, and the products before the reset."""
         size = hidden.shape[-1]
-        states = _starting_from((hidden + 1) / 2, len(inputs))
-        bias_rz, bias_n = (bias_hh - weight_hh.sum(1)).split([2 * size, size])
-        scale = _by_block(weight_ih, [1, 1, 2])
-        bias = bias_ih * scale + pad(bias_rz, (0, size))
-        gates = _project(inputs, weight_ih * scale.unsqueeze(1), bias)
-        candidate = torch.empty_like(states[1:]).copy_(bias_n)  # m, before the reset gate
-        weight_rz, weight_n = (2 * w.t().contiguous() for w in weight_hh.split([2 * size, size]))
+        states = _states_from(hidden, len(inputs))
+        bias_rz, bias_n = bias_hh.split([2 * size, size])
+        gates = _project(inputs, weight_ih, bias_ih + pad(bias_rz, (0, size)))
+        products = torch.empty_like(states[1:]).copy_(bias_n)
+        weight_rz, weight_n = (w.t().contiguous() for w in weight_hh.split([2 * size, size]))
         for (before, state), rz, r, z, n, m in zip(
             pairwise(states.unbind(0)),
             gates[:, :, : 2 * size].unbind(0),
             *(part.unbind(0) for part in gates.chunk(3, 2)),
-            candidate.unbind(0),
+            products.unbind(0),
             strict=True,
         ):
             rz.addmm_(before, weight_rz).sigmoid_()
-            n.addcmul_(r, m.addmm_(before, weight_n), value=2).sigmoid_()
+            n.addcmul_(r, m.addmm_(before, weight_n)).tanh_()
             torch.lerp(n, before, z, out=state)
-        for stretched in (gates[:, :, 2 * size :], states):
-            stretched.mul_(2).sub_(1)  # now the candidate and the states themselves
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, states, gates, candidate)
-        return states[1:]
+        return states, gates, products
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_states):
-        """The gradients of the inputs, the initial states and the parameters."""
-        inputs, weight_ih, weight_hh, states, gates, candidate = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        """Save what the backward pass needs."""
+        _save_gru(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_states: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of the inputs, the initial state and the parameters."""
+        inputs, weight_ih, weight_hh, states, gates, products = ctx.saved_tensors
         r, z, n = gates.chunk(3, 2)
-        delta = torch.empty_like(gates)  # first the factors, then times what arrives
-        to_r, to_z, to_n = delta.chunk(3, 2)
-        to_input = _tanh_factor(1 - z, n, out=torch.empty_like(candidate))
-        _sigmoid_factor(states[:-1] - n, z, out=to_z)
-        _sigmoid_factor(to_input * candidate, r, out=to_r)
-        torch.mul(to_input, r, out=to_n)
-        grad = _arriving(grad_states, states)
-        for (grad_before, arrives), wide, step, by_gate, update in _backwards(
+        delta = torch.empty_like(gates)  # first the factors, then times the states' gradients
+        delta_r, delta_z, delta_n = delta.chunk(3, 2)
+        input_factor = _tanh_factor(1 - z, n, out=torch.empty_like(products))
+        _sigmoid_factor(states[:-1] - n, z, out=delta_z)
+        _sigmoid_factor(input_factor * products, r, out=delta_r)
+        torch.mul(input_factor, r, out=delta_n)
+        grad_states = _zero_if_none(grad_states, states)
+        grad = torch.empty_like(states)  # what reaches each step, all paths together
+        grad[-1] = grad_states[-1]
+        for grad_given, (before, now), now_by_gate, delta_now, delta_by_gate, update in _backwards(
+            grad_states[:-1],
             pairwise(grad.unbind(0)),
-            grad[1:].unsqueeze(2),  # what arrives once more, with an axis for the three gates
+            grad[1:].unsqueeze(2),  # the same numbers, with an axis for the three gates
             delta,
             delta.unflatten(2, (3, -1)),
             z,
         ):
-            by_gate.mul_(wide)
-            grad_before.addcmul_(arrives, update).addmm_(step, weight_hh)
+            delta_by_gate.mul_(now_by_gate)
+            torch.addcmul(grad_given, now, update, out=before).addmm_(delta_now, weight_hh)
         weight_hh_gradient = _weight_gradient(delta, states[:-1])
         bias_hh_gradient = delta.sum((0, 1))
-        torch.mul(to_input, grad[1:], out=to_n)  # from here on for the inputs
+        torch.mul(input_factor, grad[1:], out=delta_n)  # from here on for the inputs
         return (
             _input_gradient(ctx, delta, weight_ih),
             grad[0],
@@ -313,8 +392,9 @@ class GRUFunction(Function):
         )
 
 
+@_manual
 class GRUResetBeforeFunction(Function):
-    r"""A run of a GRU with the reset gate before the product, and its derived backward pass.
+    r"""A GRU over time, with the reset gate before the product, and its backward pass.
 
     Now :math:`n_t = \tanh(a_t + W_{hn} (r_t h_{t-1}))`, and the gradient of the reset gate must
     first come back through :math:`W_{hn}`, which costs a second product in each step:
@@ -326,84 +406,100 @@ class GRUResetBeforeFunction(Function):
         \bar h_{t-1} &= g_{t-1} + \bar h_t z_t + k_t r_t
         + W_{hr}^\top \delta^r_t + W_{hz}^\top \delta^z_t
 
-    Used as ``GRUFunction``, which see for arguments, shapes and limits.
+    Arguments, results, shapes and errors are those of ``GRUFunction``, with :math:`r_t h_{t-1}` in
+    the place of the products m.
+
+    Source: Cho et al. (2014), equations 5 to 8.
+
+    Example:
+        >>> import torch
+        >>> inputs, hidden = torch.zeros(3, 2, 3), torch.ones(2, 4)
+        >>> weights = torch.zeros(12, 3), torch.zeros(12, 4), torch.zeros(12), torch.zeros(12)
+        >>> states, gates, reset_states = GRUResetBeforeFunction.apply(inputs, hidden, *weights)
+        >>> torch.equal(reset_states, states[:-1] / 2)  # a reset gate of 1 / 2
+        True
     """
 
     @staticmethod
-    def forward(ctx, inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh):
-        """The states at every step."""
+    def forward(
+        inputs: Tensor,
+        hidden: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the states at every step, the gates, and the states after the reset gate."""
         size = hidden.shape[-1]
-        states = _starting_from(hidden, len(inputs))
+        states = _states_from(hidden, len(inputs))
         gates = _project(inputs, weight_ih, bias_ih + bias_hh)  # (time, batch, 3 hidden)
-        kept = torch.empty_like(states[1:])  # r * h, what the reset gate lets through
+        reset_states = torch.empty_like(states[1:])
         weight_rz, weight_n = (w.t().contiguous() for w in weight_hh.split([2 * size, size]))
-        for (before, state), rz, r, z, n, k in zip(
+        for (before, state), rz, r, z, n, reset_state in zip(
             pairwise(states.unbind(0)),
             gates[:, :, : 2 * size].unbind(0),
             *(part.unbind(0) for part in gates.chunk(3, 2)),
-            kept.unbind(0),
+            reset_states.unbind(0),
             strict=True,
         ):
             rz.addmm_(before, weight_rz).sigmoid_()
-            n.addmm_(torch.mul(r, before, out=k), weight_n).tanh_()
+            n.addmm_(torch.mul(r, before, out=reset_state), weight_n).tanh_()
             torch.lerp(n, before, z, out=state)
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, states, gates, kept)
-        return states[1:]
+        return states, gates, reset_states
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_states):
-        """The gradients of the inputs, the initial state and the parameters."""
-        inputs, weight_ih, weight_hh, states, gates, kept = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        """Save what the backward pass needs."""
+        _save_gru(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_states: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of the inputs, the initial state and the parameters."""
+        inputs, weight_ih, weight_hh, states, gates, reset_states = ctx.saved_tensors
         size = states.shape[-1]
         r, z, n = gates.chunk(3, 2)
-        delta = torch.empty_like(gates)  # first the factors, then times what arrives
-        to_r, to_z, to_n = delta.chunk(3, 2)
-        _sigmoid_factor(states[:-1], r, out=to_r)
-        _sigmoid_factor(states[:-1] - n, z, out=to_z)
-        _tanh_factor(1 - z, n, out=to_n)
-        to_rz, to_zn = delta[:, :, : 2 * size], delta[:, :, size:].unflatten(2, (2, -1))
+        delta = torch.empty_like(gates)  # first the factors, then times the states' gradients
+        delta_r, delta_z, delta_n = delta.chunk(3, 2)
+        _sigmoid_factor(states[:-1], r, out=delta_r)
+        _sigmoid_factor(states[:-1] - n, z, out=delta_z)
+        _tanh_factor(1 - z, n, out=delta_n)
+        delta_rz, delta_zn = delta[:, :, : 2 * size], delta[:, :, size:].unflatten(2, (2, -1))
         weight_rz, weight_n = weight_hh.split([2 * size, size])
-        grad = _arriving(grad_states, states)
-        for (grad_before, arrives), wide, d_r, d_n, d_rz, d_zn, reset, update in _backwards(
-            pairwise(grad.unbind(0)), grad[1:].unsqueeze(2), to_r, to_n, to_rz, to_zn, r, z
+        grad_states = _zero_if_none(grad_states, states)
+        grad = grad_states[-1].clone()
+        grad_by_gate = grad.unsqueeze(1)  # the same numbers, with an axis for two gates
+        for grad_before, d_r, d_n, d_rz, d_zn, reset, update in _backwards(
+            grad_states[:-1], delta_r, delta_n, delta_rz, delta_zn, r, z
         ):
-            d_zn.mul_(wide)
-            grad_kept = d_n @ weight_n
-            d_r.mul_(grad_kept)
-            grad_before.addcmul_(arrives, update).addcmul_(grad_kept, reset)
-            grad_before.addmm_(d_rz, weight_rz)
+            d_zn.mul_(grad_by_gate)
+            grad_reset_state = d_n @ weight_n
+            d_r.mul_(grad_reset_state)
+            torch.addcmul(grad_before, grad, update, out=grad)
+            grad.addcmul_(grad_reset_state, reset).addmm_(d_rz, weight_rz)
         bias = delta.sum((0, 1))
+        recurrent = _weight_gradient(delta_rz, states[:-1]), _weight_gradient(delta_n, reset_states)
         return (
             _input_gradient(ctx, delta, weight_ih),
-            grad[0],
+            grad,
             _weight_gradient(delta, inputs),
-            torch.cat([_weight_gradient(to_rz, states[:-1]), _weight_gradient(to_n, kept)]),
+            torch.cat(recurrent),
             bias,
             bias,
         )
 
 
-def _starting_from(state: Tensor, steps: int) -> Tensor:
+def _save_gru(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    values, _, weight_ih, weight_hh, _, _ = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # no zeros for the results without gradients
+    ctx.save_for_backward(values, weight_ih, weight_hh, *output)
+
+
+def _states_from(initial: Tensor, steps: int) -> Tensor:
     """A buffer for the states 0 to ``steps``, ``(steps + 1, batch, hidden)``, state 0 filled in."""
-    buffer = state.new_empty(steps + 1, *state.shape)
-    buffer[0] = state
+    buffer = initial.new_empty(steps + 1, *initial.shape)
+    buffer[0] = initial
     return buffer
-
-
-def _by_block(weight: Tensor, factors: list[int]) -> Tensor:
-    """The factor of each row, given one for each gate's block of rows."""
-    return weight.new_tensor(factors).repeat_interleave(len(weight) // len(factors))
-
-
-def _arriving(grad: Tensor | None, states: Tensor) -> Tensor:
-    """A copy of the gradients of the states 1 to T, zero if there are none, after one for state 0.
-
-    Copied, since the backward passes add to it, and the gradients may be the caller's.
-    """
-    if grad is None:
-        return torch.zeros_like(states)
-    return torch.cat([torch.zeros_like(grad[:1]), grad])
 
 
 def _project(inputs: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -414,7 +510,12 @@ def _project(inputs: Tensor, weight: Tensor, bias: Tensor, *, out: Tensor | None
     return out
 
 
-def _input_gradient(ctx, delta: Tensor, weight: Tensor) -> Tensor | None:
+def _zero_if_none(grad: Tensor | None, states: Tensor) -> Tensor:
+    """The gradient of the states; zero, stored for one step alone, if there is none."""
+    return torch.zeros_like(states[0]).expand_as(states) if grad is None else grad
+
+
+def _input_gradient(ctx: Any, delta: Tensor, weight: Tensor) -> Tensor | None:
     return delta @ weight if ctx.needs_input_grad[0] else None
 
 
@@ -433,7 +534,7 @@ def _tanh_factor(factor: Tensor, output: Tensor, *, out: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward.grad_input(factor, output, grad_input=out)
 
 
-def _backwards(*steps: Iterable) -> Iterator[tuple]:
+def _backwards(*steps: Tensor | Iterable) -> Iterator[tuple]:
     """Go through tensors ``(time, ...)`` or iterables over time together, last step first."""
     by_step = (s.unbind(0) if isinstance(s, Tensor) else s for s in steps)  # faster than iterating
     return reversed(list(zip(*by_step, strict=True)))

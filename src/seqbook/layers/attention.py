@@ -79,10 +79,10 @@ def padding_mask(lengths: Tensor, time: int) -> Tensor:
 
 
 class Attention(NamedTuple):
-    """What attention gives.
+    """Output and weights of an attention layer.
 
     Attributes:
-        output: The weighted means of the values, ``(..., queries, width)``.
+        output: The weighted means of the values, ``(..., queries, d_v)``.
         weights: Who attended to whom, ``(..., queries, keys)``; each row sums to one, or to zero
             where the query may attend to nothing.
     """
@@ -104,7 +104,7 @@ def scaled_dot_product_attention(
     Args:
         query: ``(..., queries, d_k)``.
         key: ``(..., keys, d_k)``.
-        value: ``(..., keys, width)``.
+        value: ``(..., keys, d_v)``.
         mask: Boolean, broadcastable to ``(..., queries, keys)``, True = may attend; by default
             every query may attend to every key. Keys and values must be finite where it is False
             too, for zero times NaN is NaN.
@@ -127,7 +127,7 @@ def scaled_dot_product_attention(
         # free of NaN; the second fill makes its weights zero, and no others.
         lowest = torch.finfo(scores.dtype).min
         weights = scores.masked_fill(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
-    return Attention(weights @ value, weights)  # (..., queries, width)
+    return Attention(weights @ value, weights)  # (..., queries, d_v)
 
 
 def chunked_attention(
@@ -157,7 +157,7 @@ def chunked_attention(
     Args:
         query: ``(..., queries, d_k)``.
         key: ``(..., keys, d_k)``.
-        value: ``(..., keys, width)``.
+        value: ``(..., keys, d_v)``.
         mask: As for ``scaled_dot_product_attention``. One that is full in both last axes takes
             quadratic memory itself; padding does not.
         causal: Whether to add a causal mask, which is never held as a whole.
@@ -165,7 +165,7 @@ def chunked_attention(
             where that is more than there are queries, several heads are taken together.
 
     Shape:
-        result: ``(..., queries, width)``.
+        result: ``(..., queries, d_v)``.
 
     Raises:
         ValueError: Shapes do not fit, ``chunk`` is not positive, or ``causal`` with fewer keys
@@ -288,24 +288,24 @@ class KeysAndValues(NamedTuple):
     """What is attended to, once projected and cut into heads.
 
     Attributes:
-        keys: ``(batch, heads, keys, width / heads)``.
+        keys: ``(batch, heads, keys, d_model / heads)``.
         values: Of the same shape.
     """
 
     keys: Tensor
     values: Tensor
 
-    def then(self, later: KeysAndValues) -> KeysAndValues:
+    def append(self, later: KeysAndValues) -> KeysAndValues:
         """Append later positions."""
         return KeysAndValues(*(torch.cat(pair, 2) for pair in zip(self, later, strict=True)))
 
-    def of(self, rows: Tensor) -> KeysAndValues:
+    def index_select(self, rows: Tensor) -> KeysAndValues:
         """Pick sequences of the batch by their numbers."""
         return KeysAndValues(*(part.index_select(0, rows) for part in self))
 
 
 class MultiHeadAttention(nn.Module):
-    r"""Attention by several heads, each with its own projection to a part of the width.
+    r"""Attention by several heads, each with its own projection to a part of the features.
 
     .. math:: \operatorname{head}_i &=
             \operatorname{Attention}(Q W_i^Q, K W_i^K, V W_i^V) \\
@@ -317,8 +317,8 @@ class MultiHeadAttention(nn.Module):
     queries, then of the keys, then of the values.
 
     Args:
-        width: Of queries, keys, values and outputs.
-        heads: Number of heads; it must divide ``width``.
+        d_model: Of queries, keys, values and outputs.
+        heads: Number of heads; it must divide ``d_model``.
         bias: Whether there are biases.
         implementation: ``"fused"`` computes all heads in one product, and by
             ``chunked_attention`` where that would hold more than 2**20 scores; ``"loop"`` one head
@@ -328,7 +328,7 @@ class MultiHeadAttention(nn.Module):
             as in torch); by default torch's own. Biases start at zero.
 
     Raises:
-        ValueError: A size is not positive, ``heads`` does not divide ``width``, or
+        ValueError: A size is not positive, ``heads`` does not divide ``d_model``, or
             ``implementation`` is none of the three.
 
     Source: Vaswani et al. (2017), section 3.2.2.
@@ -336,7 +336,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        d_model: int,
         heads: int,
         *,
         bias: bool = True,
@@ -344,16 +344,16 @@ class MultiHeadAttention(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if heads < 1 or width < 1 or width % heads:
+        if heads < 1 or d_model < 1 or d_model % heads:
             raise ValueError(
-                f"heads: expected a positive divisor of a positive width, got {heads} heads for "
-                f"width {width}"
+                f"heads: expected a positive divisor of a positive d_model, got {heads} heads for "
+                f"d_model {d_model}"
             )
         check_choice("implementation", implementation, IMPLEMENTATIONS)
-        self.width, self.heads, self.implementation = width, heads, implementation
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width)) if bias else None
-        self.out_proj = nn.Linear(width, width, bias=bias)
+        self.d_model, self.heads, self.implementation = d_model, heads, implementation
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * d_model)) if bias else None
+        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
         nn.init.xavier_uniform_(self.in_proj_weight, generator=generator)
         nn.init.xavier_uniform_(self.out_proj.weight, generator=generator)
         if bias:
@@ -370,14 +370,14 @@ class MultiHeadAttention(nn.Module):
         """What each query finds.
 
         Args:
-            query: ``(batch, queries, width)``.
-            key: ``(batch, keys, width)``, by default the query: self-attention.
-            value: ``(batch, keys, width)``, by default the key.
+            query: ``(batch, queries, d_model)``.
+            key: ``(batch, keys, d_model)``, by default the query: self-attention.
+            value: ``(batch, keys, d_model)``, by default the key.
             mask: Boolean, True = may attend, broadcastable to ``(batch, queries, keys)``, or with
                 an axis of heads to ``(batch, heads, queries, keys)``.
 
         Shape:
-            result: ``(batch, queries, width)``.
+            result: ``(batch, queries, d_model)``.
 
         Raises:
             ValueError: Shapes do not fit.
@@ -399,7 +399,7 @@ class MultiHeadAttention(nn.Module):
         Arguments, and what is raised, as for ``forward``.
 
         Shape:
-            results ``(batch, heads, queries or keys, width / heads)``.
+            results ``(batch, heads, queries or keys, d_model / heads)``.
         """
         if key is None and value is None:
             query, keys, values = self._project("query", query, 0, 3)
@@ -411,7 +411,8 @@ class MultiHeadAttention(nn.Module):
         """Project the queries alone, for keys and values that are known already.
 
         Shape:
-            query ``(batch, queries, width)``; result ``(batch, heads, queries, width / heads)``.
+            query ``(batch, queries, d_model)``;
+            result ``(batch, heads, queries, d_model / heads)``.
 
         Raises:
             ValueError: The shape does not fit.
@@ -422,8 +423,8 @@ class MultiHeadAttention(nn.Module):
         """Project what is attended to alone, to keep it for many queries.
 
         Args:
-            key: ``(batch, keys, width)``.
-            value: ``(batch, keys, width)``, by default the key.
+            key: ``(batch, keys, d_model)``.
+            value: ``(batch, keys, d_model)``, by default the key.
 
         Raises:
             ValueError: A shape does not fit.
@@ -434,14 +435,14 @@ class MultiHeadAttention(nn.Module):
 
     def _project(self, name: str, inputs: Tensor, start: int, stop: int) -> tuple[Tensor, ...]:
         """Apply the projections ``start`` to ``stop`` of the three in one product."""
-        if inputs.dim() != 3 or inputs.shape[-1] != self.width:
+        if inputs.dim() != 3 or inputs.shape[-1] != self.d_model:
             raise ValueError(
-                f"{name}: expected shape (batch, positions, {self.width}), got "
+                f"{name}: expected shape (batch, positions, {self.d_model}), got "
                 f"{tuple(inputs.shape)}"
             )
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if stop - start < 3:  # a slice costs its whole again in the backward pass
-            rows = slice(start * self.width, stop * self.width)
+            rows = slice(start * self.d_model, stop * self.d_model)
             weight, bias = weight[rows], None if bias is None else bias[rows]
         projected = linear(inputs, weight, bias)
         return tuple(
@@ -454,7 +455,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Attend with every head and mix what they find: the second half of ``forward``."""
         found = self._heads(query, *keys_and_values, _over_heads(mask))
-        return self.out_proj(found.transpose(1, 2).flatten(2))  # (batch, queries, width)
+        return self.out_proj(found.transpose(1, 2).flatten(2))  # (batch, queries, d_model)
 
     def _heads(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         many = query.shape[:-1].numel() * keys.shape[-2] > _SCORES
@@ -472,7 +473,7 @@ class MultiHeadAttention(nn.Module):
 
     def extra_repr(self) -> str:
         """The sizes, for ``print``."""
-        return f"{self.width}, heads={self.heads}"
+        return f"{self.d_model}, heads={self.heads}"
 
 
 @contextmanager

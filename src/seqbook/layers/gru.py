@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from seqbook.kernels.recurrent import GRUFunction, GRUResetBeforeFunction
-from seqbook.layers.recurrent import Recurrent, RecurrentCell, RecurrentLayer, Weights
+from seqbook.layers.recurrent import CellSpecification, RecurrentCell, RecurrentLayer, Weights
 from seqbook.validation import check_choice
 
 __all__ = ["GRU", "RESETS", "GRUCell", "gru_step"]
@@ -44,8 +46,8 @@ def gru_step(
     trained for the one are wrong for the other.
 
     Here, in torch and in Cho et al., z = 1 keeps the old state. Chung et al. write
-    :math:`h_t = (1 - z_t) h_{t-1} + z_t n_t`: the same functions, with the sign of z's weights
-    and biases turned.
+    :math:`h_t = (1 - z_t) h_{t-1} + z_t n_t`: the same functions, with the opposite sign of z's
+    weights and biases.
 
     The rows of the weights and biases hold r, z and n in this order, as torch orders them.
 
@@ -58,6 +60,12 @@ def gru_step(
         ValueError: ``reset`` is neither ``"after"`` nor ``"before"``.
 
     Source: Cho et al. (2014), equations 5 to 8.
+
+    Example:
+        >>> import torch
+        >>> weights = {"weight_ih": torch.zeros(3, 2), "weight_hh": torch.zeros(3, 1)}
+        >>> gru_step(torch.ones(1, 2), torch.ones(1, 1), **weights)  # z = 1 / 2, n = 0
+        tensor([[0.5000]])
     """
     check_choice("reset", reset, RESETS)
     size = hidden.shape[-1]
@@ -72,19 +80,31 @@ def gru_step(
     return (1 - z) * n + z * hidden
 
 
-class _GRU(Recurrent):
-    gates = 3
-
-    def __init__(self, input_size: int, hidden_size: int, *, reset: str = "after", **options):
-        super().__init__(input_size, hidden_size, **options)
-        check_choice("reset", reset, RESETS)
-        self.reset = reset
-
-    def _step(self, inputs: Tensor, state: tuple, weights: Weights) -> tuple[Tensor, ...]:
-        return (gru_step(inputs, *state, **weights._asdict(), reset=self.reset),)
+def _step(
+    inputs: Tensor, state: tuple[Tensor, ...], weights: Weights, *, reset: str
+) -> tuple[Tensor, ...]:
+    return (gru_step(inputs, *state, **weights._asdict(), reset=reset),)
 
 
-class GRUCell(_GRU, RecurrentCell):
+def _kernel(
+    inputs: Tensor, state: tuple[Tensor, ...], weights: Weights, *, reset: str
+) -> tuple[Tensor, ...]:
+    function = GRUFunction if reset == "after" else GRUResetBeforeFunction
+    states, *_ = function.apply(inputs, *state, *weights)
+    return (states[1:],)
+
+
+def _specification(reset: str) -> CellSpecification:
+    check_choice("reset", reset, RESETS)
+    return CellSpecification(
+        gates=3,
+        state=("hidden",),
+        step=partial(_step, reset=reset),
+        kernel=partial(_kernel, reset=reset),
+    )
+
+
+class GRUCell(RecurrentCell):
     """``gru_step`` with its parameters, laid out as in ``torch.nn.GRUCell``.
 
     Args:
@@ -92,27 +112,133 @@ class GRUCell(_GRU, RecurrentCell):
         hidden_size: Number of hidden units.
         reset: Whether the reset gate acts ``"after"`` the matrix product, as in torch, or
             ``"before"`` it; see ``gru_step``.
-        **options: ``bias`` and ``generator``, see ``seqbook.layers.recurrent.RecurrentCell``.
+        bias: Whether there are biases.
+        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+            torch's own.
+        device: Where the parameters are, by default torch's default device.
+        dtype: Their floating type, by default torch's default type.
 
     Raises:
         ValueError: A size is not positive or ``reset`` is unknown.
+        TypeError: A size is not an integer.
+
+    Example:
+        >>> import torch
+        >>> GRUCell(3, 4)(torch.zeros(2, 3), torch.zeros(2, 4)).shape
+        torch.Size([2, 4])
     """
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        reset: str = "after",
+        bias: bool = True,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            _specification(reset),
+            input_size,
+            hidden_size,
+            bias=bias,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+        self.reset = reset
 
-class GRU(_GRU, RecurrentLayer):
+    def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Compute the state after one step.
+
+        Shape:
+            inputs ``(batch, features)``; hidden, by default zero, and result ``(batch, hidden)``.
+
+        Raises:
+            ValueError: A shape or device does not fit.
+            TypeError: An argument is not a tensor of the parameters' type.
+        """
+        (hidden,) = self._step(inputs, (hidden,))
+        return hidden
+
+
+class GRU(RecurrentLayer):
     """A GRU over sequences, with its parameters laid out as in ``torch.nn.GRU``.
 
     Args:
         input_size: Number of input features.
         hidden_size: Number of hidden units.
-        reset: As for ``GRUCell``.
-        **options: ``num_layers``, ``bidirectional``, ``bias``, ``backward`` and ``generator``, see
-            ``seqbook.layers.recurrent.RecurrentLayer``.
+        reset: Whether the reset gate acts ``"after"`` the matrix product, as in torch, or
+            ``"before"`` it; see ``gru_step``.
+        num_layers: Number of layers.
+        bidirectional: Whether to add a second network that reads from the last step to the first.
+        bias: Whether there are biases.
+        backward: ``"manual"``, the fast kernel, or ``"autograd"``, the textbook loop, which can be
+            differentiated twice; see ``seqbook.layers.recurrent.RecurrentLayer``.
+        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+            torch's own.
+        device: Where the parameters are, by default torch's default device.
+        dtype: Their floating type, by default torch's default type.
 
     Raises:
         ValueError: A size is not positive or an option is unknown.
+        TypeError: A size is not an integer.
+
+    Example:
+        >>> import torch
+        >>> layer = GRU(3, 4)
+        >>> outputs, final = layer(torch.ones(2, 5, 3), lengths=torch.tensor([5, 2]))
+        >>> torch.equal(final[0, 1], outputs[1, 1])  # the state at the sequence's own last step
+        True
+        >>> outputs[1, 2:].abs().max().item()  # zero in the padding
+        0.0
     """
 
-    def _derived(self, inputs: Tensor, state: tuple, weights: Weights) -> tuple[Tensor, ...]:
-        run = GRUFunction if self.reset == "after" else GRUResetBeforeFunction
-        return (run.apply(inputs, *state, *weights),)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        reset: str = "after",
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        bias: bool = True,
+        backward: str = "manual",
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            _specification(reset),
+            input_size,
+            hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            bias=bias,
+            backward=backward,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+        self.reset = reset
+
+    def forward(
+        self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the outputs at every step, and the state after the last.
+
+        Shape:
+            inputs ``(batch, time, features)``; hidden, by default zero, and the final state
+            ``(layers * directions, batch, hidden)``; lengths of padded sequences, integers,
+            ``(batch,)``; outputs ``(batch, time, directions * hidden)``.
+
+        Raises:
+            ValueError: A shape or device does not fit, or a length is not in 1 to the number of
+                steps.
+            TypeError: An argument is not a tensor of the parameters' type, or ``lengths`` not one
+                of integers.
+        """
+        outputs, (final,) = self._run(inputs, (hidden,), lengths)
+        return outputs, final

@@ -1,4 +1,4 @@
-"""Long short-term memory: a cell state that is kept unless a gate says otherwise.
+"""Long short-term memory: a cell state that is kept as far as a gate lets it.
 
 ``lstm_step`` is the mathematics, ``LSTMCell`` adds the parameters, ``LSTM`` runs over sequences.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from seqbook.kernels.recurrent import LSTMFunction
-from seqbook.layers.recurrent import Recurrent, RecurrentCell, RecurrentLayer, Weights
+from seqbook.layers.recurrent import CellSpecification, RecurrentCell, RecurrentLayer, Weights
 
 __all__ = ["LSTM", "LSTMCell", "LSTMState", "lstm_step"]
 
@@ -21,8 +21,12 @@ class LSTMState(NamedTuple):
     """The two states of an LSTM, of the same shape.
 
     Attributes:
-        hidden: h, what the step gives to the outside.
-        cell: c, what it remembers.
+        hidden: h, the output of the step.
+        cell: c, its memory.
+
+    Example:
+        >>> import torch
+        >>> hidden, cell = LSTMState(torch.zeros(2, 4), torch.ones(2, 4))
     """
 
     hidden: Tensor
@@ -55,6 +59,13 @@ def lstm_step(
 
     Source: Hochreiter and Schmidhuber (1997), with the forget gate of Gers, Schmidhuber and
     Cummins (2000).
+
+    Example:
+        >>> import torch
+        >>> weights = {"weight_ih": torch.zeros(4, 2), "weight_hh": torch.zeros(4, 1)}
+        >>> state = LSTMState(torch.zeros(1, 1), torch.ones(1, 1))
+        >>> lstm_step(torch.ones(1, 2), state, **weights).cell  # f = 1 / 2, g = 0
+        tensor([[0.5000]])
     """
     hidden, cell = state
     gates = linear(inputs, weight_ih, bias_ih) + linear(hidden, weight_hh, bias_hh)
@@ -63,30 +74,19 @@ def lstm_step(
     return LSTMState(o.sigmoid() * cell.tanh(), cell)
 
 
-class _LSTM(Recurrent):
-    gates = 4
-
-    def __init__(
-        self, input_size: int, hidden_size: int, *, forget_bias: float | None = None, **options
-    ):
-        super().__init__(input_size, hidden_size, **options)
-        if forget_bias is not None:
-            self._set_forget_bias(forget_bias)
-
-    @torch.no_grad()
-    def _set_forget_bias(self, value: float) -> None:
-        if not self.bias:
-            raise ValueError(f"forget_bias: expected None without biases, got {value}")
-        forget_gate = slice(self.hidden_size, 2 * self.hidden_size)
-        for name, parameter in self.named_parameters():
-            if name.startswith("bias"):
-                parameter[forget_gate] = value if name.startswith("bias_ih") else 0.0
-
-    def _step(self, inputs: Tensor, state: tuple, weights: Weights) -> LSTMState:
-        return lstm_step(inputs, LSTMState(*state), **weights._asdict())
+def _step(inputs: Tensor, state: tuple[Tensor, ...], weights: Weights) -> LSTMState:
+    return lstm_step(inputs, LSTMState(*state), **weights._asdict())
 
 
-class LSTMCell(_LSTM, RecurrentCell):
+def _kernel(inputs: Tensor, state: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, ...]:
+    hiddens, cells, *_ = LSTMFunction.apply(inputs, *state, *weights)
+    return hiddens[1:], cells[1:]
+
+
+_SPECIFICATION = CellSpecification(gates=4, state=LSTMState._fields, step=_step, kernel=_kernel)
+
+
+class LSTMCell(RecurrentCell):
     """``lstm_step`` with its parameters, laid out as in ``torch.nn.LSTMCell``.
 
     Args:
@@ -95,67 +95,155 @@ class LSTMCell(_LSTM, RecurrentCell):
         forget_bias: Initial value of the forget gate's bias, that is of the sum of its two bias
             vectors; by default both are drawn like the other parameters. With a bias b and small
             weights a memory shrinks by the factor sigmoid(b) at each step.
-        **options: ``bias`` and ``generator``, see ``seqbook.layers.recurrent.RecurrentCell``.
+        bias: Whether there are biases.
+        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+            torch's own.
+        device: Where the parameters are, by default torch's default device.
+        dtype: Their floating type, by default torch's default type.
 
     Raises:
         ValueError: A size is not positive, or there is a ``forget_bias`` but no bias.
+        TypeError: A size is not an integer.
+
+    Example:
+        >>> import torch
+        >>> cell = LSTMCell(3, 4)
+        >>> state = cell(torch.zeros(2, 3))
+        >>> cell(torch.zeros(2, 3), state).hidden.shape
+        torch.Size([2, 4])
     """
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        forget_bias: float | None = None,
+        bias: bool = True,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            _SPECIFICATION,
+            input_size,
+            hidden_size,
+            bias=bias,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+        _set_forget_bias(self, forget_bias)
+
     def forward(self, inputs: Tensor, state: LSTMState | None = None) -> LSTMState:
-        """The two states after one step.
+        """Compute the two states after one step.
 
         Shape:
             inputs ``(batch, features)``; hidden and cell, by default zero, ``(batch, hidden)``.
 
         Raises:
-            ValueError: A shape does not fit.
-            TypeError: ``state`` is not a pair of tensors.
+            ValueError: A shape or device does not fit.
+            TypeError: ``state`` is not a pair, or an argument is not a tensor of the parameters'
+                type.
         """
-        parts = _named(state).items()
-        state = LSTMState(*(self._state(name, part, inputs) for name, part in parts))
-        return self._step(inputs, state, self._weights())
+        return LSTMState(*self._step(inputs, _pair(state)))
 
 
-class LSTM(_LSTM, RecurrentLayer):
+class LSTM(RecurrentLayer):
     """An LSTM over sequences, with its parameters laid out as in ``torch.nn.LSTM``.
 
     Args:
         input_size: Number of input features.
         hidden_size: Number of hidden units.
         forget_bias: As for ``LSTMCell``, in every layer and direction.
-        **options: ``num_layers``, ``bidirectional``, ``bias``, ``backward`` and ``generator``, see
-            ``seqbook.layers.recurrent.RecurrentLayer``.
+        num_layers: Number of layers.
+        bidirectional: Whether to add a second network that reads from the last step to the first.
+        bias: Whether there are biases.
+        backward: ``"manual"``, the fast kernel, or ``"autograd"``, the textbook loop, which can be
+            differentiated twice; see ``seqbook.layers.recurrent.RecurrentLayer``.
+        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+            torch's own.
+        device: Where the parameters are, by default torch's default device.
+        dtype: Their floating type, by default torch's default type.
 
     Raises:
         ValueError: A size is not positive, an option is unknown, or there is a ``forget_bias`` but
             no bias.
+        TypeError: A size is not an integer.
+
+    Example:
+        >>> import torch
+        >>> layer = LSTM(3, 4, forget_bias=1.0)
+        >>> outputs, state = layer(torch.zeros(2, 5, 3))
+        >>> outputs.shape, state.cell.shape
+        (torch.Size([2, 5, 4]), torch.Size([1, 2, 4]))
+        >>> outputs, state = layer(torch.zeros(2, 5, 3), state)  # the next five steps
     """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        forget_bias: float | None = None,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        bias: bool = True,
+        backward: str = "manual",
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            _SPECIFICATION,
+            input_size,
+            hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            bias=bias,
+            backward=backward,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+        _set_forget_bias(self, forget_bias)
 
     def forward(
         self, inputs: Tensor, state: LSTMState | None = None, *, lengths: Tensor | None = None
     ) -> tuple[Tensor, LSTMState]:
-        """The hidden states at every step, and both states at the last.
+        """Compute the hidden states at every step, and both states after the last.
 
         Shape:
             inputs ``(batch, time, features)``; hidden and cell, by default zero, and in the final
-            state, ``(layers * directions, batch, hidden)``; lengths, integers, ``(batch,)``;
-            outputs ``(batch, time, directions * hidden)``.
+            state, ``(layers * directions, batch, hidden)``; lengths of padded sequences, integers,
+            ``(batch,)``; outputs ``(batch, time, directions * hidden)``.
 
         Raises:
-            ValueError: A shape does not fit, or a length is not in 1 to the number of steps.
-            TypeError: ``state`` is not a pair of tensors, or ``lengths`` not a tensor of integers.
+            ValueError: A shape or device does not fit, or a length is not in 1 to the number of
+                steps.
+            TypeError: ``state`` is not a pair, an argument is not a tensor of the parameters' type,
+                or ``lengths`` not one of integers.
         """
-        outputs, final = self._run(inputs, _named(state), lengths)
+        outputs, final = self._run(inputs, _pair(state), lengths)
         return outputs, LSTMState(*final)
 
-    def _derived(self, inputs: Tensor, state: tuple, weights: Weights) -> tuple[Tensor, ...]:
-        return LSTMFunction.apply(inputs, *state, *weights)
+
+@torch.no_grad()
+def _set_forget_bias(module: RecurrentCell | RecurrentLayer, value: float | None) -> None:
+    if value is None:
+        return
+    if not module.bias:
+        raise ValueError(f"forget_bias: expected None without biases, got {value}")
+    forget_gate = slice(module.hidden_size, 2 * module.hidden_size)
+    for name, parameter in module.named_parameters():
+        if name.startswith("bias"):
+            parameter[forget_gate] = value if name.startswith("bias_ih") else 0.0
 
 
-def _named(state: LSTMState | None) -> dict[str, Tensor | None]:
+def _pair(state: LSTMState | None) -> tuple[Tensor | None, ...]:
     if state is None:
-        return dict.fromkeys(LSTMState._fields)
+        return None, None
     if not isinstance(state, tuple) or len(state) != 2:
         got = f"shape {tuple(state.shape)}" if isinstance(state, Tensor) else repr(type(state))
         raise TypeError(f"state: expected a pair LSTMState(hidden, cell), got {got}")
-    return LSTMState(*state)._asdict()
+    return state

@@ -1,22 +1,29 @@
-"""What recurrent networks have in common: parameters, checks, stacking, directions and padding.
+"""What recurrent networks share: parameters, checks, stacked layers, directions and padding.
 
-A concrete network, in ``rnn``, ``lstm`` or ``gru``, adds its step and its derived run.
+A ``CellSpecification`` says what is special about a network: its gates, the parts of its state, its
+step, and its kernel. ``RecurrentCell`` and ``RecurrentLayer`` hold one; ``rnn``, ``lstm`` and
+``gru`` define them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from seqbook.validation import check_choice
 
-__all__ = ["Recurrent", "RecurrentCell", "RecurrentLayer", "Weights", "unroll"]
+__all__ = ["CellSpecification", "RecurrentCell", "RecurrentLayer", "Weights", "unroll"]
 
-_TOGETHER = 256  # sequences in one derived run: more, and a step's numbers leave the cache
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_CACHED_BATCH = 256  # sequences in one run on a CPU: with more, a step's numbers leave the cache
+_INTEGERS = {
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+}
+
+OptionalTensor = TypeVar("OptionalTensor", Tensor, Tensor | None)
 
 
 class Weights(NamedTuple):
@@ -26,14 +33,33 @@ class Weights(NamedTuple):
         weight_ih: From the inputs, ``(G * hidden, features)``.
         weight_hh: From the hidden state, ``(G * hidden, hidden)``.
         bias_ih: ``(G * hidden,)``, or None.
-        bias_hh: ``(G * hidden,)``, or None. For most gates the sum of the two biases is all that
-            matters; torch's layers have both, and so have these.
+        bias_hh: ``(G * hidden,)``, or None. For most gates only the sum of the two biases matters;
+            torch's layers have both, and so have these.
     """
 
     weight_ih: Tensor
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
+
+
+class CellSpecification(NamedTuple):
+    """What distinguishes one kind of recurrent network from another.
+
+    Attributes:
+        gates: Number of gates G, blocks of rows in the parameters.
+        state: Names of the parts of the state. The first part is the output.
+        step: Maps the inputs ``(batch, features)`` of one step, the parts of the state before it,
+            each ``(batch, hidden)``, and the weights to the parts of the state after it.
+        kernel: Maps the inputs ``(time, batch, features)``, the parts of the initial state and the
+            weights, biases included, to each part at every step, ``(time, batch, hidden)``: the
+            same function with a backward pass derived by hand.
+    """
+
+    gates: int
+    state: tuple[str, ...]
+    step: Callable[[Tensor, tuple[Tensor, ...], Weights], tuple[Tensor, ...]]
+    kernel: Callable[[Tensor, tuple[Tensor, ...], Weights], tuple[Tensor, ...]]
 
 
 def unroll(
@@ -50,6 +76,14 @@ def unroll(
 
     Returns:
         Each part of the state after every step, ``(time, batch, hidden)``.
+
+    Example:
+        >>> import torch
+        >>> def add(inputs, state):
+        ...     return (state[0] + inputs,)
+        >>> (sums,) = unroll(add, torch.ones(4, 1, 1), (torch.zeros(1, 1),))
+        >>> sums.flatten().tolist()
+        [1.0, 2.0, 3.0, 4.0]
     """
     history = []
     for step_inputs in inputs.unbind(0):
@@ -58,96 +92,105 @@ def unroll(
     return tuple(torch.stack(part) for part in zip(*history, strict=True))
 
 
-class Recurrent(nn.Module):
-    """What a cell and a layer share: sizes, and parameters drawn as torch draws them.
+class _RecurrentModule(nn.Module):
+    """The sizes and parameters of a cell or a layer, initialised as torch initialises them."""
 
-    A concrete network's step and options are a subclass of this one, from which, and from
-    ``RecurrentCell`` or ``RecurrentLayer``, its cell and its layer inherit.
-    """
-
-    gates: int
-
-    def __init__(self, input_size: int, hidden_size: int, *, bias: bool):
+    def __init__(
+        self, specification: CellSpecification, input_size: int, hidden_size: int, *, bias: bool
+    ) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if size < 1:
-                raise ValueError(f"{name}: expected at least 1, got {size}")
+        _check_positive(input_size=input_size, hidden_size=hidden_size)
+        self.specification = specification
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
 
     def _add_weights(
-        self, input_size: int, *, suffix: str, generator: torch.Generator | None
+        self,
+        input_size: int,
+        suffix: str,
+        generator: torch.Generator | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
     ) -> None:
-        rows, bound = self.gates * self.hidden_size, self.hidden_size**-0.5
-        biases = (rows,) if self.bias else None
-        shapes = Weights((rows, input_size), (rows, self.hidden_size), biases, biases)
-        for name, shape in shapes._asdict().items():
-            if shape is None:
+        rows, bound = self.specification.gates * self.hidden_size, self.hidden_size**-0.5
+        drawn_on = device if generator is None else generator.device
+        shapes = {
+            "weight_ih": (rows, input_size),
+            "weight_hh": (rows, self.hidden_size),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
+        for name, shape in shapes.items():
+            if name.startswith("bias") and not self.bias:
                 self.register_parameter(name + suffix, None)
                 continue
-            values = torch.empty(shape).uniform_(-bound, bound, generator=generator)
-            self.register_parameter(name + suffix, nn.Parameter(values))
+            values = torch.empty(shape, device=drawn_on, dtype=dtype)
+            values.uniform_(-bound, bound, generator=generator)
+            self.register_parameter(name + suffix, nn.Parameter(values.to(device)))
 
     def _weights(self, suffix: str = "") -> Weights:
         return Weights(*(getattr(self, name + suffix) for name in Weights._fields))
 
-    def _step(self, inputs: Tensor, state: tuple, weights: Weights) -> tuple[Tensor, ...]:
-        """The parts of the state after one step."""
-        raise NotImplementedError
-
     def extra_repr(self) -> str:
-        """The sizes, for ``print``."""
+        """Return the sizes, for ``print``."""
         return f"{self.input_size}, {self.hidden_size}"
 
 
-class RecurrentCell(Recurrent):
-    """One step of a network with its parameters, laid out as torch's cells lay them out.
+class RecurrentCell(_RecurrentModule):
+    """One step of a recurrent network with its parameters, laid out as in torch's cells.
+
+    The base class of ``RNNCell``, ``LSTMCell`` and ``GRUCell``.
 
     Args:
+        specification: The kind of network.
         input_size: Number of input features.
         hidden_size: Number of hidden units H.
         bias: Whether there are biases.
         generator: Draws the initial parameters, uniform in +-1 / sqrt(H); by default torch's own.
+        device: Where the parameters are, by default torch's default device.
+        dtype: Their floating type, by default torch's default type.
 
     Raises:
         ValueError: A size is not positive.
+        TypeError: A size is not an integer.
     """
 
     def __init__(
         self,
+        specification: CellSpecification,
         input_size: int,
         hidden_size: int,
         *,
         bias: bool = True,
         generator: torch.Generator | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias)
-        self._add_weights(input_size, suffix="", generator=generator)
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(specification, input_size, hidden_size, bias=bias)
+        self._add_weights(input_size, "", generator, device, dtype)
 
-    def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """The state after one step.
-
-        Shape:
-            inputs ``(batch, features)``; hidden, by default zero, and result ``(batch, hidden)``.
-
-        Raises:
-            ValueError: A shape does not fit.
-            TypeError: ``hidden`` is not a tensor.
-        """
-        (hidden,) = self._step(inputs, (self._state("hidden", hidden, inputs),), self._weights())
-        return hidden
-
-    def _state(self, name: str, state: Tensor | None, inputs: Tensor) -> Tensor:
-        """Check ``inputs`` and the state before the step, by default zero."""
-        _check_inputs(inputs, "batch", self.input_size)
-        return _initial(name, state, inputs, (len(inputs), self.hidden_size), "(batch, hidden)")
+    def _step(self, inputs: Tensor, state: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+        """Check the arguments and compute the parts of the state after one step."""
+        _check_shape(inputs, "batch", self.input_size)
+        dtype = _autocast_dtype(inputs)
+        weights = Weights(*(_cast(weight, dtype) for weight in self._weights()))
+        inputs = _cast(inputs, dtype)
+        _check_kind("inputs", inputs, weights.weight_ih)
+        shape = (len(inputs), self.hidden_size)
+        parts = tuple(
+            _initial(name, _cast(part, dtype), inputs, shape, "(batch, hidden)")
+            for name, part in zip(self.specification.state, state, strict=True)
+        )
+        return self.specification.step(inputs, parts, weights)
 
 
-class RecurrentLayer(Recurrent):
-    r"""A stack of recurrent layers over whole sequences, in one or both directions.
+class RecurrentLayer(_RecurrentModule):
+    r"""Recurrent layers over whole sequences, one on top of another, in one or both directions.
+
+    The base class of ``RNN``, ``LSTM`` and ``GRU``.
 
     Layer l + 1 reads the outputs of layer l. With ``bidirectional``, a second network with its own
-    parameters reads each sequence from its last step to its first, and the two outputs stand side
-    by side. Parameters have the names and shapes of torch's layers (``weight_ih_l0``,
+    parameters reads each sequence from its last step to its first, and the two outputs are
+    concatenated. Parameters have the names and shapes of torch's layers (``weight_ih_l0``,
     ``weight_hh_l0_reverse``, ...), so ``load_state_dict`` moves them either way.
 
     Sequences of different lengths are padded to a common one and their ``lengths`` given. Then
@@ -155,23 +198,31 @@ class RecurrentLayer(Recurrent):
     end are zero, the final state is the one at its own last step, and the backward direction
     starts there.
 
+    Under autocast everything is computed in autocast's type, as in torch's layers on a GPU.
+
     Args:
+        specification: The kind of network.
         input_size: Number of input features.
         hidden_size: Number of hidden units H.
-        num_layers: Height of the stack.
+        num_layers: Number of layers.
         bidirectional: Whether to add the backward direction.
         bias: Whether there are biases.
-        backward: ``"manual"`` runs the pass of ``seqbook.training.bptt``, derived by hand and fast;
+        backward: ``"manual"`` runs the kernel, whose backward pass is derived by hand and fast;
             ``"autograd"`` runs the textbook loop over the step and lets torch differentiate it.
-            Values and gradients are equal. Only the second can be differentiated twice.
+            Values and gradients are equal up to rounding. Only the second can be differentiated
+            twice, in forward mode or under ``torch.func.vmap``; the first then raises.
         generator: Draws the initial parameters, uniform in +-1 / sqrt(H); by default torch's own.
+        device: Where the parameters are, by default torch's default device.
+        dtype: Their floating type, by default torch's default type.
 
     Raises:
         ValueError: A size is not positive, or ``backward`` is neither of the two.
+        TypeError: A size is not an integer.
     """
 
     def __init__(
         self,
+        specification: CellSpecification,
         input_size: int,
         hidden_size: int,
         *,
@@ -180,85 +231,107 @@ class RecurrentLayer(Recurrent):
         bias: bool = True,
         backward: str = "manual",
         generator: torch.Generator | None = None,
-    ):
-        super().__init__(input_size, hidden_size, bias=bias)
-        if num_layers < 1:
-            raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(specification, input_size, hidden_size, bias=bias)
+        _check_positive(num_layers=num_layers)
         check_choice("backward", backward, ("manual", "autograd"))
         self.num_layers, self.bidirectional, self.backward = num_layers, bidirectional, backward
-        self._suffixes = [
-            [f"_l{layer}{direction}" for direction in ("", "_reverse")[: 1 + bidirectional]]
-            for layer in range(num_layers)
-        ]
-        for layer, suffixes in enumerate(self._suffixes):
+        for layer, suffixes in enumerate(self._suffixes()):
             features = input_size if layer == 0 else len(suffixes) * hidden_size
             for suffix in suffixes:
-                self._add_weights(features, suffix=suffix, generator=generator)
+                self._add_weights(features, suffix, generator, device, dtype)
 
-    def forward(
-        self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The outputs at every step, and the state at the last.
-
-        Shape:
-            inputs ``(batch, time, features)``; hidden, by default zero, and the final state
-            ``(layers * directions, batch, hidden)``; lengths, integers, ``(batch,)``; outputs
-            ``(batch, time, directions * hidden)``.
-
-        Raises:
-            ValueError: A shape does not fit, or a length is not in 1 to the number of steps.
-            TypeError: ``hidden`` is not a tensor, or ``lengths`` not a tensor of integers.
-        """
-        outputs, (final,) = self._run(inputs, {"hidden": hidden}, lengths)
-        return outputs, final
-
-    def _derived(self, inputs: Tensor, state: tuple, weights: Weights) -> tuple[Tensor, ...]:
-        """The parts of the state after every step, by a run with a derived backward pass."""
-        raise NotImplementedError
+    def _suffixes(self) -> list[list[str]]:
+        """For each layer the endings of its parameters' names, one for each direction."""
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        return [
+            [f"_l{layer}{direction}" for direction in directions]
+            for layer in range(self.num_layers)
+        ]
 
     def _run(
-        self, inputs: Tensor, state: dict[str, Tensor | None], lengths: Tensor | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Run the stack: the outputs, and the parts of the final state in the order of ``state``.
+        self, inputs: Tensor, state: tuple[Tensor | None, ...], lengths: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Check the arguments and run all layers.
 
-        ``state`` maps the name of each part of the initial state to its value or None.
+        Args:
+            inputs: ``(batch, time, features)``.
+            state: The parts of the initial state; None is zero.
+            lengths: Of the sequences, if they are padded.
+
+        Returns:
+            The outputs, ``(batch, time, directions * hidden)``, and the parts of the final state,
+            each ``(layers * directions, batch, hidden)``.
         """
-        _check_inputs(inputs, "batch, time", self.input_size)
-        runs = sum(map(len, self._suffixes))
-        shape, axes = (runs, len(inputs), self.hidden_size), "(layers * directions, batch, hidden)"
-        parts = [_initial(name, part, inputs, shape, axes) for name, part in state.items()]
-        initial = zip(*parts, strict=True)  # the parts of each run's initial state
-        ends = _CommonEnd() if lengths is None else _OwnEnds(lengths, inputs)
-        values = ends.clear(inputs.transpose(0, 1))  # (time, batch, features)
+        _check_shape(inputs, "batch, time", self.input_size)
+        dtype = _autocast_dtype(inputs)
+        inputs = _cast(inputs, dtype)
+        weights = [
+            [Weights(*(_cast(w, dtype) for w in self._weights(suffix))) for suffix in suffixes]
+            for suffixes in self._suffixes()
+        ]
+        _check_kind("inputs", inputs, weights[0][0].weight_ih)
+        shape = (sum(map(len, weights)), len(inputs), self.hidden_size)
+        parts = [
+            _initial(
+                name, _cast(part, dtype), inputs, shape, "(layers * directions, batch, hidden)"
+            )
+            for name, part in zip(self.specification.state, state, strict=True)
+        ]
+        padding = _Unpadded() if lengths is None else _Padded(lengths, inputs)
+        if dtype is None:
+            return self._run_layers(inputs, parts, weights, padding)
+        with torch.autocast(inputs.device.type, enabled=False):  # everything has its type already
+            return self._run_layers(inputs, parts, weights, padding)
+
+    def _run_layers(
+        self,
+        inputs: Tensor,
+        state: list[Tensor],
+        weights: list[list[Weights]],
+        padding: _Unpadded | _Padded,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        initial_states = zip(*state, strict=True)  # for each direction of each layer
+        values = padding.zero(inputs.transpose(0, 1))  # (time, batch, features)
         finals = []
-        for suffixes in self._suffixes:
+        for layer_weights in weights:
             outputs = []
-            for suffix in suffixes:
-                reverse = ends.reverse if suffix.endswith("_reverse") else _as_it_is
-                history = self._through_time(reverse(values), next(initial), self._weights(suffix))
-                outputs.append(reverse(history[0]))
-                finals.append([ends.last(part) for part in history])
-            values = ends.clear(torch.cat(outputs, -1) if self.bidirectional else outputs[0])
-        return values.transpose(0, 1), [torch.stack(part) for part in zip(*finals, strict=True)]
+            for direction, direction_weights in enumerate(layer_weights):
+                ordered = padding.reverse(values) if direction else values
+                history = self._over_time(ordered, next(initial_states), direction_weights)
+                outputs.append(padding.reverse(history[0]) if direction else history[0])
+                finals.append([padding.last(part) for part in history])
+            values = padding.zero(torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0])
+        # A copy, since the kernel needs its states for the backward pass, and the caller may change
+        # the outputs in place.
+        outputs = values.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        return outputs, tuple(torch.stack(part) for part in zip(*finals, strict=True))
 
-    def _through_time(self, inputs: Tensor, state: tuple, weights: Weights) -> tuple[Tensor, ...]:
-        if self.backward == "manual":
-            if not self.bias:  # zeros change no value, and the derived passes need not ask
-                zeros = inputs.new_zeros(len(weights.weight_ih))
-                weights = weights._replace(bias_ih=zeros, bias_hh=zeros)
-            parts = zip(*(part.split(_TOGETHER) for part in state), strict=True)
-            pieces = zip(inputs.split(_TOGETHER, 1), parts, strict=True)
-            runs = [self._derived(some, start, weights) for some, start in pieces]
-            if len(runs) == 1:
-                return runs[0]
-            return tuple(torch.cat(part, 1) for part in zip(*runs, strict=True))
-        return unroll(lambda x, before: self._step(x, before, weights), inputs, state)
+    def _over_time(
+        self, inputs: Tensor, state: tuple[Tensor, ...], weights: Weights
+    ) -> tuple[Tensor, ...]:
+        """Run one direction of one layer: each part of the state at every step."""
+        step, kernel = self.specification.step, self.specification.kernel
+        if self.backward == "autograd":
+            return unroll(lambda x, before: step(x, before, weights), inputs, state)
+        if not self.bias:  # zeros change no value, and the kernels need not ask
+            zeros = inputs.new_zeros(len(weights.weight_ih))
+            weights = weights._replace(bias_ih=zeros, bias_hh=zeros)
+        batch = _CACHED_BATCH if inputs.device.type == "cpu" else inputs.shape[1]
+        if inputs.shape[1] <= batch:
+            return kernel(inputs, state, weights)
+        states = zip(*(part.split(batch) for part in state), strict=True)
+        pieces = zip(inputs.split(batch, 1), states, strict=True)
+        runs = [kernel(piece, initial, weights) for piece, initial in pieces]
+        return tuple(torch.cat(part, 1) for part in zip(*runs, strict=True))
 
 
-class _CommonEnd:
-    """Sequences that all end at the last step; like ``_OwnEnds`` on time-major tensors."""
+class _Unpadded:
+    """Sequences that all end at the last step; like ``_Padded``, for time-major tensors."""
 
-    def clear(self, values: Tensor) -> Tensor:
+    def zero(self, values: Tensor) -> Tensor:
         return values
 
     def reverse(self, values: Tensor) -> Tensor:
@@ -268,22 +341,21 @@ class _CommonEnd:
         return values[-1]
 
 
-class _OwnEnds:
+class _Padded:
     """Padded sequences, each with its own last step.
 
-    A state never depends on later inputs, so a forward run needs nothing but its own last state
-    picked out, and a backward run its own steps, and only those, turned round.
+    A state never depends on later inputs, so the forward direction only needs each sequence's own
+    last state picked out, and the backward direction each sequence's own steps reversed.
     """
 
-    def __init__(self, lengths: Tensor, inputs: Tensor):
-        _check_lengths(lengths, inputs)
+    def __init__(self, lengths: Tensor, inputs: Tensor) -> None:
+        self._last = _checked_lengths(lengths, inputs).to(inputs.device) - 1
         steps = torch.arange(inputs.shape[1], device=inputs.device).unsqueeze(1)  # (time, 1)
-        self._last = lengths.to(inputs.device, torch.int64) - 1
         self._padding = (steps > self._last).unsqueeze(-1)  # (time, batch, 1)
         self._reversed = torch.where(steps > self._last, steps, self._last - steps)
         self._rows = torch.arange(len(inputs), device=inputs.device)
 
-    def clear(self, values: Tensor) -> Tensor:
+    def zero(self, values: Tensor) -> Tensor:
         """Zero in the padding, whatever was there."""
         return values.masked_fill(self._padding, 0)
 
@@ -296,21 +368,65 @@ class _OwnEnds:
         return values[self._last, self._rows]
 
 
-def _as_it_is(values: Tensor) -> Tensor:
-    return values
+def _autocast_dtype(inputs: Tensor) -> torch.dtype | None:
+    """The type in which autocast computes on the inputs' device, None where it is off."""
+    device = inputs.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
 
 
-def _check_inputs(inputs: Tensor, axes: str, features: int) -> None:
-    if inputs.dim() != axes.count(",") + 2 or inputs.shape[-1] != features:
-        raise ValueError(f"inputs: expected shape ({axes}, {features}), got {tuple(inputs.shape)}")
-    if 0 in inputs.shape:
+def _cast(values: OptionalTensor, dtype: torch.dtype | None) -> OptionalTensor:
+    """Cast what autocast would cast: floating types, but not float64."""
+    if dtype is None or not isinstance(values, Tensor):
+        return values
+    return (
+        values.to(dtype) if values.is_floating_point() and values.dtype != torch.float64 else values
+    )
+
+
+def _check_positive(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, int):
+            raise TypeError(f"{name}: expected an integer, got {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, got {size}")
+
+
+def _check_shape(inputs: Tensor, axes: str, features: int) -> None:
+    expected = f"({axes}, {features})"
+    if not isinstance(inputs, Tensor):
+        raise TypeError(
+            f"inputs: expected a tensor of shape {expected}, got {type(inputs).__name__}"
+        )
+    shape = tuple(inputs.shape)
+    if len(shape) != axes.count(",") + 2 or shape[-1] != features:
+        raise ValueError(f"inputs: expected shape {expected}, got {shape}")
+    if 0 in shape:
         raise ValueError(
-            f"inputs: expected at least one step of one sequence, shape ({axes}, {features}), "
-            f"got {tuple(inputs.shape)}"
+            f"inputs: expected at least one step of one sequence, shape {expected}, got {shape}"
         )
 
 
-def _initial(name: str, state: Tensor | None, inputs: Tensor, shape: tuple, axes: str) -> Tensor:
+def _check_kind(name: str, values: Tensor, parameter: Tensor) -> None:
+    """Raise unless the values have the parameters' type and are on their device."""
+    if values.dtype != parameter.dtype:
+        raise TypeError(
+            f"{name}: expected {parameter.dtype}, the type of the parameters, got {values.dtype}"
+        )
+    if not values.is_floating_point():
+        raise TypeError(f"{name}: expected a floating type, got {values.dtype}")
+    if values.device != parameter.device:
+        raise ValueError(
+            f"{name}: expected device {parameter.device}, that of the parameters, got "
+            f"{values.device}"
+        )
+
+
+def _initial(
+    name: str, state: Tensor | None, inputs: Tensor, shape: tuple[int, ...], axes: str
+) -> Tensor:
+    """Check a part of the initial state, by default zero."""
     if state is None:
         return inputs.new_zeros(shape)
     if not isinstance(state, Tensor):
@@ -320,21 +436,25 @@ def _initial(name: str, state: Tensor | None, inputs: Tensor, shape: tuple, axes
             f"{name}: expected shape {shape} {axes} for inputs of shape {tuple(inputs.shape)}, "
             f"got {tuple(state.shape)}"
         )
+    _check_kind(name, state, inputs)
     return state
 
 
-def _check_lengths(lengths: Tensor, inputs: Tensor) -> None:
-    batch, time = inputs.shape[:2]
-    if not isinstance(lengths, Tensor) or lengths.dtype not in _INTEGERS:
-        kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+def _checked_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
+    """Check the lengths of padded sequences; return them as int64."""
+    kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+    if kind not in _INTEGERS:
         raise TypeError(f"lengths: expected a tensor of integers, got {kind}")
+    batch, time = inputs.shape[:2]
     if lengths.shape != (batch,):
         raise ValueError(
             f"lengths: expected shape {(batch,)} for inputs of shape {tuple(inputs.shape)}, "
             f"got {tuple(lengths.shape)}"
         )
-    if lengths.min() < 1 or lengths.max() > time:
+    lengths = lengths.to(torch.int64)
+    if not lengths.is_meta and not bool(((lengths >= 1) & (lengths <= time)).all()):
         raise ValueError(
             f"lengths: expected 1 to {time} for inputs of shape {tuple(inputs.shape)}, got "
             f"{lengths.tolist()} of shape {tuple(lengths.shape)}"
         )
+    return lengths

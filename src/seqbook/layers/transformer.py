@@ -8,7 +8,7 @@ follow ``seqbook.layers.attention``: boolean, True = may attend.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from seqbook.layers.attention import KeysAndValues, MultiHeadAttention
 from seqbook.validation import check_choice
 
 __all__ = [
-    "ACTIVATIONS",
+    "FEED_FORWARD_ACTIVATIONS",
     "NORMS",
     "Decoder",
     "DecoderLayer",
@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 NORMS = ("pre", "post")
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
+FEED_FORWARD_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
 
 
-def sinusoids(time: int, width: int, *, longest: float = 10000.0) -> Tensor:
+def sinusoids(time: int, d_model: int, *, base: float = 10000.0) -> Tensor:
     r"""A code for each position: sines and cosines of geometrically growing wavelengths.
 
     .. math:: p_{t, 2i} = \sin(t / L^{2i / d}), \qquad p_{t, 2i + 1} = \cos(t / L^{2i / d})
@@ -46,39 +46,39 @@ def sinusoids(time: int, width: int, *, longest: float = 10000.0) -> Tensor:
 
     Args:
         time: Number of positions.
-        width: d, even.
-        longest: L; wavelengths grow from 2 pi to nearly 2 pi L.
+        d_model: d, even.
+        base: L; wavelengths grow from 2 pi to nearly 2 pi L.
 
     Shape:
-        result: ``(time, width)``.
+        result: ``(time, d_model)``.
 
     Raises:
-        ValueError: ``width`` is not even and positive, or ``time`` is negative.
+        ValueError: ``d_model`` is not even and positive, or ``time`` is negative.
 
     Source: Vaswani et al. (2017), section 3.5.
     """
-    if width < 1 or width % 2:
-        raise ValueError(f"width: expected an even number, got {width}")
+    if d_model < 1 or d_model % 2:
+        raise ValueError(f"d_model: expected an even number, got {d_model}")
     if time < 0:
         raise ValueError(f"time: expected at least 0 positions, got {time}")
-    frequencies = longest ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = torch.arange(time, dtype=torch.float64)[:, None] * frequencies  # (time, width / 2)
-    codes = torch.stack((angles.sin(), angles.cos()), -1).flatten(1)  # (time, width)
+    frequencies = base ** -(torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    angles = torch.arange(time, dtype=torch.float64)[:, None] * frequencies  # (time, d_model / 2)
+    codes = torch.stack((angles.sin(), angles.cos()), -1).flatten(1)  # (time, d_model)
     return codes.to(torch.get_default_dtype())
 
 
 class SinusoidalPositions(nn.Module):
     """Add ``sinusoids`` to a sequence. There is nothing to learn, and no longest sequence."""
 
-    def __init__(self, width: int):
+    def __init__(self, d_model: int):
         super().__init__()
-        self._codes = sinusoids(64, width)  # no buffer: those may not change their shape
+        self._codes = sinusoids(64, d_model)  # no buffer: those may not change their shape
 
     def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
         """Add codes of positions from ``start`` on.
 
         Shape:
-            inputs and result ``(batch, time, width)``.
+            inputs and result ``(batch, time, d_model)``.
         """
         end = start + inputs.shape[1]
         if end > len(self._codes):
@@ -90,21 +90,21 @@ class LearnedPositions(nn.Module):
     """Add a learned vector for each position to a sequence.
 
     Args:
-        width: Of the vectors.
-        time: The longest sequence.
+        d_model: Of the vectors.
+        max_length: Number of positions that have a vector.
         generator: Draws the initial vectors, normal with deviation 0.02; by default torch's own.
     """
 
-    def __init__(self, width: int, time: int, *, generator: torch.Generator | None = None):
+    def __init__(self, d_model: int, max_length: int, *, generator: torch.Generator | None = None):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(time, width))
+        self.weight = nn.Parameter(torch.empty(max_length, d_model))
         nn.init.normal_(self.weight, std=0.02, generator=generator)
 
     def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
         """Add the vectors of positions from ``start`` on.
 
         Shape:
-            inputs and result ``(batch, time, width)``.
+            inputs and result ``(batch, time, d_model)``.
 
         Raises:
             ValueError: A position has no vector.
@@ -139,9 +139,9 @@ class _Layer(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        d_model: int,
         heads: int,
-        hidden: int,
+        d_ff: int,
         *,
         norm: str = "pre",
         dropout: float = 0.0,
@@ -151,21 +151,21 @@ class _Layer(nn.Module):
     ):
         super().__init__()
         check_choice("norm", norm, NORMS)
-        check_choice("activation", activation, ACTIVATIONS)
-        if hidden < 1:
-            raise ValueError(f"hidden: expected at least 1, got {hidden}")
-        self.norm, self.activation = norm, ACTIVATIONS[activation]
+        check_choice("activation", activation, FEED_FORWARD_ACTIVATIONS)
+        if d_ff < 1:
+            raise ValueError(f"d_ff: expected at least 1, got {d_ff}")
+        self.norm, self.activation = norm, FEED_FORWARD_ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
         options = {"implementation": implementation, "generator": generator}
-        self.self_attn = MultiHeadAttention(width, heads, **options)
-        self._add_sublayers(width, heads, options)
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        self.self_attn = MultiHeadAttention(d_model, heads, **options)
+        self._add_sublayers(d_model, heads, options)
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
         for layer in (self.linear1, self.linear2):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
 
-    def _add_sublayers(self, width: int, heads: int, options: dict) -> None:
+    def _add_sublayers(self, d_model: int, heads: int, options: dict) -> None:
         raise NotImplementedError
 
     def _residual(self, x: Tensor, norm: nn.LayerNorm, sublayer: Callable) -> Tensor:
@@ -184,12 +184,12 @@ class EncoderLayer(_Layer):
         \text{post:}\quad & \operatorname{norm}(x + \operatorname{sublayer}(x))
 
     Args:
-        width: Of inputs and outputs.
-        heads: Number of attention heads; it must divide ``width``.
-        hidden: Hidden units of the feed-forward network.
+        d_model: Of inputs and outputs.
+        heads: Number of attention heads; it must divide ``d_model``.
+        d_ff: Hidden units of the feed-forward network.
         norm: Where the layer norms stand: ``"pre"``, inside the residual branch, as in GPT-2 and
             most models since, or ``"post"``, after the sum, as in the original paper.
-        dropout: Share of units set to zero in training, of what each sub-layer adds, as in the
+        dropout: Fraction of units set to zero in training, of what each sub-layer adds, as in the
             paper. (torch's layer also drops attention weights and hidden units.)
         activation: ``"relu"`` or ``"gelu"``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
@@ -201,14 +201,14 @@ class EncoderLayer(_Layer):
     Source: Vaswani et al. (2017), section 3.1; Xiong et al. (2020) on the place of the norms.
     """
 
-    def _add_sublayers(self, width: int, heads: int, options: dict) -> None:
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+    def _add_sublayers(self, d_model: int, heads: int, options: dict) -> None:
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
 
     def forward(self, source: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The sequence after the layer.
 
         Shape:
-            source and result ``(batch, time, width)``; mask broadcastable to
+            source and result ``(batch, time, d_model)``; mask broadcastable to
             ``(batch, time, time)``, True = may attend.
         """
         x = self._residual(source, self.norm1, lambda y: self.self_attn(y, mask=mask))
@@ -226,9 +226,9 @@ class LayerCache(NamedTuple):
     own: KeysAndValues | None
     memory: KeysAndValues
 
-    def of(self, rows: Tensor) -> LayerCache:
+    def index_select(self, rows: Tensor) -> LayerCache:
         """Pick sequences of the batch by their numbers."""
-        return LayerCache(self.own and self.own.of(rows), self.memory.of(rows))
+        return LayerCache(self.own and self.own.index_select(rows), self.memory.index_select(rows))
 
 
 class DecoderLayer(_Layer):
@@ -237,9 +237,9 @@ class DecoderLayer(_Layer):
     Arguments as for ``EncoderLayer``.
     """
 
-    def _add_sublayers(self, width: int, heads: int, options: dict) -> None:
-        self.multihead_attn = MultiHeadAttention(width, heads, **options)
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+    def _add_sublayers(self, d_model: int, heads: int, options: dict) -> None:
+        self.multihead_attn = MultiHeadAttention(d_model, heads, **options)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(d_model) for _ in range(3))
 
     def forward(
         self,
@@ -252,8 +252,8 @@ class DecoderLayer(_Layer):
         """The target sequence after the layer.
 
         Args:
-            target: ``(batch, time, width)``.
-            memory: The encoder's output, ``(batch, source, width)``.
+            target: ``(batch, time, d_model)``.
+            memory: The encoder's output, ``(batch, source, d_model)``.
             mask: Of the self-attention, broadcastable to ``(batch, time, time)``.
             memory_mask: Of the attention to ``memory``, broadcastable to
                 ``(batch, time, source)``.
@@ -274,20 +274,20 @@ class DecoderLayer(_Layer):
         """The next position after the layer, equal to ``forward`` with a causal mask.
 
         Shape:
-            target and result ``(batch, 1, width)``.
+            target and result ``(batch, 1, d_model)``.
 
         Raises:
             ValueError: There is not exactly one position.
         """
         if target.dim() != 3 or target.shape[1] != 1:
             raise ValueError(
-                f"target: expected one position, (batch, 1, width), got {tuple(target.shape)}"
+                f"target: expected one position, (batch, 1, d_model), got {tuple(target.shape)}"
             )
 
         def to_the_past(y: Tensor) -> Tensor:
             nonlocal cache
             query, new = self.self_attn.project(y)
-            own = new if cache.own is None else cache.own.then(new)
+            own = new if cache.own is None else cache.own.append(new)
             cache = cache._replace(own=own)
             return self.self_attn.attend(query, own)
 
@@ -308,22 +308,35 @@ class _Stack(nn.Module):
     def __init__(
         self,
         layers: int,
-        width: int,
+        d_model: int,
         heads: int,
-        hidden: int,
+        d_ff: int,
         *,
         norm: str = "pre",
         final_norm: bool | None = None,
-        **options,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        implementation: str = "fused",
+        generator: torch.Generator | None = None,
     ):
         super().__init__()
         if layers < 1:
             raise ValueError(f"layers: expected at least 1, got {layers}")
         self.layers = nn.ModuleList(
-            self.layer(width, heads, hidden, norm=norm, **options) for _ in range(layers)
+            self.layer(
+                d_model,
+                heads,
+                d_ff,
+                norm=norm,
+                dropout=dropout,
+                activation=activation,
+                implementation=implementation,
+                generator=generator,
+            )
+            for _ in range(layers)
         )
         final_norm = norm == "pre" if final_norm is None else final_norm
-        self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
+        self.norm = nn.LayerNorm(d_model) if final_norm else nn.Identity()
 
 
 class Encoder(_Stack):
@@ -331,14 +344,17 @@ class Encoder(_Stack):
 
     Args:
         layers: Number of layers.
-        width: Of the sequence.
+        d_model: Of the sequence.
         heads: See ``EncoderLayer``.
-        hidden: See ``EncoderLayer``.
+        d_ff: See ``EncoderLayer``.
         norm: See ``EncoderLayer``.
         final_norm: Whether a layer norm follows the last layer; by default with ``norm="pre"``,
             where nothing else bounds the sum of the residuals. ``torch.nn.Transformer`` always has
             one.
-        **options: The others of ``EncoderLayer``.
+        dropout: See ``EncoderLayer``.
+        activation: See ``EncoderLayer``.
+        implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
+        generator: Draws the initial weights; by default torch's own.
     """
 
     layer = EncoderLayer
@@ -389,30 +405,47 @@ class Transformer(nn.Module):
     ``seqbook.models.seq2seq.TransformerSeq2Seq`` puts embeddings before it and a readout behind.
 
     Args:
-        width: Of both sequences.
-        heads: Number of attention heads; it must divide ``width``.
-        encoder_layers: Height of the encoder.
-        decoder_layers: Height of the decoder.
-        hidden: Hidden units of the feed-forward networks.
-        **options: ``norm``, ``final_norm``, ``dropout``, ``activation``, ``implementation`` and
-            ``generator``, see ``EncoderLayer`` and ``Encoder``.
+        d_model: Of both sequences.
+        heads: Number of attention heads; it must divide ``d_model``.
+        encoder_layers: Number of encoder layers.
+        decoder_layers: Number of decoder layers.
+        d_ff: Hidden units of the feed-forward networks.
+        norm: See ``EncoderLayer``.
+        final_norm: See ``Encoder``.
+        dropout: See ``EncoderLayer``.
+        activation: See ``EncoderLayer``.
+        implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
+        generator: Draws the initial weights; by default torch's own.
 
     Source: Vaswani et al. (2017).
     """
 
     def __init__(
         self,
-        width: int,
+        d_model: int,
         heads: int,
         *,
         encoder_layers: int,
         decoder_layers: int,
-        hidden: int,
-        **options,
+        d_ff: int,
+        norm: str = "pre",
+        final_norm: bool | None = None,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        implementation: str = "fused",
+        generator: torch.Generator | None = None,
     ):
         super().__init__()
-        self.encoder = Encoder(encoder_layers, width, heads, hidden, **options)
-        self.decoder = Decoder(decoder_layers, width, heads, hidden, **options)
+        options: dict[str, Any] = {
+            "norm": norm,
+            "final_norm": final_norm,
+            "dropout": dropout,
+            "activation": activation,
+            "implementation": implementation,
+            "generator": generator,
+        }
+        self.encoder = Encoder(encoder_layers, d_model, heads, d_ff, **options)
+        self.decoder = Decoder(decoder_layers, d_model, heads, d_ff, **options)
 
     def forward(
         self,
@@ -426,7 +459,7 @@ class Transformer(nn.Module):
         """The target sequence after encoder and decoder.
 
         Shape:
-            source ``(batch, source, width)``; target and result ``(batch, time, width)``; masks
+            source ``(batch, source, d_model)``; target and result ``(batch, time, d_model)``; masks
             broadcastable to ``(batch, queries, keys)``, True = may attend.
         """
         memory = self.encoder(source, mask=source_mask)

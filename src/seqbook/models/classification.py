@@ -1,4 +1,4 @@
-"""What a whole sequence says: a readout of a recurrent layer's last state."""
+"""Classifiers and regressors of whole sequences: a readout of a recurrent layer's last state."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from seqbook.layers.recurrent import RecurrentLayer
-from seqbook.training.loop import train
+from seqbook.models.ids import as_ids
 
 __all__ = [
     "LabelledSequences",
     "LastStateReadout",
     "SequenceClassifier",
     "accuracy",
-    "fit",
     "pad",
 ]
 
@@ -28,32 +27,52 @@ class LabelledSequences(NamedTuple):
 
     Attributes:
         inputs: ``(sequences, time, features)``.
-        lengths: int64 ``(sequences,)``, each 1 to ``time``.
-        labels: int64 ``(sequences,)``.
+        lengths: Integers ``(sequences,)``, each 1 to ``time``.
+        labels: Integers ``(sequences,)``, the classes counted from 0.
+
+    Example:
+        >>> data = pad([np.ones((2, 3)), np.ones((4, 3))], [1, 0])
+        >>> data.inputs.shape, data.lengths.tolist(), data.labels.tolist()
+        (torch.Size([2, 4, 3]), [2, 4], [1, 0])
     """
 
     inputs: Tensor
     lengths: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device | str) -> LabelledSequences:
+        """Return the sequences on a device."""
+        return LabelledSequences(*(part.to(device) for part in self))
+
     def rows(self, chosen: Tensor) -> LabelledSequences:
-        """Return the sequences with these numbers, cut to the longest of them."""
+        """Return the sequences with the given numbers, cut to the longest of them."""
         lengths = self.lengths[chosen]
         return LabelledSequences(
             self.inputs[chosen, : int(lengths.max())], lengths, self.labels[chosen]
         )
 
 
-def pad(sequences: Sequence[np.ndarray], labels: np.ndarray) -> LabelledSequences:
+def pad(
+    sequences: Sequence[np.ndarray | Tensor], labels: np.ndarray | Tensor | Sequence[int]
+) -> LabelledSequences:
     """Pad sequences with zeros to the longest and attach their labels.
 
     Args:
         sequences: Each ``(time, features)``, with a time of its own.
         labels: Class of each sequence, integers ``(sequences,)``.
 
+    Returns:
+        The sequences in float32.
+
     Raises:
         ValueError: There are no sequences, one is empty or has other features than the first, or
             the number of labels differs.
+        TypeError: The labels are not integers.
+
+    Example:
+        >>> pad([np.ones((2, 1)), np.ones((3, 1))], [0, 1]).inputs[..., 0]
+        tensor([[1., 1., 0.],
+                [1., 1., 1.]])
     """
     if not len(sequences) or len(sequences) != len(labels):
         raise ValueError(
@@ -71,26 +90,36 @@ def pad(sequences: Sequence[np.ndarray], labels: np.ndarray) -> LabelledSequence
     return LabelledSequences(
         nn.utils.rnn.pad_sequence(tensors, batch_first=True),
         torch.tensor([len(sequence) for sequence in sequences]),
-        torch.as_tensor(np.asarray(labels), dtype=torch.int64),
+        as_ids(labels, dims=1, name="labels"),
     )
 
 
 class LastStateReadout(nn.Module):
-    r"""A linear map of the state in which a recurrent layer leaves each sequence.
+    r"""A linear map of a recurrent layer's last state of each sequence.
 
     .. math:: y = W h_T + b
 
     Here T is the sequence's own last step, not the last step of the padding. A bidirectional layer
-    gives two last states side by side: of the forward run after step T, of the backward run after
-    step 1. Of a stack only the top layer is read.
+    gives two last states side by side: of the forward direction after step T, of the backward one
+    after step 1. Only the top layer of a stack is read.
 
     Args:
-        layer: An ``RNN``, ``LSTM`` or ``GRU`` of this package, of any height and direction.
+        layer: An ``RNN``, ``LSTM`` or ``GRU`` of this package, of any number of layers and either
+            or both directions. The readout is made on its device and of its floating type.
         outputs: Number of outputs: one for each class, or one for a number.
         generator: Draws the initial weights, uniform in +-1 / sqrt(inputs); by default torch's own.
 
     Raises:
         ValueError: ``outputs`` is not positive.
+
+    Source: Sutskever, Vinyals and Le (2014), section 2, for the last state as a summary of the
+    sequence.
+
+    Example:
+        >>> from seqbook.layers.lstm import LSTM
+        >>> model = LastStateReadout(LSTM(3, 8, bidirectional=True), 2)
+        >>> model(torch.ones(5, 7, 3)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -101,18 +130,25 @@ class LastStateReadout(nn.Module):
             raise ValueError(f"outputs: expected at least 1, got {outputs}")
         self.layer = layer
         self._directions = 1 + layer.bidirectional
-        self.readout = nn.Linear(self._directions * layer.hidden_size, outputs)
+        weight = next(layer.parameters())
+        self.readout = nn.Linear(
+            self._directions * layer.hidden_size, outputs, device=weight.device, dtype=weight.dtype
+        )
         if generator is not None:
             bound = self.readout.in_features**-0.5
             for parameter in self.readout.parameters():
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """The outputs for each sequence.
+        """Return the outputs for each sequence.
+
+        Args:
+            inputs: Sequences, ``(batch, time, features)``.
+            lengths: Steps of each sequence that are no padding, integers ``(batch,)``, each 1 to
+                ``time``; by default ``time``.
 
         Shape:
-            inputs ``(batch, time, features)``; lengths, integers, ``(batch,)``, by default all
-            ``time``; result ``(batch, outputs)``.
+            result: ``(batch, outputs)``.
 
         Raises:
             ValueError: A shape does not fit, or a length is not in 1 to ``time``.
@@ -124,12 +160,25 @@ class LastStateReadout(nn.Module):
 
 
 class SequenceClassifier(LastStateReadout):
-    """A ``LastStateReadout`` with one output, a logit, for each class."""
+    """A ``LastStateReadout`` with one output, a logit, for each class.
+
+    Example:
+        >>> from seqbook.layers.gru import GRU
+        >>> model = SequenceClassifier(GRU(1, 4), 3)
+        >>> data = pad([np.ones((2, 1)), np.ones((3, 1))], [0, 2])
+        >>> model.loss(data).shape, model.predict(data).shape
+        (torch.Size([]), torch.Size([2]))
+    """
 
     def loss(self, sequences: LabelledSequences) -> Tensor:
-        """Mean cross-entropy, in nats for each sequence."""
+        r"""Return the mean cross-entropy in nats per sequence.
+
+        .. math:: -\frac{1}{N} \sum_n \log P(c_n \mid x_n)
+
+        for N sequences x with the classes c.
+        """
         logits = self(sequences.inputs, lengths=sequences.lengths)
-        return cross_entropy(logits, sequences.labels)
+        return cross_entropy(logits, as_ids(sequences.labels, name="labels"))
 
     @torch.no_grad()
     def predict(self, sequences: LabelledSequences) -> Tensor:
@@ -138,49 +187,12 @@ class SequenceClassifier(LastStateReadout):
 
 
 def accuracy(model: SequenceClassifier, sequences: LabelledSequences) -> float:
-    """Return the share of sequences whose class ``model`` predicts."""
-    return (model.predict(sequences) == sequences.labels).double().mean().item()
+    """Return the fraction of sequences whose class ``model`` predicts, 0 to 1.
 
-
-def fit(
-    model: SequenceClassifier,
-    sequences: LabelledSequences,
-    *,
-    steps: int,
-    learning_rate: float,
-    batch: int,
-    generator: torch.Generator,
-) -> np.ndarray:
-    """Train a classifier in place for a budget of ``steps`` batches.
-
-    Each epoch goes through the sequences in a new random order; what is left over at its end and
-    fills no batch is skipped.
-
-    Args:
-        model: What is trained.
-        sequences: The training data.
-        steps: Number of batches.
-        learning_rate: Adam's step size.
-        batch: Sequences in a batch.
-        generator: Draws the order.
-
-    Returns:
-        The loss of each batch before its update, float64 ``(steps,)``.
-
-    Raises:
-        ValueError: ``batch`` is not in 1 to the number of sequences.
+    Example:
+        >>> from seqbook.layers.gru import GRU
+        >>> model = SequenceClassifier(GRU(1, 4), 1)  # one class only
+        >>> accuracy(model, pad([np.ones((2, 1))], [0]))
+        1.0
     """
-    count = len(sequences.labels)
-    if not 1 <= batch <= count:
-        raise ValueError(f"batch: expected 1 to {count} for {count} sequences, got {batch}")
-    in_epoch = count // batch
-    order = torch.empty(0)
-
-    def loss(step: int) -> Tensor:
-        nonlocal order
-        position = step % in_epoch
-        if position == 0:
-            order = torch.randperm(count, generator=generator)
-        return model.loss(sequences.rows(order[position * batch : (position + 1) * batch]))
-
-    return train(model.parameters(), loss, steps=steps, learning_rate=learning_rate)
+    return (model.predict(sequences) == sequences.labels).double().mean().item()

@@ -39,7 +39,7 @@ class Hypothesis(NamedTuple):
 
 @torch.no_grad()
 def greedy(
-    model: Seq2Seq, source: Tensor, lengths: Tensor, *, longest: int = 100, cached: bool = True
+    model: Seq2Seq, source: Tensor, lengths: Tensor, *, max_length: int = 100, cached: bool = True
 ) -> list[Hypothesis]:
     """Write the most probable symbol at each step.
 
@@ -47,13 +47,13 @@ def greedy(
         model: The model.
         source: Ids, ``(batch, source)``.
         lengths: Of the sources, ``(batch,)``.
-        longest: Symbols after which to give up, the end counted.
+        max_length: Symbols after which to give up, the end counted.
         cached: Whether to keep what can be kept between steps.
 
     Raises:
-        ValueError: ``longest`` is not positive, or the model is in training mode with dropout.
+        ValueError: ``max_length`` is not positive, or the model is in training mode with dropout.
     """
-    return _one_path(model, source, lengths, longest, cached, lambda log_p: log_p.argmax(-1))
+    return _one_path(model, source, lengths, max_length, cached, lambda log_p: log_p.argmax(-1))
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def sample(
     *,
     generator: torch.Generator,
     temperature: float = 1.0,
-    longest: int = 100,
+    max_length: int = 100,
     cached: bool = True,
 ) -> list[Hypothesis]:
     """Draw each symbol from the model's distribution, sharpened or flattened by a temperature.
@@ -75,7 +75,7 @@ def sample(
         lengths: Of the sources, ``(batch,)``.
         generator: The source of chance.
         temperature: Above 0; 1 is the model's own distribution.
-        longest: Symbols after which to give up, the end counted.
+        max_length: Symbols after which to give up, the end counted.
         cached: Whether to keep what can be kept between steps.
 
     Raises:
@@ -88,7 +88,7 @@ def sample(
         probabilities = (log_p / temperature).softmax(-1)
         return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
-    return _one_path(model, source, lengths, longest, cached, draw)
+    return _one_path(model, source, lengths, max_length, cached, draw)
 
 
 @torch.no_grad()
@@ -98,7 +98,7 @@ def beam(
     lengths: Tensor,
     *,
     width: int,
-    longest: int = 100,
+    max_length: int = 100,
     cached: bool = True,
 ) -> list[Hypothesis]:
     """Keep the ``width`` most probable beginnings at each step, and return the best end.
@@ -113,7 +113,7 @@ def beam(
         source: Ids, ``(batch, source)``.
         lengths: Of the sources, ``(batch,)``.
         width: Number of beginnings to keep.
-        longest: Symbols after which to give up, the end counted.
+        max_length: Symbols after which to give up, the end counted.
         cached: Whether to keep what can be kept between steps.
 
     Raises:
@@ -121,19 +121,19 @@ def beam(
     """
     if width < 1:
         raise ValueError(f"width: expected at least 1, got {width}")
-    best = greedy(model, source, lengths, longest=longest, cached=cached)
+    best = greedy(model, source, lengths, max_length=max_length, cached=cached)
     if width == 1:
         return best
     stepper, memory = _stepper(model, cached), model.encode(source, lengths)
     batch = len(source)
     row = torch.arange(batch).repeat_interleave(width)  # of the source of each beginning
-    state = stepper.start(memory).of(row)
+    state = stepper.start(memory).index_select(row)
     first = torch.arange(batch) * width
     written = torch.empty(batch * width, 0, dtype=torch.int64)
     symbol = torch.full((batch * width,), START)
     scores = torch.full((batch, width), -torch.inf)
     scores[:, 0] = 0  # all beginnings are the same at first; only one may go on
-    for _ in range(longest):
+    for _ in range(max_length):
         log_p, state = _log_probabilities(stepper, symbol, state)
         symbols = log_p.shape[-1]
         totals = (scores.unsqueeze(-1) + log_p.view(batch, width, symbols)).flatten(1)
@@ -147,7 +147,7 @@ def beam(
         scores, chosen = top.masked_fill(ends, -torch.inf).topk(width)
         parent, symbol = parent.gather(1, chosen).flatten(), following.gather(1, chosen).flatten()
         written = torch.cat((written[parent], symbol[:, None]), 1)
-        state = state.of(parent)
+        state = state.index_select(parent)
         # A longer sequence is never more probable than its beginning.
         if all(best[i].log_probability >= scores[i, 0] for i in range(batch)):
             break
@@ -158,13 +158,13 @@ def _one_path(
     model: Seq2Seq,
     source: Tensor,
     lengths: Tensor,
-    longest: int,
+    max_length: int,
     cached: bool,
     choose: Callable[[Tensor], Tensor],
 ) -> list[Hypothesis]:
     """Write one symbol after the other as ``choose`` picks them from the log-probabilities."""
-    if longest < 1:
-        raise ValueError(f"longest: expected at least 1, got {longest}")
+    if max_length < 1:
+        raise ValueError(f"max_length: expected at least 1, got {max_length}")
     if any(isinstance(m, Dropout) and m.training and m.p for m in model.modules()):
         raise ValueError(
             "model: expected one that drops no units, got one with dropout in training mode; call "
@@ -175,7 +175,7 @@ def _one_path(
     symbol = torch.full((batch,), START)
     written, total = torch.empty(batch, 0, dtype=torch.int64), torch.zeros(batch)
     ended = torch.zeros(batch, dtype=torch.bool)
-    for _ in range(longest):
+    for _ in range(max_length):
         log_p, state = _log_probabilities(stepper, symbol, state)
         symbol = choose(log_p)
         total = total + log_p.gather(1, symbol[:, None])[:, 0].masked_fill(ended, 0)
@@ -206,8 +206,8 @@ class _Prefix(NamedTuple):
     written: Tensor
     memory: Memory
 
-    def of(self, rows: Tensor) -> _Prefix:
-        return _Prefix(self.written.index_select(0, rows), self.memory.of(rows))
+    def index_select(self, rows: Tensor) -> _Prefix:
+        return _Prefix(self.written.index_select(0, rows), self.memory.index_select(rows))
 
 
 class _Recomputing:

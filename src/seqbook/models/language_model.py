@@ -1,22 +1,25 @@
 """Language models with a memory: a recurrent layer predicts each symbol from those before it.
 
-Like the models of ``markov`` they are scored in bits per symbol and write text one symbol at a
-time. Unlike them they read each symbol once and keep what they need of it in a state.
+Like the models of ``seqbook.statistics.markov`` they are scored in bits per symbol and generate
+text one symbol at a time. Unlike them they read each symbol once and keep what they need of it in
+a state. ``seqbook.training.fit`` trains them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from seqbook.training.bptt import detach_state
-from seqbook.training.loop import train
+from seqbook.layers.recurrent import RecurrentLayer
+from seqbook.models.ids import as_ids
 
-__all__ = ["CharacterModel", "batchify", "bits_per_character", "fit", "generate"]
+__all__ = ["CharacterModel", "batchify", "bits_per_character", "generate"]
 
 
 class CharacterModel(nn.Module):
@@ -28,16 +31,31 @@ class CharacterModel(nn.Module):
     Row i of the table E, which is learned, stands for symbol i.
 
     Args:
-        layer: A recurrent layer of this package.
+        layer: A recurrent layer of this package, which reads forwards. The embeddings and the
+            readout are made on its device and of its floating type.
         size: Number of symbols V.
         generator: Draws E, standard normal, and W and b, uniform in +-1 / sqrt(H); by default
             torch's own.
 
+    Shape:
+        E ``(V, input_size)``, W ``(V, H)`` and b ``(V,)`` for a layer with H hidden units.
+
     Raises:
         ValueError: The layer reads in both directions, or ``size`` is not positive.
+
+    Source: Mikolov et al. (2010), with any recurrent layer.
+
+    Example:
+        >>> from seqbook.layers.gru import GRU
+        >>> model = CharacterModel(GRU(4, 8), 5)
+        >>> logits, state = model(torch.tensor([[0, 3, 1]]))
+        >>> logits.shape
+        torch.Size([1, 3, 5])
     """
 
-    def __init__(self, layer: nn.Module, size: int, *, generator: torch.Generator | None = None):
+    def __init__(
+        self, layer: RecurrentLayer, size: int, *, generator: torch.Generator | None = None
+    ):
         super().__init__()
         if layer.bidirectional:
             raise ValueError(
@@ -46,40 +64,60 @@ class CharacterModel(nn.Module):
             )
         if size < 1:
             raise ValueError(f"size: expected at least one symbol, got {size}")
+        weight = next(layer.parameters())
+        options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
         self.size = size
-        self.embedding = nn.Embedding(size, layer.input_size)
+        self.embedding = nn.Embedding(size, layer.input_size, **options)
         self.layer = layer
-        self.readout = nn.Linear(layer.hidden_size, size)
+        self.readout = nn.Linear(layer.hidden_size, size, **options)
         bound = layer.hidden_size**-0.5
         nn.init.normal_(self.embedding.weight, generator=generator)
         nn.init.uniform_(self.readout.weight, -bound, bound, generator=generator)
         nn.init.uniform_(self.readout.bias, -bound, bound, generator=generator)
 
-    def forward(self, ids: Tensor, state=None) -> tuple[Tensor, Tensor | tuple]:
-        """The logits of the symbol after each one read, and the state after the last.
+    def forward(self, ids: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Return the logits of the symbol after each one read, and the state after the last.
+
+        Args:
+            ids: Integers of any type, ``(batch, time)``.
+            state: State of the layer before the first symbol, in the layer's own form; by default
+                zero.
 
         Shape:
-            ids, integers, ``(batch, time)``; state as the layer has it, by default zero; logits
-            ``(batch, time, size)``.
+            logits ``(batch, time, size)``.
+
+        Raises:
+            TypeError: The ids are not integers.
         """
-        hidden, state = self.layer(self.embedding(ids), state)
+        hidden, state = self.layer(self.embedding(as_ids(ids)), state)
         return self.readout(hidden), state
 
 
-def batchify(ids: np.ndarray | Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Cut a long text into ``batch`` contiguous stripes, to be read side by side.
+def batchify(ids: np.ndarray | Tensor | Sequence[int], batch: int) -> tuple[Tensor, Tensor]:
+    """Cut a long text into ``batch`` contiguous rows, to be read side by side.
 
-    Each row goes on where it stood in the text, so that a state may be carried along it. Fewer
-    than ``batch`` symbols at the end of the text are left out.
+    Each column continues where the one before it stopped, so that a state may be carried along the
+    rows. Up to ``batch`` symbols at the end of the text are left out.
+
+    Args:
+        ids: The text, integers of any type, ``(time,)``.
+        batch: Number of rows.
 
     Shape:
-        ids ``(time,)``; both results ``(batch, (time - 1) // batch)``: the symbols to read, and
-        for each the symbol that follows it in the text.
+        both results int64 ``(batch, (time - 1) // batch)``: the symbols to read, and for each the
+        symbol that follows it in the text.
 
     Raises:
-        ValueError: ``batch`` is not positive, or the text too short for it.
+        ValueError: ``batch`` is not positive, or the text is too short for it or not of one
+            dimension.
+        TypeError: The ids are not integers.
+
+    Example:
+        >>> inputs, targets = batchify(range(7), 2)
+        >>> inputs.tolist(), targets.tolist()
+        ([[0, 1, 2], [3, 4, 5]], [[1, 2, 3], [4, 5, 6]])
     """
-    ids = torch.as_tensor(ids)
+    ids = as_ids(ids, dims=1)
     if not 1 <= batch <= len(ids) - 1:
         raise ValueError(
             f"batch: expected 1 to {len(ids) - 1} for a text of {len(ids)} symbols, got {batch}"
@@ -88,66 +126,13 @@ def batchify(ids: np.ndarray | Tensor, batch: int) -> tuple[Tensor, Tensor]:
     return ids[:length].view(batch, -1), ids[1 : length + 1].view(batch, -1)
 
 
-def fit(
-    model: CharacterModel,
-    ids: np.ndarray | Tensor,
-    *,
-    steps: int,
-    batch: int,
-    window: int,
-    learning_rate: float,
-) -> np.ndarray:
-    """Train on a text by truncated backpropagation through time, with Adam.
-
-    The text is read in ``batch`` stripes, ``window`` symbols of each a step. The state is carried
-    from window to window, the gradient is not; at the stripes' end the next reading begins, with
-    a state of zero. The learning rate falls linearly to zero.
-
-    Args:
-        model: Its parameters are changed.
-        ids: The text, ``(time,)``.
-        steps: Number of updates.
-        batch: Number of stripes.
-        window: Symbols that a step reads of each stripe; the last window may be shorter.
-        learning_rate: Adam's first step size.
-
-    Returns:
-        Bits per symbol on each window before the update on it, float64 ``(steps,)``.
-
-    Raises:
-        ValueError: ``batch`` or ``window`` does not fit, or an id is not one of the model's.
-    """
-    if window < 1:
-        raise ValueError(f"window: expected at least 1 symbol, got {window}")
-    inputs, targets = batchify(_checked(ids, model.size), batch)
-    state = None
-
-    def windows() -> Iterator[tuple[bool, Tensor, Tensor]]:
-        while True:
-            for start in range(0, inputs.shape[1], window):
-                stop = start + window
-                yield start == 0, inputs[:, start:stop], targets[:, start:stop]
-
-    readings = windows()
-
-    def loss(_step: int) -> Tensor:
-        nonlocal state
-        first, read, following = next(readings)
-        logits, state = model(read, None if first else detach_state(state))
-        return cross_entropy(logits.flatten(0, 1), following.flatten())
-
-    nats = train(
-        model.parameters(),
-        loss,
-        steps=steps,
-        learning_rate=lambda step: learning_rate * (1 - step / steps),
-    )
-    return nats / np.log(2)
-
-
 @torch.no_grad()
 def bits_per_character(
-    model: CharacterModel, ids: np.ndarray | Tensor, *, skip: int = 1, window: int = 1000
+    model: CharacterModel,
+    ids: np.ndarray | Tensor | Sequence[int],
+    *,
+    skip: int = 1,
+    window: int = 1000,
 ) -> float:
     r"""Mean cost of a text under a model that reads it once, from its start, with a zero state.
 
@@ -158,21 +143,36 @@ def bits_per_character(
 
     Args:
         model: The model.
-        ids: The text, ``(time,)``.
+        ids: The text, integers of any type, ``(time,)``.
         skip: The first s symbols are context only; at least 1, as the first symbol has no past.
         window: Symbols to hold in memory at once; it does not change the result.
 
+    Returns:
+        Bits per symbol.
+
     Raises:
-        ValueError: Nothing is left to score after ``skip``, or an id is not one of the model's.
+        ValueError: Nothing is left to score after ``skip``, ``window`` is not positive, or an id is
+            not one of the model's.
+        TypeError: The ids are not integers.
+
+    Example:
+        >>> from seqbook.layers.gru import GRU
+        >>> model = CharacterModel(GRU(4, 8), 4)
+        >>> _ = torch.nn.init.zeros_(model.readout.weight)
+        >>> _ = torch.nn.init.zeros_(model.readout.bias)
+        >>> round(bits_per_character(model, [0, 1, 2, 3]), 3)
+        2.0
     """
-    ids = _checked(ids, model.size)
+    ids = as_ids(ids, size=model.size, dims=1).to(model.embedding.weight.device)
     if not 1 <= skip < len(ids):
         raise ValueError(f"skip: expected 1 to {len(ids) - 1} for {len(ids)} symbols, got {skip}")
+    if window < 1:
+        raise ValueError(f"window: expected at least 1 symbol, got {window}")
     nats, state = [], None
-    for read, following in zip(ids[:-1].split(window), ids[1:].split(window), strict=True):
-        logits, state = model(read[None], state)
-        nats.append(cross_entropy(logits[0].double(), following, reduction="none"))
-    return torch.cat(nats)[skip - 1 :].mean().item() / np.log(2)
+    for inputs, targets in zip(ids[:-1].split(window), ids[1:].split(window), strict=True):
+        logits, state = model(inputs[None], state)
+        nats.append(cross_entropy(logits[0].cpu().double(), targets.cpu(), reduction="none"))
+    return torch.cat(nats)[skip - 1 :].mean().item() / math.log(2)
 
 
 @torch.no_grad()
@@ -180,11 +180,11 @@ def generate(
     model: CharacterModel,
     length: int,
     *,
-    prompt: np.ndarray | Tensor,
+    prompt: np.ndarray | Tensor | Sequence[int],
     generator: torch.Generator,
     temperature: float = 1.0,
 ) -> np.ndarray:
-    r"""Write ``length`` symbols, each drawn from the distribution given all those before it.
+    r"""Generate ``length`` symbols, each drawn from the distribution given all those before it.
 
     .. math:: P_\tau(j) = \frac{\exp(z_j / \tau)}{\sum_k \exp(z_k / \tau)}
 
@@ -193,35 +193,47 @@ def generate(
 
     Args:
         model: The model.
-        length: Number of symbols to write.
-        prompt: What the model reads first, ``(time,)``, at least one symbol.
-        generator: The source of chance.
-        temperature: Above 0.
+        length: Number of symbols to generate.
+        prompt: Symbols that the model reads first, integers of any type, ``(time,)``, at least one.
+        generator: Random generator that draws the symbols, on any device.
+        temperature: Positive and finite, and at least the smallest normal number of the model's
+            floating type, which is 1.2e-38 for float32.
 
     Shape:
         result: int64 ``(length,)``, without ``prompt``.
 
     Raises:
-        ValueError: The temperature is not positive, the prompt empty or not in the model's symbols.
+        ValueError: ``length`` is negative, the temperature is out of range, or the prompt is empty
+            or has a symbol that is not one of the model's.
+        TypeError: The prompt's ids are not integers.
+
+    Example:
+        >>> from seqbook.layers.gru import GRU
+        >>> model = CharacterModel(GRU(4, 8), 5)
+        >>> generate(model, 7, prompt=[0], generator=torch.Generator().manual_seed(0)).shape
+        (7,)
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
-    read, state, written = _checked(prompt, model.size), None, []
-    if len(read) == 0:
+    weight = model.embedding.weight
+    least = torch.finfo(weight.dtype).tiny
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
+    if temperature < least:
+        raise ValueError(
+            f"temperature: expected at least {least:.3g}, the smallest normal number of "
+            f"{weight.dtype}, got {temperature}"
+        )
+    if length < 0:
+        raise ValueError(f"length: expected at least 0, got {length}")
+    inputs = as_ids(prompt, size=model.size, dims=1, name="prompt").to(weight.device)
+    if len(inputs) == 0:
         raise ValueError("prompt: expected at least one symbol, got none")
+    symbols, state = [], None
     for _ in range(length):
-        logits, state = model(read[None], state)
-        probabilities = torch.softmax(logits[0, -1] / temperature, dim=-1)
-        read = torch.multinomial(probabilities, 1, generator=generator)
-        written.append(read.item())
-    return np.array(written, dtype=np.int64)
-
-
-def _checked(ids: np.ndarray | Tensor, size: int) -> Tensor:
-    ids = torch.as_tensor(ids)
-    if ids.dim() != 1:
-        raise ValueError(f"ids: expected shape (time,), got {tuple(ids.shape)}")
-    outside = ids[(ids < 0) | (ids >= size)]
-    if len(outside):
-        raise ValueError(f"ids: expected 0 to {size - 1}, got {outside[0].item()}")
-    return ids
+        logits, state = model(inputs[None], state)
+        logits = logits[0, -1] - logits[0, -1].max()  # at most 0, so that a quotient is no NaN
+        probabilities = torch.softmax(logits / temperature, dim=-1)
+        inputs = torch.multinomial(probabilities.to(generator.device), 1, generator=generator).to(
+            weight.device
+        )
+        symbols.append(inputs.item())
+    return np.array(symbols, dtype=np.int64)

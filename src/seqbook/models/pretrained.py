@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from seqbook.data._files import read_bytes
+from seqbook.data import read_bytes
 from seqbook.models.transcriber import Transcriber
 from seqbook.validation import check_choice
 

@@ -31,14 +31,15 @@ class Memory(NamedTuple):
     Attributes:
         values: One vector for each source position, ``(batch, source, width)``.
         mask: Which positions are no padding, bool ``(batch, 1, source)``, True = may attend.
-        final: The encoder's last recurrent state, if it has one: parts ``(layers, batch, width)``.
+        final: The encoder's last recurrent state, if it has one: parts
+            ``(num_layers, batch, hidden)``.
     """
 
     values: Tensor
     mask: Tensor
     final: tuple[Tensor, ...] = ()
 
-    def of(self, rows: Tensor) -> Memory:
+    def index_select(self, rows: Tensor) -> Memory:
         """Pick sequences of the batch by their numbers."""
         final = tuple(part.index_select(1, rows) for part in self.final)
         return Memory(self.values.index_select(0, rows), self.mask.index_select(0, rows), final)
@@ -66,7 +67,7 @@ class Seq2Seq(nn.Module):
         raise NotImplementedError
 
     def start(self, memory: Memory) -> Any:
-        """The state before the first target symbol; a tuple with a method ``of(rows)``."""
+        """The state before the first target symbol; with a method ``index_select(rows)``."""
         raise NotImplementedError
 
     def step(self, symbol: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -107,10 +108,10 @@ class RecurrentState(NamedTuple):
     parts: tuple[Tensor, ...]  # each (layers, batch, hidden)
     memory: Memory
 
-    def of(self, rows: Tensor) -> RecurrentState:
+    def index_select(self, rows: Tensor) -> RecurrentState:
         """Pick sequences of the batch by their numbers."""
         parts = tuple(part.index_select(1, rows) for part in self.parts)
-        return RecurrentState(parts, self.memory.of(rows))
+        return RecurrentState(parts, self.memory.index_select(rows))
 
 
 class RecurrentSeq2Seq(Seq2Seq):
@@ -129,12 +130,14 @@ class RecurrentSeq2Seq(Seq2Seq):
     Args:
         source_symbols: Number of source ids.
         target_symbols: Number of target ids.
-        width: Of the embeddings.
-        hidden: Hidden units of the decoder and, both directions together, of the encoder; even.
+        embedding_size: Features of the embeddings.
+        hidden_size: Hidden units of the decoder and, both directions together, of the encoder;
+            even.
         network: ``"RNN"``, ``"LSTM"`` or ``"GRU"``.
-        layers: Height of encoder and decoder.
+        num_layers: Number of layers of the encoder, and of the decoder.
         attention: Whether the decoder attends to the encoder's states.
-        dropout: Share of units set to zero in training, of embeddings and of the vector read out.
+        dropout: Fraction of units set to zero in training, of embeddings and of the vector read
+            out.
         generator: Draws the initial weights; by default torch's own.
 
     Raises:
@@ -149,26 +152,26 @@ class RecurrentSeq2Seq(Seq2Seq):
         source_symbols: int,
         target_symbols: int,
         *,
-        width: int,
-        hidden: int,
+        embedding_size: int,
+        hidden_size: int,
         network: str = "LSTM",
-        layers: int = 1,
+        num_layers: int = 1,
         attention: bool = True,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         check_choice("network", network, NETWORKS)
-        if hidden < 2 or hidden % 2:
-            raise ValueError(f"hidden: expected a positive even number, got {hidden}")
-        kind, options = NETWORKS[network], {"num_layers": layers, "generator": generator}
-        self.source_embedding = _embedding(source_symbols, width, generator)
-        self.target_embedding = _embedding(target_symbols, width, generator)
-        self.encoder = kind(width, hidden // 2, bidirectional=True, **options)
-        self.decoder = kind(width, hidden, **options)
-        self.query = nn.Linear(hidden, hidden, bias=False) if attention else None
-        self.combine = nn.Linear((1 + attention) * hidden, width)
-        self.readout = nn.Linear(width, target_symbols)
+        if hidden_size < 2 or hidden_size % 2:
+            raise ValueError(f"hidden_size: expected a positive even number, got {hidden_size}")
+        kind, options = NETWORKS[network], {"num_layers": num_layers, "generator": generator}
+        self.source_embedding = _embedding(source_symbols, embedding_size, generator)
+        self.target_embedding = _embedding(target_symbols, embedding_size, generator)
+        self.encoder = kind(embedding_size, hidden_size // 2, bidirectional=True, **options)
+        self.decoder = kind(embedding_size, hidden_size, **options)
+        self.query = nn.Linear(hidden_size, hidden_size, bias=False) if attention else None
+        self.combine = nn.Linear((1 + attention) * hidden_size, embedding_size)
+        self.readout = nn.Linear(embedding_size, target_symbols)
         for layer in (self.query, self.combine, self.readout):
             _glorot(layer, generator)
         self.dropout = nn.Dropout(dropout)
@@ -232,9 +235,9 @@ class TransformerState(NamedTuple):
     memory_mask: Tensor
     position: int
 
-    def of(self, rows: Tensor) -> TransformerState:
+    def index_select(self, rows: Tensor) -> TransformerState:
         """Pick sequences of the batch by their numbers."""
-        caches, mask = [cache.of(rows) for cache in self.caches], self.memory_mask
+        caches, mask = [cache.index_select(rows) for cache in self.caches], self.memory_mask
         return TransformerState(caches, mask.index_select(0, rows), self.position)
 
 
@@ -247,15 +250,17 @@ class TransformerSeq2Seq(Seq2Seq):
     Args:
         source_symbols: Number of source ids.
         target_symbols: Number of target ids.
-        width: d.
-        heads: Number of attention heads; it must divide ``width``.
-        hidden: Hidden units of the feed-forward networks.
-        encoder_layers: Height of the encoder.
-        decoder_layers: Height of the decoder.
-        dropout: Share of units set to zero in training, of embeddings and in the layers.
+        d_model: d, even.
+        heads: Number of attention heads; it must divide ``d_model``.
+        d_ff: Hidden units of the feed-forward networks.
+        encoder_layers: Number of encoder layers.
+        decoder_layers: Number of decoder layers.
+        dropout: Fraction of units set to zero in training, of embeddings and in the layers.
+        norm: See ``seqbook.layers.transformer.EncoderLayer``.
+        final_norm: See ``seqbook.layers.transformer.Encoder``.
+        activation: See ``seqbook.layers.transformer.EncoderLayer``.
+        implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights; by default torch's own.
-        **options: ``norm``, ``activation`` and ``implementation``, see
-            ``seqbook.layers.transformer.EncoderLayer``.
 
     Source: Vaswani et al. (2017), section 3.4; Press and Wolf (2017) for the shared weights.
     """
@@ -265,28 +270,34 @@ class TransformerSeq2Seq(Seq2Seq):
         source_symbols: int,
         target_symbols: int,
         *,
-        width: int,
+        d_model: int,
         heads: int,
-        hidden: int,
+        d_ff: int,
         encoder_layers: int = 2,
         decoder_layers: int = 2,
         dropout: float = 0.0,
+        norm: str = "pre",
+        final_norm: bool | None = None,
+        activation: str = "relu",
+        implementation: str = "fused",
         generator: torch.Generator | None = None,
-        **options,
     ):
         super().__init__()
-        self.source_embedding = _embedding(source_symbols, width, generator)
-        self.target_embedding = _embedding(target_symbols, width, generator)
-        self.positions = SinusoidalPositions(width)
+        self.source_embedding = _embedding(source_symbols, d_model, generator)
+        self.target_embedding = _embedding(target_symbols, d_model, generator)
+        self.positions = SinusoidalPositions(d_model)
         self.transformer = Transformer(
-            width,
+            d_model,
             heads,
             encoder_layers=encoder_layers,
             decoder_layers=decoder_layers,
-            hidden=hidden,
+            d_ff=d_ff,
+            norm=norm,
+            final_norm=final_norm,
             dropout=dropout,
+            activation=activation,
+            implementation=implementation,
             generator=generator,
-            **options,
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -325,12 +336,12 @@ class TransformerSeq2Seq(Seq2Seq):
         return hidden @ self.target_embedding.weight.T
 
 
-def _embedding(symbols: int, width: int, generator: torch.Generator | None) -> nn.Embedding:
-    for name, size in (("symbols", symbols), ("width", width)):
+def _embedding(symbols: int, features: int, generator: torch.Generator | None) -> nn.Embedding:
+    for name, size in (("symbols", symbols), ("embedding features", features)):
         if size < 1:
             raise ValueError(f"{name}: expected at least 1, got {size}")
-    embedding = nn.Embedding(symbols, width)
-    nn.init.normal_(embedding.weight, std=width**-0.5, generator=generator)
+    embedding = nn.Embedding(symbols, features)
+    nn.init.normal_(embedding.weight, std=features**-0.5, generator=generator)
     return embedding
 
 

@@ -135,8 +135,8 @@ class Transcriber:
             for start in range(0, len(order), batch):
                 chosen = order[start : start + batch]
                 ids, lengths = self.vocabularies.read([sources[i] for i in chosen])
-                longest = 10 + 3 * int(lengths.max())
-                found = search(self.model, ids, lengths, longest=longest)
+                max_length = 10 + 3 * int(lengths.max())
+                found = search(self.model, ids, lengths, max_length=max_length)
                 for i, hypothesis in zip(chosen, found, strict=True):
                     written[i] = hypothesis
                 progress(len(chosen))
@@ -213,7 +213,7 @@ class Transcriber:
             with torch.random.fork_rng(devices=[]):
                 made = cls(
                     content["kind"],
-                    content["options"],
+                    _with_present_names(content["kind"], content["options"]),
                     Vocabularies(
                         Vocabulary(content["source_symbols"], unknown="<unk>"),
                         Vocabulary(content["target_symbols"]),
@@ -294,10 +294,16 @@ def _check_finite(weights: dict[str, Tensor]) -> None:
 
 def _option_names(kind: str) -> list[str]:
     build, fixed = MODELS[kind]
-    names = list(inspect.signature(build).parameters)
-    if build is TransformerSeq2Seq:
-        names[-1:] = ["norm", "final_norm", "activation", "implementation"]  # what it passes on
-    return [n for n in names[2:] if n not in fixed and n != "generator"]
+    names = list(inspect.signature(build).parameters)[2:]
+    return [n for n in names if n not in {*fixed, "generator", "device", "dtype"}]
+
+
+def _with_present_names(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Rename the options of the two models in the package until their files are converted."""
+    names = {"width": "embedding_size", "hidden": "hidden_size", "layers": "num_layers"}
+    if kind == "transformer":
+        names = {"width": "d_model", "hidden": "d_ff"}
+    return {names.get(name, name): value for name, value in options.items()}
 
 
 def _name(file: Path | str | BinaryIO) -> str:

@@ -1,4 +1,4 @@
-"""Linear autoregression: the next value as a weighted sum of the last ``order`` values."""
+"""Linear autoregressive (AR) models: fitting, characteristic roots, multi-step forecasts."""
 
 from __future__ import annotations
 
@@ -6,25 +6,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seqbook.validation import check_instance, check_integer, check_number, check_series
+
 __all__ = ["LinearAR", "windows"]
 
 
 def windows(series: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a series into (past, next) pairs.
+    """Cut a series into pairs of a window and the value after it.
 
-    Row t of ``past`` holds the ``order`` values before ``next[t]``, the most recent first, so
-    that column k is the series k + 1 steps back.
+    Row t of ``past`` holds the ``order`` values before ``next[t]``, the most recent first: column k
+    is the series lagged by k + 1 steps.
+
+    Args:
+        series: Finite real numbers, ``(time,)`` with ``time > order``.
+        order: Length of a window, 0 or more.
+
+    Returns:
+        The design matrix ``past`` and the targets ``next``.
 
     Shape:
-        series ``(time,)``; past ``(time - order, order)``; next ``(time - order,)``.
+        past ``(time - order, order)``; next ``(time - order,)``.
 
     Raises:
-        ValueError: ``order`` is negative, or no pair is left.
+        TypeError: ``series`` does not hold real numbers, or ``order`` is no integer.
+        ValueError: ``series`` has another shape, is not finite or is too short, or ``order`` is
+            negative.
+
+    Example:
+        >>> past, following = windows([1, 2, 3, 4], 2)
+        >>> past
+        array([[2., 1.],
+               [3., 2.]])
+        >>> following
+        array([3., 4.])
     """
-    series = np.asarray(series, dtype=np.float64)
-    if not isinstance(order, (int, np.integer)) or order < 0:
-        raise ValueError(f"order: expected an integer of at least 0, got {order!r}")
-    if series.ndim != 1 or len(series) <= order:
+    order = check_integer("order", order, minimum=0)
+    series = check_series("series", series, minimum_length=0)
+    if len(series) <= order:
         raise ValueError(
             f"series: a window of {order} and the value after it need a series of at least "
             f"{order + 1} values, got shape {series.shape}"
@@ -37,7 +55,7 @@ def windows(series: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class LinearAR:
-    r"""The AR(tau) process with the given weights.
+    r"""Autoregressive process of order tau, AR(tau).
 
     .. math:: x_t = c + \sum_{k=1}^{\tau} w_k\, x_{t-k} + \varepsilon_t
 
@@ -46,25 +64,40 @@ class LinearAR:
         weights: :math:`w_1, \dots, w_\tau`, ``(order,)``; ``weights[0]`` multiplies the most
             recent value.
 
+    Raises:
+        TypeError: An argument does not hold real numbers.
+        ValueError: An argument is not finite, or ``weights`` has another shape.
+
     Source: Yule (1927); Box, Jenkins, Reinsel and Ljung, Time Series Analysis, chapter 3.
+
+    Example:
+        >>> model = LinearAR(intercept=1.0, weights=[0.5])
+        >>> model.mean, model.spectral_radius
+        (2.0, 0.5)
+        >>> model.roll_out([4.0], 3)
+        array([3.  , 2.5 , 2.25])
     """
 
     intercept: float
     weights: np.ndarray
 
-    def __post_init__(self):
-        weights = np.asarray(self.weights, dtype=np.float64)
-        if weights.ndim != 1:
-            raise ValueError(f"weights: expected shape (order,), got {weights.shape}")
+    def __post_init__(self) -> None:
+        weights = check_series("weights", self.weights, minimum_length=0, axis="order")
         object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "intercept", float(self.intercept))
+        object.__setattr__(self, "intercept", check_number("intercept", self.intercept))
 
     @classmethod
     def fit(cls, series: np.ndarray, order: int) -> LinearAR:
-        """Fit intercept and weights by least squares on all windows of ``series`` ``(time,)``.
+        """Fit intercept and weights by least squares on all windows of a series.
+
+        Args:
+            series: Finite real numbers, ``(time,)`` with ``time > 2 * order``.
+            order: Number of weights, 0 or more.
 
         Raises:
-            ValueError: The series has fewer windows than the model has parameters.
+            TypeError: ``series`` does not hold real numbers, or ``order`` is no integer.
+            ValueError: ``series`` has another shape, is not finite, or has fewer windows than the
+                model has parameters, or ``order`` is negative.
         """
         past, following = windows(series, order)
         if len(past) < order + 1:
@@ -78,7 +111,7 @@ class LinearAR:
 
     @property
     def order(self) -> int:
-        """Number of past values used, tau."""
+        """Order tau, the number of past values that a prediction uses."""
         return len(self.weights)
 
     @property
@@ -86,8 +119,8 @@ class LinearAR:
         r"""Characteristic roots, complex ``(order,)``, the largest modulus first.
 
         The zeros of :math:`z^\tau - w_1 z^{\tau-1} - \dots - w_\tau`, which are the eigenvalues of
-        the companion matrix: a roll-out is a sum of terms :math:`z^k`, so it contracts if all
-        roots lie inside the unit circle and diverges if one lies outside.
+        the companion matrix. A multi-step forecast is a sum of terms :math:`z^k`: it converges to
+        the mean if all roots lie inside the unit circle, and diverges if one lies outside.
         """
         roots = np.roots(np.concatenate([[1.0], -self.weights])).astype(complex)
         return roots[np.argsort(-np.abs(roots), kind="stable")]
@@ -105,34 +138,39 @@ class LinearAR:
             ValueError: The process is not stationary and has no mean.
         """
         self._require_stationary("mean")
-        return self.intercept / (1 - self.weights.sum())
+        return float(self.intercept / (1 - self.weights.sum()))
 
     def predict(self, series: np.ndarray) -> np.ndarray:
         """One-step predictions of ``series[order:]`` from the true values before each.
 
         Shape:
             series ``(time,)``; result ``(time - order,)``.
+
+        Raises:
+            TypeError: ``series`` does not hold real numbers.
+            ValueError: ``series`` has another shape, is not finite, or is not longer than the
+                order.
         """
         past, _ = windows(series, self.order)
         return self.intercept + past @ self.weights
 
     def roll_out(self, history: np.ndarray, steps: int) -> np.ndarray:
-        """Forecast ``steps`` values, feeding each forecast back as if it had been observed.
+        """Multi-step forecast: each forecast is fed back as the input of the next step.
+
+        Args:
+            history: Finite real numbers, ``(time,)`` with ``time >= order``; the latest is last.
+            steps: Number of values to forecast.
 
         Shape:
-            history ``(time,)`` with ``time >= order``; result ``(steps,)``.
+            result ``(steps,)``.
 
         Raises:
-            ValueError: The history is shorter than the order, or ``steps`` is negative.
+            TypeError: ``history`` does not hold real numbers, or ``steps`` is no integer.
+            ValueError: ``history`` has another shape, is not finite or is shorter than the order,
+                or ``steps`` is negative.
         """
-        history = np.asarray(history, dtype=np.float64)
-        if history.ndim != 1 or len(history) < self.order:
-            raise ValueError(
-                f"history: expected shape (time,) with at least {self.order} values, got "
-                f"{history.shape}"
-            )
-        if steps < 0:
-            raise ValueError(f"steps: expected at least 0, got {steps}")
+        history = check_series("history", history, minimum_length=self.order)
+        steps = check_integer("steps", steps, minimum=0)
         recent = history[len(history) - self.order :][::-1]
         forecasts = np.empty(steps)
         for t in range(steps):
@@ -141,23 +179,28 @@ class LinearAR:
         return forecasts
 
     def error_variance(self, steps: int, *, noise_variance: float) -> np.ndarray:
-        r"""Variance of the error of a roll-out by a model with the true weights.
+        r"""Error variance of the multi-step forecast of a model with the true weights.
 
         .. math:: \operatorname{Var}(e_k) = \sigma^2 \sum_{j=0}^{k-1} \psi_j^2
 
         where :math:`\psi_j` is the effect on :math:`x_{t+j}` of a unit shock at t. No forecast
-        from the past can do better: this is the noise floor of a k-step forecast.
+        from the past has a smaller one: it is the noise floor of a k-step forecast.
+
+        Args:
+            steps: Largest horizon.
+            noise_variance: :math:`\sigma^2`, in squared units of the series.
 
         Shape:
             result ``(steps,)`` for the horizons 1 to ``steps``.
 
         Raises:
-            ValueError: ``steps`` is negative.
+            TypeError: ``steps`` is no integer, or ``noise_variance`` no number.
+            ValueError: One of them is negative.
 
         Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 5.1.
         """
-        if steps < 0:
-            raise ValueError(f"steps: expected at least 0, got {steps}")
+        steps = check_integer("steps", steps, minimum=0)
+        noise_variance = check_number("noise_variance", noise_variance, minimum=0)
         unit_shock = np.append(np.zeros(max(self.order - 1, 0)), 1.0)
         response = LinearAR(0.0, self.weights).roll_out(unit_shock, max(steps - 1, 0))
         return noise_variance * np.cumsum(np.append(1.0, response)[:steps] ** 2)
@@ -165,20 +208,35 @@ class LinearAR:
     def simulate(
         self, length: int, *, noise_std: float, generator: np.random.Generator, discard: int = 200
     ) -> np.ndarray:
-        """Draw a path with Gaussian noise, started at zero; the first ``discard`` values are cut.
+        """Draw a path with Gaussian noise.
+
+        Args:
+            length: Number of values.
+            noise_std: Standard deviation of the noise, in the units of the series.
+            generator: Random generator.
+            discard: Number of values, after a start at zero, that are dropped before the path.
 
         Shape:
             result ``(length,)``.
+
+        Raises:
+            TypeError: ``length`` or ``discard`` is no integer, ``noise_std`` no number, or
+                ``generator`` no ``numpy.random.Generator``.
+            ValueError: One of the numbers is negative.
         """
+        length = check_integer("length", length, minimum=0)
+        discard = check_integer("discard", discard, minimum=0)
+        noise_std = check_number("noise_std", noise_std, minimum=0)
+        check_instance("generator", generator, np.random.Generator, hint="np.random.default_rng(0)")
         path = np.zeros(self.order + discard + length)
         noise = generator.normal(scale=noise_std, size=len(path))
         for t in range(self.order, len(path)):
             path[t] = self.intercept + path[t - self.order : t][::-1] @ self.weights + noise[t]
         return path[len(path) - length :]
 
-    def _require_stationary(self, what: str) -> None:
+    def _require_stationary(self, name: str) -> None:
         if self.spectral_radius >= 1:
             raise ValueError(
-                f"{what}: expected a stationary process, got one with a characteristic root of "
+                f"{name}: expected a stationary process, got one with a characteristic root of "
                 f"modulus {self.spectral_radius:.4g}"
             )

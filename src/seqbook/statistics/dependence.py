@@ -1,6 +1,6 @@
-"""How much the order of a sequence matters: autocorrelation, permutation test, information.
+"""Dependence between the elements of a sequence: autocorrelation, tests, mutual information.
 
-All functions work on NumPy arrays in float64.
+All functions take arrays of NumPy, or what ``numpy.asarray`` accepts, and compute in float64.
 """
 
 from __future__ import annotations
@@ -9,6 +9,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+from seqbook.validation import (
+    as_array,
+    check_distributions,
+    check_instance,
+    check_integer,
+    check_series,
+    check_symbols,
+)
 
 __all__ = [
     "PermutationTest",
@@ -27,52 +36,72 @@ def autocorrelation(series: np.ndarray, *, max_lag: int) -> np.ndarray:
     .. math:: r_k = \frac{\sum_{t=k+1}^{T} (x_t - \bar x)(x_{t-k} - \bar x)}
                          {\sum_{t=1}^{T} (x_t - \bar x)^2}
 
-    The sum in the numerator has T - k terms and is not rescaled, the usual estimator: it is
-    biased towards zero at long lags, and makes the sequence r positive semidefinite.
+    This is the usual estimator: the sum in the numerator has T - k terms and is not rescaled,
+    which biases it towards zero at long lags and makes the sequence r positive semidefinite.
+
+    Args:
+        series: Finite real numbers, ``(time,)``.
+        max_lag: Largest lag, from 0 to T - 1.
 
     Shape:
-        series ``(time,)``; result ``(max_lag + 1,)`` with ``result[0] == 1``.
+        result ``(max_lag + 1,)`` with ``result[0] == 1``.
 
     Raises:
-        ValueError: ``max_lag`` does not lie in 0 to T - 1, or the series is constant.
+        TypeError: ``series`` does not hold real numbers, or ``max_lag`` is no integer.
+        ValueError: ``series`` has another shape, is not finite or is constant, or ``max_lag`` does
+            not lie in 0 to T - 1.
 
     Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 2.1.
+
+    Example:
+        >>> autocorrelation([1, -1, 1, -1], max_lag=2)
+        array([ 1.  , -0.75,  0.5 ])
     """
-    series = _series(series)
-    if not 0 <= max_lag < len(series):
-        raise ValueError(
-            f"max_lag: expected 0 to {len(series) - 1} for a series of length {len(series)}, "
-            f"got {max_lag}"
-        )
+    series = check_series("series", series)
+    max_lag = check_integer("max_lag", max_lag, minimum=0, maximum=len(series) - 1)
     if np.ptp(series) == 0:  # rounding in the mean would hide it from the sum of squares
         raise ValueError("series: expected one that varies, got a constant")
-    deviation = series - series.mean()
-    total = deviation @ deviation
+    centered = series - series.mean()
+    exponent = np.frexp(np.abs(centered).max())[1]
+    centered = np.ldexp(centered, -exponent)  # exact; squares neither overflow nor underflow
+    total = centered @ centered
     lags = range(max_lag + 1)
-    return np.array([deviation[k:] @ deviation[: len(series) - k] / total for k in lags])
+    return np.array([centered[k:] @ centered[: len(series) - k] / total for k in lags])
 
 
 def white_noise_band(length: int) -> float:
-    r"""Half-width of the band that holds 95 % of the autocorrelations of i.i.d. data.
+    r"""Half-width of the 95 % band of the sample autocorrelation of i.i.d. data.
 
-    For i.i.d. data of length T, r_k is close to normal with mean 0 and variance 1 / T (k > 0), so
-    the band is 1.96 / sqrt(T): the noise floor of an autocorrelation plot.
+    .. math:: 1.96 / \sqrt{T}
+
+    For i.i.d. data of length T, :math:`r_k` with k > 0 is close to normal with mean 0 and variance
+    1 / T. The band is the noise floor of an autocorrelation plot.
+
+    Raises:
+        TypeError: ``length`` is no integer.
+        ValueError: ``length`` is not positive.
 
     Source: Bartlett (1946).
+
+    Example:
+        >>> round(white_noise_band(400), 3)
+        0.098
     """
-    if length < 1:
-        raise ValueError(f"length: expected at least 1, got {length}")
-    return 1.96 / np.sqrt(length)
+    return float(1.96 / np.sqrt(check_integer("length", length, minimum=1)))
 
 
 class PermutationTest(NamedTuple):
-    """Outcome of a permutation test.
+    """Result of a permutation test.
 
     Attributes:
-        observed: The statistic of the data in their own order.
-        shuffled: The statistic of each random order, ``(permutations,)``.
-        p_value: Share of orders, the data's own included, whose statistic is at least as large in
-            absolute value; never below ``1 / (permutations + 1)``.
+        observed: The statistic of the data in their original order.
+        shuffled: The statistic of each random permutation, ``(permutations,)``.
+        p_value: Fraction of the orders, the original included, whose statistic is at least as large
+            in absolute value; never below ``1 / (permutations + 1)``.
+
+    Example:
+        >>> PermutationTest(observed=0.9, shuffled=np.array([0.1, -0.2]), p_value=1 / 3).observed
+        0.9
     """
 
     observed: float
@@ -87,44 +116,75 @@ def permutation_test(
     permutations: int,
     generator: np.random.Generator,
 ) -> PermutationTest:
-    """Test the hypothesis that every order of the series is equally probable.
+    r"""Test the null hypothesis that every order of the series is equally probable (two-sided).
 
-    i.i.d. data, and more generally exchangeable data, satisfy the hypothesis; then the p-value is
-    at most ``a`` with a probability of at most ``a``, whatever the statistic.
+    .. math:: p = \frac{1 + \#\{i : |s_i| \ge |s|\}}{1 + N}
+
+    where s is the statistic of the series and :math:`s_i` that of the i-th of N random
+    permutations. The null hypothesis holds for i.i.d. and, more generally, exchangeable data;
+    then :math:`P(p \le \alpha) \le \alpha` for every statistic and every :math:`\alpha`.
+
+    Args:
+        series: ``(time, ...)``; permuted along the first axis.
+        statistic: Maps an array of this shape to a number.
+        permutations: Number of random permutations N.
+        generator: Random generator.
 
     Raises:
-        ValueError: ``permutations`` is not positive.
+        TypeError: ``statistic`` can't be called, ``permutations`` is no integer, or ``generator``
+            is no ``numpy.random.Generator``.
+        ValueError: The series is empty or a scalar, or ``permutations`` is not positive.
 
-    Source: Phipson and Smyth (2010) for counting the observed order among the permutations.
+    Source: Phipson and Smyth (2010), which count the original order among the permutations.
+
+    Example:
+        >>> def lag_one(series):
+        ...     return autocorrelation(series, max_lag=1)[1]
+        >>> generator = np.random.default_rng(0)
+        >>> permutation_test(np.arange(50), lag_one, permutations=99, generator=generator).p_value
+        0.01
     """
-    if permutations < 1:
-        raise ValueError(f"permutations: expected at least 1, got {permutations}")
+    permutations = check_integer("permutations", permutations, minimum=1)
+    check_instance("generator", generator, np.random.Generator, hint="np.random.default_rng(0)")
+    if not callable(statistic):
+        raise TypeError(f"statistic: expected a function of an array, got {statistic!r}")
     series = np.asarray(series)
+    if series.ndim == 0 or not len(series):
+        raise ValueError(f"series: expected shape (time, ...), got shape {series.shape}")
     observed = float(statistic(series))
     shuffled = np.array([statistic(generator.permutation(series)) for _ in range(permutations)])
     rounding = 1e-12 * max(1.0, abs(observed))  # another order sums the same terms differently
     as_large = np.count_nonzero(np.abs(shuffled) >= abs(observed) - rounding)
-    return PermutationTest(observed, shuffled, (1 + as_large) / (1 + permutations))
+    return PermutationTest(observed, shuffled, float((1 + as_large) / (1 + permutations)))
 
 
 def effective_sample_size(autocorrelations: np.ndarray, *, length: int) -> float:
-    r"""Size of the i.i.d. sample whose mean is as uncertain as the mean of a correlated one.
+    r"""Size of the i.i.d. sample whose mean has the variance of a correlated sample's mean.
 
     .. math:: \operatorname{Var}(\bar x) = \frac{\sigma^2}{n_\text{eff}}, \qquad
         n_\text{eff} = \frac{T}{1 + 2 \sum_{k=1}^{T-1} (1 - k/T)\, \rho_k}
 
     The formula is exact for a stationary process with the autocorrelations rho. Lags past the end
-    of ``autocorrelations`` count as zero. Do not put all T sample autocorrelations in: their
-    errors add up (they sum to -1/2 whatever the data); cut them where they have died out.
+    of ``autocorrelations`` count as zero. Don't pass all T sample autocorrelations: their errors
+    add up (they sum to -1/2 for any data). Truncate them at the lag where they have decayed.
 
-    Shape:
-        autocorrelations ``(lags + 1,)`` with lag 0 first.
+    Args:
+        autocorrelations: ``(lags + 1,)``, beginning with lag 0.
+        length: Size of the sample, T.
 
     Raises:
-        ValueError: ``autocorrelations[0]`` is not 1, there are more than ``length``, or they
-            belong to no process (the variance would not be positive).
+        TypeError: ``autocorrelations`` does not hold real numbers, or ``length`` is no integer.
+        ValueError: ``autocorrelations[0]`` is not 1, there are more than ``length``, or no process
+            has them (the variance would not be positive).
+
+    Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 2.1.
+
+    Example:
+        >>> round(effective_sample_size(0.5 ** np.arange(100), length=100), 1)  # about T / 3
+        33.8
     """
-    rho = _series(autocorrelations)
+    rho = check_series("autocorrelations", autocorrelations)
+    length = check_integer("length", length, minimum=1)
     if not np.isclose(rho[0], 1):
         raise ValueError(f"autocorrelations: expected 1 at lag 0, got {rho[0]:.3g}")
     if len(rho) > length:
@@ -133,41 +193,61 @@ def effective_sample_size(autocorrelations: np.ndarray, *, length: int) -> float
     inflation = 1 + 2 * np.sum((1 - lags / length) * rho[1:])
     if inflation <= 0:
         raise ValueError(f"autocorrelations: the variance factor is {inflation:.3g}, not positive")
-    return length / inflation
+    return float(length / inflation)
 
 
 def entropy(probabilities: np.ndarray) -> float:
-    r"""Entropy in bits, :math:`H = -\sum p \log_2 p`, over all entries of a table."""
-    p = np.asarray(probabilities, dtype=np.float64)
+    r"""Entropy of a discrete distribution, in bits.
+
+    .. math:: H = -\sum_i p_i \log_2 p_i
+
+    Args:
+        probabilities: A distribution of any shape; a joint distribution is a table.
+
+    Raises:
+        TypeError: They are no real numbers.
+        ValueError: One is negative, or they don't sum to 1.
+
+    Source: Shannon (1948), section 6.
+
+    Example:
+        >>> entropy([0.5, 0.25, 0.25])
+        1.5
+    """
+    table = as_array("probabilities", probabilities)
+    p = check_distributions("probabilities", table.ravel())
     p = p[p > 0]
     return float(-(p * np.log2(p)).sum())
 
 
 def mutual_information(symbols: np.ndarray, *, lag: int) -> float:
-    r"""Information in bits that the symbol ``lag`` steps back gives about the present one.
+    r"""Mutual information of symbols ``lag`` steps apart, in bits (plug-in estimate).
 
     .. math:: I(X_t; X_{t-k}) = H(X_t) + H(X_{t-k}) - H(X_t, X_{t-k})
 
-    computed from the observed pair frequencies. It is never negative and overestimates: compare
-    with the value for a shuffled sequence, which is the noise floor.
+    computed from the observed pair frequencies. The estimate is never negative and biased upwards:
+    compare it with that of a shuffled sequence, which is the noise floor.
 
-    Shape:
-        symbols: integer ids ``(time,)``.
+    Args:
+        symbols: Integer ids of any type, ``(time,)``.
+        lag: Distance in steps, from 1 to T - 1.
 
     Raises:
-        ValueError: ``lag`` does not lie in 1 to T - 1.
+        TypeError: ``symbols`` or ``lag`` are no integers.
+        ValueError: ``symbols`` has another shape or a negative id, or ``lag`` is out of range.
+
+    Source: Cover and Thomas, Elements of Information Theory, section 2.3.
+
+    Example:
+        >>> round(mutual_information([0, 1] * 50, lag=2), 3)  # a cycle of two: one bit
+        1.0
     """
-    symbols = np.asarray(symbols)
-    if not 1 <= lag < len(symbols):
-        raise ValueError(f"lag: expected 1 to {len(symbols) - 1}, got {lag}")
+    symbols = check_symbols("symbols", symbols)
+    if len(symbols) < 2:
+        raise ValueError(f"symbols: expected at least 2, got {len(symbols)}")
+    lag = check_integer("lag", lag, minimum=1, maximum=len(symbols) - 1)
+    symbols = np.unique(symbols, return_inverse=True)[1]  # a table of those that occur
     size = int(symbols.max()) + 1
     pairs = np.bincount(symbols[lag:] * size + symbols[:-lag], minlength=size * size)
     joint = pairs.reshape(size, size) / pairs.sum()
     return entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint)
-
-
-def _series(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"expected a series of shape (time,), got shape {values.shape}")
-    return values

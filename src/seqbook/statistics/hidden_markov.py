@@ -6,18 +6,32 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqbook.statistics.markov import _distributions
+from seqbook.validation import (
+    check_distributions,
+    check_instance,
+    check_integer,
+    check_symbols,
+)
 
 __all__ = ["Filtered", "HiddenMarkovModel"]
 
 
 class Filtered(NamedTuple):
-    """Beliefs of the filter along sequences.
+    """Predictive and filtering distributions along sequences.
 
     Attributes:
-        predicted: P(z_t | x_1..x_{t-1}), the belief before seeing x_t, ``(..., time, states)``.
-        updated: P(z_t | x_1..x_t), the belief after it, ``(..., time, states)``.
+        predicted: P(z_t | x_1..x_{t-1}), the belief before x_t is observed,
+            ``(..., time, states)``.
+        updated: P(z_t | x_1..x_t), the belief after it is observed, ``(..., time, states)``.
         next_symbol: P(x_t | x_1..x_{t-1}), ``(..., time, symbols)``.
+
+    Example:
+        >>> fair_or_loaded = HiddenMarkovModel(
+        ...     [0.5, 0.5], [[0.9, 0.1], [0.1, 0.9]], [[0.5, 0.5], [0.1, 0.9]]
+        ... )
+        >>> predicted, updated, next_symbol = fair_or_loaded.filter([1, 1])
+        >>> next_symbol[0].round(2)
+        array([0.3, 0.7])
     """
 
     predicted: np.ndarray
@@ -26,7 +40,7 @@ class Filtered(NamedTuple):
 
 
 class HiddenMarkovModel:
-    r"""A Markov chain of states z that cannot be seen, each of which emits a symbol x.
+    r"""Hidden Markov model: a Markov chain of latent states z, each of which emits a symbol x.
 
     .. math:: P(x, z) = \pi(z_1) B(z_1, x_1) \prod_{t=2}^{T} A(z_{t-1}, z_t)\, B(z_t, x_t)
 
@@ -36,15 +50,23 @@ class HiddenMarkovModel:
         emission: ``B[i, x]``, probability of symbol x in state i, ``(states, symbols)``.
 
     Raises:
+        TypeError: An argument does not hold real numbers.
         ValueError: The shapes do not fit, or a row is not a probability distribution.
 
     Source: Rabiner (1989), equations 18 to 20 for the forward recursion.
+
+    Example:
+        >>> fair_or_loaded = HiddenMarkovModel(
+        ...     [0.5, 0.5], [[0.9, 0.1], [0.1, 0.9]], [[0.5, 0.5], [0.1, 0.9]]
+        ... )
+        >>> fair_or_loaded.filter([1, 1, 1]).updated[:, 1].round(3)  # P(loaded)
+        array([0.643, 0.741, 0.803])
     """
 
     def __init__(self, initial: np.ndarray, transition: np.ndarray, emission: np.ndarray):
-        self.initial = _distributions(initial, "initial", dimensions=1)
-        self.transition = _distributions(transition, "transition", dimensions=2)
-        self.emission = _distributions(emission, "emission", dimensions=2)
+        self.initial = check_distributions("initial", initial, ndim=1)
+        self.transition = check_distributions("transition", transition, ndim=2)
+        self.emission = check_distributions("emission", emission, ndim=2)
         states = len(self.initial)
         if self.transition.shape != (states, states) or len(self.emission) != states:
             raise ValueError(
@@ -55,7 +77,23 @@ class HiddenMarkovModel:
     def sample(
         self, length: int, *, generator: np.random.Generator, sequences: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw states and symbols, each int64 ``(sequences, length)``."""
+        """Draw sequences of states and symbols.
+
+        Args:
+            length: Number of steps.
+            generator: Random generator.
+            sequences: Number of independent sequences.
+
+        Shape:
+            results: int64 ``(sequences, length)`` each.
+
+        Raises:
+            TypeError: ``generator`` is no ``numpy.random.Generator``, or a size is no integer.
+            ValueError: A size is negative.
+        """
+        length = check_integer("length", length, minimum=0)
+        sequences = check_integer("sequences", sequences, minimum=0)
+        check_instance("generator", generator, np.random.Generator, hint="np.random.default_rng(0)")
         states = np.empty((sequences, length), dtype=np.int64)
         symbols = np.empty_like(states)
         rows = np.tile(self.initial, (sequences, 1))
@@ -66,24 +104,21 @@ class HiddenMarkovModel:
         return states, symbols
 
     def filter(self, symbols: np.ndarray) -> Filtered:
-        r"""Follow the belief about the state along a sequence.
+        r"""Filter: the distribution of the state given the symbols so far, at each step.
 
-        With the belief :math:`h_t = P(z_t \mid x_1..x_t)` each step needs only the step before:
+        The belief :math:`h_t = P(z_t \mid x_1..x_t)` follows from the previous one alone:
 
         .. math:: h_t \propto (h_{t-1} A) \odot B(\cdot, x_t)
 
         Shape:
-            symbols ``(time,)`` or ``(sequences, time)``.
+            symbols: integer ids ``(time,)`` or ``(sequences, time)``.
 
         Raises:
-            ValueError: A symbol is outside the emission table, or impossible where it occurs.
+            TypeError: ``symbols`` are no integers.
+            ValueError: ``symbols`` has another shape, an id is outside the emission table, or a
+                symbol has probability zero where it occurs.
         """
-        symbols = np.asarray(symbols)
-        if symbols.size and not 0 <= symbols.min() <= symbols.max() < self.emission.shape[1]:
-            raise ValueError(
-                f"symbols: expected ids from 0 to {self.emission.shape[1] - 1}, got "
-                f"{symbols.min()} to {symbols.max()}"
-            )
+        symbols = check_symbols("symbols", symbols, size=self.emission.shape[1], ndim=(1, 2))
         predicted = np.empty((*symbols.shape, len(self.initial)))
         updated = np.empty_like(predicted)
         belief = self.initial

@@ -6,11 +6,20 @@ called a (k + 1)-gram model.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
+
+from seqbook.validation import (
+    check_distributions,
+    check_instance,
+    check_integer,
+    check_number,
+    check_symbols,
+)
 
 __all__ = [
     "AdditiveMarkov",
@@ -23,11 +32,19 @@ __all__ = [
 
 
 class SymbolModel(Protocol):
-    """Anything that predicts the next symbol from the past.
+    """A model that predicts the next symbol from the past.
 
     Attributes:
-        order: How many past symbols the prediction looks at.
+        order: How many past symbols the prediction depends on.
         size: Number of symbols V.
+
+    Example:
+        >>> class Uniform:
+        ...     order, size = 0, 4
+        ...     def distribution(self, past):
+        ...         return np.full(4, 1 / 4)
+        >>> bits_per_symbol(Uniform(), [0, 3, 1])
+        2.0
     """
 
     order: int
@@ -39,33 +56,38 @@ class SymbolModel(Protocol):
 
 
 def bits_per_symbol(model: SymbolModel, symbols: np.ndarray, *, skip: int = 0) -> float:
-    r"""Mean cost of a sequence under a model, in bits.
+    r"""Cross-entropy of a model on a sequence, in bits per symbol.
 
     .. math:: -\frac{1}{T - s} \sum_{t=s+1}^{T} \log_2 P(x_t \mid x_1, \dots, x_{t-1})
 
-    Perplexity is two to this power. A sequence to which the model gives probability zero costs
-    infinitely many bits.
+    Perplexity is two to this power. It is infinite for a sequence to which the model gives
+    probability zero.
 
     Args:
         model: The model.
-        symbols: Ids, ``(time,)``.
-        skip: The first symbols that are context only. Score models of different orders with the
-            same ``skip``, so that they predict the same symbols.
+        symbols: Integer ids from 0 to ``model.size`` - 1, ``(time,)``.
+        skip: Number of symbols at the start that serve as context and are not scored. Score models
+            of different orders with the same ``skip``, so that they predict the same symbols.
 
     Raises:
-        ValueError: Nothing is left to score after ``skip``.
+        TypeError: ``symbols`` are no integers, or ``skip`` is none.
+        ValueError: ``symbols`` has another shape or an id outside the model's, or nothing is left
+            to score after ``skip``.
+
+    Source: Shannon (1948); the use for language models follows Jelinek et al. (1977).
+
+    Example:
+        >>> chain = MarkovChain([0.5, 0.5], [[0.25, 0.75], [0.5, 0.5]])
+        >>> bits_per_symbol(chain, [0, 0, 1, 0, 0], skip=2)  # 0.75, 0.5 and 0.25
+        1.138...
     """
-    symbols = np.asarray(symbols).tolist()
-    if not 0 <= skip < len(symbols):
-        raise ValueError(
-            f"skip: expected 0 to {len(symbols) - 1} for {len(symbols)} symbols, got {skip}"
-        )
+    ids = check_symbols("symbols", symbols, size=model.size).tolist()
+    if not ids:
+        raise ValueError("symbols: expected at least one, got none")
+    skip = check_integer("skip", skip, minimum=0, maximum=len(ids) - 1)
     order = model.order
     probabilities = np.array(
-        [
-            model.distribution(symbols[max(0, t - order) : t])[symbols[t]]
-            for t in range(skip, len(symbols))
-        ]
+        [model.distribution(ids[max(0, t - order) : t])[ids[t]] for t in range(skip, len(ids))]
     )
     with np.errstate(divide="ignore"):
         return float(-np.log2(probabilities).mean())
@@ -76,9 +98,28 @@ def sample(
 ) -> np.ndarray:
     """Draw ``length`` symbols one after the other, each from the distribution given those before.
 
+    Args:
+        model: The model.
+        length: Number of symbols to draw.
+        generator: Random generator.
+        past: Ids that the sample continues.
+
     Shape:
         result: int64 ``(length,)``, without ``past``.
+
+    Raises:
+        TypeError: ``generator`` is no ``numpy.random.Generator``, or ``past`` or ``length`` are no
+            integers.
+        ValueError: ``length`` is negative, or an id in ``past`` is outside the model's.
+
+    Example:
+        >>> alternate = MarkovChain([0.5, 0.5], [[0, 1], [1, 0]])
+        >>> sample(alternate, 4, generator=np.random.default_rng(0), past=[1])
+        array([0, 1, 0, 1])
     """
+    length = check_integer("length", length, minimum=0)
+    check_instance("generator", generator, np.random.Generator, hint="np.random.default_rng(0)")
+    past = check_symbols("past", past, size=model.size).tolist()
     symbols = list(past)
     for _ in range(length):
         recent = symbols[max(0, len(symbols) - model.order) :]
@@ -100,12 +141,22 @@ class MarkovChain:
             ``i, ...``, the oldest first; ``(size, ..., size)`` with k + 1 axes.
 
     Raises:
+        TypeError: An argument does not hold real numbers.
         ValueError: The shapes do not fit, or a row is not a probability distribution.
+
+    Source: Markov (1913), who counted the vowels and consonants of Eugene Onegin.
+
+    Example:
+        >>> weather = MarkovChain([0.5, 0.5], [[0.9, 0.1], [0.4, 0.6]])
+        >>> weather.order, weather.size
+        (1, 2)
+        >>> weather.distribution([0, 0, 1])
+        array([0.4, 0.6])
     """
 
     def __init__(self, initial: np.ndarray, transition: np.ndarray):
-        self.initial = _distributions(initial, "initial", dimensions=1)
-        self.transition = _distributions(transition, "transition", dimensions=np.ndim(transition))
+        self.initial = check_distributions("initial", initial, ndim=1)
+        self.transition = check_distributions("transition", transition)
         self.size = len(self.initial)
         self.order = self.transition.ndim - 1
         if set(self.transition.shape) != {self.size}:
@@ -115,39 +166,37 @@ class MarkovChain:
             )
 
     def distribution(self, past: Sequence[int]) -> np.ndarray:
-        """Probabilities of the next symbol, ``(size,)``; only the last k of ``past`` count."""
-        if len(past) < self.order:
-            return self.initial
-        return self.transition[tuple(past[len(past) - self.order :])]
+        """Probabilities of the next symbol, ``(size,)``.
+
+        Depends on the last k symbols of ``past`` alone; before there are k, it is ``initial``.
+
+        Raises:
+            TypeError: ``past`` does not hold integers.
+            ValueError: An id is outside 0 to ``size`` - 1.
+        """
+        context = _context(past, self.order, self.size)
+        return self.initial if len(context) < self.order else self.transition[context]
 
 
 class _CountedMarkov:
-    """What the models that learn by counting share: the table of what followed what."""
+    """Table of the symbols that followed each context, for the models that learn by counting."""
 
     def __init__(self, order: int, size: int):
-        if not isinstance(order, (int, np.integer)) or order < 0:
-            raise ValueError(f"order: expected an integer of at least 0, got {order!r}")
-        if size < 1:
-            raise ValueError(f"size: expected at least one symbol, got {size}")
-        self.order, self.size = int(order), int(size)
+        self.order = check_integer("order", order, minimum=0)
+        self.size = check_integer("size", size, minimum=1)
         self.followers: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
 
-    def _count(self, symbols: np.ndarray, orders: Sequence[int]) -> None:
-        symbols = np.asarray(symbols).tolist()
-        if len(symbols) <= self.order:
+    def _count(self, symbols: np.ndarray, orders: Iterable[int]) -> None:
+        ids = check_symbols("symbols", symbols, size=self.size).tolist()
+        if len(ids) <= self.order:
             raise ValueError(
                 f"symbols: a model of order {self.order} learns from at least {self.order + 1}, "
-                f"got {len(symbols)}"
-            )
-        if min(symbols) < 0 or max(symbols) >= self.size:
-            raise ValueError(
-                f"symbols: expected ids from 0 to {self.size - 1}, got {min(symbols)} to "
-                f"{max(symbols)}"
+                f"got {len(ids)}"
             )
         self.followers.clear()
         for k in orders:
-            for t in range(k, len(symbols)):
-                self.followers[tuple(symbols[t - k : t])][symbols[t]] += 1
+            for t in range(k, len(ids)):
+                self.followers[tuple(ids[t - k : t])][ids[t]] += 1
 
     def _counts(self, context: tuple[int, ...]) -> np.ndarray:
         counts = np.zeros(self.size)
@@ -157,31 +206,45 @@ class _CountedMarkov:
 
 
 class AdditiveMarkov(_CountedMarkov):
-    r"""Markov model learned by counting, with ``alpha`` added to every count.
+    r"""Markov model estimated by counting, with additive (Laplace) smoothing.
 
     .. math:: P(j \mid c) = \frac{N(c, j) + \alpha}{N(c) + \alpha V}
 
     where N(c, j) counts how often symbol j followed the context c of ``order`` symbols. With
-    alpha = 0 it is the maximum-likelihood estimate, which gives probability zero to whatever the
-    training data do not hold (and is uniform after a context they do not hold).
+    alpha = 0 it is the maximum-likelihood estimate: what never occurred has probability zero, and
+    after a context that never occurred the distribution is uniform.
 
     Args:
         order: Length of the context, 0 or more.
         size: Number of symbols V.
-        alpha: Added to each count, 0 or more; 1 is Laplace's rule.
+        alpha: Pseudocount added to each count, 0 or more; 1 is Laplace's rule.
 
     Raises:
+        TypeError: ``order`` or ``size`` is no integer, or ``alpha`` no number.
         ValueError: ``order`` or ``alpha`` is negative, or ``size`` is not positive.
+
+    Source: Jurafsky and Martin, Speech and Language Processing, chapter 3.
+
+    Example:
+        >>> model = AdditiveMarkov(1, 2, alpha=1).fit([0, 1, 0, 1, 0, 0])
+        >>> model.distribution([0])  # (1 + 1) / 5 and (2 + 1) / 5
+        array([0.4, 0.6])
     """
 
     def __init__(self, order: int, size: int, *, alpha: float):
         super().__init__(order, size)
-        if alpha < 0:
-            raise ValueError(f"alpha: expected at least 0, got {alpha}")
-        self.alpha = alpha
+        self.alpha = check_number("alpha", alpha, minimum=0)
 
     def fit(self, symbols: np.ndarray) -> AdditiveMarkov:
-        """Count what follows each context in ``symbols`` ``(time,)``; returns the model."""
+        """Count what follows each context, and return the model.
+
+        Args:
+            symbols: Integer ids, ``(time,)`` with ``time > order``.
+
+        Raises:
+            TypeError: ``symbols`` are no integers.
+            ValueError: There are too few, or an id is outside 0 to ``size`` - 1.
+        """
         self._count(symbols, [self.order])
         return self
 
@@ -189,17 +252,19 @@ class AdditiveMarkov(_CountedMarkov):
         """Probabilities of the next symbol, ``(size,)``.
 
         Raises:
-            ValueError: ``past`` is shorter than the order.
+            TypeError: ``past`` does not hold integers.
+            ValueError: ``past`` is shorter than the order, or an id is outside 0 to ``size`` - 1.
         """
-        if len(past) < self.order:
-            raise ValueError(f"past: expected at least {self.order} symbols, got {len(past)}")
-        counts = self._counts(tuple(past[len(past) - self.order :])) + self.alpha
+        context = _context(past, self.order, self.size)
+        if len(context) < self.order:
+            raise ValueError(f"past: expected at least {self.order} symbols, got {len(context)}")
+        counts = self._counts(context) + self.alpha
         total = counts.sum()
         return counts / total if total > 0 else np.full(self.size, 1 / self.size)
 
 
 class WittenBellMarkov(_CountedMarkov):
-    r"""Markov model that blends the contexts of all lengths up to ``order``.
+    r"""Markov model with Witten-Bell smoothing: interpolates contexts of all lengths up to order.
 
     .. math:: P_k(j \mid c) = \frac{N(c, j) + D(c)\, P_{k-1}(j \mid c')}{N(c) + D(c)}
 
@@ -212,46 +277,67 @@ class WittenBellMarkov(_CountedMarkov):
         size: Number of symbols V.
 
     Raises:
+        TypeError: ``order`` or ``size`` is no integer.
         ValueError: ``order`` is negative or ``size`` is not positive.
 
     Source: Witten and Bell (1991), in the interpolated form of Chen and Goodman (1999).
+
+    Example:
+        >>> model = WittenBellMarkov(1, 2).fit([0, 1, 0, 1, 0, 0])
+        >>> model.distribution([0]).round(3)
+        array([0.45, 0.55])
     """
 
     def __init__(self, order: int, size: int):
         super().__init__(order, size)
-        self._known: dict[tuple[int, ...], np.ndarray] = {}
+        self._cache: dict[tuple[int, ...], np.ndarray] = {}
 
     def fit(self, symbols: np.ndarray) -> WittenBellMarkov:
-        """Count what follows the contexts of every length in ``symbols`` ``(time,)``."""
+        """Count what follows the contexts of every length, and return the model.
+
+        Args:
+            symbols: Integer ids, ``(time,)`` with ``time > order``.
+
+        Raises:
+            TypeError: ``symbols`` are no integers.
+            ValueError: There are too few, or an id is outside 0 to ``size`` - 1.
+        """
         self._count(symbols, range(self.order + 1))
-        self._known.clear()
+        self._cache.clear()
         return self
 
     def distribution(self, past: Sequence[int]) -> np.ndarray:
-        """Probabilities of the next symbol, ``(size,)``; ``past`` may be shorter than the order."""
-        return self._blend(tuple(past[max(0, len(past) - self.order) :]))
+        """Probabilities of the next symbol, ``(size,)``; ``past`` may be shorter than the order.
 
-    def _blend(self, context: tuple[int, ...]) -> np.ndarray:
-        if context not in self._known:
-            shorter = self._blend(context[1:]) if context else np.full(self.size, 1 / self.size)
+        Raises:
+            TypeError: ``past`` does not hold integers.
+            ValueError: An id is outside 0 to ``size`` - 1.
+        """
+        return self._interpolated(_context(past, self.order, self.size))
+
+    def _interpolated(self, context: tuple[int, ...]) -> np.ndarray:
+        if context not in self._cache:
+            shorter = (
+                self._interpolated(context[1:]) if context else np.full(self.size, 1 / self.size)
+            )
             counts = self._counts(context)
             distinct = np.count_nonzero(counts)
             if not distinct:
                 return shorter
-            blend = (counts + distinct * shorter) / (counts.sum() + distinct)
-            blend.flags.writeable = False  # it is handed out and kept
-            self._known[context] = blend
-        return self._known[context]
+            probabilities = (counts + distinct * shorter) / (counts.sum() + distinct)
+            probabilities.flags.writeable = False  # callers get the cached array itself
+            self._cache[context] = probabilities
+        return self._cache[context]
 
 
-def _distributions(values: np.ndarray, name: str, *, dimensions: int) -> np.ndarray:
-    values = np.array(values, dtype=np.float64)
-    if values.ndim != dimensions:
-        raise ValueError(f"{name}: expected {dimensions} dimensions, got shape {values.shape}")
-    if (values < 0).any() or not np.allclose(values.sum(-1), 1, rtol=0, atol=1e-9):
+def _context(past: Sequence[int], order: int, size: int) -> tuple[int, ...]:
+    """Return the last ``order`` ids of ``past``, or all if there are fewer."""
+    try:
+        context = tuple(map(operator.index, past[max(0, len(past) - order) :]))
+    except TypeError:
+        raise TypeError(f"past: expected a sequence of integer ids, got {past!r}") from None
+    if context and not 0 <= min(context) <= max(context) < size:
         raise ValueError(
-            f"{name}: expected probabilities that sum to 1 along the last axis, got sums "
-            f"{np.round(values.sum(-1), 6).tolist()}"
+            f"past: expected ids from 0 to {size - 1}, got {min(context)} to {max(context)}"
         )
-    values.flags.writeable = False  # its rows are handed out
-    return values
+    return context

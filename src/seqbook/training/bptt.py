@@ -50,7 +50,7 @@ def step_jacobians(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh
             f"expected hidden (..., time, hidden) and weight_hh (hidden, hidden), got shapes "
             f"{tuple(hidden.shape)} and {tuple(weight_hh.shape)}"
         )
-    return ACTIVATIONS[activation].slope(hidden).unsqueeze(-1) * weight_hh
+    return ACTIVATIONS[activation].derivative(hidden).unsqueeze(-1) * weight_hh
 
 
 def jacobian_products(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh") -> Tensor:
@@ -112,12 +112,12 @@ def bptt_terms(
         )
     hidden, weight_hh = hidden.double(), weight_hh.double()
     jacobians = step_jacobians(hidden, weight_hh, activation=activation)
-    slopes = ACTIVATIONS[activation].slope(hidden)
+    derivatives = ACTIVATIONS[activation].derivative(hidden)
     before = torch.cat([initial.double().unsqueeze(0), hidden[:-1]])  # h_0 .. h_{T-1}
     product = torch.eye(hidden.shape[1], dtype=torch.float64)
     terms = []
     for i in reversed(range(len(hidden))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], before[i]))
+        terms.append(torch.einsum("ka,a,b->kab", product, derivatives[i], before[i]))
         product = product @ jacobians[i]
     return torch.stack(terms[::-1])
 

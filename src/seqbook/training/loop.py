@@ -1,50 +1,136 @@
-"""One plain training loop."""
+"""The training loop of the book: Adam with a clipped gradient, one step at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-__all__ = ["train"]
+__all__ = ["TrainingStep", "train", "training_steps"]
+
+
+class TrainingStep(NamedTuple):
+    """Record of one update of the parameters.
+
+    Attributes:
+        number: Number of the step, counted from 0.
+        loss: Loss before the update.
+        gradient_norm: Euclidean norm of the gradient before it was clipped.
+    """
+
+    number: int
+    loss: float
+    gradient_norm: float
+
+
+def training_steps(
+    parameters: Iterable[torch.nn.Parameter | torch.Tensor],
+    loss: Callable[[int], torch.Tensor],
+    *,
+    steps: int,
+    learning_rate: float | Callable[[int], float],
+    clip_norm: float = 1.0,
+    optimizer: torch.optim.Optimizer | None = None,
+    first_step: int = 0,
+) -> Iterator[TrainingStep]:
+    r"""Minimise a loss, one update for each turn of the caller's loop.
+
+    .. math:: g = \nabla L(\theta), \qquad
+        \theta \leftarrow \theta - \eta \operatorname{Adam}
+        \left(g \min\left(1, \frac{c}{\lVert g \rVert}\right)\right)
+
+    for the learning rate :math:`\eta` and the largest norm c. Each turn takes one step and then
+    runs the body of the caller's loop, which may validate the model, record the loss, or ``break``
+    to stop early::
+
+        for step in training_steps(model.parameters(), loss, steps=1000, learning_rate=0.01):
+            if step.number % 100 == 99:
+                print(step.number, step.loss, accuracy(model, held_out))
+
+    Args:
+        parameters: Parameters to change.
+        loss: Function of the step's number that draws a batch and returns a scalar tensor.
+        steps: Number of steps in all.
+        learning_rate: Adam's step size, or a function that gives it for each step's number.
+        clip_norm: Largest Euclidean norm of the gradient; a longer one is scaled down to it.
+        optimizer: Optimizer of ``parameters``; by default Adam with torch's own settings.
+        first_step: Number of the first step, to resume where another loop stopped.
+
+    Yields:
+        A record of each step, after its update.
+
+    Raises:
+        ValueError: ``steps`` or ``first_step`` is negative, or there are no parameters.
+        FloatingPointError: The loss or the norm of the gradient is not finite. The parameters
+            stay as they were before the step.
+
+    Source: Kingma and Ba (2015), algorithm 1; Pascanu, Mikolov and Bengio (2013), algorithm 1, for
+    the clipping.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor(3.0))
+        >>> for step in training_steps([weight], lambda _: weight**2, steps=100, learning_rate=0.1):
+        ...     if step.loss < 1e-2:
+        ...         break
+        >>> step.number < 99, abs(weight.item()) < 0.2
+        (True, True)
+    """
+    parameters = list(parameters)
+    for name, value in (("steps", steps), ("first_step", first_step)):
+        if value < 0:
+            raise ValueError(f"{name}: expected at least 0, got {value}")
+    if not parameters:
+        raise ValueError("parameters: expected at least one, got none")
+    optimizer = torch.optim.Adam(parameters) if optimizer is None else optimizer
+    rate = learning_rate if callable(learning_rate) else lambda _step: learning_rate
+
+    def take_steps() -> Iterator[TrainingStep]:
+        for number in range(first_step, steps):
+            optimizer.zero_grad()
+            value = loss(number)
+            before = _finite("loss", value.item(), number)
+            value.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+            norm = _finite("gradient norm", norm.item(), number)
+            for group in optimizer.param_groups:
+                group["lr"] = rate(number)
+            optimizer.step()
+            yield TrainingStep(number, before, norm)
+
+    return take_steps()
 
 
 def train(
-    parameters: Iterable[torch.nn.Parameter],
+    parameters: Iterable[torch.nn.Parameter | torch.Tensor],
     loss: Callable[[int], torch.Tensor],
     *,
     steps: int,
     learning_rate: float | Callable[[int], float],
     clip_norm: float = 1.0,
 ) -> np.ndarray:
-    """Minimise a loss with Adam.
-
-    Args:
-        parameters: What may change.
-        loss: Maps the step's number, 0 to ``steps - 1``, to a scalar tensor; it draws the batch.
-        steps: Number of updates.
-        learning_rate: Adam's step size, or a function that gives it for each step's number.
-        clip_norm: The gradient is scaled down to this Euclidean norm if it is longer.
+    """Run ``training_steps`` to its end; the arguments and errors are the same.
 
     Returns:
         The loss before each update, float64 ``(steps,)``.
 
-    Raises:
-        FloatingPointError: The loss is not finite.
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor(3.0))
+        >>> train([weight], lambda _: weight**2, steps=2, learning_rate=0.1).round(2)
+        array([9.  , 8.41])
     """
-    parameters = list(parameters)
-    optimiser = torch.optim.Adam(parameters)
-    rate = learning_rate if callable(learning_rate) else lambda _step: learning_rate
-    history = np.empty(steps)
-    for step in range(steps):
-        optimiser.param_groups[0]["lr"] = rate(step)
-        optimiser.zero_grad()
-        value = loss(step)
-        history[step] = value.item()
-        if not np.isfinite(history[step]):
-            raise FloatingPointError(f"loss: expected a finite number, got {value} at step {step}")
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-        optimiser.step()
-    return history
+    loop = training_steps(
+        parameters, loss, steps=steps, learning_rate=learning_rate, clip_norm=clip_norm
+    )
+    return np.array([step.loss for step in loop], dtype=np.float64)
+
+
+def _finite(name: str, value: float, step: int) -> float:
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"{name}: expected a finite number, got {value} at step {step}; "
+            "try a smaller learning rate"
+        )
+    return value

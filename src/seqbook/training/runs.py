@@ -91,15 +91,15 @@ class Recipe:
         return self.learning_rate * min((step + 1) / self.warmup, 1 - step / steps)
 
 
-_RECURRENT = {"width": 128, "hidden": 304, "layers": 1, "dropout": 0.3}
+_RECURRENT = {"embedding_size": 128, "hidden_size": 304, "num_layers": 1, "dropout": 0.3}
 # The first two are those of chapter 8's capstone: about as many weights and minutes each.
 RECIPES = {
     "transformer": Recipe(
         "transformer",
         {
-            "width": 128,
+            "d_model": 128,
             "heads": 4,
-            "hidden": 512,
+            "d_ff": 512,
             "encoder_layers": 3,
             "decoder_layers": 2,
             "dropout": 0.1,

@@ -1,5 +1,6 @@
 from math import log
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,17 +93,101 @@ def test_batches_come_from_the_generator_alone(draw):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g: adding(0, length=5, generator=g), "batch: expected at least 1, got 0"),
-        (lambda g: adding(3, length=1, generator=g), "length: expected at least 2, got 1"),
-        (lambda g: recall(3, delay=-1, generator=g), "delay: expected at least 0, got -1"),
-        (lambda g: recall(3, delay=1, symbols=1, generator=g), "symbols: expected at least 2"),
-        (lambda g: copying(3, delay=0, generator=g), "delay: expected at least 1, got 0"),
-        (lambda g: copying(3, delay=1, count=0, generator=g), "count: expected at least 1, got 0"),
-        (lambda _: adding_error(10, window=11), "window: expected at most length 10, got 11"),
-        (lambda _: adding_error(10, window=-1), "window: expected at least 0, got -1"),
-        (lambda _: copying_loss(delay=0), "delay: expected at least 1, got 0"),
+        (
+            lambda g: adding(0, length=5, generator=g),
+            "batch: expected an integer of at least 1, got 0",
+        ),
+        (
+            lambda g: adding(3, length=1, generator=g),
+            "length: expected an integer of at least 2, got 1",
+        ),
+        (
+            lambda g: recall(3, delay=-1, generator=g),
+            "delay: expected an integer of at least 0, got -1",
+        ),
+        (
+            lambda g: recall(3, delay=1, symbols=1, generator=g),
+            "symbols: expected an integer of at least 2",
+        ),
+        (
+            lambda g: copying(3, delay=0, generator=g),
+            "delay: expected an integer of at least 1, got 0",
+        ),
+        (
+            lambda g: copying(3, delay=1, count=0, generator=g),
+            "count: expected an integer of at least 1, got 0",
+        ),
+        (lambda _: adding_error(10, window=11), "window: expected an integer from 0 to 10, got 11"),
+        (lambda _: adding_error(10, window=-1), "window: expected an integer from 0 to 10, got -1"),
+        (lambda _: copying_loss(delay=0), "delay: expected an integer of at least 1, got 0"),
     ],
 )
 def test_sizes_that_make_no_task_are_named(call, message, generator):
     with pytest.raises(ValueError, match=message):
         call(generator)
+
+
+TASKS = {
+    "adding": lambda g, **options: adding(5, length=20, generator=g, **options),
+    "recall": lambda g, **options: recall(5, delay=9, generator=g, **options),
+    "copying": lambda g, **options: copying(5, delay=9, generator=g, **options),
+}
+SIZES = {
+    adding: {"batch": 2, "length": 5},
+    recall: {"batch": 2, "delay": 3, "symbols": 4},
+    copying: {"batch": 2, "delay": 3, "count": 2, "symbols": 4},
+    adding_error: {"length": 5, "window": 2},
+    copying_loss: {"delay": 3, "count": 2, "symbols": 4},
+}
+
+
+@pytest.mark.parametrize("draw", TASKS.values(), ids=TASKS)
+def test_a_batch_on_another_device_is_the_same_batch(draw, generator):
+    batch = draw(generator, device="meta")
+    assert {part.device.type for part in batch} == {"meta"}
+    assert [part.shape for part in batch] == [part.shape for part in draw(generator)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("draw", TASKS.values(), ids=TASKS)
+def test_every_type_holds_the_same_numbers(draw, dtype):
+    plain, typed = (
+        draw(torch.Generator().manual_seed(3), dtype=kind) for kind in (torch.float32, dtype)
+    )
+    assert typed.inputs.dtype == dtype
+    assert torch.equal(typed.inputs, plain.inputs.to(dtype))
+    if plain.targets.dtype == torch.int64:
+        assert torch.equal(typed.targets, plain.targets)
+    else:
+        torch.testing.assert_close(typed.targets.float(), plain.targets, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("draw", TASKS.values(), ids=TASKS)
+def test_the_default_type_is_torchs(draw, generator):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert draw(generator).inputs.dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("wrong", [None, 2.0, "2", True])
+@pytest.mark.parametrize(
+    ("function", "name"), [(f, name) for f, sizes in SIZES.items() for name in sizes]
+)
+def test_what_is_no_size_is_named(function, name, wrong, generator):
+    arguments = SIZES[function] | {name: wrong}
+    if function in (adding, recall, copying):
+        arguments["generator"] = generator
+    with pytest.raises(TypeError, match=f"^{name}: expected an integer .*, got {wrong!r}"):
+        function(**arguments)
+
+
+@pytest.mark.parametrize("draw", TASKS.values(), ids=TASKS)
+def test_what_is_no_generator_or_no_floating_type_is_named(draw, generator):
+    for wrong in (None, 0, np.random.default_rng(0)):
+        with pytest.raises(TypeError, match="generator: expected a Generator, as from torch"):
+            draw(wrong)
+    for wrong in (torch.int64, float, "float32"):
+        with pytest.raises(TypeError, match="dtype: expected a"):
+            draw(generator, dtype=wrong)
