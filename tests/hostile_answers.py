@@ -238,6 +238,44 @@ USING_UP = {
     "printing": (call("for _ in range(100): print('x' * 2**20)"), MISTAKE),
     "printing gigabytes": (call("while True: print('x' * 2**20)"), TIME),
     "many numbers": (call("return torch.zeros(2_000_000)"), "with 2000000 numbers"),
+    "a shape without numbers": (
+        call("return torch.zeros(10**6, 10**6, 0)"),
+        "with shape (1000000, 1000000, 0)",
+    ),
+    "a smaller shape without numbers": (
+        call("return torch.zeros(20, 10**6, 0)"),
+        "with shape (20, 1000000, 0)",
+    ),
+    "a shape of NumPy without numbers": (
+        call("import numpy\nreturn numpy.zeros((10**6, 0, 10**6))"),
+        "an array of float64 with shape (1000000, 0, 1000000)",
+    ),
+    "a shape without numbers in a list": (
+        call("return [torch.zeros(10**6, 10**6, 0)] * 2"),
+        "ragged or mixed",
+    ),
+    "a shape without numbers in a dictionary": (
+        call("return {'x': (torch.zeros(10**6, 10**6, 0),)}"),
+        "got a dict with ['x']",
+    ),
+    "an argument without numbers": (
+        call("x.resize_(10**6, 10**6, 0)\nreturn 2 * x"),
+        "with shape (1000000, 1000000, 0)",
+    ),
+    "many rows without numbers": (
+        call("return torch.zeros(10**6, 0)"),
+        "got (1000000, 0)",
+    ),
+    "many shapes without numbers": (
+        call("return [torch.zeros(10**6, 0)] * 30_000"),
+        "got (30000, 1000000, 0)",
+    ),
+    "many empty lists": (call("return [[]] * 500_000"), "more than 100000 values"),
+    "many lists in lists": (
+        call("y = 0\nfor _ in range(5): y = [y] * 12\nreturn y"),
+        "more than 100000 values",
+    ),
+    "many short texts": (call("return ['x'] * 300_000"), "more than 100000 values"),
     "a long list": (call("return [0.123456789] * 400_000"), "it wrote too much"),
     "a long text": (call("return 'x' * 3_000_000"), "it wrote too much"),
     "limits": (
@@ -435,6 +473,10 @@ FORGING = {
     ),
     "huge shape": (
         returned('{"tensor": [], "dtype": "float64", "shape": [1000000000000000000, 0]}'),
+        "shape: expected",
+    ),
+    "huge shape without numbers": (
+        returned('{"tensor": [], "dtype": "float64", "shape": [1000000, 1000000, 0]}'),
         "shape: expected",
     ),
     "shape of huge numbers": (

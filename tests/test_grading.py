@@ -538,6 +538,47 @@ def test_what_is_no_value_is_refused(data):
         decode(data)
 
 
+HUGE = {"tensor": [], "dtype": "float64", "shape": [10**6, 10**6, 0]}
+WIDE = {"tensor": [], "dtype": "float64", "shape": [10**6, 0]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HUGE,
+        {**HUGE, "shape": [20, 10**6, 0]},
+        {**HUGE, "shape": [0, 10**6, 10**6]},
+        {"array": [], "dtype": "bool", "shape": [1001, 0, 1000]},
+        [1.5, {"tuple": [{"dict": {"x": HUGE}}]}],
+        [[]] * 100_000,
+        [0] * 100_000,
+        {"dict": {str(number): 0 for number in range(100_000)}},
+    ],
+)
+def test_what_would_take_much_memory_is_refused(data):
+    with pytest.raises(ValueError, match=r"shape: expected at most|more than 100000 values"):
+        decode(data)
+
+
+@pytest.mark.parametrize("shape", [(10**6, 10**6, 0), (20, 10**6, 0), (0, 1001, 1000)])
+def test_of_a_huge_shape_without_numbers_the_shape_alone_travels(shape):
+    for value in (torch.zeros(shape), np.zeros(shape)):
+        kind = "tensor of float32" if isinstance(value, torch.Tensor) else "array of float64"
+        assert decode(encode(value)) == Unsupported(f"{kind} with shape {shape}")
+
+
+@pytest.mark.parametrize("part", ["returned", "gradients", "arguments"])
+@pytest.mark.parametrize("value", [HUGE, WIDE, [WIDE] * 3, {"dict": {"x": WIDE}}])
+def test_a_shape_without_numbers_is_wrong_wherever_it_stands(tiny, part, value):
+    (step,) = [one for one in tiny.release().steps if one.name == "plus_one"]
+    forged = outcomes(step, lambda x: x + 1)
+    for outcome in forged:
+        outcome[part] = value if part == "returned" else {"x": value}
+    verdict = judge(step, forged)
+    assert verdict.status == "wrong"
+    assert len(verdict.finding) + len(verdict.example) < 2000
+
+
 # Calls.
 
 

@@ -402,11 +402,11 @@ def test_what_the_grader_can_not_grade_is_no_mark(
         hand_in(tmp_path / "in", student, source_notebook())
     command = ("grade", tmp_path / "in", "--exercises", exercises, "--out", tmp_path / "out")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise SandboxFaultError("the sandbox failed on plus_one")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stepgrader.batch.grade_notebook", fail)
+        patch.setattr("stepgrader.batch.grade_answers", fail)
         code, _, errors = run(*command, "--jobs", 1)
     assert code == 3
     assert errors[-1] == "seqbook: 2 could not be graded; run the same again"
@@ -421,10 +421,14 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     page = graded / "out" / "feedback" / "ann.md"
     before = page.read_text(encoding="utf-8")
     page.write_text(before + "\nWell done!\n", encoding="utf-8")
-    monkeypatch.setattr("stepgrader.batch.grade_notebook", None)  # fails if it is called
+    monkeypatch.setattr("stepgrader.batch.grade_answers", None)  # fails if it is called
     code, _, errors = run("grade", graded / "in", "--out", graded / "out", "--exercises", exercises)
     assert code == 3
-    assert f"{page}: changed by hand, and left alone" in errors
+    assert errors == [
+        "Drawing the cases of tiny.",
+        "4 of 5 were graded before.",
+        f"{page}: changed by hand, and left alone",
+    ]
     assert page.read_text(encoding="utf-8").endswith("\nWell done!\n")
     page.write_text(before, encoding="utf-8")
 

@@ -20,8 +20,10 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import uuid
@@ -33,6 +35,8 @@ import hostile_answers as hostile
 import pytest
 from conftest import PATIENCE, wait_until
 
+import stepgrader.batch
+import stepgrader.grader
 from stepgrader import sandbox
 from stepgrader.atomic_files import Keeper, write_whole
 from stepgrader.batch import MAX_NOTEBOOKS, grade_folder
@@ -455,7 +459,7 @@ def listing(folder):
 
 def told(result):
     """Return the words that a student reads."""
-    return html.unescape("\n".join(_html(result.handed.student, [(result, True)])))
+    return html.unescape("\n".join(_html(result.submission.student, [(result, True)])))
 
 
 # On a slow machine these come to their limit of time before the other one, and are told so.
@@ -467,7 +471,7 @@ SLOW = [
 
 
 def test_no_attack_gains_a_point_and_each_is_told_what_happened(batch):
-    found = {result.handed.student: result for result in batch.results}
+    found = {result.submission.student: result for result in batch.results}
     assert len(found) == len(batch.results)
     assert set(found) == set(batch.expected)
     wrong = {}
@@ -475,7 +479,7 @@ def test_no_attack_gains_a_point_and_each_is_told_what_happened(batch):
         result = found[student]
         got = None if result.graded is None else result.graded.points
         slow = student in SLOW and hostile.TIME in told(result)
-        if got != points or not (says in told(result) or slow) or result.ours:
+        if got != points or not (says in told(result) or slow) or result.grader_fault:
             wrong[student] = (points, got, says, told(result)[-600:])
     assert wrong == {}
 
@@ -485,12 +489,12 @@ def test_honest_submissions_get_what_they_get_among_themselves(batch, guarded, t
     for student in batch.honest:
         shutil.copytree(batch.folder / student, alone.folder / student)
     alone.grade(guarded[0])
-    graded = {result.handed.student: result.graded for result in batch.results}
+    graded = {result.submission.student: result.graded for result in batch.results}
     assert len(alone.results) == len(batch.honest) > 30
     for result in alone.results:
-        assert result.graded == graded[result.handed.student]
+        assert result.graded == graded[result.submission.student]
         points = [step.points for step in result.graded.steps]
-        assert points == batch.honest[result.handed.student]
+        assert points == batch.honest[result.submission.student]
 
 
 def test_nothing_is_left_behind(batch):
@@ -548,6 +552,88 @@ def test_what_is_too_much_or_closed_is_told_and_the_rest_is_read(
     assert one.graded.points == POINTS
 
 
+def killing(grade):
+    """Grade as before, but let some notebooks kill the process that grades them."""
+
+    def call(answers, *arguments, **options):
+        if "KILL" in (answers["doubled"].source or ""):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return grade(answers, *arguments, **options)
+
+    return call
+
+
+def test_a_notebook_that_kills_its_judge_is_set_aside_and_reported(guarded, tmp_path, monkeypatch):
+    batch = Batch(tmp_path)
+    for student in ("ann", "bea", "eve", "fay"):
+        batch.add_honest(student)
+    for student in ("cem", "dan"):  # as many as there are processes
+        batch.add(student, make_notebook(f"# KILL {student}\n{DOUBLED}"), None, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(stepgrader.batch, "grade_answers", killing(stepgrader.batch.grade_answers))
+        results = {one.submission.student: one for one in batch.grade(guarded[0]).results}
+    monkeypatch.setattr(stepgrader.batch, "grade_answers", None)  # fails if it is called again
+    again = {one.submission.student: one for one in batch.grade(guarded[0]).results}
+    assert again == results
+    for student, result in results.items():
+        if student in batch.honest:
+            assert result.graded.points == POINTS
+            continue
+        assert result.grader_fault
+        said, stored = result.problem.split(", so it is set aside; to try again, remove ")
+        assert said == "the process that graded it was ended by SIGKILL"
+        assert Path(stored).is_file()
+        (row,) = [row for row in batch.rows if row[0] == student]
+        assert dict(zip(batch.header, row, strict=True))["points"] == ""
+        assert "no fault of yours" in told(result)
+
+
+def test_a_result_that_takes_too_much_memory_is_wrong_and_the_batch_goes_on(
+    guarded, tmp_path, monkeypatch
+):
+    def judge(step, outcomes):
+        if "got nan" in repr(grader_judge(step, outcomes)):
+            bytearray(2 * stepgrader.batch.JUDGE_MEMORY)
+        return grader_judge(step, outcomes)
+
+    grader_judge = stepgrader.grader.judge
+    monkeypatch.setattr(stepgrader.grader, "judge", judge)
+    batch = Batch(tmp_path)
+    batch.add_honest("ann")
+    batch.add_honest("bea")
+    nan = make_notebook(hostile.call("return x * float('nan')"))
+    batch.add("nan", nan, 2, "too much memory")
+    for result in batch.grade(guarded[0]).results:
+        points, says = batch.expected[result.submission.student]
+        assert (result.graded.points, says in told(result)) == (points, True)
+
+
+LIMITED = """
+import time
+from stepgrader.limits import limited
+
+def allocate():
+    try:
+        return len(bytearray(2**28))
+    except MemoryError:
+        return "MemoryError"
+
+with limited(memory=2**27, cpu_seconds=100):
+    print(allocate())
+print(allocate())
+with limited(memory=2**27, cpu_seconds=1):
+    print("begins", flush=True)
+    while True:
+        pass
+"""
+
+
+def test_limits_hold_and_are_lifted():
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
+    assert done.stdout.split() == ["MemoryError", str(2**28), "begins"]
+    assert done.returncode == -signal.SIGXCPU
+
+
 def test_the_same_file_may_be_written_twice_at_once(tmp_path, monkeypatch):
     """As when two students hand in the same notebook."""
     both, replace = threading.Barrier(2, timeout=PATIENCE), os.replace
@@ -585,7 +671,7 @@ class Elements(HTMLParser):
 
 def test_no_page_holds_what_a_student_forged(batch):
     pages = list((batch.out / "feedback").iterdir())
-    assert len(pages) == 2 * len({result.handed.student for result in batch.results})
+    assert len(pages) == 2 * len({result.submission.student for result in batch.results})
     own = {("html", "lang"), ("meta", "charset"), ("meta", "name"), ("meta", "content")}
     own |= {("meta", "http-equiv")}
     own |= {(tag, None) for tag in ["head", "title", "style", "body", "h1", "h2", "h3", "p", "pre"]}

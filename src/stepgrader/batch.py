@@ -3,79 +3,103 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
-import queue
 import sys
-import threading
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from seqbook import __version__
 from stepgrader.atomic_files import write_whole
-from stepgrader.differences import printable
 from stepgrader.exercises import Exercise, Released
-from stepgrader.grader import Graded, SandboxFaultError, grade_notebook
-from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
+from stepgrader.grader import Graded, grade_answers
+from stepgrader.limits import limited
+from stepgrader.pool import Outcome, grade_in_processes, report_exception
+from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS
 from stepgrader.steps import CompiledStep
 from stepgrader.submissions import (
-    Handed,
+    Answer,
+    Submission,
     UnreadableError,
     find,
+    identify,
+    read_answers,
     read_bytes,
     read_notebook,
-    recognise,
 )
 
 __all__ = ["Result", "grade_folder"]
 
 MAX_NOTEBOOKS = 50
+JUDGE_MEMORY = 2 * 2**30
+JUDGE_CPU_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one file: a grade; or why there is none, and whether that is our fault."""
+    """The result of one submission.
 
-    handed: Handed
+    Args:
+        submission: The file, and whose it is.
+        graded: The grade; None if there is none.
+        problem: Why there is none.
+        grader_fault: Whether that is the fault of the grader, and not of the file.
+    """
+
+    submission: Submission
     graded: Graded | None
     problem: str | None = None
-    ours: bool = False
+    grader_fault: bool = False
 
 
 @dataclass(frozen=True)
-class _Marked:
+class _Compiled:
     released: Released
     steps: list[CompiledStep]
     digest: bytes
 
 
-class _Marking:
-    """What may be handed in; the cases of an exercise are drawn when it is first asked for."""
+@dataclass(frozen=True)
+class _Readable:
+    """A submission that was read: the answers in it, and what its result depends on."""
+
+    exercise: _Compiled
+    answers: Mapping[str, Answer]
+    digest: str
+
+
+class _CompiledExercises:
+    """The exercises that may be handed in, each compiled when it is first asked for."""
 
     def __init__(self, exercises: Iterable[Exercise], seed: int, settings: Any):
         self.exercises = {exercise.name: exercise for exercise in exercises}
         self._seed = seed
-        self._settings = [__version__, seed, settings]
-        self._drawn: dict[str, _Marked] = {}
-        self._lock = threading.Lock()
+        self._settings = [_code_digest(), seed, settings]
+        self._compiled: dict[str, _Compiled] = {}
 
-    def __getitem__(self, name: str) -> _Marked:
-        with self._lock:
-            if name not in self._drawn:
-                print(f"Drawing the cases of {name}.", file=sys.stderr)
-                steps = self.exercises[name].compile(self._seed)
-                released = self.exercises[name].release(steps)
-                facts = [self._settings, released.notebook, [asdict(step) for step in steps]]
-                digest = hashlib.sha256(json.dumps(facts).encode()).digest()
-                self._drawn[name] = _Marked(released, steps, digest)
-            return self._drawn[name]
+    def __getitem__(self, name: str) -> _Compiled:
+        if name not in self._compiled:
+            print(f"Drawing the cases of {name}.", file=sys.stderr)
+            steps = self.exercises[name].compile(self._seed)
+            released = self.exercises[name].release(steps)
+            facts = [self._settings, released.notebook, [asdict(step) for step in steps]]
+            digest = hashlib.sha256(json.dumps(facts).encode()).digest()
+            self._compiled[name] = _Compiled(released, steps, digest)
+        return self._compiled[name]
+
+
+def _code_digest() -> str:
+    """Return a digest of this package: another version may grade differently."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def grade_folder(
@@ -88,135 +112,122 @@ def grade_folder(
     cpu_seconds: int = CPU_SECONDS,
     wall_seconds: int = WALL_SECONDS,
 ) -> list[Result]:
-    """Grade all notebooks in a folder, and keep each result as soon as it is there.
+    """Grade all notebooks in a folder, and store each result as soon as it is known.
 
-    A result that was kept is not worked out again, unless the notebook, its exercise or the seed
-    has changed. The result depends on nothing else: not on other submissions, nor on ``jobs``.
+    A stored result is used again unless the notebook, its exercise, the seed or the grader has
+    changed. The result depends on nothing else: not on other submissions, nor on ``jobs``. If the
+    process that grades a notebook dies of it, that is stored too, so that the notebook is set
+    aside and doesn't stop this batch or the next.
 
     Args:
-        folder: Of the submissions; see ``submissions.find``.
-        out: Where results are kept, in ``results``.
-        exercises: What may be handed in.
-        seed: Of the hidden cases.
-        jobs: How many sandboxes to run at once. Each takes 0.3 GB, what runs in it at most 1 GB
-            more.
+        folder: Folder of submissions; see ``submissions.find``.
+        out: Folder for the results, which are stored in ``results``.
+        exercises: The exercises that may be handed in.
+        seed: Seed of the hidden cases.
+        jobs: Number of sandboxes that run at once. Each takes 0.3 GB, and the code in it at most
+            1 GB more; to compare its results takes at most 2 GB.
         cpu_seconds: Processor time for a step, once for the visible cases and once for the hidden.
-        wall_seconds: Time for the same.
+        wall_seconds: Elapsed time for the same.
+
+    Returns:
+        A result for every submission, in their order.
 
     Raises:
         NoSandboxError: Submissions can't be run here.
     """
     limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
-    marking = _Marking(exercises, seed, limits)
-    kept = _Kept(out / "results", marking)
-    handed = list(find(folder))
-    results = dict(_beyond(handed))
-    known = {
-        number: Result(one, graded)
-        for number, one in enumerate(handed)
-        if number not in results and (graded := kept.find(one)) is not None
-    }
-    results |= known
-    left = [number for number in range(len(handed)) if number not in results]
-    if known:
-        print(f"{len(known)} of {len(handed)} were graded before.", file=sys.stderr)
-    with (
-        _sandboxes(min(jobs, len(left)), limits) as (sandboxes, abandon),
-        ThreadPoolExecutor(jobs) as pool,
-        tqdm(total=len(handed), initial=len(results), unit="notebook", disable=None) as bar,
-    ):
-        try:
-            waiting = {
-                pool.submit(_grade, handed[number], marking, kept, sandboxes): number
-                for number in left
-            }
-            for future in as_completed(waiting):
-                results[waiting[future]] = future.result()
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            abandon()  # or else the pool waits until what runs has come to its limit
-            raise
-    return [results[number] for number in range(len(handed))]
-
-
-def _beyond(handed: Sequence[Handed]) -> Iterator[tuple[int, Result]]:
-    """Yield the results of what a student handed in too many of: it would keep others waiting."""
+    compiled = _CompiledExercises(exercises, seed, limits)
+    cache = _ResultCache(out / "results")
+    submissions = list(find(folder))
+    results: dict[int, Result] = {}
+    pending: list[tuple[int, _Readable]] = []
     counts: Counter[str] = Counter()
-    for number, one in enumerate(handed):
-        counts[one.student] += 1
-        if counts[one.student] > MAX_NOTEBOOKS:
-            problem = f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
-            yield number, Result(one, None, problem)
-
-
-class _Kept:
-    """Results by what they depend on."""
-
-    def __init__(self, folder: Path, marking: _Marking):
-        self._folder = folder
-        self._marking = marking
-
-    def find(self, handed: Handed) -> Graded | None:
+    stored = 0
+    for number, submission in enumerate(submissions):
+        counts[submission.student] += 1
         try:
-            content = read_bytes(handed.path)
-            notebook = read_notebook(content)
-            exercise = recognise(notebook, handed.path.name, self._marking.exercises)
-        except Exception:  # whatever is wrong with a file is told by whoever grades it
-            return None
-        path = self._path(self._marking[exercise], handed, content)
+            if counts[submission.student] > MAX_NOTEBOOKS:  # it would keep the others waiting
+                raise UnreadableError(
+                    f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
+                )
+            readable = _read(submission, compiled)
+        except UnreadableError as error:
+            results[number] = Result(submission, None, str(error))
+            continue
+        except Exception as error:  # of one submission; the others are graded all the same
+            problem = report_exception(error)
+            results[number] = Result(submission, None, problem, grader_fault=True)
+            continue
+        if (outcome := cache.find(readable)) is not None:
+            results[number] = _result(submission, outcome)
+            stored += 1
+        else:
+            pending.append((number, readable))
+    if stored:
+        print(f"{stored} of {len(submissions)} were graded before.", file=sys.stderr)
+    tasks = [functools.partial(_grade, readable) for _, readable in pending]
+    with (
+        tqdm(
+            total=len(submissions), initial=len(results), unit="notebook", disable=None
+        ) as progress_bar,
+        contextlib.closing(grade_in_processes(tasks, jobs=jobs, limits=limits)) as outcomes,
+    ):
+        for task, outcome in outcomes:
+            number, readable = pending[task]
+            if outcome.graded is not None or outcome.killed:
+                outcome = cache.store(readable, outcome)
+            results[number] = _result(submissions[number], outcome)
+            progress_bar.update()
+    return [results[number] for number in range(len(submissions))]
+
+
+def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:
+    content = read_bytes(submission.path)
+    notebook = read_notebook(content)
+    exercise = compiled[identify(notebook, submission.path.name, compiled.exercises)]
+    name = submission.path.name.encode(errors="surrogateescape")
+    digest = hashlib.sha256(exercise.digest + name + b"\0" + content)
+    return _Readable(exercise, read_answers(notebook, exercise.released), digest.hexdigest())
+
+
+def _grade(readable: _Readable, sandbox: Any) -> Graded:
+    limits = functools.partial(limited, memory=JUDGE_MEMORY, cpu_seconds=JUDGE_CPU_SECONDS)
+    exercise = readable.exercise
+    return grade_answers(
+        readable.answers, exercise.released, exercise.steps, sandbox, judging=limits
+    )
+
+
+def _result(submission: Submission, outcome: Outcome) -> Result:
+    return Result(submission, outcome.graded, outcome.problem, grader_fault=outcome.graded is None)
+
+
+class _ResultCache:
+    """Stored outcomes, by the digest of everything that they depend on."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def find(self, readable: _Readable) -> Outcome | None:
+        """Return the outcome that was stored for a submission; None if there is none."""
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            return Graded.from_data(json.loads(path.read_text(encoding="utf-8")))
+            data = json.loads(self._path(readable).read_text(encoding="utf-8"))
+            if data["graded"] is None:
+                return Outcome(None, str(data["problem"]), killed=True)
+            return Outcome(Graded.from_data(data["graded"]))
         return None
 
-    def keep(self, marked: _Marked, handed: Handed, content: bytes, graded: Graded) -> None:
-        write_whole(self._path(marked, handed, content), json.dumps(graded.as_data()).encode())
+    def store(self, readable: _Readable, outcome: Outcome) -> Outcome:
+        """Store an outcome, and return it with the word of how to undo that."""
+        path = self._path(readable)
+        if outcome.graded is not None:
+            data = {"graded": outcome.graded.as_data()}
+        else:
+            problem = f"{outcome.problem}, so it is set aside; to try again, remove {path}"
+            outcome = Outcome(None, problem, killed=True)
+            data = {"graded": None, "problem": problem}
+        write_whole(path, json.dumps(data).encode())
+        return outcome
 
-    def _path(self, marked: _Marked, handed: Handed, content: bytes) -> Path:
-        name = handed.path.name.encode(errors="surrogateescape")
-        digest = hashlib.sha256(marked.digest + name + b"\0" + content)
-        return self._folder / f"{digest.hexdigest()}.json"
-
-
-def _grade(
-    handed: Handed,
-    marking: _Marking,
-    kept: _Kept,
-    sandboxes: queue.SimpleQueue[Sandbox],
-) -> Result:
-    try:
-        content = read_bytes(handed.path)
-        notebook = read_notebook(content)
-        one = marking[recognise(notebook, handed.path.name, marking.exercises)]
-        sandbox = sandboxes.get()
-        try:
-            graded = grade_notebook(notebook, one.released, one.steps, sandbox)
-        finally:
-            sandboxes.put(sandbox)
-        kept.keep(one, handed, content, graded)
-        return Result(handed, graded)
-    except UnreadableError as error:
-        return Result(handed, None, str(error))
-    except SandboxFaultError as error:
-        return Result(handed, None, str(error), ours=True)
-    except Exception as error:  # of one submission; the others are graded all the same
-        lines = traceback.format_exc().splitlines()
-        print(*(printable(line, limit=1000) for line in lines), sep="\n", file=sys.stderr)
-        return Result(handed, None, f"{type(error).__name__} in the grader", ours=True)
-
-
-@contextlib.contextmanager
-def _sandboxes(
-    count: int, limits: Mapping[str, int]
-) -> Iterator[tuple[queue.SimpleQueue[Sandbox], Callable[[], None]]]:
-    """Make sandboxes that are free to be used, and what ends whatever runs in any of them."""
-    made: list[Sandbox] = []
-    ready: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
-    try:
-        for _ in range(count):
-            made.append(Sandbox(**limits))
-            ready.put(made[-1])
-        yield ready, lambda: [sandbox.abandon() for sandbox in made]
-    finally:
-        for sandbox in made:
-            sandbox.close()
+    def _path(self, readable: _Readable) -> Path:
+        return self._folder / f"{readable.digest}.json"

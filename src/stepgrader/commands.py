@@ -99,7 +99,7 @@ def _check(options: argparse.Namespace) -> int:
     path = options.notebook
     try:
         notebook = submissions.read_notebook(submissions.read_bytes(path))
-        name = submissions.recognise(notebook, path.name, {name: released(name) for name in ORDER})
+        name = submissions.identify(notebook, path.name, {name: released(name) for name in ORDER})
     except submissions.UnreadableError as error:
         raise ValueError(f"{path}: {error}") from None
     exercise = released(name)
@@ -137,8 +137,8 @@ def _grade(options: argparse.Namespace) -> int:
         jobs=options.jobs,
     )
     write_reports(results, keeper)
-    unread = sum(result.graded is None and not result.ours for result in results)
-    faults = sum(result.ours for result in results)
+    unread = sum(result.graded is None and not result.grader_fault for result in results)
+    faults = sum(result.grader_fault for result in results)
     graded = len(results) - unread - faults
     print(f"Notebooks: {graded} graded, {unread} not readable.")
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,7 +16,9 @@ from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.submissions import Answer, read_answers
 from stepgrader.worker.calls import OWN_CELL
 
-__all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_notebook"]
+__all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_answers", "grade_notebook"]
+
+TOO_LARGE = "to compare what it returned takes too much memory"
 
 
 class SandboxFaultError(RuntimeError):
@@ -98,7 +102,32 @@ def grade_notebook(
     Raises:
         SandboxFaultError: The sandbox failed.
     """
-    answers = read_answers(notebook, exercise)
+    return grade_answers(read_answers(notebook, exercise), exercise, steps, sandbox)
+
+
+def grade_answers(
+    answers: Mapping[str, Answer],
+    exercise: Released,
+    steps: Sequence[CompiledStep],
+    sandbox: Sandbox,
+    *,
+    judging: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Graded:
+    """Grade the answers of a notebook.
+
+    Args:
+        answers: The answer to each step, by its name.
+        exercise: As in ``grade_notebook``.
+        steps: As in ``grade_notebook``.
+        sandbox: As in ``grade_notebook``.
+        judging: Makes the context in which outcomes are compared, such as limits on memory.
+
+    Returns:
+        The grade.
+
+    Raises:
+        SandboxFaultError: The sandbox failed.
+    """
     headings = exercise.headings
     cells = [("setup", exercise.cell("setup"))]
     graded: list[GradedStep] = []
@@ -106,7 +135,7 @@ def grade_notebook(
         answer, heading = answers[step.name], headings[step.name]
         if answer.source is not None:
             cells.append((f"{cell_stem(step.name)}-answer", answer.source))
-        verdict, ran = _grade_step(answer, step, cells, sandbox)
+        verdict, ran = _grade_step(answer, step, cells, sandbox, judging)
         if answer.source is not None and not ran:
             cells.pop()  # the later steps need not wait for it again
         points = heading.points if verdict.status == "right" else 0
@@ -123,7 +152,11 @@ def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[st
 
 
 def _grade_step(
-    answer: Answer, step: CompiledStep, cells: list[tuple[str, str]], sandbox: Sandbox
+    answer: Answer,
+    step: CompiledStep,
+    cells: list[tuple[str, str]],
+    sandbox: Sandbox,
+    judging: Callable[[], AbstractContextManager[None]],
 ) -> tuple[Verdict, bool]:
     """Return the verdict on the last of the cells, and whether that cell ran to its end."""
     if answer.source is None:
@@ -137,11 +170,15 @@ def _grade_step(
         reply = sandbox.run({"cells": cells, "name": step.name, "cases": part.requests})
         if reply.end == "fault":
             raise SandboxFaultError(f"the sandbox failed on {step.name}")
-        came = _read_reply(reply, part, cells)
-        if isinstance(came, Verdict):
-            return came, _last_line(reply.output) != {"at": cells[-1][0]}
-        outcomes += came
-        verdict = judge(replace(step, cases=step.cases[: len(outcomes)]), outcomes)
+        try:
+            with judging():
+                came = _read_reply(reply, part, cells)
+                if isinstance(came, Verdict):
+                    return came, _last_line(reply.output) != {"at": cells[-1][0]}
+                outcomes += came
+                verdict = judge(replace(step, cases=step.cases[: len(outcomes)]), outcomes)
+        except MemoryError:
+            return Verdict("wrong", finding=TOO_LARGE), True
         if verdict.status != "right":
             break
     return verdict, True

@@ -183,7 +183,7 @@ def _show(data: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, np.ndarray):
         shape = f" {value.shape}" if value.shape else ""
-        if value.size > SHOWN_NUMBERS:
+        if value.size > SHOWN_NUMBERS or not value.size:
             return f"{value.dtype}{shape}"
         if value.dtype.kind == "f":
             return f"{_nested(value.tolist())}{shape}"

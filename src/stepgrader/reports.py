@@ -74,7 +74,7 @@ def write_reports(results: Sequence[Result], keeper: Keeper) -> None:
     keeper.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
-        pages[result.handed.student].append((result, number in count))
+        pages[result.submission.student].append((result, number in count))
     names = _file_names(pages)
     for student, handed in pages.items():
         page = out / "feedback" / names[student]
@@ -87,7 +87,7 @@ def _counting(results: Sequence[Result]) -> set[int]:
     best: dict[tuple[str, str], int] = {}
     for number, result in enumerate(results):
         if result.graded is not None:
-            key = (result.handed.student, result.graded.exercise)
+            key = (result.submission.student, result.graded.exercise)
             other = best.get(key)
             if other is None or result.graded.points > results[other].graded.points:
                 best[key] = number
@@ -151,11 +151,11 @@ def _name(text: str) -> str:
 def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
     yield "student", "exercise", "points", "out_of", "counts", "file", "remark"
     for number, result in enumerate(results):
-        student, file = _name(result.handed.student), _name(result.handed.path.name)
+        student, file = _name(result.submission.student), _name(result.submission.path.name)
         graded = result.graded
         if graded is None:
-            remark = f"{'not graded' if result.ours else 'not read'}: {result.problem}"
-            yield student, "", "" if result.ours else 0, "", "", file, remark
+            remark = f"{'not graded' if result.grader_fault else 'not read'}: {result.problem}"
+            yield student, "", "" if result.grader_fault else 0, "", "", file, remark
         else:
             yield (
                 student,
@@ -175,7 +175,7 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
         for step in result.graded.steps:
             verdict = step.verdict
             yield (
-                _name(result.handed.student),
+                _name(result.submission.student),
                 result.graded.exercise,
                 step.name,
                 step.points,
@@ -189,7 +189,7 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
 def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
     yield "# Summary"
     yield ""
-    students = {result.handed.student for result in results}
+    students = {result.submission.student for result in results}
     unread = [result for result in results if result.graded is None]
     yield (
         f"{_count(len(results), 'notebook')} of {_count(len(students), 'student')}, "
@@ -218,7 +218,7 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield "## Without a grade"
         yield ""
         for result in unread:
-            yield f"- {_plain(_name(result.handed.student))}: {_plain(result.problem)}"
+            yield f"- {_plain(_name(result.submission.student))}: {_plain(result.problem)}"
 
 
 def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
@@ -275,7 +275,7 @@ def _markdown(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[s
         yield ""
         graded = result.graded
         if graded is None:
-            yield f"## {_plain(_name(result.handed.path.name))}"
+            yield f"## {_plain(_name(result.submission.path.name))}"
             yield ""
             yield _plain(_no_grade(result))
             continue
@@ -302,7 +302,7 @@ def _step_head(step: GradedStep) -> str:
 
 
 def _no_grade(result: Result) -> str:
-    if result.ours:
+    if result.grader_fault:
         return "This could not be graded, through no fault of yours. Your instructor has been told."
     return f"This could not be read: {printable(result.problem)}."
 
@@ -329,7 +329,7 @@ def _html(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
     for result, counts in handed:
         graded = result.graded
         if graded is None:
-            yield f"<h2>{html.escape(_name(result.handed.path.name))}</h2>"
+            yield f"<h2>{html.escape(_name(result.submission.path.name))}</h2>"
             yield f"<p>{html.escape(_no_grade(result))}</p>"
             continue
         yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"

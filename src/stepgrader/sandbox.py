@@ -77,7 +77,6 @@ class Sandbox:
         self._limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
         self._command = _walled_command() if walled else _plain_command()
         self._process: subprocess.Popen | None = None
-        self._abandoned = False
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
         self._start()
 
@@ -85,20 +84,12 @@ class Sandbox:
         """Run one step: ``cells``, pairs of id and source, ``name`` and ``cases``."""
         frame = json.dumps(request | self._limits).encode()
         for _ in range(2):
-            if self._abandoned:
-                break
             with contextlib.suppress(_LostError, BrokenPipeError):
                 if self._process is None:
                     self._start()
                 return self._exchange(frame)
             self._stop()
         return Reply("fault", b"")
-
-    def abandon(self) -> None:
-        """End what another thread runs in here; it is told of a fault, now and ever after."""
-        self._abandoned = True
-        if (process := self._process) is not None:
-            process.kill()
 
     def close(self) -> None:
         """Stop the sandbox and all that runs in it."""

@@ -15,12 +15,12 @@ from stepgrader.exercises import Exercise, Released, cell_stem, defines
 
 __all__ = [
     "Answer",
-    "Handed",
+    "Submission",
     "UnreadableError",
     "find",
+    "identify",
     "read_answers",
     "read_notebook",
-    "recognise",
 ]
 
 MAX_BYTES = 8 * 2**20
@@ -34,7 +34,7 @@ class UnreadableError(ValueError):
 
 
 @dataclass(frozen=True)
-class Handed:
+class Submission:
     """A file that was handed in, and by whom."""
 
     student: str
@@ -54,7 +54,7 @@ class Answer:
     note: str | None = None
 
 
-def find(folder: Path) -> Iterator[Handed]:
+def find(folder: Path) -> Iterator[Submission]:
     """Yield the notebooks in a folder of submissions, ordered by name.
 
     A folder in it is a student, and all notebooks below it are theirs; a notebook that lies in it
@@ -64,10 +64,10 @@ def find(folder: Path) -> Iterator[Handed]:
     """
     for entry in _sorted(folder):
         if entry.name.endswith(".ipynb") or entry.is_symlink():
-            yield Handed(entry.name.removesuffix(".ipynb"), Path(entry.path))
+            yield Submission(entry.name.removesuffix(".ipynb"), Path(entry.path))
         elif entry.is_dir(follow_symlinks=False):
             for path in _notebooks(Path(entry.path)):
-                yield Handed(entry.name, path)
+                yield Submission(entry.name, path)
 
 
 def _notebooks(folder: Path, depth: int = 8) -> Iterator[Path]:
@@ -143,7 +143,7 @@ def read_notebook(content: bytes) -> dict[str, Any]:
     return notebook
 
 
-def recognise(
+def identify(
     notebook: Mapping[str, Any], file_name: str, exercises: Mapping[str, Exercise | Released]
 ) -> str:
     """Return the name of the exercise that a notebook belongs to.

@@ -15,11 +15,13 @@ import mmap
 import os
 import platform
 import resource
+import signal
 import struct
 
-__all__ = ["address_space", "drop_root", "enter_namespaces", "lock_down"]
+__all__ = ["address_space", "die_with_parent", "drop_root", "enter_namespaces", "lock_down"]
 
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWIPC = 0x10000000, 0x20000000, 0x08000000
+PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 NOBODY = 65534
 
@@ -87,6 +89,11 @@ def drop_root() -> None:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent ends, whatever ends it."""
+    _call(_libc.prctl, PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def address_space() -> int:

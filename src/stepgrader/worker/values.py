@@ -7,6 +7,7 @@ believes none of the three and checks them against each other.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = ["Unsupported", "decode", "encode"]
 
 DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 MAX_NUMBERS = 1_000_000
+MAX_VALUES = 100_000  # without the numbers of tensors and arrays
 MAX_DEPTH = 20
 MAX_AXES = 16
 
@@ -56,49 +58,80 @@ def encode(value: Any) -> Any:
 
 def _encode_array(kind: str, array: np.ndarray) -> Any:
     name = str(array.dtype)
-    if name not in DTYPES or max(array.size, *array.shape, 0) > MAX_NUMBERS:
-        return {"unsupported": f"{kind} of {name} with {array.size} numbers"}
+    if name not in DTYPES or _extent(array.shape) > MAX_NUMBERS:
+        size = f"{array.size} numbers" if array.size else f"shape {array.shape}"
+        return {"unsupported": f"{kind} of {name} with {size}"}
     return {kind: array.ravel().tolist(), "dtype": name, "shape": list(array.shape)}
+
+
+def _extent(shape: Sequence[int]) -> int:
+    """Return the product of the axes that are not empty.
+
+    An array with an empty axis holds no numbers, but as nested lists it would still take a list
+    for every index of the axes before the empty one.
+    """
+    return math.prod(size for size in shape if size)
 
 
 def decode(data: Any, *, tensors: bool = False) -> Any:
     """Return the value that ``encode`` was given.
 
     Args:
-        data: What ``json`` has read, from whoever wrote it.
-        tensors: Whether to make tensors of tensors; else they become arrays.
+        data: Parsed JSON from an untrusted writer.
+        tensors: Whether tensors are returned as tensors or, by default, as arrays.
+
+    Returns:
+        The value. Anything that ``encode`` could not encode is an ``Unsupported``.
 
     Raises:
-        ValueError: ``data`` is not what ``encode`` returns, or nested too deeply.
+        ValueError: ``data`` is not what ``encode`` returns, is nested too deeply, or holds too many
+            values.
+
+    Example:
+        >>> decode({"tuple": [1, {"array": [0.5, 2.0], "dtype": "float64", "shape": [2]}]})
+        (1, array([0.5, 2. ]))
     """
-    return _decode(data, tensors, MAX_DEPTH)
+    return _Decoder(tensors).decode(data, MAX_DEPTH)
 
 
-def _decode(data: Any, tensors: bool, levels: int) -> Any:
-    if data is None or isinstance(data, (bool, int, float, str)):
-        return data
-    if levels == 0:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
-    if isinstance(data, list):
-        return [_decode(item, tensors, levels - 1) for item in data]
-    if not isinstance(data, dict):
-        raise ValueError(f"expected a value from JSON, got {type(data).__name__}")
-    match list(data.items()):
-        case [("tuple", list(items))]:
-            return tuple(_decode(item, tensors, levels - 1) for item in items)
-        case [("dict", dict(items))]:
-            return {name: _decode(item, tensors, levels - 1) for name, item in items.items()}
-        case [("unsupported", str(name))]:
-            return Unsupported(name)
-    for kind in ("array", "tensor"):
-        if set(data) == {kind, "dtype", "shape"}:
-            array = _decode_array(data[kind], data["dtype"], data["shape"])
-            if kind == "tensor" and tensors:
-                import torch
+class _Decoder:
+    """One call of ``decode``, which counts the values that it has read."""
 
-                return torch.from_numpy(array)
-            return array
-    raise ValueError(f"expected a tensor, tuple or dict, got an object with {sorted(data)[:5]}")
+    def __init__(self, tensors: bool):
+        self._tensors = tensors
+        self._remaining = MAX_VALUES
+
+    def decode(self, data: Any, levels: int) -> Any:
+        self._remaining -= 1
+        if self._remaining < 0:
+            raise ValueError(f"it holds more than {MAX_VALUES} values")
+        if data is None or isinstance(data, (bool, int, float, str)):
+            return data
+        if levels == 0:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        if isinstance(data, list):
+            return [self.decode(item, levels - 1) for item in data]
+        if not isinstance(data, dict):
+            raise ValueError(f"expected a value from JSON, got {type(data).__name__}")
+        match list(data.items()):
+            case [("tuple", list(items))]:
+                return tuple(self.decode(item, levels - 1) for item in items)
+            case [("dict", dict(items))]:
+                return {name: self.decode(item, levels - 1) for name, item in items.items()}
+            case [("unsupported", str(name))]:
+                return Unsupported(name)
+        return self._decode_numbers(data)
+
+    def _decode_numbers(self, data: dict[str, Any]) -> Any:
+        for kind in ("array", "tensor"):
+            if data.keys() == {kind, "dtype", "shape"}:
+                array = _decode_array(data[kind], data["dtype"], data["shape"])
+                if kind == "tensor" and self._tensors:
+                    import torch
+
+                    return torch.from_numpy(array)
+                return array
+        raise ValueError(f"expected a tensor, tuple or dict, got an object with {sorted(data)[:5]}")
 
 
 def _decode_array(numbers: Any, dtype: Any, shape: Any) -> np.ndarray:
@@ -108,8 +141,11 @@ def _decode_array(numbers: Any, dtype: Any, shape: Any) -> np.ndarray:
         not isinstance(shape, list)
         or len(shape) > MAX_AXES
         or not all(type(n) is int and 0 <= n <= MAX_NUMBERS for n in shape)
+        or _extent(shape) > MAX_NUMBERS
     ):
-        raise ValueError(f"shape: expected a list of at most {MAX_AXES} sizes")
+        raise ValueError(
+            f"shape: expected at most {MAX_AXES} axes and a product of at most {MAX_NUMBERS}"
+        )
     if not isinstance(numbers, list) or len(numbers) > MAX_NUMBERS:
         raise ValueError(f"expected a list of at most {MAX_NUMBERS} numbers")
     if math.prod(shape) != len(numbers):
