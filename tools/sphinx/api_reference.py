@@ -59,14 +59,14 @@ def directive(value: object) -> str:
 def without_docstrings(source: str) -> str:
     """Return the source of a function or class without the docstrings in it."""
     source = textwrap.dedent(source)
-    lines = source.splitlines()
+    lines: list[str | None] = list(source.splitlines())
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or len(node.body) < 2:
             continue
         if ast.get_docstring(node) is not None:
             first = node.body[0]
-            end = first.end_lineno
-            if not lines[end].strip():  # the blank line that separates it
+            end = first.end_lineno or first.lineno
+            if not (lines[end] or "").strip():  # the blank line that separates it
                 end += 1
             lines[first.lineno - 1 : end] = [None] * (end - first.lineno + 1)
     return "\n".join(line for line in lines if line is not None)
@@ -106,7 +106,7 @@ class ApiReference(SphinxDirective):
             return
         value = getattr(importlib.import_module(signature["module"]), signature["fullname"])
         lines, number = inspect.getsourcelines(inspect.unwrap(value))
-        path = Path(inspect.getsourcefile(inspect.unwrap(value)))
+        path = Path(inspect.getfile(inspect.unwrap(value)))
         shown = f"{path.relative_to(ROOT).as_posix()}, line {number}"
         source = without_docstrings("".join(lines))
         content += nodes.raw(
