@@ -38,7 +38,7 @@ from conftest import PATIENCE, wait_until
 import stepgrader.batch
 import stepgrader.grader
 from stepgrader import sandbox
-from stepgrader.atomic_files import Keeper, write_whole
+from stepgrader.atomic_files import SafeWriter, write_whole
 from stepgrader.batch import MAX_NOTEBOOKS, grade_folder
 from stepgrader.exercises import Exercise
 from stepgrader.reports import _html, write_reports
@@ -64,8 +64,8 @@ import torch
 from stepgrader.steps import Mistake, Step
 
 
-def _numbers(draw):
-    drawn = draw.random.integers(10**8, 10**9, size=2 + draw.size)
+def _numbers(sampler):
+    drawn = sampler.random.integers(10**8, 10**9, size=2 + sampler.size)
     return torch.from_numpy(drawn).double()
 
 
@@ -81,14 +81,14 @@ STEPS = [
     Step(
         "doubled",
         lambda x: x + x,
-        {"twice as much": lambda draw: {"x": _numbers(draw)}},
+        {"twice as much": lambda sampler: {"x": _numbers(sampler)}},
         [Mistake(_same, "this returns x as it came")],
         [],
     ),
     Step(
         "weighted",
         lambda x, y: torch.dot(x, y),
-        {"a sum": lambda draw: {"x": _numbers(draw), "y": _numbers(draw)}},
+        {"a sum": lambda sampler: {"x": _numbers(sampler), "y": _numbers(sampler)}},
         [Mistake(_sum, "this is the sum of both")],
         [],
         gradients=("x",),
@@ -114,7 +114,7 @@ def make_notebook(doubled=DOUBLED, weighted=WEIGHTED):
             cell("code", "weighted-answer", weighted),
             cell("code", "weighted-check", "check(weighted)"),
         ],
-        "metadata": {"seqbook": {"exercise": "guarded"}},
+        "metadata": {"stepgrader": {"exercise": "guarded"}},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
@@ -174,7 +174,7 @@ class Batch:
 
     def grade(self, exercise):
         self.results = grade_folder(self.folder, self.out, [exercise], seed=SEED, jobs=2, **LIMITS)
-        write_reports(self.results, Keeper(self.out))
+        write_reports(self.results, SafeWriter(self.out))
         rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8").splitlines())
         self.header, *self.rows = rows
         return self
@@ -313,8 +313,8 @@ def bad_files(batch):
     yield "50 MB of source", with_answer(source="#" * 50 * 2**20), None, "at most 8 are read"
     yield "many cells", {**right, "cells": [{}] * 100_000}, None, "100000 cells, at most 5000"
     yield "no cells at all", {"cells": []}, 0, missing
-    yield "another exercise", {**right, "metadata": {"seqbook": {"exercise": "lstm"}}}, 3, ""
-    yield "a strange exercise", {**right, "metadata": {"seqbook": {"exercise": [{}]}}}, 3, ""
+    yield "another exercise", {**right, "metadata": {"stepgrader": {"exercise": "lstm"}}}, 3, ""
+    yield "a strange exercise", {**right, "metadata": {"stepgrader": {"exercise": [{}]}}}, 3, ""
     yield "strange metadata", {**right, "metadata": "<script>"}, 3, ""
     yield "NaN", {**right, "metadata": {"seqbook": float("nan")}}, 3, ""
     yield "deleted cells", without("doubled-answer", "weighted-answer"), 0, missing
@@ -700,7 +700,7 @@ def test_no_hidden_number_and_no_secret_reaches_a_page(batch, guarded):
 
 @pytest.fixture(scope="module")
 def unwalled():
-    with Sandbox(walled=False) as made:
+    with Sandbox(isolated=False) as made:
         yield made
 
 

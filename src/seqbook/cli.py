@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from seqbook.course import COURSE
 from stepgrader.commands import add_commands
 
 __all__ = ["main"]
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "texts", nargs="*", metavar="TEXT", help="a source; by default lines of standard input"
     )
-    add_commands(functools.partial(_command, commands))
+    add_commands(COURSE, functools.partial(_command, commands))
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Check a step inside a notebook, in one line."""
+"""The check that students run in a notebook."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
-from stepgrader.exercises import released
+from stepgrader.exercises import Released
 from stepgrader.judge import judge, own_cell
 from stepgrader.reports import verdict_lines
 from stepgrader.worker.calls import run_case
@@ -19,31 +19,28 @@ __all__ = ["Checker"]
 class Checker:
     """Check answers against the visible cases of an exercise.
 
-    ``check = Checker("lstm")`` makes the checker, ``check(forget_gate)`` checks the step of that
-    name and prints points and, where something is wrong, what and why. The points are advice: the
-    mark comes from more cases.
+    With ``check = Checker(exercise)``, ``check(forget_gate)`` checks the step of that name. It
+    prints the points and, if something is wrong, what and why. The points are advice: the mark
+    comes from more cases.
 
-    After a check that failed, the smallest case that failed is at hand, to try things on; after
-    any other it is ``None``. It is made anew each time it is asked for, so it may be changed.
+    After a check that failed, ``inputs``, ``expected``, ``options`` and ``state`` hold the smallest
+    case that failed; after any other check they are ``None``. Each access makes a new copy, which
+    may be changed.
 
     Args:
-        name: Of the exercise.
-
-    Raises:
-        ValueError: There is no exercise of this name.
+        exercise: The released exercise.
     """
 
-    def __init__(self, name: str):
-        exercise = released(name)
+    def __init__(self, exercise: Released):
         self._steps = {step.name: step for step in exercise.steps}
         self._headings = exercise.headings
         self._failed: dict[str, Any] | None = None
 
-    def __call__(self, answer: Callable) -> None:
+    def __call__(self, answer: Callable[..., Any]) -> None:
         """Check one answer.
 
         Args:
-            answer: The function or class, under the name that the task gave it.
+            answer: The function or class, with the name that the task asks for.
 
         Raises:
             ValueError: No step asks for a function or class of this name.

@@ -147,8 +147,10 @@ def grade_answers(
 
 
 def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[str]:
-    wrong = [one.name for one in graded if one.name in step.uses and one.verdict.status != "right"]
-    return [f"if it calls {', '.join(wrong)}, mend that first"] if wrong else []
+    wrong = [
+        one.name for one in graded if one.name in step.depends_on and one.verdict.status != "right"
+    ]
+    return [f"if it calls {', '.join(wrong)}, fix that first"] if wrong else []
 
 
 def _grade_step(

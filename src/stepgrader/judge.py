@@ -79,7 +79,7 @@ def _unwritten(outcome: dict) -> dict | None:
 
 
 def _waits_for(step: CompiledStep, raised: dict) -> str | None:
-    waited = [name for name in step.uses if raised.get("cell") == own_cell(name)]
+    waited = [name for name in step.depends_on if raised.get("cell") == own_cell(name)]
     return f"it calls {waited[0]}, which is not written yet" if waited else None
 
 
@@ -222,7 +222,7 @@ def _place_of_error(step: CompiledStep, raised: dict) -> str:
         return ""
     if raised.get("cell") == own_cell(step.name):
         return f"line {line} of your cell"
-    called = [name for name in step.uses if raised.get("cell") == own_cell(name)]
+    called = [name for name in step.depends_on if raised.get("cell") == own_cell(name)]
     return f"line {line} of {called[0]}, which it calls," if called else ""
 
 

@@ -26,6 +26,8 @@ from stepgrader.worker.hardening import die_with_parent
 
 __all__ = ["Outcome", "grade_in_processes", "report_exception"]
 
+Task = Callable[[Sandbox], Graded]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -43,14 +45,14 @@ class Outcome:
 
 
 def grade_in_processes(
-    tasks: Sequence[Callable[[Sandbox], Graded]], *, jobs: int, limits: dict[str, int]
+    tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox], *, jobs: int
 ) -> Iterator[tuple[int, Outcome]]:
     """Grade notebooks in several processes, and yield each outcome as soon as it is known.
 
     Args:
         tasks: For each notebook, a function that grades it in a sandbox.
+        make_sandbox: Makes the sandbox of a process.
         jobs: Number of processes.
-        limits: Limits of the sandbox: see ``Sandbox``.
 
     Yields:
         Number of the task, and its outcome.
@@ -62,7 +64,7 @@ def grade_in_processes(
     processes: dict[Connection, _Process] = {}
 
     def start() -> None:
-        process = _Process(tasks, limits)
+        process = _Process(tasks, make_sandbox)
         processes[process.connection] = process
 
     try:
@@ -89,12 +91,14 @@ def grade_in_processes(
 class _Process:
     """One process, seen from the batch."""
 
-    def __init__(self, tasks: Sequence[Callable[[Sandbox], Graded]], limits: dict[str, int]):
+    def __init__(self, tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]):
         # A fork, so that the exercises need not be compiled again. The child calls no torch.
         context = multiprocessing.get_context("fork")
         self.connection, other = context.Pipe()
         self.task: int | None = None
-        self._process = context.Process(target=_serve, args=(other, tasks, limits), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(other, tasks, make_sandbox), daemon=True
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", Warning)
             self._process.start()
@@ -134,7 +138,7 @@ class _Process:
 
 
 def _serve(
-    connection: Connection, tasks: Sequence[Callable[[Sandbox], Graded]], limits: dict[str, int]
+    connection: Connection, tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]
 ) -> None:
     """Grade what is asked for until the batch ends this process."""
     die_with_parent()
@@ -145,7 +149,7 @@ def _serve(
         connection.send_bytes(json.dumps(message).encode())
 
     try:
-        sandbox = Sandbox(**limits)
+        sandbox = make_sandbox()
     except NoSandboxError as error:
         send(**{"no sandbox": str(error)})
         return

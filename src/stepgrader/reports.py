@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stepgrader.atomic_files import Keeper
+from stepgrader.atomic_files import SafeWriter
 from stepgrader.differences import printable
 from stepgrader.judge import Verdict
 
@@ -65,21 +65,21 @@ def table(graded: Graded) -> Iterator[str]:
     yield f"{graded.points} of {_points(graded.out_of)}"
 
 
-def write_reports(results: Sequence[Result], keeper: Keeper) -> None:
+def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
     """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and each student's feedback."""
     count = _counting(results)
-    out = keeper.folder
-    keeper.write(out / "grades.csv", _csv(_grade_rows(results, count)))
-    keeper.write(out / "steps.csv", _csv(_step_rows(results, count)))
-    keeper.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
+    out = writer.folder
+    writer.write(out / "grades.csv", _csv(_grade_rows(results, count)))
+    writer.write(out / "steps.csv", _csv(_step_rows(results, count)))
+    writer.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
         pages[result.submission.student].append((result, number in count))
     names = _file_names(pages)
     for student, handed in pages.items():
         page = out / "feedback" / names[student]
-        keeper.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, handed)))
-        keeper.write(page.with_name(page.name + ".html"), "\n".join(_html(student, handed)))
+        writer.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, handed)))
+        writer.write(page.with_name(page.name + ".html"), "\n".join(_html(student, handed)))
 
 
 def _counting(results: Sequence[Result]) -> set[int]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepgrader.exercises import Exercise, Released, cell_stem, defines
+from stepgrader.exercises import EXERCISE, Exercise, Released, defines
+from stepgrader.steps import cell_stem
 
 __all__ = [
     "Answer",
@@ -154,7 +155,7 @@ def identify(
         UnreadableError: It belongs to none.
     """
     metadata = notebook.get("metadata")
-    stated = metadata.get("seqbook") if isinstance(metadata, dict) else None
+    stated = metadata.get(EXERCISE) if isinstance(metadata, dict) else None
     stated = stated.get("exercise") if isinstance(stated, dict) else None
     for name in (stated, file_name.removesuffix(".ipynb")):
         if isinstance(name, str) and name in exercises:
