@@ -137,8 +137,7 @@ def grade_folder(
     Raises:
         NoSandboxError: Submissions can't be run here.
     """
-    limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
-    compiled = _CompiledExercises(exercises, seed, limits)
+    compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
     submissions = list(find(folder))
     results: dict[int, Result] = {}
@@ -167,7 +166,9 @@ def grade_folder(
             pending.append((number, readable))
     if stored:
         print(f"{stored} of {len(submissions)} were graded before.", file=sys.stderr)
-    sandbox = functools.partial(Sandbox, **limits, hidden=hidden)
+    sandbox = functools.partial(
+        Sandbox, cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, hidden=hidden
+    )
     tasks = [functools.partial(_grade, readable) for _, readable in pending]
     with (
         tqdm(
@@ -197,7 +198,7 @@ def _grade(readable: _Readable, sandbox: Sandbox) -> Graded:
     limits = functools.partial(limited, memory=JUDGE_MEMORY, cpu_seconds=JUDGE_CPU_SECONDS)
     exercise = readable.exercise
     return grade_answers(
-        readable.answers, exercise.released, exercise.steps, sandbox, judging=limits
+        readable.answers, exercise.released, exercise.steps, sandbox, limits=limits
     )
 
 
@@ -224,7 +225,7 @@ class _ResultCache:
         """Store an outcome, and return it with the word of how to undo that."""
         path = self._path(readable)
         if outcome.graded is not None:
-            data = {"graded": outcome.graded.as_data()}
+            data: dict[str, Any] = {"graded": outcome.graded.as_data()}
         else:
             problem = f"{outcome.problem}, so it is set aside; to try again, remove {path}"
             outcome = Outcome(None, problem, killed=True)

@@ -150,7 +150,9 @@ def _release(course: Course, options: argparse.Namespace) -> int:
         if course.sources is None or options.exercises.resolve() != course.sources.resolve():
             raise ValueError("--out: expected a folder for the release of these exercises")
         out = course.released
-    written, unchanged, skipped = [], [], []
+    written: list[Path] = []
+    unchanged: list[Path] = []
+    skipped: list[Path] = []
     for exercise in _authored(options.exercises, options.names):
         for path, text in exercise.release().files(out).items():
             if not path.exists() or _is_release(path):

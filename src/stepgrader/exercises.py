@@ -9,12 +9,13 @@ imports what answers may use. Beside the notebook, ``checks.py`` holds the list 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import re
 import sys
+import types
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,11 @@ class Exercise:
         """
         name = folder.name
         notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
-        spec = importlib.util.spec_from_file_location(f"checks_of_{name}", folder / "checks.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # so that the sources of its classes are found
-        spec.loader.exec_module(module)
+        loader = SourceFileLoader(f"checks_of_{name}", str(folder / "checks.py"))
+        module = types.ModuleType(loader.name)
+        module.__file__ = loader.path
+        sys.modules[loader.name] = module  # so that the sources of its classes are found
+        loader.exec_module(module)
         return cls(name, notebook, module.STEPS)
 
     def release(self, steps: Sequence[CompiledStep] | None = None) -> Released:

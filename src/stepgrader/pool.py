@@ -14,7 +14,7 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -46,7 +46,7 @@ class Outcome:
 
 def grade_in_processes(
     tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox], *, jobs: int
-) -> Iterator[tuple[int, Outcome]]:
+) -> Generator[tuple[int, Outcome], None, None]:
     """Grade notebooks in several processes, and yield each outcome as soon as it is known.
 
     Args:
@@ -61,7 +61,7 @@ def grade_in_processes(
         NoSandboxError: Submissions can't be run here.
     """
     waiting = deque(range(len(tasks)))
-    processes: dict[Connection, _Process] = {}
+    processes: dict[Any, _Process] = {}  # by their connections
 
     def start() -> None:
         process = _Process(tasks, make_sandbox)
@@ -133,7 +133,7 @@ class _Process:
         self.connection.close()
 
     def _end(self) -> str:
-        code = self._process.exitcode
+        code = self._process.exitcode or 0
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 

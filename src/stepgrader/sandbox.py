@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from stepgrader.worker.hardening import ARCHITECTURES
 
-__all__ = ["CPU_SECONDS", "WALL_SECONDS", "NoSandboxError", "Reply", "Sandbox"]
+__all__ = ["CPU_SECONDS", "ENVIRONMENT", "WALL_SECONDS", "NoSandboxError", "Reply", "Sandbox"]
 
 CPU_SECONDS = 5
 WALL_SECONDS = 30
@@ -37,6 +37,15 @@ PYTHON = tuple(dict.fromkeys((sys.prefix, sys.base_prefix)))
 SYSTEM = ("/usr", "/usr/local")
 MOUNTED = ("bin", "lib", "lib32", "lib64", "pyvenv.cfg")  # of the system and of Python
 MAX_REPLY = 2**23
+ENVIRONMENT = {  # all that a sandbox has
+    "PATH": os.defpath,
+    "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "TORCHINDUCTOR_CACHE_DIR": "/",  # torch.optim asks for a folder, and does not write to it
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 
 
 class NoSandboxError(OSError):
@@ -81,7 +90,7 @@ class Sandbox:
     ):
         self._limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
         self._command = _isolated_command(hidden) if isolated else _plain_command()
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
         self._start()
 
@@ -124,7 +133,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=self._messages,
             bufsize=0,
-            env=_environment(),
+            env=ENVIRONMENT,
             start_new_session=True,  # an interrupt is for the grader, which then stops this
         )
         try:
@@ -138,9 +147,10 @@ class Sandbox:
             ) from None
 
     def _exchange(self, frame: bytes) -> Reply:
+        requests, _ = self._pipes()
         rest = memoryview(len(frame).to_bytes(8) + frame)
         while rest:
-            rest = rest[self._process.stdin.write(rest) :]
+            rest = rest[requests.write(rest) :]
         header, _, output = self._read(
             time.monotonic() + self._limits["wall_seconds"] + START_SECONDS
         ).partition(b"\n")
@@ -148,6 +158,13 @@ class Sandbox:
         if reply.end == "fault":
             raise _LostError
         return reply
+
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Return the pipes to and from the process."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise _LostError
+        return process.stdin, process.stdout
 
     def _read(self, deadline: float) -> bytes:
         size = int.from_bytes(self._read_exactly(8, deadline))
@@ -157,10 +174,10 @@ class Sandbox:
 
     def _read_exactly(self, count: int, deadline: float) -> bytes:
         data = bytearray()
-        stream = self._process.stdout
+        _, replies = self._pipes()
         while len(data) < count:
-            ready, _, _ = select.select([stream], [], [], max(0, deadline - time.monotonic()))
-            part = stream.read(count - len(data)) if ready else b""
+            ready, _, _ = select.select([replies], [], [], max(0, deadline - time.monotonic()))
+            part = replies.read(count - len(data)) if ready else b""
             if not part:
                 raise _LostError
             data += part
@@ -170,24 +187,14 @@ class Sandbox:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # without isolation, there are others
-            for stream in (self._process.stdin, self._process.stdout):
-                stream.close()
+            for pipe in self._pipes():
+                pipe.close()
             self._process.wait()
             self._process = None
 
 
 class _LostError(Exception):
-    """The process in the sandbox is gone or does not answer."""
-
-
-def _environment() -> dict[str, str]:
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {
-        "PATH": os.defpath,
-        "LC_ALL": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
-        "TORCHINDUCTOR_CACHE_DIR": "/",  # torch.optim asks for a folder, and does not write to it
-    } | single
+    """The process in the sandbox has ended or does not answer."""
 
 
 def _plain_command() -> list[str]:

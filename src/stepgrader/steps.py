@@ -200,7 +200,9 @@ def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
     Raises:
         ValueError: The reference raises an error on a case.
     """
-    plan = [(name, size, None) for name in step.cases for size in VISIBLE_SIZES]
+    plan: list[tuple[str, int, int | None]] = [
+        (name, size, None) for name in step.cases for size in VISIBLE_SIZES
+    ]
     if seed is not None:
         plan += [(name, size, seed) for name in step.cases for size in HIDDEN_SIZES]
     return CompiledStep(
@@ -234,7 +236,9 @@ def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[st
     }
 
 
-def _first_difference(expected: dict, outcome: dict, tolerance: float) -> dict[str, Any]:
+def _first_difference(
+    expected: dict[str, Any], outcome: dict[str, Any], tolerance: float
+) -> dict[str, Any]:
     if "raised" in outcome:
         return {"raised": {"type": outcome["raised"]["type"]}}
     if difference(expected["returned"], outcome["returned"], tolerance):

@@ -14,6 +14,7 @@ from .values import decode, encode
 __all__ = ["OWN_CELL", "describe_error", "run_case"]
 
 OWN_CELL = "<answer"
+SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)
 
 
 def run_case(
@@ -108,9 +109,10 @@ def describe_error(error: BaseException, files: Mapping[str, str] | None = None)
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(OWN_CELL):
         cell, line = error.filename, error.lineno
     try:
-        # The text of an error of syntax repeats file and line.
-        is_syntax = type(error) in (SyntaxError, IndentationError, TabError)
-        message = str(error.msg if is_syntax else error)[:500]
+        message = str(error)
+        if isinstance(error, SyntaxError) and type(error) in SYNTAX_ERRORS:
+            message = str(error.msg)  # without the file and line that the text repeats
+        message = message[:500]
     except Exception:
         message = ""
     return {"type": type(error).__name__[:60], "message": message, "cell": cell, "line": line}

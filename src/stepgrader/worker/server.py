@@ -64,7 +64,7 @@ def serve(*, isolated: bool) -> None:
 def _warm_up_torch() -> None:
     """Let torch load its lazy parts once, and not in every fork."""
     weight = torch.ones(1, requires_grad=True)
-    weight.tanh().sum().backward()
+    torch.autograd.backward(weight.tanh().sum())
     torch.optim.SGD([weight], lr=0.1).step()
     repr(weight)
 
