@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from seqbook.course import COURSE
 from seqbook.data.pairs import LEVELS, Pair, Split, clean, read_pairs, split
 from seqbook.training.recipes import RECIPES, Recipe
 from stepgrader.commands import add_commands
@@ -141,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "texts", nargs="*", metavar="TEXT", help="a source; by default lines of standard input"
     )
-    add_commands(functools.partial(_command, commands))
+    add_commands(COURSE, functools.partial(_command, commands))
     return parser
 
 
