@@ -32,6 +32,7 @@ test:  ## everything that CI runs; installs what it needs on Debian and Ubuntu
 lint: .venv/installed  ## style and format of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 unit: .venv/installed  ## the tests of the package and of the notebooks' rules
 	$(BIN)/pytest -n 2 --cov --cov-report= --junit-xml=$(REPORTS)/unit.xml $(addprefix --ignore=,$(OF_PAGES))

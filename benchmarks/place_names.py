@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from seqbook.data import place_names
-from seqbook.data.batches import Encoded, Vocabularies, encode
+from seqbook.data.batches import Encoded, Vocabularies, encode_pairs
 from seqbook.data.pairs import Pair, Split
 from seqbook.models.decoding import beam, greedy
 from seqbook.models.metrics import ErrorRates, error_rates
@@ -91,10 +91,10 @@ def make(name: str, task: Task, seed: int, dropout: float) -> Seq2Seq:
 
 def write(model: Seq2Seq, task: Task, pairs: list[Pair], decode: Callable) -> list[tuple[str, ...]]:
     """Write the names of ``pairs`` in jamo."""
-    sources = task.vocabularies.read([pair.source for pair in pairs])
+    sources = task.vocabularies.encode_sources([pair.source for pair in pairs])
     with evaluation_mode(model):
         found = decode(model, *sources, max_length=MAX_LENGTH)
-    return [task.vocabularies.written(hypothesis.ids) for hypothesis in found]
+    return [task.vocabularies.decode_target(hypothesis.ids) for hypothesis in found]
 
 
 def beamed(*arguments, **options):
@@ -217,8 +217,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     parts = place_names.load()
-    vocabularies = Vocabularies.of(parts.training)
-    task = Task(parts, vocabularies, encode(parts.training, vocabularies))
+    vocabularies = Vocabularies.from_pairs(parts.training)
+    task = Task(parts, vocabularies, encode_pairs(parts.training, vocabularies))
     steps = steps_for(options.models, task, options.budget)
     report("steps", **steps)
     models = {}

@@ -35,6 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import timer
 
 from seqbook.layers.attention import (
+    KeysAndValues,
     MultiHeadAttention,
     chunked_attention,
     scaled_dot_product_attention,
@@ -220,8 +221,12 @@ def textbook_run(inputs: Tensor, layer: nn.Module, kind: str) -> Tensor:
 class TextbookAttention(MultiHeadAttention):
     """The layer with the textbook's form between its projections at every length."""
 
-    def _heads(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        return scaled_dot_product_attention(query, keys, values, mask=mask).output
+    def attend(
+        self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attend with every head and mix the results."""
+        output = scaled_dot_product_attention(query, *keys_and_values, mask=mask).output
+        return self.out_proj(output.transpose(1, 2).flatten(2))
 
 
 def forward(work: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Tensor]:

@@ -59,7 +59,7 @@ def shares(model: str, steps: int) -> dict:
     """Train, and find the share of each part in the whole training."""
     spent: Counter = Counter()
     with TemporaryDirectory() as folder, ExitStack() as patches:
-        run = Run(folder, RECIPES[model], load(), task="cmudict", target_units="words")
+        run = Run(folder, RECIPES[model], load(), task="cmudict", target_level="words")
         run.train(stop=lambda: run.progress.step >= 20)  # warm up
         for name, (owner, function) in PARTS.items():
             timed = clocked(getattr(owner, function), name, spent)

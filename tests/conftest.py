@@ -37,6 +37,7 @@ PATIENCE = 60  # seconds to wait for what must come, on a machine that has much 
 BELOW = "/a/path/"  # the book must work below a path, as on GitHub Pages
 
 matplotlib.use("agg")
+matplotlib.rcParams["figure.max_open_warning"] = 0  # tests draw many
 settings.register_profile("seqbook", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("seqbook")
 

@@ -2,14 +2,17 @@
 
 import re
 import weakref
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
+from devices import other_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import assert_equal, dependence, randomise, values_and_gradients
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.autograd import gradcheck
 from torch.nn.functional import scaled_dot_product_attention as torch_attention
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seqbook.layers.attention import (
     IMPLEMENTATIONS,
     KeysAndValues,
+    KeyValueCache,
     MultiHeadAttention,
     causal_mask,
     chunked_attention,
@@ -228,6 +232,8 @@ class Elements(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         result = operation(*arguments, **(options or {}))
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if not isinstance(tensor, torch.Tensor):
+                continue
             storage = tensor.untyped_storage()
             if storage._cdata not in self._live:
                 self._live[storage._cdata] = storage.nbytes() // tensor.element_size()
@@ -297,12 +303,221 @@ def test_chunked_attention_changes_nothing_of_the_callers_and_its_graph_can_be_k
         output.backward(gradient)
 
 
-def test_a_second_derivative_of_chunked_attention_raises_instead_of_being_wrong():
-    inputs = torch.randn(4, 3, requires_grad=True)
-    output = chunked_attention(inputs, inputs, inputs)
-    (slope,) = torch.autograd.grad(output.square().sum(), inputs, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("loss", [torch.sum, lambda y: y.square().sum()], ids=["linear", "square"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_second_derivatives_of_chunked_attention_are_the_textbooks(masked, loss, causal):
+    # A loss that is linear in the output brings a constant gradient: what depends on nothing
+    # differentiable still has a derivative in the inputs.
+    generator = torch.Generator().manual_seed(0)
+    query, key = draw(generator, 2, 4, 3), draw(generator, 2, 5, 3)
+    mask = torch.tensor([[True, False, True, True, True], *[[True] * 5] * 2, [False] * 5])
+    options = {"mask": mask if masked else None, "causal": causal}
+
+    def hessian(attend):
+        return torch.autograd.functional.hessian(
+            lambda q, k: loss(attend(q, k, k, **options)), (query, key)
+        )
+
+    for ours, theirs in zip(hessian(chunked_attention), hessian(textbook), strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert other.abs().max() > 1e-3
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_penalty_on_a_gradient_counts_beside_another_loss():
+    def gradient(attend):
+        inputs = draw(torch.Generator().manual_seed(0), 2, 5, 3).requires_grad_()
+        output = attend(inputs, inputs, inputs)
+        (slope,) = torch.autograd.grad(output.sum(), inputs, create_graph=True)
+        (output.square().mean() + 10 * (slope.norm() - 1) ** 2).backward()
+        return inputs.grad
+
+    torch.testing.assert_close(gradient(chunked_attention), gradient(textbook))
+
+
+def test_only_the_gradients_asked_for_are_computed():
+    inputs = [torch.zeros(1, 64, 8) for _ in range(3)]
+    product = 64 * 64 * 8
+    for index, products in ((0, 5), (1, 5), (2, 3)):
+        tensors = [x.clone().requires_grad_(i == index) for i, x in enumerate(inputs)]
+        work = count_macs(lambda given=tensors: chunked_attention(*given).sum().backward())
+        assert work <= (products + 1) * product
+    everything = [x.clone().requires_grad_() for x in inputs]
+    assert count_macs(lambda: chunked_attention(*everything).sum().backward()) == 7 * product
+
+
+# torch.func
+
+
+@pytest.mark.parametrize("time", [16, 1024])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_torch_func_gives_the_gradient_of_each_example(implementation, time):
+    generator = torch.Generator().manual_seed(0)
+    layer = MultiHeadAttention(4, 2, implementation=implementation, generator=generator).double()
+    inputs, lengths = draw(generator, 2, time, 4), torch.tensor([time, 5])
+    mask = padding_mask(lengths, time)
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, example, mask):
+        output = torch.func.functional_call(layer, parameters, (example[None],), {"mask": mask})
+        return output.square().sum()
+
+    mapped = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(parameters, inputs, mask)
+    for row in range(2):
+        alone = torch.autograd.grad(
+            layer(inputs[row : row + 1], mask=mask[row]).square().sum(), list(parameters.values())
+        )
+        for name, expected in zip(parameters, alone, strict=True):
+            torch.testing.assert_close(mapped[name][row], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("in_dims", [(0, 0, 0), (1, None, 0), (None, 2, 2), (0, None, None)])
+def test_chunked_attention_maps_over_any_axis(in_dims):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 4, 3), (2, 5, 3), (2, 5, 2)]
+    inputs = [
+        draw(generator, *shape) if axis is None else draw(generator, 3, *shape).movedim(0, axis)
+        for shape, axis in zip(shapes, in_dims, strict=True)
+    ]
+    mask = torch.rand(4, 5, generator=generator) < 0.6
+    results = [
+        torch.func.vmap(lambda *x, f=f: f(*x, mask=mask), in_dims)(*inputs)
+        for f in (partial(chunked_attention, chunk=2), textbook)
+    ]
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # used by torch.func.jvp
+def test_forward_mode_is_refused_with_the_way_out():
+    inputs = torch.ones(1, 3, 4)
+    for implementation in ("fused", "loop"):
+        layer = MultiHeadAttention(4, 2, implementation=implementation)
+        torch.func.jvp(layer, (inputs,), (inputs,))
+    layer = MultiHeadAttention(4, 2, implementation="chunked")
+    with pytest.raises(NotImplementedError, match=r'use .*, or implementation="loop" in layers'):
+        torch.func.jvp(layer, (inputs,), (inputs,))
+
+
+# Types and devices
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("attend", [textbook, chunked_attention])
+def test_half_precision_is_rounded_only_at_the_ends(attend, dtype):
+    # Scores to 90,000 and more: float16 ends at 65,504.
+    generator = torch.Generator().manual_seed(0)
+    inputs = [(300 * draw(generator, 2, 3, 5, 4)).to(dtype) for _ in range(3)]
+    (query, key, _), exact = inputs, [x.double() for x in inputs]
+    assert (exact[0] @ exact[1].mT).abs().max() > 65504
+    mask = causal_mask(5)
+    result = values_and_gradients(lambda *x: attend(*x, mask=mask), *inputs)
+    assert {x.dtype for x in result.values()} == {dtype}
+    assert all(x.isfinite().all() for x in result.values())
+    expected = torch_attention(*exact, attn_mask=mask)
+    # One rounding of the output; the scores' own error in float32 is below 0.01 in 90,000.
+    torch.testing.assert_close(
+        result["values"].double(), expected, rtol=3 * torch.finfo(dtype).eps, atol=3
+    )
+    assert torch_attention(*inputs, attn_mask=mask).isfinite().all()
+    assert attend(300 + 0 * query, 300 + 0 * key, key).isfinite().all()
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_meets_a_layer_of_attention(implementation, dtype):
+    generator = torch.Generator().manual_seed(0)
+    layer = MultiHeadAttention(8, 2, implementation=implementation, generator=generator)
+    before, inputs = nn.Linear(8, 8), draw(generator, 2, 5, 8, dtype=torch.float32)
+    expected = layer(before(inputs), inputs, mask=causal_mask(5))
+    with torch.autocast("cpu", dtype):
+        output = layer(before(inputs), inputs, mask=causal_mask(5))
+        assert output.dtype == dtype
+        output.float().sum().backward()
+        large = torch.full((1, 1, 2, 4), 300.0)
+        assert chunked_attention(large, large, large).isfinite().all()
+        assert scaled_dot_product_attention(large, large, large).output.isfinite().all()
+    torch.testing.assert_close(output.float(), expected, rtol=0, atol=0.05)
+    assert all(p.grad.isfinite().all() and p.grad.dtype == p.dtype for p in layer.parameters())
+
+
+@pytest.mark.parametrize("attend", [textbook, chunked_attention])
+def test_inputs_of_different_types_are_promoted(attend):
+    generator = torch.Generator().manual_seed(0)
+    inputs = [draw(generator, 2, 3, 4).to(d) for d in (torch.float32, torch.float64, torch.float16)]
+    result = values_and_gradients(attend, *inputs)
+    expected = values_and_gradients(attend, *(x.double() for x in inputs))
+    assert result["values"].dtype == torch.float64
+    for i, x in enumerate(inputs):
+        assert result[f"input {i}"].dtype == x.dtype
+    torch.testing.assert_close(result["values"], expected["values"])
+
+
+@pytest.mark.parametrize("attend", [textbook, chunked_attention])
+@pytest.mark.parametrize(
+    "change",
+    [lambda y: y.add_(1), lambda y: y[:, 0].zero_(), nn.ReLU(inplace=True)],
+    ids=["add", "zero", "relu"],
+)
+def test_an_output_can_be_changed_in_place(attend, change):
+    def changed(attend):
+        inputs = [draw(torch.Generator().manual_seed(i), 2, 5, 4) for i in range(3)]
+
+        def compute(*x):
+            output = attend(*x)
+            change(output)
+            return output
+
+        return values_and_gradients(compute, *inputs)
+
+    assert_equal(changed(attend), changed(torch_attention))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_everything_is_computed_where_the_inputs_are(implementation):
+    generator = torch.Generator().manual_seed(0)
+    host = MultiHeadAttention(4, 2, implementation=implementation, generator=generator)
+    values, lengths = torch.randn(2, 5, 4, generator=generator), torch.tensor([5, 3])
+
+    def compute(layer, x, lengths, device=None):
+        mask = padding_mask(lengths, 5) & causal_mask(5, device=device)
+        output = layer(x, mask=mask)
+        output.sum().backward()
+        causal = chunked_attention(x, x, x, causal=True, chunk=2)
+        return [output, causal, layer.weights(x), *(p.grad for p in layer.parameters())]
+
+    expected = compute(host, values, lengths)
+    with other_device() as device:
+        generator = torch.Generator().manual_seed(0)  # of the CPU
+        layer = MultiHeadAttention(
+            4, 2, implementation=implementation, generator=generator, device=device
+        )
+        found = compute(layer, values.to(device), lengths.to(device), device)
+        assert {x.device for x in found} == {device}
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours.cpu(), theirs)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("fake", [False, True])
+def test_shapes_are_known_without_values(implementation, fake):
+    with FakeTensorMode() if fake else nullcontext():
+        device, dtype = "cpu" if fake else "meta", torch.float64
+        layer = MultiHeadAttention(4, 2, implementation=implementation, device=device, dtype=dtype)
+        inputs = torch.ones(2, 5, 4, device=device, dtype=dtype, requires_grad=True)
+        mask = padding_mask(torch.tensor([5, 3], device=device), 5) & causal_mask(5, device=device)
+        output = layer(inputs, mask=mask)
+        output.sum().backward()
+        for tensor in (output, inputs.grad, chunked_attention(inputs, inputs, inputs, causal=True)):
+            assert tensor.shape == (2, 5, 4)
+            assert (tensor.device.type, tensor.dtype) == (device, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.uint16])
+def test_lengths_may_be_of_any_integer_type(dtype):
+    assert torch.equal(
+        padding_mask(torch.tensor([3, 0, 2]).to(dtype), 3), padding_mask(torch.tensor([3, 0, 2]), 3)
+    )
 
 
 @pytest.mark.parametrize("attend", [textbook, chunked_attention])
@@ -497,7 +712,7 @@ def test_the_halves_of_the_layer_make_the_whole(size, given_inputs):
         KeysAndValues(*(part[:, :, piece] for part in apart))
         for piece in (slice(cut), slice(cut, None))
     )
-    assert all(map(torch.equal, before.append(after), apart))
+    assert all(map(torch.equal, KeyValueCache.of(before).append(after).contents(), apart))
     rows = torch.randint(size["batch"], (4,), generator=generator)
     for picked, part in zip(apart.index_select(rows), apart, strict=True):
         assert torch.equal(picked, part[rows])
@@ -569,6 +784,12 @@ def test_shapes_that_do_not_fit_are_all_shown(attend, shapes, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         attend_shapes(*shapes, attend=attend)
     assert str(error.value).endswith(f"query {query}, key {key}, value {value}")
+
+
+def on_another_device(name):
+    inputs = dict.fromkeys(("query", "key", "value"), torch.ones(3, 4))
+    inputs = inputs | {"mask": torch.ones(3, 3) > 0}
+    return chunked_attention(**{**inputs, name: inputs[name].to("meta")})
 
 
 def project(name, shape):
@@ -681,6 +902,32 @@ SELF = ((2, 3, 4),) * 3
                 ((3, 3, 3), (3, 1, 3, 3)),
                 ((2, 3, 3, 3), (2, 3, 3, 3)),
             )
+        ),
+        (
+            lambda: attend_shapes((2, 0), (3, 0), (3, 4)),
+            ValueError,
+            "query: expected at least one feature, got query (2, 0), key (3, 0), value (3, 4)",
+        ),
+        (
+            lambda: padding_mask(torch.tensor([1.0]), 3),
+            TypeError,
+            "lengths: expected integers, got torch.float32",
+        ),
+        *(
+            (
+                lambda attend=attend: attend(*[torch.ones(3, 4, dtype=torch.int64)] * 3),
+                TypeError,
+                "query: expected floating-point numbers, got torch.int64",
+            )
+            for attend in (scaled_dot_product_attention, chunked_attention)
+        ),
+        *(
+            (
+                lambda name=name: on_another_device(name),
+                ValueError,
+                f"{name}: expected the query's cpu, got meta",
+            )
+            for name in ("key", "value", "mask")
         ),
         *(
             (

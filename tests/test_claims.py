@@ -40,6 +40,7 @@ def test_a_claim_needs_a_sentence(statement):
         ([[1, 2], [3, 4]], np.array([[1.0, 2.0], [3.0, 4.0]])),
         (torch.ones(3, dtype=torch.float64, requires_grad=True), [1, 1, 1]),
         (np.array([1 + 2j]), [1 + 2j]),
+        (torch.tensor([0.5, 2.0], dtype=torch.bfloat16), [0.5, 2.0]),
     ],
 )
 def test_equal_numbers_are_shown_with_their_tolerance(actual, expected, capsys):
@@ -125,3 +126,34 @@ def test_a_claim_that_fails_tells_its_numbers():
 def test_a_claims_numbers_and_names_must_match(statement, numbers):
     with pytest.raises(TypeError, match="x"):
         claim(statement, True, **numbers)
+
+
+@pytest.mark.parametrize("statement", ["", " ", None, 3])
+def test_a_claim_of_equality_needs_a_sentence(statement):
+    with pytest.raises(TypeError, match=r"claim_equal: expected a sentence .*, got"):
+        claim_equal(statement, 1, 1)
+
+
+@pytest.mark.parametrize("wrong", ["1.0", None, ["a"], {}, [None]])
+def test_a_claim_of_equality_compares_numbers(wrong):
+    for pair in ((wrong, 1.0), (1.0, wrong)):
+        with pytest.raises(TypeError, match="claim_equal: expected numbers, got"):
+            claim_equal("Equal", *pair)
+
+
+def test_bounds_are_numbers_and_not_negative():
+    for wrong in ("1", None, -1e-9, np.nan):
+        with pytest.raises((TypeError, ValueError), match="tolerance: expected a finite number"):
+            claim_equal("Equal", 1, 1, tolerance=wrong)
+        with pytest.raises((TypeError, ValueError), match="noise: expected a finite number"):
+            measured(1.0, ".2f", noise=wrong)
+    with pytest.raises(ValueError, match="tolerance: expected a positive number, got 0"):
+        claim_equal("Equal", 1, 1, tolerance=0)
+
+
+@pytest.mark.parametrize("wrong", [None, "a", [1, 2], np.ones(3)])
+def test_only_a_number_is_measured(wrong):
+    with pytest.raises(TypeError, match="value: expected a number, got"):
+        measured(wrong, ".2f")
+    with pytest.raises(TypeError, match="spec: expected a str, got 2"):
+        measured(1.0, 2)

@@ -17,11 +17,13 @@ from conftest import PATIENCE
 
 from seqbook import cli
 from seqbook.cli import INTERRUPTED, main
-from seqbook.data import pairs, place_names, pronunciations
-from seqbook.data.pairs import Split, join, symbols
+from seqbook.data import place_names, pronunciations
+from seqbook.data.pairs import Split, detokenize, tokenize
 from seqbook.models import transcriber
+from seqbook.models.seq2seq import Seq2Seq
 from seqbook.models.transcriber import Transcriber
-from seqbook.training import runs
+from seqbook.training.recipes import RECIPES
+from seqbook.training.runs import Run
 
 COMMAND = [sys.executable, "-m", "seqbook.cli"]
 SMALL = [
@@ -37,6 +39,7 @@ SMALL = [
     ),
     *("--batch", "32", "--learning-rate", "0.01", "--warmup", "20", "--label-smoothing", "0"),
 ]
+PARTS = ("validation", "test")
 WAIT = 5 * PATIENCE  # a command imports torch and trains
 
 
@@ -104,11 +107,10 @@ def trained(letters, tmp_path_factory):
     return folder
 
 
-def test_lists_written_twice_are_equal():
-    """The command line has its own, so that it need not import torch to know them."""
-    assert cli.UNITS == pairs.UNITS
-    assert list(cli.MODELS) == list(transcriber.MODELS)
-    assert set(cli.MODELS) == set(runs.RECIPES)
+def test_there_is_a_recipe_for_each_kind_of_model():
+    """The command line names the recipes, so that it need not import torch to know them."""
+    assert set(transcriber.MODELS) == set(RECIPES)
+    assert all(RECIPES[name].model == name for name in RECIPES)
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["transcribe"]])
@@ -118,8 +120,16 @@ def test_help_is_given(run, command):
     assert out.startswith(f"usage: {' '.join(['seqbook', *command])}")
     for word in {
         0: ("train", "evaluate", "transcribe"),
-        "train": ("--task", "--out", "--option", "jamo", "tagged", "pronunciations", "place_names"),
-        "evaluate": ("MODEL", "--task", "--part", "--beam"),
+        "train": (
+            "--task",
+            "--out",
+            "--option",
+            "jamo",
+            "tagged",
+            "pronunciations",
+            "--test-share",
+        ),
+        "evaluate": ("MODEL", "--task", "--part", "--beam", "--device"),
         "transcribe": ("MODEL", "TEXT", "--beam", "standard input"),
     }[command[0] if command else 0]:
         assert word in out
@@ -146,7 +156,7 @@ def test_training_leaves_a_model_and_a_record(letters, tmp_path, run):
     assert re.fullmatch(
         r"34 sources, beam 1: word error \d+\.\d\d%, symbol error \d+\.\d\d%\n"
         r"34 sources, beam 5: word error \d+\.\d\d%, symbol error \d+\.\d\d%\n"
-        rf"{tmp_path}/run/model\.pt: [\d,]+ weights, 0\.0\d MB\n",
+        rf"{tmp_path}/run/model\.safetensors: [\d,]+ weights, 0\.0\d MB\n",
         out,
     )
     assert f"{steps}/{steps}" in err
@@ -155,7 +165,7 @@ def test_training_leaves_a_model_and_a_record(letters, tmp_path, run):
             rf"^step {step}, 0\.\d min: validation word error [\d.]+%, symbol", err, re.M
         )
 
-    made = Transcriber.load(tmp_path / "run" / "model.pt")
+    made = Transcriber.load(tmp_path / "run" / "model.safetensors")
     record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
     assert record == made.record
     assert record["command"] == " ".join(["seqbook", *map(str, command)])
@@ -182,7 +192,7 @@ def test_a_finished_run_says_so_and_changes_nothing(letters, trained, run):
     before = contents(trained)
     code, out, err = run("train", "--task", letters, "--out", trained, *SMALL)
     assert (code, out) == (0, "")
-    assert err == f"{trained}/model.pt: finished already, after 280 steps\n"
+    assert err == f"{trained}/model.safetensors: finished already, after 280 steps\n"
     assert contents(trained) == before
 
 
@@ -198,7 +208,7 @@ def test_a_run_of_something_else_is_refused(letters, trained, run):
     message = refuse(run, "train", "--task", letters, "--out", trained, *SMALL, "--seed", 3)
     assert message == (
         f"seqbook: {trained}: holds a run with other settings: recipe.seed is 0 there, 3 now. "
-        "Go on with the same ones, or choose another folder"
+        "Use its settings to resume it, or choose another folder"
     )
     assert contents(trained) == before
 
@@ -220,10 +230,10 @@ def test_what_comes_after_the_last_step_may_be_interrupted(
         code, out, err = run(*command)
     assert (code, out) == (INTERRUPTED, "")
     assert err.endswith("seqbook: interrupted\n")
-    assert not (tmp_path / "run" / "model.pt").exists()
+    assert not (tmp_path / "run" / "model.safetensors").exists()
     assert "no model yet" in refuse(run, "transcribe", tmp_path / "run", "ab")
     assert run(*command)[0] == 0
-    assert (tmp_path / "run" / "model.pt").exists()
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +251,7 @@ def test_what_comes_after_the_last_step_may_be_interrupted(
         (["--seed", "-1"], "seed: expected 0 to"),
         (
             ["--learning-rate", "1e30"],
-            r"(loss|norm of the gradient|source_embedding\.weight): expected a finite .* smaller",
+            r"(loss|gradient norm|source_embedding\.weight): expected a finite .* smaller",
         ),
     ],
 )
@@ -258,7 +268,7 @@ def test_numbers_and_options_that_do_not_fit_are_refused(
         (["--threads", "0"], "argument --threads: expected a whole number of at least 1, got '0'"),
         (["--threads", "two"], "argument --threads: expected a whole number of at least 1"),
         (["--model", "gpt"], "argument --model: invalid choice: 'gpt'"),
-        (["--source-units", "letters"], "argument --source-units: invalid choice: 'letters'"),
+        (["--source-level", "letters"], "argument --source-level: invalid choice: 'letters'"),
         (["--epochs", "many"], "argument --epochs: invalid float value: 'many'"),
         (["--widht", "8"], "unrecognized arguments: --widht 8"),
     ],
@@ -281,8 +291,8 @@ def test_an_option_is_a_number_a_truth_or_a_text(text, value):
     assert options["name"] == value
     assert type(options["name"]) is type(value)
     assert options["heads"] == 1
-    assert options["d_model"] == runs.RECIPES["transformer"].options["d_model"]
-    assert "name" not in runs.RECIPES["transformer"].options
+    assert options["d_model"] == RECIPES["transformer"].options["d_model"]
+    assert "name" not in RECIPES["transformer"].options
 
 
 @pytest.mark.parametrize(
@@ -333,7 +343,7 @@ def test_a_full_disk_is_an_error_without_traceback(letters, tmp_path, run, monke
     assert run(*command)[0] == 0
     assert sorted(os.listdir(tmp_path / "run")) == [
         "checkpoint.pt",
-        "model.pt",
+        "model.safetensors",
         "record.json",
         "run.json",
     ]
@@ -372,7 +382,7 @@ def wait_for(pattern, stream):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
-def test_a_killed_command_goes_on_to_the_same_result(letters, tmp_path, run):
+def test_a_killed_command_resumes_to_the_same_result(letters, tmp_path, run):
     """Each time after a score, the first line that says that steps are being done."""
     command = ["train", "--task", letters, *SMALL, "--epochs", "30", "--option", "dropout=0.2"]
     resumed = [*command, "--out", tmp_path / "killed"]
@@ -380,7 +390,7 @@ def test_a_killed_command_goes_on_to_the_same_result(letters, tmp_path, run):
     for number in (signal.SIGINT, signal.SIGTERM):
         process = begin(resumed)
         said = wait_for(r"^step \d+, ", process.stderr)
-        assert ("goes on" in said) == (step > 0)
+        assert ("resumes after" in said) == (step > 0)
         process.send_signal(number)
         out, err = process.communicate(timeout=WAIT)
         err = err.decode().replace("\r", "\n")
@@ -388,7 +398,7 @@ def test_a_killed_command_goes_on_to_the_same_result(letters, tmp_path, run):
         assert "stopping as soon as this step is saved" in err
         last = err.strip().splitlines()[-1]
         said = re.fullmatch(
-            r"interrupted after step (\d+) of 300; nothing is lost, the same command goes on from "
+            r"interrupted after step (\d+) of 300; nothing is lost, the same command resumes from "
             r"there",
             last,
         )
@@ -398,7 +408,7 @@ def test_a_killed_command_goes_on_to_the_same_result(letters, tmp_path, run):
 
     process = begin(resumed)
     said = wait_for(r"^step \d+, ", process.stderr)
-    assert f"{tmp_path / 'killed'}: goes on after step {step}\n" in said
+    assert f"{tmp_path / 'killed'}: resumes after step {step}\n" in said
     process.kill()
     process.communicate(timeout=WAIT)
     assert process.returncode == -signal.SIGKILL
@@ -406,10 +416,12 @@ def test_a_killed_command_goes_on_to_the_same_result(letters, tmp_path, run):
 
     code, out, err = run(*resumed)
     assert code == 0
-    assert f"goes on after step {step}\n" in err  # what the killed process did is done again
+    assert f"resumes after step {step}\n" in err  # what the killed process did is done again
     expected = out.replace("/killed/", "/whole/")
     assert run(*command, "--out", tmp_path / "whole")[:2] == (0, expected)
-    killed, whole = (Transcriber.load(tmp_path / name / "model.pt") for name in ("killed", "whole"))
+    killed, whole = (
+        Transcriber.load(tmp_path / name / "model.safetensors") for name in ("killed", "whole")
+    )
     ours, theirs = killed.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert without_times(killed.record) == without_times(whole.record)
@@ -422,12 +434,12 @@ def without_times(record):
 
 
 def test_a_second_interrupt_stops_at_once(letters, tmp_path, run, monkeypatch):
-    def never_ends(_self, _examples):
+    def never_ends(*_arguments, **_options):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("not interrupted")
 
-    monkeypatch.setattr(runs.Run, "_update", never_ends)
+    monkeypatch.setattr(Seq2Seq, "loss", never_ends)
     before = signal.getsignal(signal.SIGINT)
     code, out, err = run("train", "--task", letters, "--out", tmp_path / "run", *SMALL)
     assert (code, out) == (INTERRUPTED, "")
@@ -446,7 +458,7 @@ def test_an_interrupted_use_says_so(letters, trained, run, monkeypatch, command)
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Transcriber, "write", interrupt)
+    monkeypatch.setattr(Transcriber, "generate", interrupt)
     rest = ["--task", letters] if command == "evaluate" else ["ab"]
     code, out, err = run(command, trained, *rest)
     assert (code, out) == (INTERRUPTED, "")
@@ -491,7 +503,7 @@ def test_each_part_is_scored(letters, trained, run, part, count):
 
 
 def test_a_model_may_be_named_by_folder_or_file_and_searched_with_a_beam(letters, trained, run):
-    for name in (trained, trained / "model.pt"):
+    for name in (trained, trained / "model.safetensors"):
         code, out, _ = run("evaluate", name, "--task", letters, "--beam", 3)
         assert code == 0
         assert out == "34 sources, beam 3: word error 0.00%, symbol error 0.00%\n"
@@ -514,14 +526,145 @@ def test_a_beam_without_width_is_refused(letters, trained, run, width):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("checkpoint.pt", "checkpoint.pt: expected a 'seqbook transcriber 1' file, got None"),
-        ("run.json", "run.json: expected a file of tensors written by this package"),
-        ("nowhere.pt", r"\[Errno 2\] No such file or directory: '.*nowhere.pt'"),
+        ("checkpoint.pt", "checkpoint.pt: expected a model file of this package"),
+        ("run.json", "run.json: expected a model file of this package"),
+        ("nowhere.safetensors", r"\[Errno 2\] No such file or directory: '.*nowhere.safetensors'"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(letters, trained, run, command, name, message):
     rest = ["--task", letters] if command == "evaluate" else ["ab"]
     assert re.search(message, refuse(run, command, trained / name, *rest))
+
+
+# Own files for validation and test, and other shares.
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files of training, validation and test rows; two test sources are training sources too."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, words in (("training", WORDS[:300]), ("dev", WORDS[300:320]), ("new", WORDS[298:])):
+        columns = ((word, word.upper()) for word in words)
+        (folder / f"{name}.tsv").write_text(rows(columns), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def split_sizes(monkeypatch):
+    """Sizes of the three parts that runs are given."""
+    sizes = []
+    build = Run.__init__
+
+    def spy(self, folder, recipe, data, **options):
+        sizes.append(tuple(map(len, data)))
+        build(self, folder, recipe, data, **options)
+
+    monkeypatch.setattr(Run, "__init__", spy)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sizes", "parts"),
+    [
+        ([], (255, 15, 30), {"validation": 0.05, "test": 0.1}),
+        (
+            ["--validation", "dev.tsv", "--test", "new.tsv"],
+            (300, 20, 42),
+            {"validation": "dev.tsv", "test": "new.tsv"},
+        ),
+        (["--test", "new.tsv"], (300, 0, 42), {"validation": 0, "test": "new.tsv"}),
+        (["--validation", "dev.tsv"], (300, 20, 0), {"validation": "dev.tsv", "test": 0}),
+        (
+            ["--test", "new.tsv", "--validation-share", "0.1"],
+            (270, 30, 42),
+            {"validation": 0.1, "test": "new.tsv"},
+        ),
+        (
+            ["--validation-share", "0.2", "--test-share", "0.02"],
+            (234, 60, 6),
+            {"validation": 0.2, "test": 0.02},
+        ),
+        (["--validation-share", "0", "--test-share", "0"], (300, 0, 0), dict.fromkeys(PARTS, 0)),
+    ],
+)
+def test_rows_to_validate_and_to_test_are_own_files_or_shares(
+    files, tmp_path, run, monkeypatch, split_sizes, arguments, sizes, parts
+):
+    monkeypatch.chdir(files)
+    out = tmp_path / "run"
+    command = ["train", "--task", "training.tsv", "--out", out, *SMALL, "--epochs", "0.3"]
+    code, _, err = run(*command, *arguments)
+    assert code == 0
+    assert split_sizes == [sizes]
+    record = Transcriber.load(out / "model.safetensors").record
+    assert record["parts"] == parts
+    assert [entry["pairs"] for entry in record["test"]] == ([sizes[2]] * 2 if sizes[2] else [])
+    assert bool(record["history"]) == bool(sizes[1])
+    warning = "new.tsv: 2 of 42 sources are training sources too, so that the score is better"
+    assert (warning in err) == ("new.tsv" in arguments)
+
+    # What evaluates by default are the test rows, as training split them.
+    if parts["test"] == "new.tsv":
+        assert run("evaluate", out, "--task", "new.tsv")[1].startswith("42 sources")
+        assert refuse(run, "evaluate", out, "--task", "training.tsv", "--part", "test") == (
+            "seqbook: --part: the test rows of this model were in a file of their own, new.tsv; "
+            "score it with --task FILE --part all"
+        )
+    elif sizes[2]:
+        assert run("evaluate", out, "--task", "training.tsv")[1].startswith(f"{sizes[2]} sources")
+    else:
+        assert "no row was held back" in refuse(run, "evaluate", out, "--task", "training.tsv")
+    training = run("evaluate", out, "--task", "training.tsv", "--part", "training")[1]
+    assert training.startswith(f"{sizes[0]} sources")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--test", "new.tsv", "--test-share", "0.1"], "--test-share: expected no share beside a"),
+        (["--test-share", "1"], "test_share: expected 0, 0.01, 0.02, ... or 0.99, got 1.0"),
+        (["--test", "nowhere.tsv"], r"\[Errno 2\] No such file or directory: 'nowhere.tsv'"),
+        (["--validation", "bad.tsv"], "bad.tsv, line 1: expected 2 columns"),
+        (
+            ["--task", "place_names", "--test", "new.tsv"],
+            "--test: place_names has its own validation and test rows",
+        ),
+        (
+            ["--task", "place_names", "--validation-share", "0.1"],
+            "--validation-share: place_names has its own validation and test rows",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(files, tmp_path, run, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    (files / "bad.tsv").write_text("lonely\n")
+    command = ["train", "--task", "training.tsv", "--out", tmp_path / "run", *SMALL, *arguments]
+    assert re.match(f"seqbook: {message}", refuse(run, *command))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_file_of_test_rows_is_another_run(files, tmp_path, run, monkeypatch):
+    monkeypatch.chdir(files)
+    command = ["train", "--task", "training.tsv", "--out", tmp_path, *SMALL, "--epochs", "0.3"]
+    assert run(*command, "--test", "new.tsv")[0] == 0
+    assert "parts.test is 'new.tsv' there, 'dev.tsv' now" in refuse(
+        run, *command, "--test", "dev.tsv"
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "transcribe"])
+def test_a_device_that_is_not_here_is_refused(letters, trained, tmp_path, run, command):
+    arguments = {
+        "train": ["--task", letters, "--out", tmp_path / "run", *SMALL],
+        "evaluate": [trained, "--task", letters],
+        "transcribe": [trained, "ab"],
+    }[command]
+    for device in ("cuda:99", "gpu", "meta"):
+        found = refuse(run, command, *arguments, "--device", device)
+        assert re.fullmatch(
+            rf"seqbook: device: expected one of this machine \(cpu.*\), got '{device}'", found
+        )
+    assert not (tmp_path / "run").exists()
 
 
 # Transcribe.
@@ -559,8 +702,12 @@ def test_an_option_may_stand_anywhere(trained, run, place):
         (b"ab\r\ncd\r\n", "ab\tAB\ncd\tCD\n"),
         (b"\xef\xbb\xbfab\n", "ab\tAB\n"),
         (b"\nab\n\n", "\t\nab\tAB\n\t\n"),
+        (
+            "ab \n ab\nab\t\n  \t\nab\u00a0\n\ufeffab\n".encode(),
+            "ab\tAB\n" * 3 + "\t\n" + "ab\tAB\n" * 2,
+        ),
     ],
-    ids=["nothing", "lines", "no last newline", "Windows", "BOM", "empty lines"],
+    ids=["nothing", "lines", "no last newline", "Windows", "BOM", "empty lines", "white space"],
 )
 def test_lines_of_standard_input_are_transcribed(trained, run, typed, content, expected):
     typed(content)
@@ -577,7 +724,7 @@ def test_what_the_model_has_not_seen_is_named_once(trained, run):
     code, out, err = run("transcribe", trained, "a?b", "é?", "ab")
     assert code == 0
     assert [line.split("\t")[0] for line in out.splitlines()] == ["a?b", "é?", "ab"]
-    assert err == "seqbook: not among what the model learned from: '?', 'é'\n"
+    assert err == "seqbook: not among the model's symbols: '?', 'é'\n"
 
 
 def test_input_that_is_not_utf8_is_named_with_its_line(trained, run, typed):
@@ -597,13 +744,13 @@ def hangul(request, tmp_path_factory):
     learned = HANGUL.items() if request.param == "written" else map(reversed, HANGUL.items())
     learned = dict(map(tuple, learned))
     (folder / "pairs.tsv").write_text(rows(learned.items()), encoding="utf-8")
-    side = "--source-units" if request.param == "read" else "--target-units"
+    side = "--source-level" if request.param == "read" else "--target-level"
     command = ["train", "--task", str(folder / "pairs.tsv"), "--out", str(folder / "run"), *SMALL]
     assert main([*command, side, "jamo", "--epochs", "25"]) == 0
     return folder, learned
 
 
-def test_hangul_is_taken_apart_and_put_together(hangul, run):
+def test_hangul_is_decomposed_and_composed(hangul, run):
     folder, learned = hangul
     texts = [*learned][::7]
     code, out, err = run("transcribe", folder / "run", *texts)
@@ -634,13 +781,13 @@ def test_hangul_is_written_in_utf8_whatever_the_terminal(hangul, monkeypatch, ty
 
 
 @pytest.mark.parametrize("task", [place_names, pronunciations])
-def test_the_books_tasks_are_cut_as_their_units_say(task):
+def test_the_books_tasks_are_tokenized_at_their_levels(task):
     name = task.__name__.rpartition(".")[2]
-    source_units, target_units = cli.BUILT_IN[name]
+    source_level, target_level = cli.BUILT_IN[name]
     for pair in task.load().test[:500]:
-        assert symbols(join(pair.source, source_units), source_units) == pair.source
+        assert tokenize(detokenize(pair.source, source_level), source_level) == pair.source
         for target in pair.targets:
-            assert symbols(join(target, target_units), target_units) == target
+            assert tokenize(detokenize(target, target_level), target_level) == target
 
 
 def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatch):
@@ -648,8 +795,8 @@ def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatc
     monkeypatch.setattr(place_names, "load", lambda: few)
     command = ["train", "--task", "place_names", "--out", tmp_path / "run", *SMALL]
     assert run(*command, "--epochs", "30")[0] == 0
-    assert Transcriber.load(tmp_path / "run" / "model.pt").source_units == "tagged"
-    source = join(few.training[0].source, "tagged")
+    assert Transcriber.load(tmp_path / "run" / "model.safetensors").source_level == "tagged"
+    source = detokenize(few.training[0].source, "tagged")
     assert re.fullmatch("[A-Z]{2} .+", source)
     code, out, err = run("transcribe", tmp_path / "run", source)
     assert (code, err) == (0, "")
@@ -659,16 +806,16 @@ def test_a_model_of_place_names_reads_country_and_name(tmp_path, run, monkeypatc
         1
     ].startswith("180 sources")
     assert refuse(run, "evaluate", tmp_path / "run", "--task", "pronunciations") == (
-        "seqbook: --task: pronunciations is cut into characters and words, what the model learned "
-        "from into tagged and jamo"
+        "seqbook: --task: the levels of pronunciations are characters and words, those of the "
+        "model tagged and jamo"
     )
 
 
-def test_the_units_of_the_books_tasks_are_fixed(tmp_path, run, monkeypatch):
+def test_the_levels_of_the_books_tasks_are_fixed(tmp_path, run, monkeypatch):
     monkeypatch.setattr(pronunciations, "load", lambda: pytest.fail("not refused"))
     command = ["train", "--task", "pronunciations", "--out", tmp_path / "run"]
-    assert refuse(run, *command, "--target-units", "characters") == (
-        "seqbook: --target-units: pronunciations is cut into words, got characters"
+    assert refuse(run, *command, "--target-level", "characters") == (
+        "seqbook: --target-level: that of pronunciations is words, got characters"
     )
     assert not (tmp_path / "run").exists()
 

@@ -26,7 +26,7 @@ from seqbook.data import (
     text,
 )
 from seqbook.data._files import FOLDER, checksums, read_bytes
-from seqbook.data.pairs import join
+from seqbook.data.pairs import detokenize
 from seqbook.models.metrics import ErrorRates, error_rates
 
 DATA_FILES = sorted(
@@ -188,7 +188,7 @@ def test_place_names_are_those_of_the_file(names):
     lines = read_bytes("place_names_ko.tsv").decode("utf-8").splitlines()
     found = [
         "\t".join(
-            (p.source[0], "".join(p.source[1:]), "|".join(join(t, "jamo") for t in p.targets))
+            (p.source[0], "".join(p.source[1:]), "|".join(detokenize(t, "jamo") for t in p.targets))
         )
         for part in names
         for p in part
@@ -208,7 +208,7 @@ def test_no_place_name_stands_on_two_sides(names):
 def test_a_place_name_is_country_letters_and_jamo(names):
     places = {(p.source[0], "".join(p.source[1:])): p.targets for part in names for p in part}
     assert places["AE", "dubai"] == (tuple("\u1103\u116e\u1107\u1161\u110b\u1175"),)
-    assert [join(t, "jamo") for t in places["AT", "vienna"]] == ["비엔나", "빈"]
+    assert [detokenize(t, "jamo") for t in places["AT", "vienna"]] == ["비엔나", "빈"]
     assert len({country for country, _ in places}) == 242
     assert not {country for country, _ in places} & {"KR", "KP"}
     assert all(re.fullmatch("[A-Z]{2}", country) for country, _ in places)

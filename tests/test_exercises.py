@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import CHAPTERS
 
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
 from stepgrader.exercises import SOLUTION, Exercise, as_text
 from stepgrader.judge import judge
 from stepgrader.steps import compile_step

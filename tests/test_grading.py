@@ -22,7 +22,6 @@ from nbclient import NotebookClient
 from torch import nn
 
 from seqbook import exercises
-from seqbook.course import COURSE
 from stepgrader import atomic_files
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.checker import Checker
@@ -398,7 +397,7 @@ def test_there_is_no_checker_for_other_names():
 
 def test_in_a_kernel_each_check_says_what_is_wrong_and_the_rest_runs():
     """The released LSTM, half done, as a student runs it from top to bottom."""
-    notebook = nbformat.reads(json.dumps(COURSE.load("lstm").notebook), as_version=4)
+    notebook = nbformat.reads(json.dumps(exercises.COURSE.load("lstm").notebook), as_version=4)
     sources = {one["id"]: one for one in notebook.cells}
     sources["forget-gate-answer"].source = (
         "def forget_gate(inputs, hidden, cell, w, u, peephole, bias):\n"

@@ -21,7 +21,7 @@ from conftest import PATIENCE, wait_until
 from grading_exercise import POINTS, answered, solved, source_notebook, write_exercise
 
 from seqbook.cli import main
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
 from stepgrader.commands import add_commands
 from stepgrader.exercises import SOLUTION, Exercise, as_text
 from stepgrader.grader import SandboxFaultError, grade_notebook

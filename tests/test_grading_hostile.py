@@ -37,7 +37,7 @@ from conftest import PATIENCE, wait_until
 
 import stepgrader.batch
 import stepgrader.grader
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
 from stepgrader import sandbox
 from stepgrader.atomic_files import SafeWriter, write_whole
 from stepgrader.batch import MAX_NOTEBOOKS, grade_folder
@@ -702,8 +702,8 @@ INSTALLED = """
 import json, sys
 from pathlib import Path
 
-from seqbook.course import COURSE
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
+from seqbook.exercises import COURSE
 from stepgrader import sandbox
 
 # The folder in which both packages were installed becomes one of Python's, beside the real ones.

@@ -25,7 +25,7 @@ from train_live_models import (
 )
 
 from seqbook.data import pronunciations, sunspots
-from seqbook.data.batches import encode
+from seqbook.data.batches import encode_pairs
 from seqbook.data.pairs import Pair
 from seqbook.layers.attention import scaled_dot_product_attention
 from seqbook.layers.rnn import RNN
@@ -244,9 +244,9 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
         "((w) => x.map((ids) => pronounce(w, ids, 20)))(unpack(weights))",
         ids,
     )
-    hypotheses = greedy(model, *vocabularies.read(sources), max_length=20)
-    answers = [vocabularies.written(hypothesis.ids) for hypothesis in hypotheses]
-    examples = encode(
+    hypotheses = greedy(model, *vocabularies.encode_sources(sources), max_length=20)
+    answers = [vocabularies.decode_target(hypothesis.ids) for hypothesis in hypotheses]
+    examples = encode_pairs(
         [Pair(*pair) for pair in zip(sources, zip(answers), strict=True)], vocabularies
     )
     with torch.no_grad():
@@ -265,8 +265,10 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
 def test_the_speller_is_as_good_as_its_page_says(javascript):
     vocabularies, model = written_speller()
     pairs, stated = pronunciations.load().test[::20], load("weights-spelling")[0]["card"]
-    written = greedy(model.float(), *vocabularies.read([p.source for p in pairs]), max_length=30)
-    score = error_rates([vocabularies.written(h.ids) for h in written], pairs)
+    written = greedy(
+        model.float(), *vocabularies.encode_sources([p.source for p in pairs]), max_length=30
+    )
+    score = error_rates([vocabularies.decode_target(h.ids) for h in written], pairs)
     # A fifth of the words that the statement counts: three standard errors are 0.06 and 0.02.
     assert score.word == pytest.approx(stated["words wrong, test"], abs=0.06)
     assert score.symbol == pytest.approx(stated["phonemes wrong, test"], abs=0.02)
@@ -277,8 +279,8 @@ def test_the_words_to_try_are_of_the_test_part_and_their_mistakes_as_the_caption
     held_out = {"".join(pair.source): pair.targets for pair in pronunciations.load().test}
     right = {}
     for word in javascript("spelling", "EXAMPLES"):
-        (hypothesis,) = greedy(model, *vocabularies.read([tuple(word)]), max_length=20)
-        right[word] = vocabularies.written(hypothesis.ids) in held_out[word]
+        (hypothesis,) = greedy(model, *vocabularies.encode_sources([tuple(word)]), max_length=20)
+        right[word] = vocabularies.decode_target(hypothesis.ids) in held_out[word]
     assert right == {"knighthood": True, "psychology": True, "photographs": False, "enough": False}
 
 

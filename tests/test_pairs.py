@@ -7,12 +7,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from seqbook.data import place_names
-from seqbook.data.batches import END, PADDING, START, Vocabularies, encode
-from seqbook.data.pairs import UNITS, BadRowError, Pair, join, read_pairs, split, symbols
+from seqbook.data.batches import END, PADDING, START, Vocabularies, encode_pairs
+from seqbook.data.pairs import LEVELS, BadRowError, Pair, detokenize, read_pairs, split, tokenize
 from seqbook.data.vocabulary import UnknownSymbolError
 
 SYLLABLES = "".join(map(chr, range(0xAC00, 0xD7A4)))
-# Letters with accents in every form, letters of syllables, what composes to something else, blanks.
+# Letters with accents in every form, letters of syllables, what composes to something else, spaces.
 TRICKY = "ae éé\u0301\u0323\u0338\u212b\u2126ﬁ\u0958한글\u1112\u1161\u11ab\u11a8ㅎ\u2000\u3000\t\n"
 texts = st.lists(st.sampled_from(TRICKY) | st.integers(0, 0xD7FF).map(chr)).map("".join)
 words = st.text("abcé한글 ", min_size=1, max_size=5).filter(str.strip)
@@ -26,45 +26,47 @@ def numbered(count):
     return [Pair((str(i),), (("x",),)) for i in range(count)]
 
 
-def test_every_hangul_syllable_is_taken_apart_and_put_together():
-    apart = symbols(SYLLABLES, "jamo")
+def test_every_hangul_syllable_is_decomposed_and_composed():
+    apart = tokenize(SYLLABLES, "jamo")
     assert len(set(apart)) == 19 + 21 + 27  # the first, middle and last letters of Unicode
-    assert join(apart, "jamo") == SYLLABLES
+    assert detokenize(apart, "jamo") == SYLLABLES
     for syllable in SYLLABLES:
         index = ord(syllable) - 0xAC00
         last = index % 28  # Unicode, section 3.12: 0 is no last letter
         letters = [0x1100 + index // 588, 0x1161 + index // 28 % 21, *[0x11A7 + last][: bool(last)]]
-        assert symbols(syllable, "jamo") == tuple(map(chr, letters))
+        assert tokenize(syllable, "jamo") == tuple(map(chr, letters))
 
 
-@pytest.mark.parametrize("units", ["characters", "jamo"])
+@pytest.mark.parametrize("level", ["characters", "jamo"])
 @given(text=texts)
-def test_any_text_comes_back_in_its_composed_form(units, text):
-    assert join(symbols(text, units), units) == composed(text)
+def test_any_text_comes_back_in_its_composed_form(level, text):
+    assert detokenize(tokenize(text, level), level) == composed(text)
 
 
 @given(texts)
-def test_words_come_back_with_one_blank_between_them(text):
-    assert join(symbols(text, "words"), "words") == " ".join(composed(text).split())
+def test_words_come_back_with_one_space_between_them(text):
+    assert detokenize(tokenize(text, "words"), "words") == " ".join(composed(text).split())
 
 
-@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("level", LEVELS)
 @given(text=texts)
-def test_symbols_survive_joining(units, text):
-    cut = symbols(text, units)
-    assert symbols(join(cut, units), units) == cut
+def test_symbols_survive_joining(level, text):
+    cut = tokenize(text, level)
+    assert tokenize(detokenize(cut, level), level) == cut
 
 
 def test_text_that_is_not_composed_comes_back_composed():
-    assert join(symbols("e\u0301", "characters"), "characters") == "é"
-    assert symbols("e\u0301", "characters") == ("é",)
-    assert symbols("é", "jamo") == ("e", "\u0301")
-    assert join(symbols("\u212b", "characters"), "characters") == "Å"  # the sign of the ångström
+    assert detokenize(tokenize("e\u0301", "characters"), "characters") == "é"
+    assert tokenize("e\u0301", "characters") == ("é",)
+    assert tokenize("é", "jamo") == ("e", "\u0301")
+    assert (
+        detokenize(tokenize("\u212b", "characters"), "characters") == "Å"
+    )  # the sign of the ångström
 
 
-@pytest.mark.parametrize("function", [symbols, join])
-def test_unknown_units_are_named(function):
-    with pytest.raises(ValueError, match=r"units: expected 'characters' or .* or 'tagged', got"):
+@pytest.mark.parametrize("function", [tokenize, detokenize])
+def test_an_unknown_level_is_named(function):
+    with pytest.raises(ValueError, match=r"level: expected 'characters' or .* or 'tagged', got"):
         function("abc", "letters")
 
 
@@ -90,9 +92,21 @@ PLAIN = [Pair(("a", "b"), (("x",),)), Pair(("c",), (("y", "z"),))]
         "\ufeffab\tx\nc\tyz\n",
         "\n  \nab\tx\n\n \t \nc\tyz\n\n",
         " ab\tx \nc \t yz\n",
+        "\u00a0ab\u00a0\tx\nc\t\u3000yz\n",
+        "ab\tx\n\ufeffc\tyz \ufeff\n\ufeff \n",
         "ab\tx\nc\tyz\nab\tx\n",
     ],
-    ids=["plain", "no last newline", "Windows", "BOM", "empty lines", "blanks", "row twice"],
+    ids=[
+        "plain",
+        "no last newline",
+        "Windows",
+        "BOM",
+        "empty lines",
+        "spaces",
+        "no-break spaces",
+        "BOM inside",
+        "row twice",
+    ],
 )
 def test_good_files_are_read(file, content):
     assert read_pairs(file(content)) == PLAIN
@@ -111,13 +125,13 @@ def test_equivalent_spellings_are_one_source(file):
     assert len(read_pairs(file("é\tx\ne\u0301\ty\n"))) == 1
 
 
-def test_units_say_how_each_column_is_cut(file):
+def test_levels_say_how_each_column_is_cut(file):
     path = file("read it\tR IY D\n한글\t각\n")
-    assert read_pairs(path, target_units="words") == [
+    assert read_pairs(path, target_level="words") == [
         Pair(tuple("read it"), (("R", "IY", "D"),)),
         Pair(("한", "글"), (("각",),)),
     ]
-    assert read_pairs(path, source_units="words", target_units="jamo")[1] == Pair(
+    assert read_pairs(path, source_level="words", target_level="jamo")[1] == Pair(
         ("한글",), (("\u1100", "\u1161", "\u11a8"),)
     )
 
@@ -170,9 +184,9 @@ def test_a_missing_file_is_named(tmp_path):
         read_pairs(tmp_path / "nowhere.tsv")
 
 
-def test_a_bad_choice_of_units_is_no_bad_row(file):
-    with pytest.raises(ValueError, match="units: expected") as caught:
-        read_pairs(file("a\tb\n"), source_units="letters")
+def test_an_unknown_level_is_no_bad_row(file):
+    with pytest.raises(ValueError, match="source_level: expected") as caught:
+        read_pairs(file("a\tb\n"), source_level="letters")
     assert not isinstance(caught.value, BadRowError)
 
 
@@ -221,7 +235,7 @@ def test_equal_keys_stay_together_and_are_counted_once(keys):
 
 
 def test_too_few_for_three_parts_are_refused():
-    with pytest.raises(ValueError, match=r"at least 4 pairs, enough for three parts, got 3$"):
+    with pytest.raises(ValueError, match=r"at least 4 pairs, enough for 3 parts, got 3$"):
         split(numbered(3))
     with pytest.raises(ValueError, match=r"at least 4 pairs of different keys, .* got 2"):
         split(numbered(50), key=lambda pair: int(pair.source[0]) % 2)
@@ -232,14 +246,16 @@ SMALL = [Pair(tuple("ba"), (tuple("xy"), tuple("z"))), Pair(tuple("c"), (tuple("
 
 
 def test_vocabularies_begin_with_padding_start_and_end():
-    source, target = Vocabularies.of(SMALL)
+    source, target = Vocabularies.from_pairs(SMALL)
     assert source.symbols == ["<pad>", "<s>", "</s>", "a", "b", "c", "<unk>"]
     assert target.symbols == ["<pad>", "<s>", "</s>", "x", "y", "z"]
     assert (PADDING, START, END) == (0, 1, 2)
 
 
 def test_examples_run_from_start_to_end_with_one_for_each_target():
-    source, source_lengths, target, target_lengths = encode(SMALL, Vocabularies.of(SMALL))
+    source, source_lengths, target, target_lengths = encode_pairs(
+        SMALL, Vocabularies.from_pairs(SMALL)
+    )
     assert source.tolist() == [[4, 3, END], [4, 3, END], [5, END, PADDING]]
     assert source_lengths.tolist() == [3, 3, 2]
     assert target.tolist() == [
@@ -254,20 +270,20 @@ def test_examples_run_from_start_to_end_with_one_for_each_target():
 
 
 def test_sources_to_read_are_encoded_as_examples_are():
-    vocabularies = Vocabularies.of(SMALL)
-    examples = encode(SMALL, vocabularies)
-    source, lengths = vocabularies.read([pair.source for pair in SMALL])
+    vocabularies = Vocabularies.from_pairs(SMALL)
+    examples = encode_pairs(SMALL, vocabularies)
+    source, lengths = vocabularies.encode_sources([pair.source for pair in SMALL])
     assert torch.equal(source, examples.source[[0, 2]])
     assert torch.equal(lengths, examples.source_lengths[[0, 2]])
-    assert vocabularies.written([3, 4]) == ("x", "y")
+    assert vocabularies.decode_target([3, 4]) == ("x", "y")
 
 
 def test_an_unknown_source_symbol_reads_as_unk_and_an_unknown_target_symbol_is_an_error():
-    vocabularies = Vocabularies.of(SMALL)
-    source, _ = vocabularies.read(["a?c", ""])
+    vocabularies = Vocabularies.from_pairs(SMALL)
+    source, _ = vocabularies.encode_sources(["a?c", ""])
     assert source.tolist() == [[3, 6, 5, END], [END, PADDING, PADDING, PADDING]]
     with pytest.raises(UnknownSymbolError, match=r"unknown symbol '\?' at position 1"):
-        encode([Pair(("a",), (("x", "?"),))], vocabularies)
+        encode_pairs([Pair(("a",), (("x", "?"),))], vocabularies)
 
 
 @pytest.mark.parametrize(
@@ -275,20 +291,20 @@ def test_an_unknown_source_symbol_reads_as_unk_and_an_unknown_target_symbol_is_a
 )
 def test_a_symbol_that_marks_padding_start_or_end_is_refused(pair):
     with pytest.raises(ValueError, match=r"other symbols than <pad>, <s>, </s>, .* got </?s>"):
-        Vocabularies.of([*SMALL, pair])
+        Vocabularies.from_pairs([*SMALL, pair])
 
 
 def test_nothing_to_encode_is_an_error():
     with pytest.raises(ValueError, match="expected at least one, got none"):
-        encode([], Vocabularies.of(SMALL))
+        encode_pairs([], Vocabularies.from_pairs(SMALL))
     with pytest.raises(ValueError, match="expected at least one, got none"):
-        Vocabularies.of(SMALL).read([])
+        Vocabularies.from_pairs(SMALL).encode_sources([])
 
 
 @pytest.fixture(scope="module")
 def names():
     training = place_names.load().training
-    return encode(training, Vocabularies.of(training))
+    return encode_pairs(training, Vocabularies.from_pairs(training))
 
 
 def contents(batch):
@@ -369,20 +385,20 @@ def test_a_batch_size_that_is_not_positive_is_refused(names, size):
     ],
 )
 def test_a_tag_is_one_symbol_before_characters(text, expected):
-    assert symbols(text, "tagged") == expected
-    assert symbols(join(expected, "tagged"), "tagged") == expected
+    assert tokenize(text, "tagged") == expected
+    assert tokenize(detokenize(expected, "tagged"), "tagged") == expected
 
 
-def test_a_tag_is_joined_with_one_blank():
-    assert join(("JP", *"osaka"), "tagged") == "JP osaka"
-    assert join(iter(("US", *"new york")), "tagged") == "US new york"
-    assert join(("JP",), "tagged") == "JP"
-    assert join((), "tagged") == ""
+def test_a_tag_is_joined_with_one_space():
+    assert detokenize(("JP", *"osaka"), "tagged") == "JP osaka"
+    assert detokenize(iter(("US", *"new york")), "tagged") == "US new york"
+    assert detokenize(("JP",), "tagged") == "JP"
+    assert detokenize((), "tagged") == ""
 
 
 def test_a_file_may_have_tags(file):
     path = file("JP osaka\t오사카\nJP  osaka\t오오사카\n")
-    assert read_pairs(path, source_units="tagged") == [
+    assert read_pairs(path, source_level="tagged") == [
         Pair(("JP", *"osaka"), (tuple("오사카"), tuple("오오사카")))
     ]
 
@@ -393,4 +409,43 @@ def test_place_names_are_tagged_with_their_country():
             assert len(source[0]) == 2
             assert len(source) > 1
             assert all(len(letter) == 1 for letter in source[1:])
-            assert symbols(join(source, "tagged"), "tagged") == source
+            assert tokenize(detokenize(source, "tagged"), "tagged") == source
+
+
+@pytest.mark.parametrize(
+    ("shares", "period", "validation", "test"),
+    [
+        ({}, 20, 1, 2),
+        ({"validation_share": 0.1}, 10, 1, 1),
+        ({"test_share": 0.2}, 20, 1, 4),
+        ({"validation_share": 0.07, "test_share": 0.29}, 100, 7, 29),
+        ({"validation_share": 0, "test_share": 0.5}, 2, 0, 1),
+        ({"validation_share": 0.25, "test_share": 0}, 4, 1, 0),
+        ({"validation_share": 0, "test_share": 0}, 1, 0, 0),
+    ],
+)
+def test_shares_may_be_chosen(shares, period, validation, test):
+    pairs = numbered(300)
+    parts = split(pairs, **shares)
+    assert sorted(pair for part in parts for pair in part) == sorted(pairs)
+    places = [[int(pair.source[0]) % period for pair in part] for part in parts]
+    assert set(places[1]) == set(range(validation))
+    assert set(places[2]) == set(range(validation, validation + test))
+    assert set(places[0]) == set(range(validation + test, period))
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"validation_share": 1}, "validation_share: expected 0, 0.01, .* or 0.99, got 1"),
+        ({"test_share": -0.1}, "test_share: expected 0, 0.01, .*, got -0.1"),
+        ({"test_share": 0.125}, "test_share: expected 0, 0.01, .*, got 0.125"),
+        ({"test_share": float("nan")}, "test_share: expected 0, 0.01, .*, got nan"),
+        ({"validation_share": 0.4, "test_share": 0.6}, "a sum below 1, got 0.4 and 0.6"),
+        ({"test_share": 0.13}, "at least 19 pairs, enough for 3 parts, got 10"),
+        ({"validation_share": 0, "test_share": 0.99}, "at least 100 pairs, enough for 2 parts"),
+    ],
+)
+def test_shares_that_do_not_fit_are_refused(shares, message):
+    with pytest.raises(ValueError, match=message):
+        split(numbered(10), **shares)

@@ -179,7 +179,7 @@ FIGURES = {
         levels={"chance": 20.0},
     ),
     "transformer.where_heads_look": lambda: transformer.where_heads_look(
-        {"layer 1": np.eye(4, 7), "layer 2": np.full((4, 7), 0.2)}, range(-3, 4), alike=0.1
+        {"layer 1": np.eye(4, 7), "layer 2": np.full((4, 7), 0.2)}, range(-3, 4), uniform=0.1
     ),
     "transformer.position_codes": lambda: transformer.position_codes(
         np.sin(np.outer(LAGS, 1 / LAGS[:8])), {3: np.hanning(9), 7: np.hanning(9) + 0.1}

@@ -6,7 +6,7 @@ from seq2seq_models import KINDS, RECURRENT, TRANSFORMERS, alone, make, make_exa
 from torch import nn
 
 from seqbook.data import place_names
-from seqbook.data.batches import Vocabularies, encode
+from seqbook.data.batches import Vocabularies, encode_pairs
 from seqbook.layers.attention import recorded_weights
 from seqbook.models.decoding import greedy
 from seqbook.models.metrics import error_rates
@@ -78,7 +78,7 @@ def transformer_logits(model, norm, source, target):
         for position, symbol in enumerate(ids):
             slow = position / 10000 ** (2 / 4)
             code = [math.sin(position), math.cos(position), math.sin(slow), math.cos(slow)]
-            rows.append(2 * embedding.weight[symbol] + torch.tensor(code))  # codes are float32
+            rows.append(2 * embedding.weight[symbol] + torch.tensor(code, dtype=torch.float64))
         return torch.stack(rows)[None]
 
     hidden = reference(
@@ -245,8 +245,8 @@ def test_every_parameter_learns(kind, examples):
 @pytest.mark.parametrize("kind", ["GRU", "LSTM without attention", "Transformer"])
 def test_twenty_pairs_are_learnt_by_heart(kind):
     pairs = place_names.load().training[:20]
-    vocabularies = Vocabularies.of(pairs)
-    examples = encode(pairs, vocabularies)
+    vocabularies = Vocabularies.from_pairs(pairs)
+    examples = encode_pairs(pairs, vocabularies)
     assert len(examples.source) == 20
     sizes = (len(vocabularies.source), len(vocabularies.target))
     generator = torch.Generator().manual_seed(0)
@@ -267,8 +267,8 @@ def test_twenty_pairs_are_learnt_by_heart(kind):
     history = train(
         model.parameters(), lambda _step: model.loss(examples), steps=80, learning_rate=0.01
     )
-    written = greedy(model.eval(), *vocabularies.read([pair.source for pair in pairs]))
-    right = error_rates([vocabularies.written(h.ids) for h in written], pairs)
+    written = greedy(model.eval(), *vocabularies.encode_sources([pair.source for pair in pairs]))
+    right = error_rates([vocabularies.decode_target(h.ids) for h in written], pairs)
     assert history[0] > 3
     assert history[-1] < 0.1
     assert right == (0, 0)
@@ -353,7 +353,7 @@ def test_what_a_recurrent_model_cannot_be_is_named(options, message):
     ("options", "message"),
     [
         ({"heads": 3}, "heads: expected a positive divisor of a positive d_model, got 3 heads for"),
-        ({"d_model": 5, "heads": 5}, "d_model: expected an even number, got 5"),
+        ({"d_model": 5, "heads": 5}, "d_model: expected a positive even number, got 5"),
         ({"norm": "none"}, "norm: expected 'pre' or 'post', got 'none'"),
         ({"d_ff": 0}, "d_ff: expected at least 1, got 0"),
         ({"encoder_layers": 0}, "layers: expected at least 1, got 0"),

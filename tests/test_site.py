@@ -27,6 +27,8 @@ LOADING = {
     "link": "href",
 }
 LOADING_RELATIONS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "icon"}
+TEX = re.compile(r"\$\S[^$\n]*\$|\$\$|\\\(|\\\[|\\begin\{")
+SPOKEN = {"alt", "aria-label", "content", "placeholder", "title"}  # attributes that people read
 FILE_NAME = re.compile(r"\S+\.(png|svg|jpe?g|gif|webp)", re.IGNORECASE)
 
 
@@ -106,15 +108,23 @@ def raw_mathematics(path: Path) -> Iterator[str]:
         if not formula.select_one(".katex"):
             yield f"not typeset: {formula.get_text()[:60]!r}"
     yield from (f"error: {tag.get('title')}" for tag in page.select(".katex-error"))
-    for text in page.find_all(string=re.compile(r"\$\$|\\\(|\\\[|\\begin\{")):
+    for text in page.find_all(string=TEX):
         if not text.find_parent(["pre", "code", "script", "style", "annotation"]):
             yield f"not typeset: {text.strip()[:60]!r}"
+    for tag in page.find_all(True):
+        for name, value in tag.attrs.items():
+            if name in SPOKEN and TEX.search(value):
+                yield f"not typeset in {name}: {value[:60]!r}"
 
 
 def incomplete_heads(path: Path) -> Iterator[str]:
     page = read(path)
-    if not (page.title and page.title.get_text(strip=True)):
+    title = page.title.get_text(strip=True) if page.title else ""
+    parts = re.split(r" (?:—|-) ", title)
+    if not title:
         yield "no title"
+    elif len(set(parts)) < len(parts):
+        yield f"a title that repeats itself: {title}"
     if not page.html.get("lang"):
         yield "no language"
     if not page.find("meta", attrs={"name": "viewport"}):
@@ -123,6 +133,14 @@ def incomplete_heads(path: Path) -> Iterator[str]:
     on_screen = [tag for tag in headings if not tag.find_parent(id="jb-print-docs-body")]
     if len(on_screen) != 1:
         yield f"{len(on_screen)} headings of the first level"
+    for tag in page.find_all(re.compile("^h[1-6]$")):
+        if not tag.get_text(strip=True):
+            yield f"an empty heading {tag.name}"
+
+
+def repeated_titles(pages: list[Path]) -> list[str]:
+    titles = [read(path).title.get_text(strip=True) for path in pages]
+    return [title for title in titles if titles.count(title) > 1]
 
 
 RULES = [
@@ -139,6 +157,10 @@ RULES = [
 def test_every_page_keeps_the_rule(rule, pages):
     found = {path.relative_to(HTML).as_posix(): list(rule(path)) for path in pages}
     assert {name: violations for name, violations in found.items() if violations} == {}
+
+
+def test_every_page_has_a_title_of_its_own(pages):
+    assert repeated_titles(pages) == []
 
 
 SOUND = """<html lang="en"><head><title>T</title><meta name="viewport">
@@ -187,7 +209,11 @@ def test_a_sound_page_keeps_all_rules(make):
         (raw_mathematics, r"Where \(x\) is."),
         (raw_mathematics, '<span class="math">x</span>'),
         (raw_mathematics, '<span class="katex-error" title="Undefined">x</span>'),
+        (raw_mathematics, "It costs $O(n^2)$ in memory."),
+        (raw_mathematics, '<a title="It costs $O(n^2)$.">x</a>'),
+        (raw_mathematics, '<meta content="Of $n$ symbols">'),
         (incomplete_heads, "<h1>Two</h1>"),
+        (incomplete_heads, "<h2> </h2>"),
     ],
 )
 def test_a_rule_finds_what_it_forbids(make, rule, body):
@@ -200,6 +226,9 @@ def test_the_other_parts_of_a_page_are_looked_at(make):
     read.cache_clear()
     bare = make(**{"<title>T</title>": "", ' lang="en"': "", '<meta name="viewport">': ""})
     assert list(incomplete_heads(bare)) == ["no title", "no language", "no viewport"]
+    read.cache_clear()
+    doubled = make(**{"<title>T</title>": "<title>T — T</title>"})
+    assert list(incomplete_heads(doubled)) == ["a title that repeats itself: T — T"]
 
 
 def statements(notebook: Path) -> list[str]:

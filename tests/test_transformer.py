@@ -380,10 +380,10 @@ def test_a_cache_of_some_rows_goes_on_as_those_sequences(decoder, source, target
 def test_a_step_leaves_the_cache_it_was_given_as_it_was(decoder, source, target):
     _, caches = decoder.step(target[:, :1], decoder.start(source))
     first, longer = decoder.step(target[:, 1:2], caches)
-    assert [cache.own.keys.shape[2] for cache in caches] == [1, 1]
+    assert [cache.own.length for cache in caches] == [1, 1]
     for before, after in zip(caches, longer, strict=True):
-        assert after.own.keys.shape[2] == 2
-        assert torch.equal(after.own.keys[:, :, :1], before.own.keys)
+        assert after.own.length == 2
+        assert torch.equal(after.own.contents().keys[:, :, :1], before.own.contents().keys)
         assert torch.equal(after.memory.keys, before.memory.keys)
     assert torch.equal(decoder.step(target[:, 1:2], caches)[0], first)
 
@@ -537,9 +537,9 @@ def step_with(shape):
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda: sinusoids(3, 5), "d_model: expected an even number, got 5"),
-        (lambda: sinusoids(3, 0), "d_model: expected an even number, got 0"),
-        (lambda: SinusoidalPositions(7), "d_model: expected an even number, got 7"),
+        (lambda: sinusoids(3, 5), "d_model: expected a positive even number, got 5"),
+        (lambda: sinusoids(3, 0), "d_model: expected a positive even number, got 0"),
+        (lambda: SinusoidalPositions(7), "d_model: expected a positive even number, got 7"),
         (lambda: sinusoids(-1, 4), "time: expected at least 0 positions, got -1"),
         (
             lambda: LearnedPositions(3, 5)(torch.ones(1, 4, 3), start=2),

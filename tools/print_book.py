@@ -273,12 +273,12 @@ def print_book(folder: Path, target: Path, only: Sequence[str] = ()) -> str:
     """Print the book below ``folder`` into ``target``; return a line that says what came out."""
     start = time.monotonic()
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    said = (f"© {config['copyright']}", config["author"], config["title"])
+    imprint = (f"© {config['copyright']}", config["author"], config["title"])
     parts = read_parts(folder, only)
     with hosting(folder) as site, chromium() as browser:
         print_parts(browser, site, parts)
         for _ in range(2):  # the first time, only to see how many pages the contents take
-            cover = print_text(browser, site, FRONT_STYLE, front(site, parts, *said))
+            cover = print_text(browser, site, FRONT_STYLE, front(site, parts, *imprint))
             position = len(cover.pages)
             for part in parts:
                 part.first, position = position, position + len(part.pdf.pages)

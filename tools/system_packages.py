@@ -62,7 +62,8 @@ def why_no_sandbox() -> str | None:
         text=True,
     )
     if tried.returncode:
-        return f"no sandbox: {tried.stderr.strip() or f'bwrap ended with {tried.returncode}'}"
+        said = tried.stderr.strip().rstrip(".")
+        return f"no sandbox: {said or f'bwrap ended with {tried.returncode}'}"
     return None
 
 

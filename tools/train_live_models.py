@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from seqbook.data import pronunciations, text
-from seqbook.data.batches import Vocabularies, encode
+from seqbook.data.batches import Vocabularies, encode_pairs
 from seqbook.data.pairs import Pair, Split
 from seqbook.data.vocabulary import Vocabulary
 from seqbook.layers.lstm import LSTM
@@ -101,14 +101,14 @@ def place_in_word(letters: str) -> list[int]:
 
 
 PROPERTIES = {
-    "blanks": lambda letters: [letter == " " for letter in letters],
+    "spaces": lambda letters: [letter == " " for letter in letters],
     "capital letters": lambda letters: [letter.isupper() for letter in letters],
     "commas and stops": lambda letters: [letter in ",.;:!?" for letter in letters],
     "the place in a word": place_in_word,
 }
 FOLLOWED = [
-    ("forget", "blanks"),
-    ("input", "blanks"),
+    ("forget", "spaces"),
+    ("input", "spaces"),
     ("forget", "capital letters"),
     ("forget", "commas and stops"),
     ("cell", "the place in a word"),
@@ -135,9 +135,9 @@ def notable_units(model: CharacterModel, vocabulary: Vocabulary, parts: list[str
 def train_spelling(*, steps: int = 10_000, seed: int = 0) -> None:
     """Learn to pronounce the words of a dictionary."""
     words = pronunciations.load()
-    vocabularies = Vocabularies.of(words.training)
+    vocabularies = Vocabularies.from_pairs(words.training)
     model = speller(vocabularies, seed)
-    examples = encode([w for w in words.training if len(w.source) <= 14], vocabularies)
+    examples = encode_pairs([w for w in words.training if len(w.source) <= 14], vocabularies)
     generator = torch.Generator().manual_seed(100 + seed)
 
     def endless():
@@ -170,8 +170,8 @@ def spelling_errors(model: RecurrentSeq2Seq, vocabularies: Vocabularies, words: 
     pairs = words.test[::4]
     written = []
     for start in range(0, len(pairs), 256):
-        batch = vocabularies.read([pair.source for pair in pairs[start : start + 256]])
-        written += [vocabularies.written(h.ids) for h in greedy(model, *batch, max_length=30)]
+        batch = vocabularies.encode_sources([pair.source for pair in pairs[start : start + 256]])
+        written += [vocabularies.decode_target(h.ids) for h in greedy(model, *batch, max_length=30)]
     return error_rates(written, pairs)
 
 
@@ -233,9 +233,11 @@ def spell(word: str) -> tuple[str, tuple[str, ...], np.ndarray]:
     """A word, its phonemes as the written speller gives them, and where it looked."""
     vocabularies, model = written_speller()
     pair = Pair(tuple(word), ((),))
-    (hypothesis,) = greedy(model, *vocabularies.read([pair.source]), max_length=20)
-    phonemes = vocabularies.written(hypothesis.ids)
-    looks = model.attention_weights(encode([pair._replace(targets=(phonemes,))], vocabularies))
+    (hypothesis,) = greedy(model, *vocabularies.encode_sources([pair.source]), max_length=20)
+    phonemes = vocabularies.decode_target(hypothesis.ids)
+    looks = model.attention_weights(
+        encode_pairs([pair._replace(targets=(phonemes,))], vocabularies)
+    )
     return word, phonemes, looks[0].numpy()
 
 

@@ -1,43 +1,54 @@
-"""Claims: assertions that the reader sees.
+"""Claims: assertions whose statement is shown to the reader.
 
-Nothing in the book is taken on faith. A sentence that could be false is passed to ``claim``
-together with the comparison that decides it; if the comparison fails the cell raises, and with
-it the notebook, its test and CI. ``measured`` turns a number into text that other machines
-print the same way.
+A sentence that could be false is passed to ``claim`` together with the comparison that decides it.
+If the comparison fails, the cell raises, and so do the test of the notebook and CI. ``measured``
+formats a number so that every machine prints the same text.
 """
 
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import numpy as np
+
+from seqbook.validation import check_instance, check_number
 
 __all__ = ["ClaimError", "claim", "claim_equal", "measured"]
 
 
 class ClaimError(AssertionError):
-    """A statement of the book turned out not to hold."""
+    """A statement does not hold.
+
+    Example:
+        >>> claim("One is two.", 1 == 2)
+        Traceback (most recent call last):
+        seqbook.claims.ClaimError: does not hold: One is two.
+    """
 
 
 def claim(statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numbers: float) -> None:
-    """Show ``statement`` to the reader if it holds, and raise if it does not.
+    """Print a statement if it holds, and raise an error if it does not.
 
     Args:
-        statement: A whole sentence. Numbers stand in it as ``{name:.2f}`` and are filled in
-            through ``measured``.
-        holds: The outcome of the comparison. It must be a single truth value: an array is
-            refused, since "which of them?" would be left open, and so is a number, since
-            a forgotten comparison would pass as true.
-        noise: How far another machine may be off in the numbers; see ``measured``.
-        numbers: The values for the names in ``statement``.
+        statement: A complete sentence. Numbers are placeholders such as ``{name:.2f}``, formatted
+            by ``measured``.
+        holds: Result of the comparison, a single truth value. An array is refused, because it
+            would be unclear which of its entries count, and so is a number, because it would pass
+            as true without any comparison.
+        noise: Bound on the deviation of the numbers on other machines; see ``measured``.
+        numbers: Values of the placeholders.
 
     Raises:
-        TypeError: ``statement`` is empty, its names are not those of ``numbers``, or ``holds`` is
-            not a truth value.
+        TypeError: ``statement`` is no sentence, its placeholders are not the names of ``numbers``,
+            or ``holds`` is no truth value.
         ClaimError: The statement does not hold, or one of its numbers can't be printed safely.
+
+    Example:
+        >>> claim("The network needs {ratio:.1f} times the steps.", 2.34 > 2, ratio=2.34)
+        ✓ The network needs 2.3 times the steps.
     """
-    if not isinstance(statement, str) or not statement.strip():
-        raise TypeError(f"claim: expected a sentence as its first argument, got {statement!r}")
+    _check_statement("claim", statement)
     if not isinstance(holds, (bool, np.bool_)):
         raise TypeError(
             f"claim: expected True or False as its second argument, got {type(holds).__name__} "
@@ -54,23 +65,34 @@ def claim(statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numb
     _show(_MeasuredFormatter(noise).format(statement, **numbers))
 
 
-def claim_equal(statement: str, actual, expected, *, tolerance: float = 1e-12) -> None:
-    """Claim that two computations of the same quantity agree to numerical precision.
+def claim_equal(statement: str, actual: Any, expected: Any, *, tolerance: float = 1e-12) -> None:
+    r"""Claim that two computations of the same quantity agree to numerical precision.
 
-    Agreement means ``|actual - expected| <= tolerance * max(1, |expected|)`` for every entry:
-    absolute for numbers below one, relative above. The line shown ends with the tolerance and
-    not with the difference found, which depends on the machine.
+    .. math:: |a - b| \le \varepsilon \max(1, |b|)
+
+    must hold for every entry a of ``actual`` and b of ``expected``: the tolerance
+    :math:`\varepsilon` is absolute for numbers below one and relative above. The line printed ends
+    with the tolerance and not with the difference found, which depends on the machine.
 
     Args:
-        statement: A whole sentence without its full stop.
+        statement: A complete sentence without its full stop.
         actual: Numbers, an array or a tensor.
-        expected: The independent computation, of the same shape.
-        tolerance: Bound on the difference; the default suits short float64 computations.
+        expected: An independent computation of the same shape.
+        tolerance: Bound on the difference, positive; the default suits short float64 computations.
 
     Raises:
+        TypeError: ``statement`` is no sentence, or an argument does not hold numbers.
+        ValueError: ``tolerance`` is not positive.
         ClaimError: The shapes differ or are empty, an entry is not finite, or the difference is
             too large.
+
+    Example:
+        >>> claim_equal("Both ways give the same sum", 0.1 + 0.2, 0.3)
+        ✓ Both ways give the same sum (equal to 10⁻¹²).
     """
+    _check_statement("claim_equal", statement)
+    if check_number("tolerance", tolerance, minimum=0) == 0:
+        raise ValueError("tolerance: expected a positive number, got 0")
     actual, expected = _as_array(actual), _as_array(expected)
     if actual.shape != expected.shape:
         raise ClaimError(
@@ -91,20 +113,35 @@ def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
     """Format a measured number so that every machine prints the same text.
 
     The last digits of a floating-point result depend on the instruction set and the number of
-    threads. This function formats ``value`` only if everything within ``noise`` of it would be
-    formatted alike, so that a number that happens to lie on a rounding boundary is found by the
-    author and not by a reader's machine.
+    threads. ``value`` is formatted only if all numbers within ``noise`` of it give the same text,
+    so that a value near a rounding boundary is noticed by the author and not by a reader.
 
     Args:
         value: The number.
         spec: A format specification such as ``".2f"`` or ``".0%"``.
-        noise: How far another machine may be off, as a share of ``max(1, |value|)``. The default
-            is for closed-form float64 computations; give the spread you measured for training.
+        noise: Bound on the deviation on other machines, as a fraction of ``max(1, |value|)``. The
+            default is for closed-form float64 computations; for training, pass the spread that you
+            measured.
 
     Raises:
-        ClaimError: The number is not finite, or lies too close to a rounding boundary.
+        TypeError: ``value`` or ``noise`` is no number, or ``spec`` no string.
+        ValueError: ``noise`` is negative or not finite.
+        ClaimError: ``spec`` is empty, or the number is not finite or lies too close to a rounding
+            boundary.
+
+    Example:
+        >>> measured(0.9123, ".1%")
+        '91.2%'
+        >>> measured(0.25, ".1f", noise=0.01)
+        Traceback (most recent call last):
+        seqbook.claims.ClaimError: measured: 0.25 may print as 0.2 or as 0.3 on another machine ...
     """
-    value = float(value)
+    noise = check_number("noise", noise, minimum=0)
+    check_instance("spec", spec, str)
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"value: expected a number, got {value!r}") from None
     if not spec:
         raise ClaimError(f"measured: expected a format such as '.2f' for {value}, got none")
     if not np.isfinite(value):
@@ -119,22 +156,30 @@ def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
     return format(value, spec)
 
 
+def _check_statement(function: str, statement: str) -> None:
+    if not isinstance(statement, str) or not statement.strip():
+        raise TypeError(f"{function}: expected a sentence as its first argument, got {statement!r}")
+
+
 class _MeasuredFormatter(string.Formatter):
     """``str.format`` that passes every number with a fraction through ``measured``."""
 
     def __init__(self, noise: float):
         self.noise = noise
 
-    def format_field(self, value, spec: str) -> str:
+    def format_field(self, value: Any, spec: str) -> str:
         if isinstance(value, (str, int, np.integer)):
             return format(value, spec)
         return measured(value, spec, noise=self.noise)
 
 
-def _as_array(values) -> np.ndarray:
+def _as_array(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values  # bfloat16 is torch's
     values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
+        raise TypeError(f"claim_equal: expected numbers, got {values.dtype.name}")
     return values.astype(np.complex128 if np.iscomplexobj(values) else np.float64)
 
 

@@ -15,26 +15,32 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from seqbook.course import COURSE
+from seqbook.data.pairs import LEVELS, Pair, Split, clean, read_pairs, split
+from seqbook.exercises import COURSE
+from seqbook.training.recipes import RECIPES, Recipe
 from stepgrader.commands import add_commands
+
+if TYPE_CHECKING:
+    from seqbook.models.transcriber import Transcriber
+    from seqbook.training.runs import Run
 
 __all__ = ["main"]
 
 # Modules that import torch are imported by the commands that need them, so that `--help` and a
 # mistyped option answer at once.
 
-UNITS = ("characters", "words", "jamo", "tagged")
-MODELS = ("transformer", "rnn", "lstm", "gru")
-BUILT_IN = {  # units of source and target
+BUILT_IN = {  # levels of source and target
     "pronunciations": ("characters", "words"),
     "place_names": ("tagged", "jamo"),
 }
+SHARES = {"validation": 0.05, "test": 0.1}  # of the rows of a file
+MODEL_FILE = "model.safetensors"
 INTERRUPTED = 130
-AT_ONCE = 256
+BATCH = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.run(options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # what reads the results has seen enough
+    except BrokenPipeError:  # the reader of the results has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -70,24 +76,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = _command(commands, "train", _train, "train a model, or go on where it was interrupted")
+    train = _command(
+        commands, "train", _train, "train a model, or resume a run where it was interrupted"
+    )
     _add_task(train)
+    for part in ("validation", "test"):
+        train.add_argument(
+            f"--{part}",
+            type=Path,
+            metavar="FILE",
+            help=f"{part} rows in a file of their own; then no row of --task is held back, unless "
+            "a share says so",
+        )
+        train.add_argument(
+            f"--{part}-share",
+            type=float,
+            metavar="X",
+            help=f"share of the rows of --task that are held back for the {part} (default "
+            f"{SHARES[part]}; 0 with a file of its own for either)",
+        )
     for side in ("source", "target"):
         train.add_argument(
-            f"--{side}-units",
-            choices=UNITS,
-            help=f"how a {side} is cut: into characters (the default); words, at blanks; jamo, "
+            f"--{side}-level",
+            choices=LEVELS,
+            help=f"symbols of a {side}: characters (the default); words, between spaces; jamo, "
             "which are the letters of Hangul syllables; or tagged, a first word and characters",
         )
-    train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the run")
-    train.add_argument("--model", choices=MODELS, default="transformer")
+    train.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder of the run"
+    )
+    train.add_argument("--model", choices=RECIPES, default="transformer")
     for name, kind, text in (
-        ("epochs", float, "how often each example is read"),
+        ("epochs", float, "number of times each example is read"),
         ("batch", int, "examples in a batch"),
-        ("learning-rate", float, "the largest step size"),
+        ("learning-rate", float, "largest step size"),
         ("warmup", int, "steps until it is reached"),
-        ("label-smoothing", float, "share of probability spread over all symbols"),
-        ("seed", int, "of weights, batches and dropout"),
+        ("label-smoothing", float, "probability spread over all symbols"),
+        ("seed", int, "seed of weights, batches and dropout"),
     ):
         train.add_argument(f"--{name}", type=kind, metavar="N", help=text)
     train.add_argument(
@@ -95,11 +120,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of the model, such as d_model=64 or norm=post; may be repeated",
+        help="option of the model, such as d_model=64 or norm=post; may be repeated",
     )
     train.add_argument(
-        "--threads", type=_count, default=1, metavar="N", help="of torch (default 1)"
+        "--threads", type=_count, default=1, metavar="N", help="threads of torch (default 1)"
     )
+    _add_device(train)
 
     evaluate = _command(commands, "evaluate", _evaluate, "score a trained model")
     _add_model(evaluate)
@@ -107,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--part",
         choices=("training", "validation", "test", "all"),
-        default="test",
-        help="of the rows, as training parts them (default test); all for a file of new rows",
+        help="rows to score, split as for training (default: test; or all, if the model was "
+        "trained with a test file of its own)",
     )
 
     transcribe = _command(commands, "transcribe", _transcribe, "write a target for each source")
@@ -136,9 +162,21 @@ def _add_task(command: argparse.ArgumentParser) -> None:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", type=Path, metavar="MODEL", help="a run's folder or model.pt")
     command.add_argument(
-        "--beam", type=_count, default=1, metavar="N", help="width (default 1, greedy)"
+        "model", type=Path, metavar="MODEL", help="folder of a run, or its model.safetensors"
+    )
+    command.add_argument(
+        "--beam", type=_count, default=1, metavar="N", help="width of the beam (default 1, greedy)"
+    )
+    _add_device(command)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="device to compute on: cpu (the default), cuda, cuda:1, mps",
     )
 
 
@@ -154,32 +192,57 @@ def _train(options: argparse.Namespace) -> int:
     from seqbook.training.runs import Run
 
     torch.set_num_threads(options.threads)
-    units = _units(options)
-    data = _data(options.task, units)
-    run = Run(options.out, _recipe(options), data, task=Path(options.task).name, **units)
+    levels = _levels(options)
+    parts, data = _parts(options, levels)
+    run = Run(
+        options.out,
+        _recipe(options),
+        data,
+        task=Path(options.task).name,
+        parts=parts,
+        device=options.device,
+        **levels,
+    )
     before = run.progress
-    path = options.out / "model.pt"
+    path = options.out / MODEL_FILE
     if run.finished and path.exists():
         print(f"{path}: finished already, after {before.steps} steps", file=sys.stderr)
         return 0
-    if (warmup := run.recipe.warmup) > before.steps / 2:
+    _warn(options, data, warmup=run.recipe.warmup, steps=before.steps)
+    if before.step:
+        print(f"{options.out}: resumes after step {before.step}", file=sys.stderr)
+    _train_until_stopped(run)
+    if not run.finished:
         print(
-            f"{options.task}: gives {before.steps} steps in all, of which {warmup} are to warm up; "
-            "try more --epochs or a smaller --warmup",
+            f"interrupted after step {run.progress.step} of {before.steps}; nothing is lost, the "
+            "same command resumes from there",
             file=sys.stderr,
         )
-    if before.step:
-        print(f"{options.out}: goes on after step {before.step}", file=sys.stderr)
+        return INTERRUPTED
+    transcriber = run.result()
+    transcriber.record["command"] = options.command
+    transcriber.record["test"] = _scores(transcriber, data.test, widths=(1, 5))
+    (options.out / "record.json").write_text(
+        json.dumps(transcriber.record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    transcriber.save(path)  # last: with it the run counts as finished
+    for line in _score_lines(transcriber.record["test"]):
+        print(line)
+    print(f"{path}: {transcriber.weights:,} weights, {path.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def _train_until_stopped(run: Run) -> None:
+    """Train with a progress bar, to the end or until the user asks to stop."""
+    start = run.progress
+    scored = len(start.history)
     with (
         _asked_to_stop() as stop,
         tqdm(
-            total=before.steps, initial=before.step, unit="step", mininterval=1, smoothing=0.01
+            total=start.steps, initial=start.step, unit="step", mininterval=1, smoothing=0.01
         ) as bar,
     ):
-        scored = len(before.history)
-
-        def watch(progress) -> None:
-            nonlocal scored
+        for progress in run:
             bar.set_postfix_str(f"loss {progress.loss:.3f}", refresh=False)
             bar.update(progress.step - bar.n)
             for entry in progress.history[scored:]:
@@ -189,64 +252,80 @@ def _train(options: argparse.Namespace) -> int:
                     file=sys.stderr,
                 )
             scored = len(progress.history)
+            if stop():
+                run.save()
+                break
 
-        finished = run.train(watch=watch, stop=stop)
-    if not finished:
+
+def _warn(options: argparse.Namespace, data: Split, *, warmup: int, steps: int) -> None:
+    """Warn of settings and rows that spoil a run or its scores."""
+    if warmup > steps / 2:
         print(
-            f"interrupted after step {run.progress.step} of {before.steps}; nothing is lost, the "
-            "same command goes on from there",
+            f"{options.task}: gives {steps} steps in all, of which {warmup} are to warm up; "
+            "try more --epochs or a smaller --warmup",
             file=sys.stderr,
         )
-        return INTERRUPTED
-    made = run.result()
-    made.record["command"] = options.command
-    made.record["test"] = _scores(made, data.test, widths=(1, 5))
-    (options.out / "record.json").write_text(
-        json.dumps(made.record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    made.save(path)  # last: with it the run counts as finished
-    for line in _score_lines(made.record["test"]):
-        print(line)
-    print(f"{path}: {made.weights:,} weights, {path.stat().st_size / 1e6:.2f} MB")
-    return 0
+    known = {pair.source for pair in data.training}
+    for part in ("validation", "test"):
+        if path := getattr(options, part):
+            pairs = getattr(data, part)
+            if shared := sum(pair.source in known for pair in pairs):
+                print(
+                    f"{path}: {shared} of {len(pairs)} sources are training sources too, so that "
+                    "the score is better than on new ones",
+                    file=sys.stderr,
+                )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    made = _load(options.model)
-    units = {"source_units": made.source_units, "target_units": made.target_units}
+    transcriber = _load(options)
+    levels = {
+        "source_level": transcriber.source_level,
+        "target_level": transcriber.target_level,
+    }
     expected = BUILT_IN.get(options.task)
-    if expected and expected != tuple(units.values()):
+    if expected and expected != tuple(levels.values()):
         raise ValueError(
-            f"--task: {options.task} is cut into {' and '.join(expected)}, what the model learned "
-            f"from into {' and '.join(units.values())}"
+            f"--task: the levels of {options.task} are {' and '.join(expected)}, those of the "
+            f"model {' and '.join(levels.values())}"
         )
-    if options.part == "all":
-        pairs = _pairs(options.task, units)
+    parts = transcriber.record.get("parts") or SHARES
+    own = {part: name for part, name in parts.items() if isinstance(name, str)}
+    part = options.part or ("all" if "test" in own and not expected else "test")
+    if part == "all":
+        pairs = _pairs(options.task, levels)
+    elif part in own and not expected:
+        raise ValueError(
+            f"--part: the {part} rows of this model were in a file of their own, {own[part]}; "
+            "score it with --task FILE --part all"
+        )
+    elif expected:
+        pairs = getattr(_built_in(options.task), part)
     else:
-        pairs = getattr(_data(options.task, units), options.part)
-    for line in _score_lines(_scores(made, pairs, widths=(options.beam,))):
+        shares = {f"{name}_share": 0 if name in own else parts[name] for name in parts}
+        pairs = getattr(split(_pairs(options.task, levels), **shares), part)
+    if not pairs:
+        raise ValueError(f"--part: expected {part} rows, got none: no row was held back for it")
+    for line in _score_lines(_scores(transcriber, pairs, widths=(options.beam,))):
         print(line)
     return 0
 
 
 def _transcribe(options: argparse.Namespace) -> int:
-    from seqbook.data.pairs import symbols
-
-    made = _load(options.model)
-    known, warned = set(made.vocabularies.source.symbols), set()
-    texts = iter(options.texts or _lines())
-    at_once = 1 if not options.texts and sys.stdin.isatty() else AT_ONCE
-    while found := list(islice(texts, at_once)):
-        cut = [symbols(text, made.source_units) for text in found]
-        if new := sorted(set().union(*cut) - known - warned):
+    transcriber = _load(options)
+    known, warned = set(transcriber.vocabularies.source.symbols), set()
+    texts = map(clean, options.texts or _lines())
+    batch = 1 if not options.texts and sys.stdin.isatty() else BATCH
+    while some := list(islice(texts, batch)):
+        symbols = set().union(*map(transcriber.tokenize, some))
+        if new := sorted(symbols - known - warned):
             shown = ", ".join(map(repr, new))
-            print(f"seqbook: not among what the model learned from: {shown}", file=sys.stderr)
+            print(f"seqbook: not among the model's symbols: {shown}", file=sys.stderr)
             warned.update(new)
-        written = iter(
-            made.transcribe([t for t, c in zip(found, cut, strict=True) if c], width=options.beam)
-        )
-        for text, some in zip(found, cut, strict=True):
-            print(f"{text}\t{next(written) if some else ''}")
+        for text, target in zip(
+            some, transcriber.transcribe(some, beam_width=options.beam), strict=True
+        ):
+            print(f"{text}\t{target}")
         sys.stdout.flush()
     return 0
 
@@ -264,55 +343,77 @@ def _lines() -> Iterator[str]:
         yield text.rstrip("\r\n")
 
 
-def _load(path: Path) -> Any:
+def _load(options: argparse.Namespace) -> Transcriber:
     from seqbook.models.transcriber import Transcriber
 
+    path = options.model
     if path.is_dir():
-        path = path / "model.pt"
+        path = path / MODEL_FILE
         if not path.exists():
             raise ValueError(f"{path}: expected a finished run, this one has no model yet")
-    return Transcriber.load(path)
+    return Transcriber.load(path, device=options.device)
 
 
-def _units(options: argparse.Namespace) -> dict[str, str]:
-    """How the task's sources and targets are cut."""
-    given = {"source_units": options.source_units, "target_units": options.target_units}
+def _levels(options: argparse.Namespace) -> dict[str, str]:
+    """Levels of the task's sources and targets."""
+    given = {"source_level": options.source_level, "target_level": options.target_level}
     if options.task not in BUILT_IN:
-        return {side: units or "characters" for side, units in given.items()}
+        return {side: level or "characters" for side, level in given.items()}
     fixed = dict(zip(given, BUILT_IN[options.task], strict=True))
-    for side, units in given.items():
-        if units not in (None, fixed[side]):
+    for side, level in given.items():
+        if level not in (None, fixed[side]):
             raise ValueError(
-                f"--{side.replace('_', '-')}: {options.task} is cut into {fixed[side]}, got {units}"
+                f"--{side.replace('_', '-')}: that of {options.task} is {fixed[side]}, got {level}"
             )
     return fixed
 
 
-def _data(task: str, units: dict[str, str]) -> Any:
-    """The pairs of a task in three parts."""
+def _parts(
+    options: argparse.Namespace, levels: dict[str, str]
+) -> tuple[dict[str, float | str], Split]:
+    """Where validation and test rows are from, for the record; and the three parts."""
+    files = {part: getattr(options, part) for part in SHARES}
+    shares = {part: getattr(options, f"{part}_share") for part in SHARES}
+    for part in SHARES:
+        if options.task in BUILT_IN and (files[part] or shares[part] is not None):
+            raise ValueError(
+                f"--{part}{'' if files[part] else '-share'}: {options.task} has its own "
+                "validation and test rows"
+            )
+        if files[part] and shares[part]:
+            raise ValueError(f"--{part}-share: expected no share beside a file, --{part}")
+    if options.task in BUILT_IN:
+        return {}, _built_in(options.task)
+    default = dict.fromkeys(SHARES, 0.0) if any(files.values()) else SHARES
+    held_back = {part: default[part] if shares[part] is None else shares[part] for part in SHARES}
+    data = split(
+        _pairs(options.task, levels),
+        validation_share=held_back["validation"],
+        test_share=held_back["test"],
+    )
+    own = {part: read_pairs(path, **levels) for part, path in files.items() if path}
+    parts = {part: files[part].name if files[part] else held_back[part] for part in SHARES}
+    return parts, data._replace(**own)
+
+
+def _built_in(task: str) -> Split:
     from seqbook.data import place_names, pronunciations
-    from seqbook.data.pairs import split
 
+    return {"pronunciations": pronunciations, "place_names": place_names}[task].load()
+
+
+def _pairs(task: str, levels: dict[str, str]) -> list[Pair]:
+    """All pairs of a task."""
     if task in BUILT_IN:
-        return {"pronunciations": pronunciations, "place_names": place_names}[task].load()
-    return split(_pairs(task, units))
-
-
-def _pairs(task: str, units: dict[str, str]) -> list:
-    from seqbook.data.pairs import read_pairs
-
-    if task in BUILT_IN:
-        return list(chain(*_data(task, units)))
+        return list(chain(*_built_in(task)))
     if not Path(task).exists():
         raise FileNotFoundError(
             f"--task: expected a file or one of {', '.join(BUILT_IN)}, got {task!r}"
         )
-    return read_pairs(task, **units)
+    return read_pairs(task, **levels)
 
 
-def _recipe(options: argparse.Namespace) -> Any:
-    from seqbook.training.runs import RECIPES
-
+def _recipe(options: argparse.Namespace) -> Recipe:
     recipe = RECIPES[options.model]
     changes: dict[str, Any] = {}
     for name in ("epochs", "batch", "learning_rate", "warmup", "label_smoothing", "seed"):
@@ -333,15 +434,18 @@ def _value(text: str) -> Any:
     return text
 
 
-def _scores(made: Any, pairs: Sequence, *, widths: Sequence[int]) -> list[dict[str, Any]]:
-    """Word and symbol error on ``pairs`` for each width of the beam."""
-    found = []
-    for width in widths:
+def _scores(
+    transcriber: Transcriber, pairs: Sequence[Pair], *, widths: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Word and symbol error on ``pairs`` for each width of the beam; none for no pairs."""
+    from seqbook.training.scoring import score
+
+    scores = []
+    for width in widths if pairs else ():
         with tqdm(total=len(pairs), unit="word", desc=f"beam {width}", leave=False) as bar:
-            rates = made.score(pairs, width=width, progress=bar.update)
-        entry = {"pairs": len(pairs), "beam": width}
-        found.append(entry | {name: round(rate, 5) for name, rate in rates._asdict().items()})
-    return found
+            rates = score(transcriber, pairs, beam_width=width, progress=bar.update)
+        scores.append({"pairs": len(pairs), "beam": width} | rates)
+    return scores
 
 
 def _score_lines(scores: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -354,7 +458,7 @@ def _score_lines(scores: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and a polite kill end training after the step under way; a second one at once."""
+    """End training after the current step on SIGINT or SIGTERM, and at once on a second one."""
     asked = False
 
     def ask(_number, _frame) -> None:

@@ -121,13 +121,12 @@ def check_number(name: str, value: Any, *, minimum: float = -np.inf) -> float:
     """
     limit = "" if minimum == -np.inf else f" of at least {minimum:g}"
     message = f"{name}: expected a finite number{limit}, got {_shortened(value)}"
-    if not isinstance(value, (Real, np.number)) or isinstance(value, bool):
+    if not isinstance(value, Real) or isinstance(value, bool):  # NumPy's own are registered
         raise TypeError(message)
-    if np.iscomplexobj(value):
-        raise TypeError(message)
-    if not np.isfinite(value) or value < minimum:
+    number = float(value)
+    if not np.isfinite(number) or number < minimum:
         raise ValueError(message)
-    return float(value)
+    return number
 
 
 def check_series(

@@ -1,7 +1,9 @@
 """The minutes that a chapter takes, stated on its page and in the start page's table.
 
 Reading time is counted, not guessed: 200 words of prose a minute and 20 lines of code a minute.
-Running time is the bound in the notebook's own metadata, which ``make notebooks`` enforces.
+MyST's own count would leave out what stands in directives: 800 to 1,200 words of questions and
+exercises in each chapter. Running time is the bound in the notebook's own metadata, which
+``make notebooks`` enforces.
 
 ``{chapter-minutes}`` stands in a chapter; ``{chapter-table}`` lists every notebook of the book.
 """

@@ -1,4 +1,4 @@
-"""Mend what sphinx-exercise writes: ids that repeat in a page, and titles in parentheses."""
+"""Fix what sphinx-exercise writes: ids that repeat in a page, and titles in parentheses."""
 
 from itertools import count
 

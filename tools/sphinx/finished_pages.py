@@ -2,13 +2,14 @@
 
 A written page is made accessible and light, once. Sphinx writes the pages whose source changed;
 all pages are written again only if something changed that any of them may show: a title, a
-reference target, a number, a script, an extension. The one style sheet is made from the names that
-all pages use; what the earlier builds found out is kept beside Sphinx's own records.
+reference target, a number, a script. After a change of an extension all are read again. The one
+style sheet is made from the names that all pages use; what earlier builds found out is kept beside
+Sphinx's own records.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lean_pages
@@ -16,7 +17,7 @@ import style_sheets
 from accessible_pages import accessible
 
 RECORD = "finished-pages.json"
-EXTENSIONS = Path(__file__).parent
+TOOLS = Path(__file__).parents[1]
 
 
 def shown_elsewhere(env) -> Iterator[str]:
@@ -35,9 +36,11 @@ def shown_elsewhere(env) -> Iterator[str]:
     yield str(getattr(env, "sphinx_exercise_registry", {}))
     static = (Path(env.srcdir) / folder for folder in env.config.html_static_path)
     loaded = (path for folder in static for path in folder.rglob("*") if path.is_file())
-    for path in sorted([*loaded, *EXTENSIONS.glob("*.py"), *EXTENSIONS.glob("*.html")]):
-        if path.suffix in {".js", ".mjs", ".css", ".py", ".html"}:
-            yield f"{path}: {_digest(path.read_bytes())}"
+    yield from _digests(path for path in loaded if path.suffix in {".js", ".mjs", ".css"})
+
+
+def _digests(paths: Iterable[Path]) -> list[str]:
+    return [f"{path}: {_digest(path.read_bytes())}" for path in sorted(paths)]
 
 
 def _digest(content: bytes) -> str:
@@ -51,12 +54,18 @@ class FinishedPages:
         self.written: set[str] = set()
         self.record: dict = {}
         self.fingerprint = ""
+        self.tools: list[str] = []
 
-    def choose(self, app, env) -> list[str]:
-        """Return all pages if one may show what has changed on another, else none."""
+    def start(self, app, env, _added, _changed, _removed) -> set[str]:
+        """Return all pages, to be read again, if an extension or template has changed."""
         path = Path(app.doctreedir) / RECORD
         self.record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         path.unlink(missing_ok=True)  # a build that fails leaves no record
+        self.tools = _digests([*TOOLS.glob("*.py"), *TOOLS.glob("sphinx/*.*")])
+        return set() if self.record.get("tools") == self.tools else set(env.found_docs)
+
+    def choose(self, _app, env) -> list[str]:
+        """Return all pages, to be written, if one may show what changed on another, else none."""
         self.fingerprint = _digest("\n".join(shown_elsewhere(env)).encode())
         unchanged = self.record.get("fingerprint") == self.fingerprint
         return [] if unchanged else sorted(env.found_docs)
@@ -84,7 +93,7 @@ class FinishedPages:
                 self._update_others(outdir, version)
             self.record["version"] = version
             lean_pages.remove_unused(outdir)
-        self.record["fingerprint"] = self.fingerprint
+        self.record |= {"fingerprint": self.fingerprint, "tools": self.tools}
         path = Path(app.doctreedir) / RECORD
         path.write_text(json.dumps(self.record), encoding="utf-8")
 
@@ -146,6 +155,7 @@ class FinishedPages:
 
 def setup(app):
     pages = FinishedPages()
+    app.connect("env-get-outdated", pages.start)
     app.connect("env-updated", pages.choose, priority=900)  # after all that number and resolve
     app.connect("html-page-context", pages.note)
     # Late: the theme writes its colours of code when the build is finished.

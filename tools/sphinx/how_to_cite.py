@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import yaml
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -9,13 +10,10 @@ CITATION = Path(__file__).parents[2] / "CITATION.cff"
 
 
 def read_citation(path: Path = CITATION) -> dict[str, str]:
-    """Return the plain fields of the file, and the authors' name."""
-    fields = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name, separator, value = line.strip(" -").partition(": ")
-        if separator and not line.startswith("#"):
-            fields[name] = value.strip().strip('"')
-    return fields
+    """Return the fields of the file as text, and the name of the first author as ``name``."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    fields = {name: str(value) for name, value in content.items() if not isinstance(value, list)}
+    return fields | {"name": content["authors"][0]["name"]}
 
 
 def bibtex(citation: dict[str, str], address: str = "") -> str:

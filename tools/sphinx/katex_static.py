@@ -6,6 +6,7 @@ formula that it does not understand is a warning with its place, and the page ne
 sheet and the fonts only.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
 logger = logging.getLogger(__name__)
+ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 KATEX = Path(__file__).parents[2] / "book" / "_vendor" / "katex"
 
 
@@ -31,9 +33,17 @@ def _typeset(tex: str, display: bool) -> str:
     return _engine().call("katex.renderToString", tex, options)
 
 
+def _aligned(tex: str) -> str:
+    """Align lines at their ``&``, as Sphinx's own renderers do with a ``math`` directive."""
+    if "&" in ENVIRONMENT.sub("", tex):
+        return rf"\begin{{aligned}}{tex.strip()}\end{{aligned}}"
+    return tex
+
+
 def _render(node, *, display: bool) -> str:
+    tex = _aligned(node.astext()) if display else node.astext()
     try:
-        return _typeset(node.astext(), display)
+        return _typeset(tex, display)
     except JSEvalException as error:
         message = str(error).strip().splitlines()[0]
         logger.warning("mathematics: %s in %r", message, node.astext(), location=node)

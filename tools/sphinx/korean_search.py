@@ -1,7 +1,7 @@
 """Let readers find Korean words in the search.
 
 Korean glues particles to nouns (신경망은, 신경망을) and nouns to nouns (순환신경망). So the index
-holds, for each run of Hangul, its beginnings and, with a particle off, its ends; what a reader
+holds, for each run of Hangul, its prefixes and, without a particle, its suffixes; what a reader
 types loses its particle too. A loan word finds the term that the book has for it. English words go
 the way that Sphinx sends them.
 """
@@ -30,17 +30,17 @@ NOUN_AND_PARTICLE = f"^([가-힣]{{2,}}?)(?:{'|'.join(PARTICLES)})$"
 
 
 def stem(run: str) -> str:
-    """Take the particle off a run of Hangul that leaves two syllables or more."""
+    """Remove the particle of a run of Hangul that leaves two syllables or more."""
     return re.sub(NOUN_AND_PARTICLE, r"\1", run)
 
 
 def parts(run: str) -> list[str]:
-    """Return what a run of Hangul is found by: its beginnings, and its ends without particle."""
+    """Return what a run of Hangul is found by: its prefixes, and its suffixes without particle."""
     noun = stem(run)
-    beginnings = [run[:length] for length in range(min(2, len(run)), len(run) + 1)]
-    ends = [noun[start:] for start in range(1, len(noun) - 1)]
+    prefixes = [run[:length] for length in range(min(2, len(run)), len(run) + 1)]
+    suffixes = [noun[start:] for start in range(1, len(noun) - 1)]
     others = [other for term in ALSO_CALLED if term in run for other in ALSO_CALLED[term]]
-    return [*beginnings, *ends, *others]
+    return [*prefixes, *suffixes, *others]
 
 
 class SearchEnglishAndKorean(SearchEnglish):

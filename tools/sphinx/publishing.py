@@ -58,6 +58,7 @@ def describe(app, page, _template, context, doctree):
     base, site = app.config.html_baseurl, app.config.html_title
     title = re.sub(r"<[^>]*>", "", context.get("title", "")) or page.capitalize()
     text = (description(doctree) if doctree is not None else "") or f"{title}, in: {site}"
+    context.setdefault("pagetitle", title)  # the heading on paper of the index and the search
     is_start = page == app.config.root_doc
     properties = {
         "og:site_name": site,

@@ -9,7 +9,7 @@ export const LONGEST = 76;
 const EXAMPLES = {
   "From the book's end": "`That's very important,' the King said, turning to the jury.",
   "Not English": "Jabberwocky, mimsy borogoves! Ok?",
-  "Without blanks": "thequeenofheartsshemadesometarts",
+  "Without spaces": "thequeenofheartsshemadesometarts",
 };
 const ROWS = ["forget", "input", "output", "cell"];
 const [COLUMN, BAR, ROW] = [13, 14, 86];
@@ -22,7 +22,7 @@ export function readable(text) {
   return { known: known.slice(0, LONGEST), unknown: [...new Set(all.filter((x) => !known.includes(x)))] };
 }
 
-const named = (letter) => (letter === " " ? "a blank" : `“${letter}”`);
+const named = (letter) => (letter === " " ? "a space" : `“${letter}”`);
 
 /** The most probable next letters, in words. */
 function expected(logits) {

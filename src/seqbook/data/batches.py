@@ -12,21 +12,27 @@ from torch.nn.utils.rnn import pad_sequence
 from seqbook.data.pairs import Pair
 from seqbook.data.vocabulary import Vocabulary
 
-__all__ = ["END", "PADDING", "START", "Encoded", "Vocabularies", "encode"]
+__all__ = ["END", "PADDING", "START", "Encoded", "Vocabularies", "encode_pairs"]
 
 PADDING, START, END = 0, 1, 2
 _SPECIAL = ("<pad>", "<s>", "</s>")
 
 
 class Vocabularies(NamedTuple):
-    """The symbols of both sides; ids 0 to 2 are padding, start and end on both."""
+    """The symbols of both sides; ids 0 to 2 are padding, start and end on both.
+
+    Example:
+        >>> vocabularies = Vocabularies.from_pairs([Pair(("a", "b"), (("x",),))])
+        >>> vocabularies.source.symbols
+        ['<pad>', '<s>', '</s>', 'a', 'b', '<unk>']
+    """
 
     source: Vocabulary
     target: Vocabulary
 
     @classmethod
-    def of(cls, pairs: Iterable[Pair]) -> Vocabularies:
-        """Collect the symbols that occur; a source symbol that does not will read as ``<unk>``.
+    def from_pairs(cls, pairs: Iterable[Pair]) -> Vocabularies:
+        """Collect the symbols that occur; any other source symbol will be read as ``<unk>``.
 
         Raises:
             ValueError: A symbol is one of those that mark padding, start and end.
@@ -39,24 +45,37 @@ class Vocabularies(NamedTuple):
                 f"pairs: expected other symbols than {', '.join(_SPECIAL)}, which mark padding, "
                 f"start and end, got {min(reserved)}"
             )
-        return cls(
-            Vocabulary([*_SPECIAL, *sorted(source)], unknown="<unk>"),
-            Vocabulary([*_SPECIAL, *sorted(target)]),
-        )
+        return cls.from_symbols([*_SPECIAL, *sorted(source)], [*_SPECIAL, *sorted(target)])
 
-    def read(self, sources: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """Encode sources, each with an end symbol: padded ids and lengths.
+    @classmethod
+    def from_symbols(cls, source: Sequence[str], target: Sequence[str]) -> Vocabularies:
+        """Build both vocabularies from their symbols in the order of the ids.
+
+        Raises:
+            ValueError: They do not begin with the marks of padding, start and end, or a symbol
+                occurs twice.
+        """
+        for name, symbols in (("source", source), ("target", target)):
+            if tuple(symbols[: len(_SPECIAL)]) != _SPECIAL:
+                raise ValueError(
+                    f"{name}: expected symbols that begin with {', '.join(_SPECIAL)}, got "
+                    f"{', '.join(map(str, symbols[: len(_SPECIAL)]))}"
+                )
+        return cls(Vocabulary(source, unknown="<unk>"), Vocabulary(target))
+
+    def encode_sources(self, sources: Iterable[Sequence[str]]) -> tuple[Tensor, Tensor]:
+        """Encode sources, each with an end symbol, as padded ids and lengths.
 
         Shape:
-            results, int64, ``(batch, source)`` and ``(batch,)``.
+            results, int64, ``(batch, source time)`` and ``(batch,)``.
 
         Raises:
             ValueError: There are no sources.
         """
         return _padded([[*self.source.encode(source), END] for source in sources])
 
-    def written(self, ids: Iterable[int]) -> tuple[str, ...]:
-        """Decode a target."""
+    def decode_target(self, ids: Iterable[int]) -> tuple[str, ...]:
+        """Decode the ids of a target."""
         return tuple(self.target.decode(ids))
 
 
@@ -68,6 +87,12 @@ class Encoded(NamedTuple):
         source_lengths: int64 ``(examples,)``, ``END`` counted.
         target: Ids from ``START`` to ``END``, int64 ``(examples, target time)``.
         target_lengths: int64 ``(examples,)``, both counted.
+
+    Example:
+        >>> pairs = [Pair(("a", "b"), (("x",),)), Pair(("b",), (("x", "y"),))]
+        >>> examples = encode_pairs(pairs, Vocabularies.from_pairs(pairs))
+        >>> examples.source.tolist(), examples.target.tolist()
+        ([[3, 4, 2], [4, 2, 0]], [[1, 3, 2, 0], [1, 3, 4, 2]])
     """
 
     source: Tensor
@@ -75,8 +100,12 @@ class Encoded(NamedTuple):
     target: Tensor
     target_lengths: Tensor
 
+    def to(self, device: torch.device | str) -> Encoded:
+        """Return the examples on a device."""
+        return Encoded(*(part.to(device) for part in self))
+
     def rows(self, chosen: Tensor) -> Encoded:
-        """Return the examples with these numbers, cut to the longest of them."""
+        """Return the examples with the given numbers, cut to the longest of them."""
         source_lengths, target_lengths = self.source_lengths[chosen], self.target_lengths[chosen]
         return Encoded(
             self.source[chosen, : int(source_lengths.max())],
@@ -90,7 +119,8 @@ class Encoded(NamedTuple):
 
         Args:
             size: Examples in a batch; one batch has fewer if it does not divide their number.
-            generator: Draws the order. The next call draws another one.
+            generator: Random generator, of the CPU, that draws the order. The next call draws
+                another one.
 
         Raises:
             ValueError: ``size`` is not positive.
@@ -98,20 +128,25 @@ class Encoded(NamedTuple):
         if size < 1:
             raise ValueError(f"size: expected at least 1, got {size}")
         order = torch.randperm(len(self.source), generator=generator)
-        length = self.source_lengths + self.target_lengths
-        batches = []
+        length = (self.source_lengths + self.target_lengths).cpu()
+        batches: list[Tensor] = []
         for pool in order.split(50 * size):
             batches += pool[length[pool].argsort(stable=True)].split(size)
         for i in torch.randperm(len(batches), generator=generator).tolist():
             yield self.rows(batches[i])
 
 
-def encode(pairs: Iterable[Pair], vocabularies: Vocabularies) -> Encoded:
-    """Encode pairs as examples.
+def encode_pairs(pairs: Iterable[Pair], vocabularies: Vocabularies) -> Encoded:
+    """Encode pairs as examples, one for each target.
 
     Raises:
         UnknownSymbolError: A target has a symbol that is not in the vocabulary.
         ValueError: There are no pairs.
+
+    Example:
+        >>> pairs = [Pair(("a",), (("x",), ("y", "x")))]
+        >>> encode_pairs(pairs, Vocabularies.from_pairs(pairs)).target_lengths
+        tensor([3, 4])
     """
     sources, targets = [], []
     for pair in pairs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from seqbook.data._files import read_bytes
-from seqbook.data.pairs import Pair, Split, join, split, symbols
+from seqbook.data.pairs import Pair, Split, detokenize, split, tokenize
 
 __all__ = ["load", "romanise", "syllables"]
 
@@ -45,8 +45,8 @@ def load() -> Split:
     pairs = []
     for line in read_bytes("place_names_ko.tsv").decode("utf-8").splitlines():
         country, name, hangul = line.split("\t")
-        source = symbols(f"{country} {name}", "tagged")
-        pairs.append(Pair(source, tuple(symbols(h, "jamo") for h in hangul.split("|"))))
+        source = tokenize(f"{country} {name}", "tagged")
+        pairs.append(Pair(source, tuple(tokenize(h, "jamo") for h in hangul.split("|"))))
     return split(pairs, key=lambda pair: pair.source[1:])
 
 
@@ -69,9 +69,10 @@ def syllables(
         ([('우',)], (('우',),))
     """
     composed = [
-        Pair(pair.source, tuple(tuple(join(t, "jamo")) for t in pair.targets)) for pair in pairs
+        Pair(pair.source, tuple(tuple(detokenize(t, "jamo")) for t in pair.targets))
+        for pair in pairs
     ]
-    return [tuple(join(sequence, "jamo")) for sequence in outputs], composed
+    return [tuple(detokenize(sequence, "jamo")) for sequence in outputs], composed
 
 
 def romanise(jamo: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,8 @@ def load() -> Prices:
     from matplotlib.cbook import get_sample_data  # slow to import, and used here only
 
     try:
-        table = get_sample_data("goog.npz")["price_data"]
+        sample: Any = get_sample_data("goog.npz")  # an archive; matplotlib says an array or a file
+        table = sample["price_data"]
     except FileNotFoundError as error:
         raise FileNotFoundError(
             "data file missing: expected 'goog.npz' among matplotlib's sample data; install the "

@@ -85,5 +85,6 @@ def to_wav(recording: Recording) -> bytes:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(np.round(samples * 2**15).clip(-(2**15), 2**15 - 1).astype("<i2"))
+        frames = np.round(samples * 2**15).clip(-(2**15), 2**15 - 1).astype("<i2")
+        file.writeframes(frames.tobytes())
     return buffer.getvalue()

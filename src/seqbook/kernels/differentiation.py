@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -25,7 +26,8 @@ Decorated = TypeVar("Decorated", bound=type[Function])
 def differentiable_once(*, alternative: str) -> Callable[[Decorated], Decorated]:
     r"""Decorate a ``Function`` whose ``backward`` computes first derivatives alone.
 
-    ``backward`` then runs without recording a graph, so that it may work in place. If its
+    ``backward`` then runs without recording a graph, so that it may work in place, and in the types
+    that the forward pass used, also under autocast. If its
     gradients are to be differentiated (``create_graph=True``), they are correct, and a derivative
     of theirs raises. That holds for every loss, also for one that is linear in the outputs, where
     the incoming gradient is a constant and torch's ``once_differentiable`` notices nothing.
@@ -74,7 +76,9 @@ def differentiable_once(*, alternative: str) -> Callable[[Decorated], Decorated]
 
         @wraps(derived)
         def backward(ctx: Any, *grad_outputs: Any) -> Any:
-            with torch.no_grad():
+            if torch.is_grad_enabled():
+                _Guard.apply(unsupported, (), *grad_outputs)  # raises under vmap
+            with torch.no_grad(), _autocast_disabled(ctx.saved_tensors[0].device.type):
                 gradients = derived(ctx, *grad_outputs)
             if not torch.is_grad_enabled():
                 return gradients
@@ -98,6 +102,12 @@ def differentiable_once(*, alternative: str) -> Callable[[Decorated], Decorated]
         return function
 
     return decorate
+
+
+def _autocast_disabled(device: str) -> AbstractContextManager:
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 class _Guard(Function):

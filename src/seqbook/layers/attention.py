@@ -1,28 +1,37 @@
-"""Attention: each position looks at the others it may see and takes a weighted mean of them.
+"""Attention: each position takes a weighted mean of the positions that it may attend to.
 
 The whole book has one convention for masks: boolean, **True = may attend**, broadcastable to
 ``(..., queries, keys)``. A query that may attend to nothing gets the value zero, weights of zero
 and no gradient. (torch's ``scaled_dot_product_attention`` does the same and reads masks as this
-module does. Its ``nn.MultiheadAttention`` and ``nn.Transformer`` read them the other way round, and
-where they return weights, a query that may attend to nothing gets NaN.)
+module does. In the masks of its ``nn.MultiheadAttention`` and ``nn.Transformer`` True means "may
+not", and where they return weights, a query that may attend to nothing gets NaN.)
+
+Everything works on the device of its inputs. Products and softmax of half-precision inputs are
+computed in float32, and results returned in the inputs' type.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.nn.functional import linear
+from torch.nn.init import xavier_uniform_
 
+from seqbook.kernels.attention import SCORES_PER_CHUNK, ChunkedAttentionFunction
+from seqbook.layers.initialization import initialize
 from seqbook.validation import check_choice
 
 __all__ = [
     "IMPLEMENTATIONS",
     "Attention",
+    "KeyValueCache",
     "KeysAndValues",
     "MultiHeadAttention",
     "causal_mask",
@@ -33,27 +42,34 @@ __all__ = [
 ]
 
 IMPLEMENTATIONS = ("fused", "loop", "chunked")
-_SCORES = 2**20  # in a chunk
+_CAPACITY = 64  # positions, at least, of a cache with room for more
 
 
-def causal_mask(queries: int, keys: int | None = None) -> Tensor:
+def causal_mask(
+    queries: int, keys: int | None = None, *, device: torch.device | str | None = None
+) -> Tensor:
     """Let each query attend to its own position and those before it.
 
     Args:
         queries: Number of queries.
         keys: Number of keys, by default that of the queries. The last query stands at the last
-            key, so that new queries can be put to a longer past.
+            key, so that new queries can attend to a longer past.
+        device: Where to make it; by default torch's default device.
 
     Shape:
         result: bool ``(queries, keys)``, True = may attend.
 
     Raises:
         ValueError: There are more queries than keys.
+
+    Example:
+        >>> causal_mask(2, 3).int().tolist()
+        [[1, 1, 0], [1, 1, 1]]
     """
     keys = queries if keys is None else keys
     if not 0 <= queries <= keys:
         raise ValueError(f"queries: expected 0 to {keys} for {keys} keys, got {queries}")
-    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
 def padding_mask(lengths: Tensor, time: int) -> Tensor:
@@ -66,15 +82,25 @@ def padding_mask(lengths: Tensor, time: int) -> Tensor:
         time: Number of keys after padding.
 
     Shape:
-        result: bool ``(batch, 1, time)``, True = may attend.
+        result: bool ``(batch, 1, time)``, True = may attend, on the device of ``lengths``.
 
     Raises:
         ValueError: A length is not in 0 to ``time``, or ``lengths`` has another shape.
+        TypeError: The lengths are no integers.
+
+    Example:
+        >>> padding_mask(torch.tensor([3, 1]), 3).int().tolist()
+        [[[1, 1, 1]], [[1, 0, 0]]]
     """
     if lengths.dim() != 1:
         raise ValueError(f"lengths: expected shape (batch,), got {tuple(lengths.shape)}")
-    if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= time:
-        raise ValueError(f"lengths: expected 0 to {time}, got {lengths.tolist()}")
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths: expected integers, got {lengths.dtype}")
+    lengths = lengths.to(torch.int64)
+    if len(lengths) and not (lengths.is_meta or isinstance(lengths, FakeTensor)):
+        shortest, longest = lengths.aminmax()
+        if not 0 <= int(shortest) <= int(longest) <= time:
+            raise ValueError(f"lengths: expected 0 to {time}, got {lengths.tolist()}")
     return (torch.arange(time, device=lengths.device) < lengths[:, None]).unsqueeze(1)
 
 
@@ -82,9 +108,9 @@ class Attention(NamedTuple):
     """Output and weights of an attention layer.
 
     Attributes:
-        output: The weighted means of the values, ``(..., queries, d_v)``.
-        weights: Who attended to whom, ``(..., queries, keys)``; each row sums to one, or to zero
-            where the query may attend to nothing.
+        output: Weighted means of the values, ``(..., queries, d_v)``.
+        weights: How much each query attends to each key, ``(..., queries, keys)``; each row sums
+            to one, or to zero where the query may attend to nothing.
     """
 
     output: Tensor
@@ -94,7 +120,7 @@ class Attention(NamedTuple):
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, scaled: bool = True
 ) -> Attention:
-    r"""Attend: each query takes the mean of the values, weighted by how well their keys fit it.
+    r"""Take for each query the mean of the values, weighted by how well their keys match it.
 
     .. math:: \operatorname{Attention}(Q, K, V) =
         \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V
@@ -102,32 +128,42 @@ def scaled_dot_product_attention(
     The softmax runs over the keys that the mask allows.
 
     Args:
-        query: ``(..., queries, d_k)``.
-        key: ``(..., keys, d_k)``.
-        value: ``(..., keys, d_v)``.
+        query: Q, ``(..., queries, d_k)``.
+        key: K, ``(..., keys, d_k)``.
+        value: V, ``(..., keys, d_v)``.
         mask: Boolean, broadcastable to ``(..., queries, keys)``, True = may attend; by default
             every query may attend to every key. Keys and values must be finite where it is False
             too, for zero times NaN is NaN.
-        scaled: Whether to divide by the square root of d_k. Without it the softmax hardens as d_k
-            grows.
+        scaled: Whether to divide by the square root of d_k. Without it the softmax saturates as
+            d_k grows.
 
     Raises:
-        ValueError: Shapes do not fit.
-        TypeError: The mask is not boolean.
+        ValueError: Shapes or devices do not fit.
+        TypeError: The mask is not boolean, or another input is not of floating-point type.
 
     Source: Vaswani et al. (2017), equation 1.
+
+    Example:
+        >>> query, key = torch.zeros(1, 2), torch.zeros(3, 2)  # all keys match equally well
+        >>> output, weights = scaled_dot_product_attention(query, key, torch.eye(3))
+        >>> [round(weight, 3) for weight in weights[0].tolist()]
+        [0.333, 0.333, 0.333]
     """
-    _check_shapes(query, key, value, mask)
-    query = query * query.shape[-1] ** -0.5 if scaled else query
-    scores = query @ key.transpose(-2, -1)  # (..., queries, keys)
-    if mask is None:
-        weights = scores.softmax(-1)
-    else:
-        # The lowest number instead of -inf keeps a row that may attend to nothing
-        # free of NaN; the second fill makes its weights zero, and no others.
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
-    return Attention(weights @ value, weights)  # (..., queries, d_v)
+    _check_inputs(query, key, value, mask)
+    dtype, precise = _dtypes(query, key, value)
+    query, key, value = query.to(precise), key.to(precise), value.to(precise)
+    with _without_autocast(query.device):
+        query = query * query.shape[-1] ** -0.5 if scaled else query
+        scores = query @ key.transpose(-2, -1)  # (..., queries, keys)
+        if mask is None:
+            weights = scores.softmax(-1)
+        else:
+            # The lowest number instead of -inf keeps a row that may attend to nothing
+            # free of NaN; the second fill makes its weights zero, and no others.
+            lowest = torch.finfo(scores.dtype).min
+            weights = scores.masked_fill(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
+        output = weights @ value  # (..., queries, d_v)
+    return Attention(output.to(dtype), weights.to(dtype))
 
 
 def chunked_attention(
@@ -142,17 +178,11 @@ def chunked_attention(
     r"""Attend without ever holding the whole matrix of scores.
 
     The weights of a query need its own row of scores and no other. So a few queries are taken at a
-    time, and their weights forgotten once their output is known. Backward, they are computed
-    again. With :math:`P` the weights of a chunk, :math:`\bar O` the gradient of its output and
-    :math:`\bar P = \bar O V^\top`,
-
-    .. math:: \bar Z = P \odot (\bar P - \operatorname{rowsum}(P \odot \bar P)), \qquad
-        \bar V \mathrel{+}= P^\top \bar O, \quad
-        \bar Q = \frac{\bar Z K}{\sqrt{d_k}}, \quad
-        \bar K \mathrel{+}= \frac{\bar Z^\top Q}{\sqrt{d_k}}
-
-    So memory grows with the length and not with its square, and what is worked on stays in the
-    processor's cache. Values and gradients are those of ``scaled_dot_product_attention``.
+    time, and their weights dropped once their output is computed. The backward pass computes them
+    again; its equations are those of ``seqbook.kernels.attention.ChunkedAttentionFunction``. So
+    memory grows with the length and not with its square, and what is worked on stays in the
+    processor's cache. Values and gradients are those of ``scaled_dot_product_attention``. Higher
+    derivatives are right too, but take memory quadratic in the length.
 
     Args:
         query: ``(..., queries, d_k)``.
@@ -168,13 +198,21 @@ def chunked_attention(
         result: ``(..., queries, d_v)``.
 
     Raises:
-        ValueError: Shapes do not fit, ``chunk`` is not positive, or ``causal`` with fewer keys
-            than queries.
-        TypeError: The mask is not boolean.
+        ValueError: Shapes or devices do not fit, ``chunk`` is not positive, or ``causal`` with
+            fewer keys than queries.
+        TypeError: The mask is not boolean, or another input is not of floating-point type.
+        NotImplementedError: It is differentiated in forward mode.
 
     Source: Rabe and Staats (2021).
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> inputs = [torch.randn(2, 5, 4, generator=generator) for _ in range(3)]
+        >>> output = chunked_attention(*inputs, chunk=2)
+        >>> torch.allclose(output, scaled_dot_product_attention(*inputs).output, atol=1e-6)
+        True
     """
-    _check_shapes(query, key, value, mask)
+    leading = _check_inputs(query, key, value, mask)
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk: expected at least 1, got {chunk}")
     if causal and query.shape[-2] > key.shape[-2]:
@@ -182,110 +220,24 @@ def chunked_attention(
             f"query: expected at most as many queries as keys for causal attention, got "
             f"{query.shape[-2]} queries and {key.shape[-2]} keys"
         )
-    leading = torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))
-    flat = (_on_one_axis(x, leading) for x in (query, key, value))
-    if mask is not None:
-        mask = torch.atleast_2d(mask)
-        mask = mask.expand(*leading, *mask.shape[-2:])
-    output = _Chunked.apply(*flat, mask, causal, chunk)
-    return output.view(*leading, *output.shape[1:])
+    dtype, precise = _dtypes(query, key, value)
+    queries, keys = query.shape[-2], key.shape[-2]
+    batch, heads = math.prod(leading[:-1]), leading[-1] if leading else 1
+    if heads * queries * keys < SCORES_PER_CHUNK // 4:  # several examples fit into a chunk
+        batch, heads = 1, batch * heads
 
+    def with_four_axes(tensor: Tensor) -> Tensor:
+        tensor = tensor.expand(*leading, *tensor.shape[-2:])
+        return tensor.reshape(batch, heads, *tensor.shape[-2:])
 
-class _Chunked(torch.autograd.Function):
-    """The forward and backward pass of ``chunked_attention``, for all heads on one axis."""
-
-    @staticmethod
-    def forward(ctx, query, key, value, mask, causal, chunk):
-        chunks = _Chunks(query, key, mask, causal, chunk)
-        scaled = query * query.shape[-1] ** -0.5
-        output = value.new_empty(*query.shape[:2], value.shape[-1])
-        scores = chunks.buffer(query)
-        for rows, columns, allowed in chunks:
-            weights = _softmax(scaled[rows], key[columns], allowed, out=scores)
-            torch.bmm(weights, value[columns], out=output[rows])
-        ctx.save_for_backward(scaled, key, value, mask)
-        ctx.chunks = chunks
-        return output
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        scaled, key, value, _ = ctx.saved_tensors  # raises if any was changed, the mask too
-        d_query = torch.empty_like(scaled)
-        d_key, d_value = torch.zeros_like(key), torch.zeros_like(value)
-        scores, d_scores = (ctx.chunks.buffer(scaled) for _ in range(2))
-        for rows, columns, allowed in ctx.chunks:
-            weights = _softmax(scaled[rows], key[columns], allowed, out=scores)
-            d_value[columns].baddbmm_(weights.transpose(1, 2), gradient[rows])
-            d_weights = _product(gradient[rows], value[columns], out=d_scores)
-            torch.ops.aten._softmax_backward_data.out(
-                d_weights, weights, -1, weights.dtype, grad_input=d_weights
-            )  # now the gradient of the scores
-            torch.bmm(d_weights, key[columns], out=d_query[rows])
-            d_key[columns].baddbmm_(d_weights.transpose(1, 2), scaled[rows])
-        return d_query.mul_(scaled.shape[-1] ** -0.5), d_key, d_value, None, None, None
-
-
-class _Chunks:
-    """How the scores are cut: for each chunk the queries, the keys, and the mask between them."""
-
-    def __init__(
-        self, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, chunk: int | None
-    ):
-        self._heads, self._queries, self._keys = *query.shape[:2], key.shape[1]
-        self._mask, self._causal = mask, causal
-        together = max(1, _SCORES // max(1, self._keys))  # rows of scores
-        self._rows = min(chunk or together, max(1, self._queries))
-        self._together = max(1, min(together // self._rows, self._heads))
-
-    def buffer(self, like: Tensor) -> Tensor:
-        """Room for the scores of any chunk."""
-        return like.new_empty(self._together * self._rows * self._keys)
-
-    def __iter__(self) -> Iterator[tuple[tuple, tuple, Tensor | None]]:
-        for heads in _slices(self._heads, self._together):
-            for rows in _slices(self._queries, self._rows):
-                past = self._keys - self._queries
-                columns = slice(0, rows.stop + past if self._causal else self._keys)
-                yield (heads, rows), (heads, columns), self._allowed(heads, rows, columns)
-
-    def _allowed(self, heads: slice, rows: slice, columns: slice) -> Tensor | None:
-        mask = self._mask
-        if mask is not None:
-            mask = mask if mask.shape[-2] == 1 else mask[..., rows, :]
-            mask = mask if mask.shape[-1] == 1 else mask[..., columns]
-            if leading := mask.shape[:-2]:
-                numbers = torch.arange(heads.start, heads.stop, device=mask.device)
-                mask = mask[torch.unravel_index(numbers, leading)]
-        if self._causal:
-            causal = causal_mask(rows.stop - rows.start, columns.stop)
-            mask = causal if mask is None else causal & mask
-        return mask
-
-
-def _on_one_axis(values: Tensor, leading: tuple[int, ...]) -> Tensor:
-    """Expand the leading axes to ``leading`` and make them one."""
-    values = values.expand(*leading, *values.shape[-2:])
-    return values.reshape(math.prod(leading), *values.shape[-2:])
-
-
-def _product(rows: Tensor, columns: Tensor, *, out: Tensor) -> Tensor:
-    """All dot products, written into the beginning of a flat buffer."""
-    shape = (len(rows), rows.shape[1], columns.shape[1])
-    return torch.bmm(rows, columns.transpose(1, 2), out=out[: math.prod(shape)].view(shape))
-
-
-def _softmax(query: Tensor, key: Tensor, allowed: Tensor | None, *, out: Tensor) -> Tensor:
-    """The weights, written into the beginning of a flat buffer."""
-    scores = _product(query, key, out=out)
-    if allowed is None:
-        return torch.softmax(scores, -1, out=scores)
-    scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
-    return torch.softmax(scores, -1, out=scores).masked_fill_(~allowed, 0)
+    inputs = (with_four_axes(tensor.to(precise)) for tensor in (query, key, value))
+    mask = None if mask is None else with_four_axes(torch.atleast_2d(mask))
+    output = ChunkedAttentionFunction.apply(*inputs, mask, causal, chunk)
+    return output.view(*leading, *output.shape[2:]).to(dtype)
 
 
 class KeysAndValues(NamedTuple):
-    """What is attended to, once projected and cut into heads.
+    """Keys and values of the positions attended to, projected and split into heads.
 
     Attributes:
         keys: ``(batch, heads, keys, d_model / heads)``.
@@ -295,13 +247,76 @@ class KeysAndValues(NamedTuple):
     keys: Tensor
     values: Tensor
 
-    def append(self, later: KeysAndValues) -> KeysAndValues:
-        """Append later positions."""
-        return KeysAndValues(*(torch.cat(pair, 2) for pair in zip(self, later, strict=True)))
-
     def index_select(self, rows: Tensor) -> KeysAndValues:
-        """Pick sequences of the batch by their numbers."""
-        return KeysAndValues(*(part.index_select(0, rows) for part in self))
+        """Select examples of the batch by their numbers."""
+        return KeysAndValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
+
+
+@dataclass(frozen=True, eq=False)
+class KeyValueCache:
+    """Keys and values of past positions, in buffers with room for more.
+
+    ``append`` writes behind the past and returns a longer cache; this one stays as it was. The two
+    share their buffers, which are copied only when they are full, twice as large, or when an
+    earlier cache is continued in a second way. While gradients are recorded, ``append`` copies
+    instead of writing in place.
+
+    Attributes:
+        buffers: Keys and values, ``(batch, heads, capacity, d_model / heads)`` each.
+        length: Number of positions held.
+        written: Number of positions written into the buffers by all caches that share them, in a
+            list of one.
+
+    Example:
+        >>> cache = KeyValueCache.of(KeysAndValues(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2)))
+        >>> longer = cache.append(KeysAndValues(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2)))
+        >>> longer.contents().keys[0, 0].tolist()
+        [[1.0, 1.0], [0.0, 0.0]]
+        >>> cache.length, longer.length
+        (1, 2)
+    """
+
+    buffers: KeysAndValues
+    length: int
+    written: list[int]
+
+    @classmethod
+    def of(cls, contents: KeysAndValues) -> KeyValueCache:
+        """Make a cache that is full."""
+        length = contents.keys.shape[2]
+        return cls(contents, length, [length])
+
+    def contents(self) -> KeysAndValues:
+        """Keys and values of the positions held."""
+        keys, values = self.buffers
+        return KeysAndValues(keys[:, :, : self.length], values[:, :, : self.length])
+
+    def append(self, later: KeysAndValues) -> KeyValueCache:
+        """Append later positions."""
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (*self.buffers, *later)):
+            pairs = zip(self.contents(), later, strict=True)
+            return KeyValueCache.of(KeysAndValues(*(torch.cat(pair, 2) for pair in pairs)))
+        length = self.length + later.keys.shape[2]
+        cache = self
+        if length > self.buffers.keys.shape[2] or self.written[0] != self.length:
+            cache = self._with_capacity(max(_CAPACITY, 2 * length))
+        for buffer, new in zip(cache.buffers, later, strict=True):
+            buffer[:, :, self.length : length] = new
+        cache.written[0] = length
+        return KeyValueCache(cache.buffers, length, cache.written)
+
+    def index_select(self, rows: Tensor) -> KeyValueCache:
+        """Select examples of the batch by their numbers."""
+        return KeyValueCache(self.buffers.index_select(rows), self.length, [self.length])
+
+    def _with_capacity(self, capacity: int) -> KeyValueCache:
+        buffers = []
+        for part in self.contents():
+            batch, heads, length, features = part.shape
+            buffer = part.new_empty(batch, heads, capacity, features)
+            buffer[:, :, :length] = part
+            buffers.append(buffer)
+        return KeyValueCache(KeysAndValues(*buffers), self.length, [self.length])
 
 
 class MultiHeadAttention(nn.Module):
@@ -323,15 +338,23 @@ class MultiHeadAttention(nn.Module):
         implementation: ``"fused"`` computes all heads in one product, and by
             ``chunked_attention`` where that would hold more than 2**20 scores; ``"loop"`` one head
             after the other, as in the equation; ``"chunked"`` always by ``chunked_attention``.
-            Values and gradients are equal. Chunks can be differentiated once only.
+            Values and gradients are equal. Chunks do not support forward-mode differentiation.
         generator: Draws the initial weights, Glorot-uniform (over all three projections together,
             as in torch); by default torch's own. Biases start at zero.
+        device: Of the parameters; by default torch's default device.
+        dtype: Of the parameters; by default torch's default type.
 
     Raises:
         ValueError: A size is not positive, ``heads`` does not divide ``d_model``, or
             ``implementation`` is none of the three.
 
     Source: Vaswani et al. (2017), section 3.2.2.
+
+    Example:
+        >>> layer = MultiHeadAttention(8, 2, generator=torch.Generator().manual_seed(0))
+        >>> inputs = torch.ones(3, 5, 8)  # (batch, time, d_model)
+        >>> layer(inputs, mask=causal_mask(5)).shape
+        torch.Size([3, 5, 8])
     """
 
     def __init__(
@@ -342,6 +365,8 @@ class MultiHeadAttention(nn.Module):
         bias: bool = True,
         implementation: str = "fused",
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         if heads < 1 or d_model < 1 or d_model % heads:
@@ -351,11 +376,12 @@ class MultiHeadAttention(nn.Module):
             )
         check_choice("implementation", implementation, IMPLEMENTATIONS)
         self.d_model, self.heads, self.implementation = d_model, heads, implementation
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * d_model)) if bias else None
-        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
-        nn.init.xavier_uniform_(self.in_proj_weight, generator=generator)
-        nn.init.xavier_uniform_(self.out_proj.weight, generator=generator)
+        placed: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model, **placed))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * d_model, **placed)) if bias else None
+        self.out_proj = nn.Linear(d_model, d_model, bias=bias, **placed)
+        initialize(self.in_proj_weight, xavier_uniform_, generator=generator)
+        initialize(self.out_proj.weight, xavier_uniform_, generator=generator)
         if bias:
             nn.init.zeros_(self.out_proj.bias)
 
@@ -367,7 +393,7 @@ class MultiHeadAttention(nn.Module):
         *,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """What each query finds.
+        """Attend from each query to the keys and return what the heads found, mixed.
 
         Args:
             query: ``(batch, queries, d_model)``.
@@ -386,15 +412,17 @@ class MultiHeadAttention(nn.Module):
         query, keys_and_values = self.project(query, key, value)
         return self.attend(query, keys_and_values, mask=mask)
 
-    def weights(self, query: Tensor, key: Tensor | None = None, *, mask: Tensor | None = None):
-        """Who attends to whom, ``(batch, heads, queries, keys)``; arguments as for ``forward``."""
+    def weights(
+        self, query: Tensor, key: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attention weights ``(batch, heads, queries, keys)``; arguments as for ``forward``."""
         query, (keys, values) = self.project(query, key)
         return scaled_dot_product_attention(query, keys, values, mask=_over_heads(mask)).weights
 
     def project(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None
     ) -> tuple[Tensor, KeysAndValues]:
-        """Project and cut into heads: the first half of ``forward``.
+        """Project and split into heads: the first half of ``forward``.
 
         Arguments, and what is raised, as for ``forward``.
 
@@ -420,7 +448,7 @@ class MultiHeadAttention(nn.Module):
         return self._project("query", query, 0, 1)[0]
 
     def project_memory(self, key: Tensor, value: Tensor | None = None) -> KeysAndValues:
-        """Project what is attended to alone, to keep it for many queries.
+        """Project keys and values alone, to keep them for many queries.
 
         Args:
             key: ``(batch, keys, d_model)``.
@@ -453,23 +481,23 @@ class MultiHeadAttention(nn.Module):
     def attend(
         self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
     ) -> Tensor:
-        """Attend with every head and mix what they find: the second half of ``forward``."""
-        found = self._heads(query, *keys_and_values, _over_heads(mask))
-        return self.out_proj(found.transpose(1, 2).flatten(2))  # (batch, queries, d_model)
+        """Attend with every head and mix the results: the second half of ``forward``."""
+        outputs = self._attend(query, *keys_and_values, _over_heads(mask))
+        return self.out_proj(outputs.transpose(1, 2).flatten(2))  # (batch, queries, d_model)
 
-    def _heads(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        many = query.shape[:-1].numel() * keys.shape[-2] > _SCORES
-        if self.implementation == "chunked" or (self.implementation == "fused" and many):
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        many_scores = query.shape[:-1].numel() * keys.shape[-2] > SCORES_PER_CHUNK
+        if self.implementation == "chunked" or (self.implementation == "fused" and many_scores):
             return chunked_attention(query, keys, values, mask=mask)
         if self.implementation == "fused":
             return scaled_dot_product_attention(query, keys, values, mask=mask).output
-        _check_shapes(query, keys, values, mask)
-        found = []
+        _check_inputs(query, keys, values, mask)
+        outputs = []
         for head in range(self.heads):
-            own = None if mask is None else mask.expand(-1, self.heads, -1, -1)[:, head]
+            head_mask = None if mask is None else mask.expand(-1, self.heads, -1, -1)[:, head]
             parts = (x[:, head] for x in (query, keys, values))
-            found.append(scaled_dot_product_attention(*parts, mask=own).output)
-        return torch.stack(found, 1)
+            outputs.append(scaled_dot_product_attention(*parts, mask=head_mask).output)
+        return torch.stack(outputs, 1)
 
     def extra_repr(self) -> str:
         """The sizes, for ``print``."""
@@ -508,10 +536,6 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def _slices(length: int, chunk: int) -> list[slice]:
-    return [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
-
-
 def _over_heads(mask: Tensor | None) -> Tensor | None:
     """Give a mask an axis of heads unless it has one: ``(batch, heads, queries, keys)``."""
     if mask is None or mask.dim() == 4:
@@ -520,26 +544,57 @@ def _over_heads(mask: Tensor | None) -> Tensor | None:
     return mask.unsqueeze(1)
 
 
-def _check_shapes(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
+def _dtypes(*tensors: Tensor) -> tuple[torch.dtype, torch.dtype]:
+    """Return the common type of the inputs and the one to compute in, at least float32."""
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype, torch.promote_types(dtype, torch.float32)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager:
+    """Keep autocast from rounding the scores, which can exceed the range of float16."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
+
+
+def _check_inputs(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[int, ...]:
+    """Raise unless the inputs fit each other; return their leading axes, broadcast."""
+    for name, tensor in {"query": query, "key": key, "value": value}.items():
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name}: expected floating-point numbers, got {tensor.dtype}")
+        if tensor.device != query.device:
+            raise ValueError(f"{name}: expected the query's {query.device}, got {tensor.device}")
     shapes = {"query": query.shape, "key": key.shape, "value": value.shape}
-    shown = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
     if min(map(len, shapes.values())) < 2:
-        raise ValueError(f"query, key, value: expected (..., positions, features), got {shown}")
+        raise ValueError(f"query, key, value: expected (..., positions, features), got {listed}")
+    if query.shape[-1] < 1:
+        raise ValueError(f"query: expected at least one feature, got {listed}")
     if query.shape[-1] != key.shape[-1]:
-        raise ValueError(f"key: expected the queries' {query.shape[-1]} features, got {shown}")
+        raise ValueError(f"key: expected the queries' {query.shape[-1]} features, got {listed}")
     if key.shape[-2] != value.shape[-2]:
-        raise ValueError(f"value: expected one for each of {key.shape[-2]} keys, got {shown}")
+        raise ValueError(f"value: expected one for each of {key.shape[-2]} keys, got {listed}")
     try:
         leading = torch.broadcast_shapes(*(shape[:-2] for shape in shapes.values()))
     except RuntimeError:
         raise ValueError(
-            f"query, key, value: expected the same leading axes, got {shown}"
+            f"query, key, value: expected the same leading axes, got {listed}"
         ) from None
-    if mask is None:
-        return
+    if mask is not None:
+        _check_mask(mask, (*leading, query.shape[-2], key.shape[-2]), query.device)
+    return tuple(leading)
+
+
+def _check_mask(mask: Tensor, scores: tuple[int, ...], device: torch.device) -> None:
     if mask.dtype != torch.bool:
         raise TypeError(f"mask: expected booleans, True = may attend, got {mask.dtype}")
-    scores = (*leading, query.shape[-2], key.shape[-2])
+    if mask.device != device:
+        raise ValueError(f"mask: expected the query's {device}, got {mask.device}")
     try:
         fits = torch.broadcast_shapes(mask.shape, scores) == scores
     except RuntimeError:

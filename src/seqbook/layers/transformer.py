@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu
 
-from seqbook.layers.attention import KeysAndValues, MultiHeadAttention
+from seqbook.layers.attention import KeysAndValues, KeyValueCache, MultiHeadAttention
+from seqbook.layers.initialization import initialize
 from seqbook.validation import check_choice
 
 __all__ = [
@@ -36,18 +37,27 @@ NORMS = ("pre", "post")
 FEED_FORWARD_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
 
 
-def sinusoids(time: int, d_model: int, *, base: float = 10000.0) -> Tensor:
-    r"""A code for each position: sines and cosines of geometrically growing wavelengths.
+def sinusoids(
+    time: int,
+    d_model: int,
+    *,
+    base: float = 10000.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    r"""Encode each position by sines and cosines of geometrically growing wavelengths.
 
-    .. math:: p_{t, 2i} = \sin(t / L^{2i / d}), \qquad p_{t, 2i + 1} = \cos(t / L^{2i / d})
+    .. math:: p_{t, 2i} = \sin(t / b^{2i / d}), \qquad p_{t, 2i + 1} = \cos(t / b^{2i / d})
 
-    for positions t from 0. The code of t + k is a rotation of the code of t that does not depend
-    on t.
+    for positions t from 0. The encoding of t + k is a rotation of that of t by an angle that does
+    not depend on t. It is computed in float64 and then rounded.
 
     Args:
         time: Number of positions.
         d_model: d, even.
-        base: L; wavelengths grow from 2 pi to nearly 2 pi L.
+        base: b; wavelengths grow from 2 pi to nearly 2 pi b.
+        device: Where to return it; by default torch's default device.
+        dtype: Type to round to; by default torch's default type.
 
     Shape:
         result: ``(time, d_model)``.
@@ -56,49 +66,96 @@ def sinusoids(time: int, d_model: int, *, base: float = 10000.0) -> Tensor:
         ValueError: ``d_model`` is not even and positive, or ``time`` is negative.
 
     Source: Vaswani et al. (2017), section 3.5.
+
+    Example:
+        >>> sinusoids(2, 4)[0].tolist()
+        [0.0, 1.0, 0.0, 1.0]
     """
     if d_model < 1 or d_model % 2:
-        raise ValueError(f"d_model: expected an even number, got {d_model}")
+        raise ValueError(f"d_model: expected a positive even number, got {d_model}")
     if time < 0:
         raise ValueError(f"time: expected at least 0 positions, got {time}")
-    frequencies = base ** -(torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
-    angles = torch.arange(time, dtype=torch.float64)[:, None] * frequencies  # (time, d_model / 2)
-    codes = torch.stack((angles.sin(), angles.cos()), -1).flatten(1)  # (time, d_model)
-    return codes.to(torch.get_default_dtype())
+    precise: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}  # not every device has it
+    frequencies = base ** -(torch.arange(0, d_model, 2, **precise) / d_model)
+    angles = torch.arange(time, **precise)[:, None] * frequencies  # (time, d_model / 2)
+    encodings = torch.stack((angles.sin(), angles.cos()), -1).flatten(1)  # (time, d_model)
+    device = torch.get_default_device() if device is None else device
+    return encodings.to(device, torch.get_default_dtype() if dtype is None else dtype)
 
 
 class SinusoidalPositions(nn.Module):
-    """Add ``sinusoids`` to a sequence. There is nothing to learn, and no longest sequence."""
+    """Add ``sinusoids`` to a sequence. There is nothing to learn, and no maximal length.
+
+    The table is computed when it is needed, for the device and type of the inputs. It is neither
+    parameter nor buffer, so that a model made on the meta device has it too.
+
+    Args:
+        d_model: Features of the sequence, even.
+
+    Raises:
+        ValueError: ``d_model`` is not even and positive.
+
+    Example:
+        >>> SinusoidalPositions(4)(torch.zeros(1, 2, 4))[0, 0].tolist()
+        [0.0, 1.0, 0.0, 1.0]
+    """
 
     def __init__(self, d_model: int):
         super().__init__()
-        self._codes = sinusoids(64, d_model)  # no buffer: those may not change their shape
+        sinusoids(0, d_model)  # raises if d_model does not fit
+        self.d_model = d_model
+        self._table: Tensor | None = None
 
     def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
-        """Add codes of positions from ``start`` on.
+        """Add the encodings of positions from ``start`` on.
 
         Shape:
             inputs and result ``(batch, time, d_model)``.
+
+        Raises:
+            ValueError: The inputs have another shape.
         """
+        _check_sequence("inputs", inputs, self.d_model)
         end = start + inputs.shape[1]
-        if end > len(self._codes):
-            self._codes = sinusoids(2 * end, self._codes.shape[1])
-        return inputs + self._codes[start:end].to(inputs)
+        table = self._table
+        placed = (inputs.device, inputs.dtype)
+        if table is None or end > len(table) or (table.device, table.dtype) != placed:
+            device, dtype = placed
+            table = sinusoids(max(64, 2 * end), self.d_model, device=device, dtype=dtype)
+            # A fake tensor must not outlive the mode that made it.
+            self._table = table if type(table) is Tensor else None
+        return inputs + table[start:end]
 
 
 class LearnedPositions(nn.Module):
     """Add a learned vector for each position to a sequence.
 
     Args:
-        d_model: Of the vectors.
+        d_model: Features of the sequence.
         max_length: Number of positions that have a vector.
-        generator: Draws the initial vectors, normal with deviation 0.02; by default torch's own.
+        generator: Draws the initial vectors, normal with a standard deviation of 0.02; by default
+            torch's own.
+        device: Of the vectors; by default torch's default device.
+        dtype: Of the vectors; by default torch's default type.
+
+    Example:
+        >>> positions = LearnedPositions(4, 10)
+        >>> positions(torch.zeros(2, 3, 4)).shape
+        torch.Size([2, 3, 4])
     """
 
-    def __init__(self, d_model: int, max_length: int, *, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        d_model: int,
+        max_length: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(max_length, d_model))
-        nn.init.normal_(self.weight, std=0.02, generator=generator)
+        self.weight = nn.Parameter(torch.empty(max_length, d_model, device=device, dtype=dtype))
+        initialize(self.weight, nn.init.normal_, std=0.02, generator=generator)
 
     def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
         """Add the vectors of positions from ``start`` on.
@@ -107,11 +164,13 @@ class LearnedPositions(nn.Module):
             inputs and result ``(batch, time, d_model)``.
 
         Raises:
-            ValueError: A position has no vector.
+            ValueError: A position has no vector, or the inputs have another shape.
         """
+        max_length, d_model = self.weight.shape
+        _check_sequence("inputs", inputs, d_model)
         end = start + inputs.shape[1]
-        if end > len(self.weight):
-            raise ValueError(f"inputs: expected at most {len(self.weight)} positions, got {end}")
+        if end > max_length:
+            raise ValueError(f"inputs: expected at most {max_length} positions, got {end}")
         return inputs + self.weight[start:end]
 
 
@@ -128,6 +187,10 @@ def layer_norm(inputs: Tensor, weight: Tensor, bias: Tensor, *, epsilon: float =
         inputs and result ``(..., d)``; weight and bias ``(d,)``.
 
     Source: Ba, Kiros and Hinton (2016), equations 3 and 4.
+
+    Example:
+        >>> layer_norm(torch.tensor([1.0, 3.0]), torch.ones(2), torch.zeros(2)).round().tolist()
+        [-1.0, 1.0]
     """
     centred = inputs - inputs.mean(-1, keepdim=True)
     variance = centred.square().mean(-1, keepdim=True)
@@ -135,7 +198,9 @@ def layer_norm(inputs: Tensor, weight: Tensor, bias: Tensor, *, epsilon: float =
 
 
 class _Layer(nn.Module):
-    """What encoder and decoder layers share: the feed-forward network and the residual rule."""
+    """What encoder and decoder layers share: self-attention, feed-forward network, residuals."""
+
+    attends_to_memory = False
 
     def __init__(
         self,
@@ -148,27 +213,33 @@ class _Layer(nn.Module):
         activation: str = "relu",
         implementation: str = "fused",
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         check_choice("norm", norm, NORMS)
         check_choice("activation", activation, FEED_FORWARD_ACTIVATIONS)
         if d_ff < 1:
             raise ValueError(f"d_ff: expected at least 1, got {d_ff}")
+        placed: dict[str, Any] = {"device": device, "dtype": dtype}
+        options: dict[str, Any] = {"implementation": implementation, "generator": generator}
         self.norm, self.activation = norm, FEED_FORWARD_ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
-        options = {"implementation": implementation, "generator": generator}
-        self.self_attn = MultiHeadAttention(d_model, heads, **options)
-        self._add_sublayers(d_model, heads, options)
-        self.linear1 = nn.Linear(d_model, d_ff)
-        self.linear2 = nn.Linear(d_ff, d_model)
+        self.self_attn = MultiHeadAttention(d_model, heads, **options, **placed)
+        if self.attends_to_memory:
+            self.multihead_attn = MultiHeadAttention(d_model, heads, **options, **placed)
+        self.norm1, self.norm2 = (nn.LayerNorm(d_model, **placed) for _ in range(2))
+        if self.attends_to_memory:
+            self.norm3 = nn.LayerNorm(d_model, **placed)
+        self.linear1 = nn.Linear(d_model, d_ff, **placed)
+        self.linear2 = nn.Linear(d_ff, d_model, **placed)
         for layer in (self.linear1, self.linear2):
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            initialize(layer.weight, nn.init.xavier_uniform_, generator=generator)
             nn.init.zeros_(layer.bias)
 
-    def _add_sublayers(self, d_model: int, heads: int, options: dict) -> None:
-        raise NotImplementedError
-
-    def _residual(self, x: Tensor, norm: nn.LayerNorm, sublayer: Callable) -> Tensor:
+    def _residual(
+        self, x: Tensor, norm: nn.LayerNorm, sublayer: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         if self.norm == "pre":
             return x + self.dropout(sublayer(norm(x)))
         return norm(x + self.dropout(sublayer(x)))
@@ -194,15 +265,19 @@ class EncoderLayer(_Layer):
         activation: ``"relu"`` or ``"gelu"``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights, Glorot-uniform; by default torch's own.
+        device: Of the parameters; by default torch's default device.
+        dtype: Of the parameters; by default torch's default type.
 
     Raises:
         ValueError: A size does not fit or an option is unknown.
 
     Source: Vaswani et al. (2017), section 3.1; Xiong et al. (2020) on the place of the norms.
-    """
 
-    def _add_sublayers(self, d_model: int, heads: int, options: dict) -> None:
-        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+    Example:
+        >>> layer = EncoderLayer(8, 2, 16)
+        >>> layer(torch.ones(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
 
     def forward(self, source: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The sequence after the layer.
@@ -216,18 +291,18 @@ class EncoderLayer(_Layer):
 
 
 class LayerCache(NamedTuple):
-    """What a decoder layer keeps of the steps behind it.
+    """What a decoder layer keeps between two steps.
 
     Attributes:
         own: Keys and values of its own past positions, or None before the first.
         memory: Keys and values of the encoder's output.
     """
 
-    own: KeysAndValues | None
+    own: KeyValueCache | None
     memory: KeysAndValues
 
     def index_select(self, rows: Tensor) -> LayerCache:
-        """Pick sequences of the batch by their numbers."""
+        """Select examples of the batch by their numbers."""
         return LayerCache(self.own and self.own.index_select(rows), self.memory.index_select(rows))
 
 
@@ -235,11 +310,14 @@ class DecoderLayer(_Layer):
     """Self-attention, attention to the encoder's output, then a network at each position.
 
     Arguments as for ``EncoderLayer``.
+
+    Example:
+        >>> layer = DecoderLayer(8, 2, 16)
+        >>> layer(torch.ones(3, 4, 8), memory=torch.ones(3, 5, 8)).shape
+        torch.Size([3, 4, 8])
     """
 
-    def _add_sublayers(self, d_model: int, heads: int, options: dict) -> None:
-        self.multihead_attn = MultiHeadAttention(d_model, heads, **options)
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(d_model) for _ in range(3))
+    attends_to_memory = True
 
     def forward(
         self,
@@ -265,7 +343,7 @@ class DecoderLayer(_Layer):
         return self._residual(x, self.norm3, self._feed_forward)
 
     def start(self, memory: Tensor) -> LayerCache:
-        """What to keep before the first step: the projections of the encoder's output."""
+        """Project the encoder's output, which is all that is kept before the first step."""
         return LayerCache(None, self.multihead_attn.project_memory(memory))
 
     def step(
@@ -287,9 +365,9 @@ class DecoderLayer(_Layer):
         def to_the_past(y: Tensor) -> Tensor:
             nonlocal cache
             query, new = self.self_attn.project(y)
-            own = new if cache.own is None else cache.own.append(new)
+            own = KeyValueCache.of(new) if cache.own is None else cache.own.append(new)
             cache = cache._replace(own=own)
-            return self.self_attn.attend(query, own)
+            return self.self_attn.attend(query, own.contents())
 
         def to_the_memory(y: Tensor) -> Tensor:
             query = self.multihead_attn.project_query(y)
@@ -318,6 +396,8 @@ class _Stack(nn.Module):
         activation: str = "relu",
         implementation: str = "fused",
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         if layers < 1:
@@ -332,15 +412,19 @@ class _Stack(nn.Module):
                 activation=activation,
                 implementation=implementation,
                 generator=generator,
+                device=device,
+                dtype=dtype,
             )
             for _ in range(layers)
         )
         final_norm = norm == "pre" if final_norm is None else final_norm
-        self.norm = nn.LayerNorm(d_model) if final_norm else nn.Identity()
+        self.norm = (
+            nn.LayerNorm(d_model, device=device, dtype=dtype) if final_norm else nn.Identity()
+        )
 
 
 class Encoder(_Stack):
-    """A stack of encoder layers.
+    """Encoder layers, one after the other.
 
     Args:
         layers: Number of layers.
@@ -355,6 +439,8 @@ class Encoder(_Stack):
         activation: See ``EncoderLayer``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights; by default torch's own.
+        device: Of the parameters; by default torch's default device.
+        dtype: Of the parameters; by default torch's default type.
     """
 
     layer = EncoderLayer
@@ -367,7 +453,7 @@ class Encoder(_Stack):
 
 
 class Decoder(_Stack):
-    """A stack of decoder layers; arguments as for ``Encoder``."""
+    """Decoder layers, one after the other; arguments as for ``Encoder``."""
 
     layer = DecoderLayer
 
@@ -385,7 +471,7 @@ class Decoder(_Stack):
         return self.norm(target)
 
     def start(self, memory: Tensor) -> list[LayerCache]:
-        """What the layers keep before the first step."""
+        """Project the encoder's output for each layer; see ``DecoderLayer.start``."""
         return [layer.start(memory) for layer in self.layers]
 
     def step(
@@ -416,6 +502,8 @@ class Transformer(nn.Module):
         activation: See ``EncoderLayer``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights; by default torch's own.
+        device: Of the parameters; by default torch's default device.
+        dtype: Of the parameters; by default torch's default type.
 
     Source: Vaswani et al. (2017).
     """
@@ -434,6 +522,8 @@ class Transformer(nn.Module):
         activation: str = "relu",
         implementation: str = "fused",
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         options: dict[str, Any] = {
@@ -443,6 +533,8 @@ class Transformer(nn.Module):
             "activation": activation,
             "implementation": implementation,
             "generator": generator,
+            "device": device,
+            "dtype": dtype,
         }
         self.encoder = Encoder(encoder_layers, d_model, heads, d_ff, **options)
         self.decoder = Decoder(decoder_layers, d_model, heads, d_ff, **options)
@@ -464,3 +556,10 @@ class Transformer(nn.Module):
         """
         memory = self.encoder(source, mask=source_mask)
         return self.decoder(target, memory, mask=target_mask, memory_mask=memory_mask)
+
+
+def _check_sequence(name: str, tensor: Tensor, d_model: int) -> None:
+    if tensor.dim() != 3 or tensor.shape[-1] != d_model:
+        raise ValueError(
+            f"{name}: expected shape (batch, time, {d_model}), got {tuple(tensor.shape)}"
+        )

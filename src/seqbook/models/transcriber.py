@@ -1,14 +1,8 @@
-"""A trained encoder-decoder with what it takes to use it: symbols, units, a file to keep it in."""
+"""A trained encoder-decoder with what it takes to use it: vocabularies, levels, a file format."""
 
 from __future__ import annotations
 
 import inspect
-import io
-import os
-import pickle
-import tempfile
-import textwrap
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,21 +11,22 @@ import torch
 from torch import Tensor
 
 from seqbook.data.batches import Vocabularies
-from seqbook.data.pairs import UNITS, Pair, join, symbols
-from seqbook.data.vocabulary import Vocabulary
+from seqbook.data.pairs import LEVELS, Pair, clean, detokenize, tokenize
 from seqbook.models.decoding import Hypothesis, beam, greedy
+from seqbook.models.devices import available_device
 from seqbook.models.metrics import ErrorRates, error_rates
+from seqbook.models.modes import evaluation_mode
 from seqbook.models.seq2seq import RecurrentSeq2Seq, Seq2Seq, TransformerSeq2Seq
+from seqbook.models.storage import (
+    DamagedModelError,
+    brief,
+    name_of,
+    read_tensors,
+    write_tensors,
+)
 from seqbook.validation import check_choice
 
-__all__ = [
-    "MODELS",
-    "DamagedModelError",
-    "Transcriber",
-    "brief",
-    "read_torch_file",
-    "write_torch_file",
-]
+__all__ = ["MODELS", "Transcriber"]
 
 MODELS: dict[str, tuple[type[Seq2Seq], dict[str, Any]]] = {
     "transformer": (TransformerSeq2Seq, {}),
@@ -39,21 +34,18 @@ MODELS: dict[str, tuple[type[Seq2Seq], dict[str, Any]]] = {
     "lstm": (RecurrentSeq2Seq, {"network": "LSTM"}),
     "gru": (RecurrentSeq2Seq, {"network": "GRU"}),
 }
-_FORMAT = "seqbook transcriber 1"
+"""Class and fixed options of each kind of model."""
+
+_FORMAT = "seqbook transcriber 2"
 _CONTENT = {
     "kind": str,
     "options": dict,
     "source_symbols": list,
     "target_symbols": list,
-    "source_units": str,
-    "target_units": str,
+    "source_level": str,
+    "target_level": str,
     "record": dict,
-    "weights": dict,
 }
-
-
-class DamagedModelError(ValueError):
-    """A file does not hold a model that this version can use."""
 
 
 class Transcriber:
@@ -61,18 +53,29 @@ class Transcriber:
 
     Args:
         kind: A name in ``MODELS``.
-        options: Of the model's constructor, without the numbers of symbols.
-        vocabularies: Of both sides.
-        source_units: How a source text is cut, see ``seqbook.data.pairs.symbols``.
-        target_units: How a target text is put together.
+        options: Options of the model's constructor, without the numbers of symbols.
+        vocabularies: Symbols of both sides.
+        source_level: Level at which a source text is tokenized, see
+            ``seqbook.data.pairs.tokenize``.
+        target_level: Level at which a target text is joined.
         generator: Draws the initial weights; by default torch's own.
+        device: Device of the model.
 
     Attributes:
         model: The model.
-        record: How it was made and what it reached; numbers, texts, lists and dictionaries.
+        record: How it was trained and what it scored: numbers, texts, lists and dictionaries.
 
     Raises:
-        ValueError: ``kind`` is unknown or an option does not fit.
+        ValueError: ``kind`` is unknown, an option does not fit, or the device is not here.
+
+    Example:
+        >>> pairs = [Pair(("a", "b"), (("x",),))]
+        >>> options = {"embedding_size": 4, "hidden_size": 4}
+        >>> model = Transcriber("gru", options, Vocabularies.from_pairs(pairs))
+        >>> model.weights
+        328
+        >>> len(model.transcribe(["ab", "ba", ""]))
+        3
     """
 
     def __init__(
@@ -81,83 +84,106 @@ class Transcriber:
         options: dict[str, Any],
         vocabularies: Vocabularies,
         *,
-        source_units: str = "characters",
-        target_units: str = "characters",
+        source_level: str = "characters",
+        target_level: str = "characters",
         generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
     ):
         check_choice("kind", kind, MODELS)
-        check_choice("source_units", source_units, UNITS)
-        check_choice("target_units", target_units, UNITS)
+        check_choice("source_level", source_level, LEVELS)
+        check_choice("target_level", target_level, LEVELS)
         for name in options:
-            check_choice(f"options of {kind}", name, _option_names(kind))
+            check_choice(f"options of {kind}", name, option_names(kind))
+        device = available_device(device)
         self.kind, self.options, self.vocabularies = kind, dict(options), vocabularies
-        self.source_units, self.target_units = source_units, target_units
+        self.source_level, self.target_level = source_level, target_level
         self.record: dict[str, Any] = {}
         build, fixed = MODELS[kind]
         sizes = (len(vocabularies.source), len(vocabularies.target))
         try:
-            self.model = build(*sizes, generator=generator, **fixed, **self.options)
+            model = build(*sizes, generator=generator, **fixed, **self.options)
         except (TypeError, ArithmeticError, RuntimeError) as error:
             raise ValueError(f"options of {kind}: {brief(error)}") from error
+        self.model: Seq2Seq = model.to(device)
 
     @property
     def weights(self) -> int:
         """Number of weights."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def write(
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return next(self.model.parameters()).device
+
+    def tokenize(self, text: str) -> tuple[str, ...]:
+        """Clean a source text and cut it into symbols, as for training."""
+        return tokenize(clean(text), self.source_level)
+
+    def generate(
         self,
         sources: Sequence[Sequence[str]],
         *,
-        width: int = 1,
+        beam_width: int = 1,
         batch: int = 256,
-        progress: Callable[[int], object] = lambda _written: None,
+        progress: Callable[[int], object] = lambda _count: None,
     ) -> list[Hypothesis]:
-        """Write a target for each source, sequences of similar lengths together.
+        """Generate a target for each source, sources of similar lengths together.
+
+        The model is evaluated without dropout, and its mode is left as it was.
 
         Args:
             sources: Sequences of symbols.
-            width: Of the beam; 1 is greedy.
-            batch: Sources to write for at once.
+            beam_width: Width of the beam; 1 is greedy decoding.
+            batch: Number of sources to read at once.
             progress: Called with the number of sources each time a batch is done.
 
         Raises:
-            ValueError: ``width`` or ``batch`` is not positive.
+            ValueError: ``beam_width`` or ``batch`` is not positive.
         """
-        if batch < 1:
-            raise ValueError(f"batch: expected at least 1, got {batch}")
-        search = greedy if width == 1 else lambda *args, **kw: beam(*args, width=width, **kw)
+        for name, value in (("beam_width", beam_width), ("batch", batch)):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
         order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-        written: list[Hypothesis | None] = [None] * len(sources)
-        training = self.model.training
-        self.model.eval()
-        try:
+        generated: dict[int, Hypothesis] = {}
+        with evaluation_mode(self.model):
             for start in range(0, len(order), batch):
                 chosen = order[start : start + batch]
-                ids, lengths = self.vocabularies.read([sources[i] for i in chosen])
-                max_length = 10 + 3 * int(lengths.max())
-                found = search(self.model, ids, lengths, max_length=max_length)
-                for i, hypothesis in zip(chosen, found, strict=True):
-                    written[i] = hypothesis
+                ids, lengths = self.vocabularies.encode_sources([sources[i] for i in chosen])
+                ids, lengths = ids.to(self.device), lengths.to(self.device)
+                limit = 10 + 3 * int(lengths.max())
+                if beam_width == 1:
+                    found = greedy(self.model, ids, lengths, max_length=limit)
+                else:
+                    found = beam(self.model, ids, lengths, width=beam_width, max_length=limit)
+                generated.update(zip(chosen, found, strict=True))
                 progress(len(chosen))
-        finally:
-            self.model.train(training)
-        return written
+        return [generated[i] for i in range(len(sources))]
 
-    def transcribe(self, texts: Sequence[str], *, width: int = 1) -> list[str]:
-        """Write a text for each text."""
-        written = self.write([symbols(text, self.source_units) for text in texts], width=width)
-        return [join(self.vocabularies.written(h.ids), self.target_units) for h in written]
+    def transcribe(self, texts: Sequence[str], *, beam_width: int = 1) -> list[str]:
+        """Write a text for each text; an empty one, or white space alone, gives an empty text.
 
-    def score(self, pairs: Sequence[Pair], *, width: int = 1, **options: Any) -> ErrorRates:
-        """Score what is written for the sources of ``pairs``; options as for ``write``."""
-        written = self.write([pair.source for pair in pairs], width=width, **options)
-        return error_rates([self.vocabularies.written(h.ids) for h in written], pairs)
+        Args:
+            texts: Source texts.
+            beam_width: Width of the beam; 1 is greedy decoding.
+        """
+        sources = [self.tokenize(text) for text in texts]
+        generated = iter(self.generate([s for s in sources if s], beam_width=beam_width))
+        targets = (
+            self.vocabularies.decode_target(next(generated).ids) if source else ()
+            for source in sources
+        )
+        return [detokenize(target, self.target_level) for target in targets]
+
+    def score(self, pairs: Sequence[Pair], *, beam_width: int = 1, **options: Any) -> ErrorRates:
+        """Score the targets generated for the sources of ``pairs``; options as for ``generate``."""
+        generated = self.generate([pair.source for pair in pairs], beam_width=beam_width, **options)
+        return error_rates([self.vocabularies.decode_target(h.ids) for h in generated], pairs)
 
     def save(self, path: Path | str) -> None:
-        """Write the model to a file, its weights in half precision.
+        """Write the model to a file in the safetensors format, its weights in half precision.
 
-        What stood at ``path`` stays whole until the new file is.
+        Whatever stood at ``path`` stays whole until the new file is on the disk.
 
         Raises:
             OSError: The file can't be written, as on a full disk.
@@ -168,143 +194,84 @@ class Transcriber:
             for name, value in self.model.state_dict().items()
         }
         _check_finite(weights)
-        content = {
+        description = {
             "format": _FORMAT,
             "kind": self.kind,
             "options": self.options,
             "source_symbols": self.vocabularies.source.symbols,
             "target_symbols": self.vocabularies.target.symbols,
-            "source_units": self.source_units,
-            "target_units": self.target_units,
+            "source_level": self.source_level,
+            "target_level": self.target_level,
             "record": self.record,
-            "weights": weights,
         }
-        write_torch_file(content, path)
+        write_tensors(path, weights, description)
 
     @classmethod
-    def load(cls, file: Path | str | BinaryIO) -> Transcriber:
-        """Read a model from a file, or from an open binary one.
+    def load(
+        cls, file: Path | str | BinaryIO, *, device: torch.device | str = "cpu"
+    ) -> Transcriber:
+        """Read a model from a file, or from an open binary one; nothing in it can run.
 
-        Nothing in the file is executed: torch reads it with ``weights_only``.
+        Args:
+            file: The file.
+            device: Device of the model.
 
         Raises:
             OSError: The file can't be read.
             DamagedModelError: It is damaged, or of another kind, or its weights do not fit the
                 model that it names.
+            ValueError: The device is not here.
         """
-        content = read_torch_file(file)
+        device = available_device(device)
+        weights, content = read_tensors(file)
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             found = content.get("format") if isinstance(content, dict) else type(content).__name__
-            raise DamagedModelError(f"{_name(file)}: expected a {_FORMAT!r} file, got {found!r}")
+            raise DamagedModelError(f"{name_of(file)}: expected a {_FORMAT!r} file, got {found!r}")
         for name, kind in _CONTENT.items():
             if not isinstance(content.get(name), kind):
                 raise DamagedModelError(
-                    f"{_name(file)}: {name}: expected {kind.__name__}, got "
+                    f"{name_of(file)}: {name}: expected {kind.__name__}, got "
                     f"{type(content.get(name)).__name__}"
                 )
-        special = Vocabularies.of([]).target.symbols
         for name in ("source_symbols", "target_symbols"):
-            found = content[name]
-            if found[: len(special)] != special or not all(isinstance(s, str) for s in found):
-                raise DamagedModelError(
-                    f"{_name(file)}: {name}: expected texts that begin with {', '.join(special)}"
-                )
+            if not all(isinstance(symbol, str) for symbol in content[name]):
+                raise DamagedModelError(f"{name_of(file)}: {name}: expected texts")
         try:
+            vocabularies = Vocabularies.from_symbols(
+                content["source_symbols"], content["target_symbols"]
+            )
             with torch.random.fork_rng(devices=[]):
-                made = cls(
+                transcriber = cls(
                     content["kind"],
-                    _with_present_names(content["kind"], content["options"]),
-                    Vocabularies(
-                        Vocabulary(content["source_symbols"], unknown="<unk>"),
-                        Vocabulary(content["target_symbols"]),
-                    ),
-                    source_units=content["source_units"],
-                    target_units=content["target_units"],
+                    content["options"],
+                    vocabularies,
+                    source_level=content["source_level"],
+                    target_level=content["target_level"],
                 )
-            _check_finite(content["weights"])
-            made.model.load_state_dict(content["weights"])
-            made.record = content["record"]
+            _check_finite(weights)
+            transcriber.model.load_state_dict(weights)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise DamagedModelError(
-                f"{_name(file)}: its weights do not fit the model it names: {brief(error)}"
+                f"{name_of(file)}: its weights do not fit the model it names: {brief(error)}"
             ) from error
-        made.model.eval()
-        return made
+        transcriber.record = content["record"]
+        transcriber.model.to(device).eval()
+        return transcriber
 
 
-def write_torch_file(content: dict[str, Any], path: Path | str) -> None:
-    """Write tensors and plain values; what stood at ``path`` stays whole until the new file is.
+def option_names(kind: str) -> list[str]:
+    """Return the names of a kind of model's options.
 
-    Raises:
-        OSError: The file can't be written, as on a full disk.
+    Example:
+        >>> option_names("gru")[:3]
+        ['embedding_size', 'hidden_size', 'num_layers']
     """
-    path, made = Path(path), io.BytesIO()
-    torch.save(content, made)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(made.getbuffer())
-            file.flush()
-            os.fsync(descriptor)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-
-
-def read_torch_file(file: Path | str | BinaryIO) -> Any:
-    """Read tensors and plain values, and nothing that could run.
-
-    Raises:
-        OSError: The file can't be read.
-        DamagedModelError: It is no such file, or damaged.
-    """
-    content = io.BytesIO(Path(file).read_bytes() if isinstance(file, (str, Path)) else file.read())
-    try:
-        # torch checks no sums, and leaves memory as it is for what is marked as a folder: so it
-        # gets an archive made anew of parts whose sums are right.
-        whole = io.BytesIO()
-        with zipfile.ZipFile(content) as archive, zipfile.ZipFile(whole, "w") as made:
-            for name in archive.namelist():
-                made.writestr(name, archive.read(name))
-        whole.seek(0)
-        return torch.load(whole, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        raise DamagedModelError(
-            f"{_name(file)}: expected tensors and plain values only, got something that could run"
-        ) from error
-    except Exception as error:  # zipfile and torch raise many kinds at damaged bytes
-        raise DamagedModelError(
-            f"{_name(file)}: expected a file of tensors written by this package, got one that is "
-            f"damaged or of another kind ({brief(error)})"
-        ) from error
-
-
-def brief(error: Exception) -> str:
-    """What an error says, on one line of moderate length."""
-    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
+    build, fixed = MODELS[kind]
+    names = list(inspect.signature(build).parameters)[2:]
+    return [name for name in names if name not in {*fixed, "generator", "device", "dtype"}]
 
 
 def _check_finite(weights: dict[str, Tensor]) -> None:
     for name, value in weights.items():
         if not value.isfinite().all():
             raise ValueError(f"{name}: expected finite weights, got some that are not")
-
-
-def _option_names(kind: str) -> list[str]:
-    build, fixed = MODELS[kind]
-    names = list(inspect.signature(build).parameters)[2:]
-    return [n for n in names if n not in {*fixed, "generator", "device", "dtype"}]
-
-
-def _with_present_names(kind: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Rename the options of the two models in the package until their files are converted."""
-    names = {"width": "embedding_size", "hidden": "hidden_size", "layers": "num_layers"}
-    if kind == "transformer":
-        names = {"width": "d_model", "hidden": "d_ff"}
-    return {names.get(name, name): value for name, value in options.items()}
-
-
-def _name(file: Path | str | BinaryIO) -> str:
-    return str(getattr(file, "name", file) if not isinstance(file, (str, Path)) else file)

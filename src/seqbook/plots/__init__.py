@@ -1,4 +1,4 @@
-"""The house style and the book's figures; they know numbers, not models."""
+"""Figures of the book in one style. They are drawn from numbers and import no models."""
 
 from seqbook.plots.sound import Player
 from seqbook.plots.style import COLOURS, use_house_style

@@ -1,8 +1,9 @@
-"""Figures about attention: what it adds to a recurrent network, what it mends and what it costs."""
+"""Figures about attention: alignment, errors by length, scaling, masks, time and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,11 +25,16 @@ __all__ = [
     "soft_look_up",
 ]
 
-_WRITING = (5, 6, 7)  # places of the decoder's states
+_DECODER_STEPS = (5, 6, 7)  # horizontal positions of the decoder's states
 
 
 def encoder_decoders() -> Figure:
-    """Draw an encoder-decoder with one vector in between, and one that looks back."""
+    """Draw an encoder-decoder with a single context vector above one with attention.
+
+    Example:
+        >>> len(encoder_decoders().axes)
+        2
+    """
     figure, (closed, opened) = plt.subplots(
         2, 1, figsize=(WIDTH, 4.3), height_ratios=[1, 1.75], squeeze=True
     )
@@ -43,7 +49,7 @@ def encoder_decoders() -> Figure:
                 arrow(axes, (t - 1, 0), (t, 0), gap=12)
             node(axes, (t, -1.2), f"$x_{t + 1}$", COLOURS["data"], **ring)
             node(axes, (t, 0), f"$h_{t + 1}$", COLOURS["GRU"], **ring)
-        for t, place in enumerate(_WRITING):
+        for t, place in enumerate(_DECODER_STEPS):
             arrow(axes, (place - 1 if t else 3, 0), (place, 0), gap=12)
             arrow(axes, (place, 0), (place, -1.2), gap=12)
             if t:
@@ -51,17 +57,17 @@ def encoder_decoders() -> Figure:
             node(axes, (place, 0), f"$s_{t + 1}$", COLOURS["network"], **ring)
             node(axes, (place, -1.2), f"$y_{t + 1}$", COLOURS["data"], **ring)
     closed.text(4, 0.3, "all there is", ha="center", va="bottom", color=COLOURS["GRU"])
-    _looks(opened, (0.1, 0.75, 0.1, 0.05))
+    _attention_lines(opened, (0.1, 0.75, 0.1, 0.05))
     return figure
 
 
-def _looks(axes: Axes, weights: Sequence[float]) -> None:
-    """Draw the weights of the second decoder state, as lines of their width."""
+def _attention_lines(axes: Axes, weights: Sequence[float]) -> None:
+    """Draw the attention weights of the second decoder state as lines of that width."""
     colour = COLOURS["with attention"]
     for t, weight in enumerate(weights):
         arrow(
             axes,
-            (_WRITING[1], 0.4),
+            (_DECODER_STEPS[1], 0.4),
             (t + 0.05, 0.4),
             colour=colour,
             bend=0.34 + 0.05 * (3 - t),
@@ -75,11 +81,17 @@ def _looks(axes: Axes, weights: Sequence[float]) -> None:
 def errors_by_damage(
     errors: Mapping[str, Mapping[str, np.ndarray]], overlooked: Mapping[str, float]
 ) -> Figure:
-    """Draw for each damage a row of errors, one dot for each seed and model.
+    """Draw a row of error rates for each corruption of the input, one dot per seed and model.
 
     Args:
-        errors: Damage to model to errors, ``(seeds,)``; models are names in ``COLOURS``.
-        overlooked: Damage to the error of a writer who does not notice it.
+        errors: Corruption to model to error rates, ``(seeds,)``; models are names in ``COLOURS``.
+        overlooked: Corruption to the error rate of a model that ignores it; of one at least.
+
+    Example:
+        >>> rates = {"with attention": np.array([0.1, 0.2])}
+        >>> figure = errors_by_damage({"trimmed": rates}, {"trimmed": 0.4})
+        >>> figure.axes[0].get_xlabel()
+        'symbol error'
     """
     figure, (axes,) = panels(1, height=0.75 * len(errors) + 0.6)
     for row, (damage, models) in enumerate(errors.items()):
@@ -87,7 +99,11 @@ def errors_by_damage(
             y = row + 0.3 * (lane - (len(models) - 1) / 2)
             axes.plot(values, np.full(len(values), y), "o", color=COLOURS[name], alpha=0.75)
             if row == 0:
-                style = {"xytext": (9, 0), "textcoords": "offset points", "va": "center"}
+                style: dict[str, Any] = {
+                    "xytext": (9, 0),
+                    "textcoords": "offset points",
+                    "va": "center",
+                }
                 axes.annotate(name, (values.max(), y), color=COLOURS[name], **style)
         if damage in overlooked:
             level = overlooked[damage]
@@ -110,12 +126,17 @@ def errors_by_damage(
 def errors_by_length(
     lengths: Sequence[int], errors: Mapping[str, np.ndarray], *, longest: int
 ) -> Figure:
-    """Draw errors against the length of what is read: the mean and, thin, every seed.
+    """Draw error rates against the length of the input: the mean in bold, each seed thin.
 
     Args:
-        lengths: ``(points,)``.
-        errors: Model to errors, ``(seeds, points)``.
-        longest: Length up to which the models were trained; marked.
+        lengths: Numbers of symbols, ``(points,)``.
+        errors: Model to error rates, ``(seeds, points)``.
+        longest: Largest length in training, marked by a vertical line.
+
+    Example:
+        >>> rates = {"with attention": np.array([[0.1, 0.2, 0.4]])}
+        >>> len(errors_by_length([4, 8, 16], rates, longest=8).axes)
+        1
     """
     figure, (axes,) = panels(1, height=2.8)
     ends = {}
@@ -125,7 +146,8 @@ def errors_by_length(
         ends[name] = (lengths[-1], values[:, -1].mean(), COLOURS[name])
     top = max(values.max() for values in errors.values()) * 1.22
     axes.axvline(longest, linestyle="--", linewidth=1.3, color=COLOURS["training"])
-    place = {"xytext": (-5, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
+    place: dict[str, Any] = {"xytext": (-5, -2), "textcoords": "offset points"}
+    place |= {"ha": "right", "va": "top"}
     axes.annotate("longest in training", (longest, top), color=COLOURS["training"], **place)
     axes.set(xlabel="length (symbols)", ylabel="symbol error", ylim=(-0.02, top))
     axes.set_xlim(lengths[0], lengths[-1])
@@ -137,12 +159,19 @@ def errors_by_length(
 def soft_look_up(
     angles: np.ndarray, found: Mapping[str, np.ndarray], entries: Mapping[str, tuple[float, float]]
 ) -> Figure:
-    """Draw what a query finds as it turns, for queries of several lengths.
+    """Draw the output of attention against the direction of the query, for several lengths of it.
 
     Args:
         angles: Directions of the query in degrees, ``(points,)``.
-        found: Label to the value found in each direction, ``(points,)``; labels in ``COLOURS``.
+        found: Label to the output in each direction, ``(points,)``; labels in ``COLOURS``.
         entries: Name of a key to its direction in degrees and its value.
+
+    Example:
+        >>> angles = np.arange(360.0)
+        >>> outputs = {"length 3": np.cos(np.deg2rad(angles))}
+        >>> figure = soft_look_up(angles, outputs, {"north": (0, 1), "south": (180, -1)})
+        >>> figure.axes[0].get_ylabel()
+        'value found'
     """
     figure, (axes,) = panels(1, height=2.9)
     for name, values in found.items():
@@ -162,13 +191,21 @@ def scaling(
     jacobian: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> Figure:
-    """Draw entropy and sensitivity of the softmax against the width of queries and keys.
+    """Draw entropy of the softmax and norm of its Jacobian against the size of queries and keys.
 
     Args:
         widths: d_k, ``(points,)``.
         entropy: Label to entropies in nats, ``(seeds, points)``.
         jacobian: Label to norms of the Jacobian, ``(seeds, points)``.
-        expected: Label to what theory says of both, ``(points,)`` each, NaN where it is silent.
+        expected: Label, one of them ``"not scaled"``, to the theoretical curves of both,
+            ``(points,)`` each, NaN where there is none.
+
+    Example:
+        >>> sizes, ones = 2 ** np.arange(4), np.ones((1, 4))
+        >>> measured = {"scaled": ones, "not scaled": ones / 2}
+        >>> theory = {"not scaled": (np.full(4, 0.5), np.full(4, np.nan))}
+        >>> len(scaling(sizes, measured, measured, theory).axes)
+        2
     """
     figure, axes = panels(2, height=2.4, sharex=True)
     measurements = {
@@ -201,11 +238,17 @@ def scaling(
 
 
 def masks(allowed: Mapping[str, np.ndarray], *, steps: Sequence[str]) -> Figure:
-    """Draw square masks beside each other: filled where a query (row) may look at a key (column).
+    """Draw square masks side by side: filled where a query (row) may attend to a key (column).
 
     Args:
         allowed: Title to a boolean mask, ``(time, time)``.
-        steps: What stands at each position, for the labels.
+        steps: Label of each position.
+
+    Example:
+        >>> causal = np.tril(np.ones((3, 3), dtype=bool))
+        >>> figure = masks({"causal": causal, "all": causal | True}, steps="abc")
+        >>> [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
+        ['causal', 'all']
     """
     count = len(allowed)
     figure, grid = plt.subplots(1, count, figsize=(WIDTH, WIDTH / count + 0.35), squeeze=False)
@@ -224,12 +267,16 @@ def masks(allowed: Mapping[str, np.ndarray], *, steps: Sequence[str]) -> Figure:
 
 
 def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str]) -> Figure:
-    """Draw where a model looked at each symbol that it wrote, the darker the more.
+    """Draw the attention weights of each output symbol over the input, darker for larger ones.
 
     Args:
         weights: ``(target, source)``, each row sums to one.
-        source: Labels of what was read, for the columns.
-        target: Labels of what was written, for the rows. All labels must be in the house's font.
+        source: Labels of the input, for the columns.
+        target: Labels of the output, for the rows. The font must have all of their characters.
+
+    Example:
+        >>> alignment(np.eye(3), list("abc"), list("ABC")).axes[0].get_xlabel()
+        'read'
     """
     rows, columns = weights.shape
     figure, (axes,) = panels(1, height=min(0.75 + WIDTH * 0.8 * rows / columns, 5.2))
@@ -249,12 +296,17 @@ def costs(
     seconds: Mapping[str, Sequence[float]],
     peaks: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """Draw time and memory against the length of the sequence, on logarithmic axes.
+    """Draw time and peak memory against the sequence length, on logarithmic axes.
 
     Args:
-        lengths: ``(points,)``.
-        seconds: Label to seconds.
-        peaks: Label to the peak of memory in MiB.
+        lengths: Numbers of steps, ``(points,)``.
+        seconds: Label to times in seconds, ``(points,)``.
+        peaks: Label to peak memory in MiB, ``(points,)``.
+
+    Example:
+        >>> figure = costs([64, 128], {"torch": [1e-3, 4e-3]}, {"torch": [1.0, 2.0]})
+        >>> len(figure.axes)
+        2
     """
     figure, axes = panels(2, height=2.6, sharex=True)
     measurements = {

@@ -1,4 +1,4 @@
-"""Figures that set RNN, LSTM and GRU side by side."""
+"""Figures that compare RNN, LSTM and GRU."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ __all__ = [
 
 
 class LearningCurve(NamedTuple):
-    """Scores along training, from several seeds.
+    """Scores in the course of training, for several seeds.
 
     Attributes:
-        steps: Number of updates, ``(points,)``.
+        steps: Numbers of training steps, ``(points,)``.
         scores: ``(seeds, points)``.
+
+    Example:
+        >>> curve = LearningCurve(np.array([0, 100]), np.array([[6.0, 3.0]]))
+        >>> curve.scores.shape
+        (1, 2)
     """
 
     steps: np.ndarray
@@ -36,7 +41,12 @@ class LearningCurve(NamedTuple):
 
 
 def step_diagrams() -> Figure:
-    """Draw one step of an LSTM above one step of a GRU."""
+    """Draw one step of an LSTM above one step of a GRU.
+
+    Example:
+        >>> len(step_diagrams().axes)
+        2
+    """
     figure, (lstm, gru) = panels(2, height=2.5)
     for axes, name in ((lstm, "LSTM"), (gru, "GRU")):
         axes.set(xlim=(-0.3, 10.4), ylim=(-1.1, 4.1), aspect="equal")
@@ -48,12 +58,16 @@ def step_diagrams() -> Figure:
 
 
 def latch(value: np.ndarray, held: np.ndarray, writes: Sequence[int]) -> Figure:
-    """Draw an input above the state of a unit that holds what it was told to write.
+    """Draw an input above the state of a unit that stores it at some steps and holds it between.
 
     Args:
         value: Input, ``(time,)``.
         held: State, ``(time,)``.
-        writes: The steps at which the input is to be written.
+        writes: Steps at which the input is to be stored.
+
+    Example:
+        >>> len(latch(np.array([0.3, -0.5, 0.8]), np.array([0.3, 0.3, 0.8]), [0, 2]).axes)
+        2
     """
     figure, (above, below) = panels(2, height=1.5, sharex=True)
     above.plot(value, color=COLOURS["mean"], linewidth=1)
@@ -68,11 +82,16 @@ def latch(value: np.ndarray, held: np.ndarray, writes: Sequence[int]) -> Figure:
 
 
 def gradient_by_lag(plain: Mapping[str, np.ndarray], biased: Mapping[str, np.ndarray]) -> Figure:
-    """Draw how much of a gradient is left after a number of steps.
+    """Draw norms of gradients against the number of steps they are propagated back.
 
     Args:
         plain: Network to norms by lag, ``(lags,)``; solid.
-        biased: The same with a bias on the gate that keeps; dashed, its label ends in "+ bias".
+        biased: The same with a bias on the forget or update gate; dashed, labelled "+ bias".
+
+    Example:
+        >>> norms = 0.9 ** np.arange(5)
+        >>> gradient_by_lag({"RNN": norms}, {"GRU": norms}).axes[0].get_yscale()
+        'log'
     """
     figure, (axes,) = panels(1, height=2.9)
     ends = {}
@@ -89,12 +108,18 @@ def gradient_by_lag(plain: Mapping[str, np.ndarray], biased: Mapping[str, np.nda
 def losses_by_step(
     losses: Mapping[str, Sequence[np.ndarray]], levels: Mapping[str, float], *, ylabel: str
 ) -> Figure:
-    """Draw training losses, one thin line for each seed, the network's name at the end.
+    """Draw training losses, one thin line per seed, with the name of the network at the end.
 
     Args:
-        losses: Network to one history ``(steps,)`` for each seed, smoothed over 20 steps here.
+        losses: Network to one history ``(steps,)`` per seed; drawn as moving averages of 20 steps.
         levels: Label to the height of a dashed line, in the colour of the noise floor.
         ylabel: With its unit.
+
+    Example:
+        >>> history = np.linspace(1, 0.1, 50)
+        >>> figure = losses_by_step({"GRU": [history]}, {"no memory": 0.5}, ylabel="error")
+        >>> figure.axes[0].get_xlabel()
+        'training step'
     """
     figure, (axes,) = panels(1, height=2.7)
     longest = max(len(history) for histories in losses.values() for history in histories)
@@ -132,12 +157,18 @@ def learning_curves(
     *,
     ylabel: str,
 ) -> Figure:
-    """Draw scores along training: the mean over seeds in a band from the lowest to the highest.
+    """Draw scores against training steps: the mean over seeds in a band from minimum to maximum.
 
     Args:
-        texts: Title of a panel to its networks' curves; the score before training is left out.
-        levels: The same titles to the dashed levels of other models.
+        texts: Title of a panel to its networks' curves; the score before training is not drawn.
+        levels: Title of a panel to the dashed levels of other models.
         ylabel: With its unit.
+
+    Example:
+        >>> curve = LearningCurve(np.array([0, 1, 2]), np.array([[6.0, 3.0, 2.5]]))
+        >>> figure = learning_curves({"English": {"GRU": curve}}, {"English": {}}, ylabel="bits")
+        >>> len(figure.axes)
+        1
     """
     figure, axes = panels(len(texts), height=2.6)
     for panel, (title, curves) in zip(axes, texts.items(), strict=True):
@@ -159,12 +190,16 @@ def learning_curves(
 
 
 def gate_along_text(characters: Sequence[str], gate: np.ndarray, *, columns: int = 26) -> Figure:
-    """Draw a bar for each character of a text, in rows like lines of print.
+    """Draw a gate's value as a bar over each character of a text, in rows.
 
     Args:
         characters: The text; a space is drawn as ␣.
         gate: A number from 0 to 1 for each character, ``(time,)``.
         columns: Characters in a row.
+
+    Example:
+        >>> len(gate_along_text("a few words", np.linspace(0, 1, 11), columns=6).axes)
+        2
     """
     rows = -(-len(characters) // columns)
     figure, axes = panels(rows, height=0.95)

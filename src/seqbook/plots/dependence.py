@@ -1,4 +1,4 @@
-"""Figures about order: sequences, correlograms, shuffles and splits."""
+"""Figures about dependence: sequences, correlograms, permutation tests and splits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ __all__ = [
 
 
 def waveform(seconds: np.ndarray, samples: np.ndarray, *, zoom: tuple[float, float]) -> Figure:
-    """Draw a sound whole and, below it, the span ``zoom`` in seconds."""
+    """Draw a sound and, below it, its part in the interval ``zoom`` in seconds.
+
+    Example:
+        >>> seconds = np.linspace(0, 1, 100)
+        >>> figure = waveform(seconds, np.sin(50 * seconds), zoom=(0.2, 0.4))
+        >>> len(figure.axes)
+        2
+    """
     figure, (whole, detail) = panels(2)
     inside = (seconds >= zoom[0]) & (seconds <= zoom[1])
     whole.plot(seconds, samples, color=COLOURS["data"], linewidth=0.6)
@@ -34,8 +41,18 @@ def waveform(seconds: np.ndarray, samples: np.ndarray, *, zoom: tuple[float, flo
     return figure
 
 
-def prices_and_shuffles(dates, prices: np.ndarray, shuffles: Sequence[np.ndarray]) -> Figure:
-    """Draw a price path over paths made of the same daily returns in other orders."""
+def prices_and_shuffles(
+    dates: np.ndarray, prices: np.ndarray, shuffles: Sequence[np.ndarray]
+) -> Figure:
+    """Draw a price path over paths with the same daily returns in random order.
+
+    Example:
+        >>> dates = np.datetime64("2004-08-19") + np.arange(3)
+        >>> prices = np.array([100.0, 102.0, 101.0])
+        >>> figure = prices_and_shuffles(dates, prices, [prices[::-1]])
+        >>> len(figure.axes[0].lines)
+        2
+    """
     figure, (axes,) = panels(1, height=2.6)
     for path in shuffles:
         axes.plot(dates, path, color=COLOURS["shuffled"], linewidth=0.7, alpha=0.55)
@@ -49,7 +66,13 @@ def prices_and_shuffles(dates, prices: np.ndarray, shuffles: Sequence[np.ndarray
 def correlograms(
     autocorrelations: Mapping[str, np.ndarray], bands: Mapping[str, float], *, lag_name: str = "lag"
 ) -> Figure:
-    """Draw autocorrelations against lag, each with its white-noise band."""
+    """Draw autocorrelations ``(lags + 1,)`` against lag, each with its white-noise band.
+
+    Example:
+        >>> figure = correlograms({"noise": np.array([1.0, 0.1, -0.1])}, {"noise": 0.2})
+        >>> len(figure.axes)
+        1
+    """
     figure, axes = panels(len(autocorrelations), height=1.35)
     for panel, (name, values) in zip(axes, autocorrelations.items(), strict=True):
         lags = np.arange(1, len(values))
@@ -64,7 +87,13 @@ def correlograms(
 
 
 def permutation_tests(shuffled: Mapping[str, np.ndarray], observed: Mapping[str, float]) -> Figure:
-    """Draw the statistic of shuffled data as a histogram and that of the data as a line."""
+    """Draw the statistics of permuted data as a histogram, that of the data as a vertical line.
+
+    Example:
+        >>> figure = permutation_tests({"noise": np.linspace(-1, 1, 50)}, {"noise": 0.3})
+        >>> figure.axes[0].get_ylabel()
+        'shuffles'
+    """
     figure, axes = panels(len(shuffled), height=1.5, sharex=True)
     for panel, (name, values) in zip(axes, shuffled.items(), strict=True):
         panel.hist(values, bins=30, color=COLOURS["shuffled"], alpha=0.6)
@@ -83,7 +112,15 @@ def effective_sizes(
     *,
     length: int,
 ) -> Figure:
-    """Draw effective sample size against the AR(1) weight: formula as curve, runs as dots."""
+    """Draw effective sample size against the AR(1) weight: formula as a curve, runs as dots.
+
+    Example:
+        >>> weights = np.array([-0.5, 0.0, 0.5])
+        >>> sizes = 100 * (1 - weights) / (1 + weights)
+        >>> figure = effective_sizes(weights, sizes, weights, sizes, length=100)
+        >>> figure.axes[0].get_yscale()
+        'log'
+    """
     figure, (axes,) = panels(1, height=2.4)
     axes.axhline(length, color=COLOURS["mean"], linestyle="--", linewidth=1)
     axes.text(
@@ -106,7 +143,14 @@ def splits(
     *,
     ylabel: str,
 ) -> Figure:
-    """Draw, for each way of splitting, the held-out points' predictions over the series."""
+    """Draw, for each way of splitting, the predictions of the held-out points over the series.
+
+    Example:
+        >>> times = np.datetime64("2004-08-19") + 300 * np.arange(4)
+        >>> held_out = {"temporal": (np.array([2, 3]), np.array([1.0, 2.0]))}
+        >>> len(splits(times, np.arange(4.0), held_out, ylabel="price").axes)
+        1
+    """
     figure, axes = panels(len(predictions), height=1.8, sharex=True)
     for panel, (name, (rows, values)) in zip(axes, predictions.items(), strict=True):
         panel.plot(times, series, color=COLOURS["mean"], linewidth=1)
@@ -118,7 +162,13 @@ def splits(
 
 
 def information_by_lag(lags: np.ndarray, information: np.ndarray, floor: float) -> Figure:
-    """Draw mutual information against lag, both on logarithmic scales, over its noise floor."""
+    """Draw mutual information in bits against lag and its noise floor, on logarithmic axes.
+
+    Example:
+        >>> lags = np.array([1, 2, 4])
+        >>> information_by_lag(lags, 1 / lags, 0.1).axes[0].get_xscale()
+        'log'
+    """
     figure, (axes,) = panels(1, height=2.4)
     axes.axhline(floor, color=COLOURS["noise floor"], linestyle="--", linewidth=1.4)
     axes.text(1, floor * 1.08, "shuffled text", color=COLOURS["noise floor"], va="bottom")

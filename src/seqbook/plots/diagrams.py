@@ -1,4 +1,4 @@
-"""Drawings of how models pass information along a sequence."""
+"""Diagrams of how models use the past of a sequence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ __all__ = ["three_kinds"]
 
 
 def three_kinds() -> Figure:
-    """Draw what the prediction of x_5 looks at: all of the past, a window, or a summary."""
+    """Draw what a prediction of x_5 depends on: the whole past, a window, or a latent summary.
+
+    Example:
+        >>> len(three_kinds().axes)
+        3
+    """
     figure, (whole, window, latent) = panels(3, height=1.35)
     for axes, title in (
         (whole, "all of the past"),

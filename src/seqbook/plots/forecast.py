@@ -1,4 +1,4 @@
-"""Figures about forecasts: roots, roll-outs and beliefs."""
+"""Figures about forecasts: characteristic roots, roll-outs and filtered beliefs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ def roots_and_roll_outs(
 
     Args:
         roots: Model name to complex roots ``(order,)``.
-        roll_outs: Model name to roll-outs from several starts, ``(starts, steps)``.
+        roll_outs: Model name to roll-outs from several histories, ``(histories, steps)``.
+
+    Example:
+        >>> roots = {"stable": np.array([0.9]), "unstable": np.array([1.1])}
+        >>> paths = {name: root.real ** np.arange(5)[None] for name, root in roots.items()}
+        >>> len(roots_and_roll_outs(roots, paths).axes)
+        4
     """
     figure, axes = plt.subplots(
         len(roots), 2, figsize=(WIDTH, 1.7 * len(roots)), width_ratios=(1, 2)
@@ -39,7 +45,17 @@ def roots_and_roll_outs(
 
 
 def beliefs(states: np.ndarray, lines: Mapping[str, np.ndarray]) -> Figure:
-    """Draw probabilities of a hidden state over time, the true state shaded."""
+    """Draw the probability of a hidden state over time, the true state shaded.
+
+    Args:
+        states: True states, 0 or 1, ``(time,)``.
+        lines: Label to probabilities of state 1, ``(time,)``; labels in ``COLOURS``.
+
+    Example:
+        >>> states = np.array([0, 1, 1, 0])
+        >>> len(beliefs(states, {"filter": 0.8 * states}).axes)
+        1
+    """
     figure, axes = panels(len(lines), height=1.3, sharex=True)
     steps = np.arange(len(states))
     for panel, (name, probability) in zip(axes, lines.items(), strict=True):

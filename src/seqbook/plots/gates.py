@@ -1,4 +1,4 @@
-"""Figures about gates: where they sit in an LSTM, and what they do while it reads."""
+"""Figures about gates: their place in an LSTM, and their values along a sequence."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ __all__ = ["conveyor_belt", "reading_images", "reading_numbers"]
 
 
 def conveyor_belt() -> Figure:
-    """Draw one step of an LSTM: the cell state runs straight through, the gates hang below it."""
+    """Draw one step of an LSTM: the cell state passes straight through, the gates are below it.
+
+    Example:
+        >>> len(conveyor_belt().axes)
+        1
+    """
     figure, (axes,) = panels(1, height=3.1)
     axes.set(xlim=(-0.9, 10.6), ylim=(-1.35, 3.75))
     axes.axis("off")
     belt, wire = COLOURS["LSTM"], COLOURS["mean"]
     axes.plot([0.1, 9.5], [3, 3], color=belt, linewidth=4, alpha=0.5, zorder=1)
-    for place, text in (
-        ((-0.4, 3), "$c_{t-1}$"),
-        ((10.05, 3), "$c_t$"),
-        ((-0.4, 0), "$h_{t-1}$"),
-        ((10.05, 0.75), "$h_t$"),
-        ((0.9, -1.1), "$x_t$"),
+    for x, y, text in (
+        (-0.4, 3, "$c_{t-1}$"),
+        (10.05, 3, "$c_t$"),
+        (-0.4, 0, "$h_{t-1}$"),
+        (10.05, 0.75, "$h_t$"),
+        (0.9, -1.1, "$x_t$"),
     ):
-        axes.text(*place, text, ha="center", va="center", fontsize=13, color=COLOURS["data"])
+        axes.text(x, y, text, ha="center", va="center", fontsize=13, color=COLOURS["data"])
     line(axes, [(0.1, 0), (7, 0)])
     line(axes, [(0.9, -0.8), (0.9, 0)])
     for x, symbol, name in (
@@ -57,12 +62,17 @@ def conveyor_belt() -> Figure:
 def reading_numbers(
     numbers: np.ndarray, marks: np.ndarray, traces: Mapping[str, np.ndarray]
 ) -> Figure:
-    """Draw a sequence of the adding problem, and below it what an LSTM does at each step.
+    """Draw a sequence of the adding problem and, below it, quantities of an LSTM at each step.
 
     Args:
-        numbers: The numbers to choose from, ``(time,)``.
-        marks: 1 where a number is marked, ``(time,)``.
+        numbers: First feature of the inputs, ``(time,)``.
+        marks: Second feature, 1 where a number is marked, ``(time,)``.
         traces: Panel title to values ``(time,)``.
+
+    Example:
+        >>> numbers, marks = np.array([0.2, 0.9, 0.4]), np.array([0, 1, 0])
+        >>> len(reading_numbers(numbers, marks, {"input gate": marks}).axes)
+        2
     """
     figure, axes = panels(1 + len(traces), height=1.15, sharex=True)
     steps = np.arange(1, len(numbers) + 1)
@@ -81,10 +91,15 @@ def reading_numbers(
 
 
 def reading_images(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Draw rows of small images: the digits, and quantities of the model at each of their pixels.
+    """Draw rows of small images: the digits, and quantities of a model at each of their pixels.
 
     Args:
-        rows: Row title to maps ``(count, 8, 8)``; each row has a grey scale of its own, dark high.
+        rows: Row title to maps ``(count, 8, 8)``; each row has its own grey scale, dark is high.
+
+    Example:
+        >>> images = np.arange(128.0).reshape(2, 8, 8)
+        >>> len(reading_images({"digit": images, "forget gate": images}).axes)
+        4
     """
     count = len(next(iter(rows.values())))
     figure, grid = plt.subplots(

@@ -1,8 +1,9 @@
-"""What a language model's hidden units do on a text."""
+"""Activations of a language model's hidden units along a text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,17 +16,29 @@ _INCHES_PER_ROW, _COLUMNS = 0.2, 56
 
 
 def units_on_text(text: str, activations: Mapping[str, np.ndarray]) -> Figure:
-    """Write the text once for each unit, every character on a ground of the unit's activation.
+    """Draw the text once for each unit, every character on a background of the unit's activation.
 
     Args:
-        text: Its lines are kept; those of more than 56 characters are broken at a space.
+        text: Line breaks are kept; lines of more than 56 characters are broken at a space.
         activations: Title to the unit's activation after each character, -1 (purple) to 1
             (orange), ``(characters,)``.
+
+    Example:
+        >>> len(units_on_text("a line", {"unit 7": np.linspace(-1, 1, 6)}).axes)
+        1
     """
     rows = list(_rows(text))
     figure, axes = panels(len(activations), height=_INCHES_PER_ROW * len(rows) + 0.4)
-    shades = {"cmap": "PuOr_r", "vmin": -2.2, "vmax": 2.2}  # not so dark as to hide the text
-    font = {"family": "DejaVu Sans Mono", "fontsize": _width_of_a_column(), "parse_math": False}
+    shades: dict[str, Any] = {
+        "cmap": "PuOr_r",
+        "vmin": -2.2,
+        "vmax": 2.2,
+    }  # not so dark as to hide the text
+    font: dict[str, Any] = {
+        "family": "DejaVu Sans Mono",
+        "fontsize": _column_font_size(),
+        "parse_math": False,
+    }
     for panel, (title, values) in zip(axes, activations.items(), strict=True):
         ground = np.full((len(rows), _COLUMNS), np.nan)
         for row, (start, stop) in enumerate(rows):
@@ -40,7 +53,7 @@ def units_on_text(text: str, activations: Mapping[str, np.ndarray]) -> Figure:
 
 
 def _rows(text: str) -> Iterator[tuple[int, int]]:
-    """Where each row begins and ends in the text."""
+    """Yield the start and the end of each row in the text."""
     start = 0
     for line in text.split("\n"):
         stop = start + len(line)
@@ -53,6 +66,6 @@ def _rows(text: str) -> Iterator[tuple[int, int]]:
         start = stop + 1  # the newline is a character too
 
 
-def _width_of_a_column() -> float:
-    """Points for which a monospaced character is as wide as its column."""
+def _column_font_size() -> float:
+    """Font size in points at which a monospaced character is as wide as its column."""
     return WIDTH * 72 / _COLUMNS / 0.61

@@ -1,4 +1,4 @@
-"""Drawings of recurrent networks: folded and unrolled, and what an output depends on."""
+"""Diagrams of recurrent networks: folded and unrolled, and maps of dependence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ __all__ = ["dependence_maps", "unrolled"]
 
 
 def unrolled() -> Figure:
-    """Draw the same network with its loop, and unrolled over three steps of time."""
+    """Draw a recurrent network with its loop and, beside it, unrolled over three steps.
+
+    Example:
+        >>> len(unrolled().axes)
+        1
+    """
     figure, (axes,) = panels(1, height=2.9)
     axes.set(xlim=(-1.5, 7.35), ylim=(-0.45, 2.75), aspect="equal")
     axes.axis("off")
@@ -54,11 +59,15 @@ def _column(axes: Axes, x: float, index: str, *, before: bool) -> None:
 
 
 def dependence_maps(strengths: Mapping[str, np.ndarray]) -> Figure:
-    """Draw how strongly each output depends on each input, one map below the other.
+    """Draw how strongly each output depends on each input, one map per network.
 
     Args:
         strengths: Title to the size of the derivative, ``(outputs, inputs)``; white where it is
             exactly zero.
+
+    Example:
+        >>> len(dependence_maps({"RNN": np.tril(np.ones((4, 4)))}).axes)
+        1
     """
     figure, axes = panels(len(strengths), height=2.3)
     for panel, (title, values) in zip(axes, strengths.items(), strict=True):

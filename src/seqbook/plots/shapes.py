@@ -1,8 +1,9 @@
-"""The parts that diagrams are made of: nodes, operations, lines and arrows."""
+"""Parts of diagrams: nodes, operations, lines and arrows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -14,34 +15,63 @@ Place = tuple[float, float]
 
 
 def node(
-    axes: Axes, place: Place, text: str, colour: str, *, shape: str = "circle,pad=0.32", **style
+    axes: Axes,
+    place: Place,
+    text: str,
+    colour: str,
+    *,
+    shape: str = "circle,pad=0.32",
+    **style: Any,
 ) -> None:
     """Write text in a white box.
 
     Args:
         axes: Where to draw.
         place: The centre.
-        text: What to write.
+        text: Label.
         colour: Of text and edge.
         shape: The ``boxstyle`` of ``matplotlib.patches.FancyBboxPatch``.
-        style: Of the text.
+        style: Further properties of the text, such as ``fontsize``.
+
+    Example:
+        >>> from seqbook.plots.style import panels
+        >>> figure, (axes,) = panels(1)
+        >>> node(axes, (0, 0), "$h_t$", "black")
+        >>> [text.get_text() for text in axes.texts]
+        ['$h_t$']
     """
     box = {"boxstyle": shape, "facecolor": "white", "edgecolor": colour}
-    style = {"ha": "center", "va": "center", "color": colour, "zorder": 3} | style
-    axes.text(*place, text, bbox=box, **style)
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "color": colour, "zorder": 3}
+    axes.text(*place, text, bbox=box, **(centred | style))
 
 
 def operation(
     axes: Axes, place: Place, sign: str, colour: str, *, edge: str | None = None, size: float = 13
 ) -> None:
-    """Draw an elementwise operation, a sign in a circle of ``size`` points."""
+    """Draw an elementwise operation: a sign in a circle of ``size`` points.
+
+    Example:
+        >>> from seqbook.plots.style import panels
+        >>> figure, (axes,) = panels(1)
+        >>> operation(axes, (0, 0), "+", "black")
+        >>> axes.texts[0].get_text()
+        '+'
+    """
     edge = colour if edge is None else edge
     axes.plot(*place, "o", markersize=size, color=edge, markerfacecolor="white", zorder=3)
     axes.text(*place, sign, ha="center", va="center_baseline", color=colour, zorder=4)
 
 
 def line(axes: Axes, points: Sequence[Place], *, colour: str = COLOURS["mean"]) -> None:
-    """Draw a thin line through points."""
+    """Draw a thin line through points of data coordinates.
+
+    Example:
+        >>> from seqbook.plots.style import panels
+        >>> figure, (axes,) = panels(1)
+        >>> line(axes, [(0, 0), (1, 0), (1, 1)])
+        >>> len(axes.lines)
+        1
+    """
     axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, zorder=2)
 
 
@@ -53,18 +83,25 @@ def arrow(
     colour: str = COLOURS["mean"],
     bend: float = 0.0,
     gap: float = 0.0,
-    **style,
+    **style: Any,
 ) -> None:
     """Draw an arrow.
 
     Args:
         axes: Where to draw.
-        start: Where it begins.
-        end: Where its head is.
+        start: Its tail.
+        end: Its head.
         colour: Of line and head.
-        bend: How far it bows, as a share of its length.
-        gap: Points that it stays away from start and end, for the nodes that stand there.
+        bend: Curvature, as a fraction of its length.
+        gap: Distance in points from start and end, to leave room for nodes.
         style: Further ``arrowprops``, such as ``linewidth`` or, for the head, ``mutation_scale``.
+
+    Example:
+        >>> from seqbook.plots.style import panels
+        >>> figure, (axes,) = panels(1)
+        >>> arrow(axes, (0, 0), (1, 1), bend=0.2, gap=10)
+        >>> len(axes.texts)
+        1
     """
     style = {"arrowstyle": "-|>", "color": colour, "shrinkA": gap, "shrinkB": gap} | style
     if bend:

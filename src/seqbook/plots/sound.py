@@ -1,4 +1,4 @@
-"""Sounds that a page can play."""
+"""Audio players for pages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ __all__ = ["Player"]
 
 
 class Player:
-    """One labelled player for each recording, with the sound inside the page.
+    """Audio players, one labelled player per recording, with the sound embedded in the page.
 
     Args:
-        recordings: Label to recording. The label is shown, and read out by screen readers.
+        recordings: Label to recording. Labels are shown and read by screen readers.
+
+    Example:
+        >>> from seqbook.data import sound
+        >>> Player({"seven": sound.load(7)})
+        Player(seven)
     """
 
     def __init__(self, recordings: Mapping[str, Recording]):

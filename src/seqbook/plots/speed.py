@@ -1,4 +1,4 @@
-"""Figures of how long the book's layers take beside torch's."""
+"""Figures of running times relative to torch's."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ def ratios(
     sizes: Sequence[str],
     found: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
 ) -> Figure:
-    """Draw times in units of torch's, one panel for each network.
+    """Draw running times relative to torch's, one panel per network.
 
     Args:
-        sizes: What the layers were run on, from left to right.
+        sizes: Labels of the input sizes, from left to right.
         found: Network to form (``"ours"`` or ``"textbook"``) to, for each size, the lower quartile,
             the median and the upper quartile of the ratio.
+
+    Example:
+        >>> quartiles = {"ours": [(0.9, 1.0, 1.2)], "textbook": [(2.0, 3.0, 4.0)]}
+        >>> len(ratios(["1, 2, 3, 4"], {"LSTM": quartiles}).axes)
+        1
     """
     figure, axes = panels(len(found), height=1.8, sharex=True, sharey=True)
     for panel, (network, forms) in zip(axes, found.items(), strict=True):

@@ -1,8 +1,9 @@
-"""The house style: one width, one set of colours, labels on the curves."""
+"""Style of the figures: one width, one set of colours, labels on the curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,7 +78,13 @@ COLOURS = {
 
 
 def use_house_style() -> None:
-    """Set matplotlib's defaults for the rest of the session."""
+    """Set matplotlib's defaults for the rest of the session.
+
+    Example:
+        >>> use_house_style()
+        >>> float(plt.rcParams["font.size"])
+        11.0
+    """
     plt.rcParams.update(
         {
             "figure.figsize": (WIDTH, 2.4),
@@ -99,13 +106,18 @@ def use_house_style() -> None:
     )
 
 
-def panels(count: int, *, height: float = 1.6, **options) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, height: float = 1.6, **options: Any) -> tuple[Figure, list[Axes]]:
     """Make ``count`` panels one below the other, so that a phone shows them at full width.
 
     Args:
         count: Number of panels.
         height: Of one panel, in inches.
         options: Passed to ``matplotlib.pyplot.subplots``.
+
+    Example:
+        >>> figure, axes = panels(2, sharex=True)
+        >>> float(figure.get_figwidth()), len(axes)
+        (4.8, 2)
     """
     figure, axes = plt.subplots(count, 1, figsize=(WIDTH, height * count), squeeze=False, **options)
     return figure, list(axes[:, 0])
@@ -115,14 +127,22 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None
     """Write labels to the right of the ends of curves, pushed apart where they would overlap.
 
     Args:
-        axes: Its limits and scales must be final.
-        ends: Label to (x, y, colour) of the curve's last point.
+        axes: Axes whose limits and scales are final.
+        ends: Label to (x, y, colour) of the last point of its curve.
+
+    Example:
+        >>> figure, (axes,) = panels(1)
+        >>> label_ends(axes, {"LSTM": (1.0, 0.5, COLOURS["LSTM"])})
+        >>> axes.texts[0].get_text()
+        'LSTM'
     """
-    gap = 13.5 / (axes.get_position().height * axes.figure.get_figheight() * 72)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    gap = 13.5 / (axes.get_position().height * figure.get_figheight() * 72)
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = {name: to_axes.transform((x, y))[1] for name, (x, y, _) in ends.items()}
     placed = -np.inf
-    for name in sorted(ends, key=heights.get):
+    for name in sorted(ends, key=lambda name: heights[name]):
         placed = max(heights[name], placed + gap)
         axes.annotate(
             name,
@@ -147,7 +167,7 @@ def curves(
     marker: str = "o",
     height: float = 2.5,
 ) -> Figure:
-    """Draw curves over one axis, with horizontal dashed levels, each labelled at its right end.
+    """Draw curves and horizontal dashed levels, each labelled at its right end.
 
     Args:
         x: ``(points,)``.
@@ -158,6 +178,13 @@ def curves(
         yscale: ``"linear"`` or ``"log"``.
         marker: Drawn at each point; ``""`` for none.
         height: Of the figure, in inches.
+
+    Example:
+        >>> figure = curves(
+        ...     np.arange(3), {"LSTM": np.array([3.0, 2.0, 1.0])}, xlabel="epoch", ylabel="nats"
+        ... )
+        >>> figure.axes[0].get_ylabel()
+        'nats'
     """
     figure, (axes,) = panels(1, height=height)
     levels = levels or {}
@@ -167,7 +194,7 @@ def curves(
         axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, xlim=(x[0], x[-1]))
     axes.margins(x=0.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     ends = {name: (x[-1], y[-1]) for name, y in lines.items()}
     ends |= {name: (x[-1], level) for name, level in levels.items()}
     label_ends(axes, {name: (*end, COLOURS[name]) for name, end in ends.items()})

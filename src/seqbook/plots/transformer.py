@@ -1,8 +1,9 @@
-"""Figures about the Transformer: how it is stacked, where it stands, how it learns."""
+"""Figures about the Transformer: its layers, position codes, training and attention heads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +20,12 @@ _BRANCH = 1.9  # height of a sub-layer
 
 
 def stacks() -> Figure:
-    """Draw a pre-LN encoder and decoder: each sub-layer reads from a stream and adds to it."""
+    """Draw a pre-LN encoder and decoder: each sub-layer reads the residual stream and adds to it.
+
+    Example:
+        >>> len(stacks().axes)
+        1
+    """
     figure, (axes,) = panels(1, height=5.9)
     axes.set(xlim=(0, 9.6), ylim=(-0.7, 11))
     axes.axis("off")
@@ -44,7 +50,7 @@ def stacks() -> Figure:
     arrow(axes, (8.7, top), (8.7, top + 0.5), mutation_scale=9)
     _box(axes, (7.65, top + 0.98), "readout, softmax", COLOURS["Transformer"], half=1.7)
     arrow(axes, (8.7, top + 1.46), (8.7, top + 1.95), mutation_scale=9)
-    output = {"ha": "right", "va": "center", "color": COLOURS["data"]}
+    output: dict[str, Any] = {"ha": "right", "va": "center", "color": COLOURS["data"]}
     axes.text(8.5, top + 1.8, "$P(y_t)$", **output)
     cross = 2.15 + 1.5 * _BRANCH - 0.1
     line(axes, [(0.9, 6.75), (4.7, 6.75), (4.7, cross)], colour=COLOURS["held out"])
@@ -54,19 +60,23 @@ def stacks() -> Figure:
 
 
 def position_codes(codes: np.ndarray, products: Mapping[int, np.ndarray]) -> Figure:
-    """Draw codes of positions as a map, and below it their products with codes nearby.
+    """Draw position codes as a map and, below it, their inner products with codes nearby.
 
     Args:
-        codes: ``(time, width)``.
-        products: Position to its products with the positions before and after it,
+        codes: ``(time, d_model)``.
+        products: Position to its inner products with the positions before and after it,
             ``(2 * reach + 1,)``.
+
+    Example:
+        >>> len(position_codes(np.ones((6, 4)), {2: np.ones(3)}).axes)
+        2
     """
     figure, (codes_axes, products_axes) = panels(2, height=2.3)
     codes_axes.imshow(codes.T, cmap="PuOr", vmin=-1, vmax=1, aspect="auto", origin="upper")
     codes_axes.set(xlabel="position", ylabel="feature", title="code (orange: −1, purple: 1)")
     for number, values in enumerate(products.values()):
         reach = len(values) // 2
-        style = {"linewidth": 5 - 2 * number, "alpha": 0.35 + 0.3 * number}
+        style: dict[str, Any] = {"linewidth": 5 - 2 * number, "alpha": 0.35 + 0.3 * number}
         products_axes.plot(np.arange(-reach, reach + 1), values, color=COLOURS["theory"], **style)
     products_axes.set(xlabel="distance of two positions", title="product of their codes")
     products_axes.set_xlim(-reach, reach)
@@ -82,7 +92,7 @@ def errors_by_time(
     levels: Mapping[str, float] | None = None,
     height: float = 3.0,
 ) -> Figure:
-    """Draw how errors fall while models train, one line for each run.
+    """Draw error rates against training time, one line per run.
 
     Args:
         runs: Model to one pair of times and errors, ``(points,)`` each, for each run.
@@ -91,6 +101,12 @@ def errors_by_time(
         xscale: ``"linear"`` or ``"log"``.
         levels: Label to the height of a dashed line.
         height: Of the figure, in inches.
+
+    Example:
+        >>> run = np.array([1.0, 2.0, 4.0]), np.array([80.0, 60.0, 50.0])
+        >>> figure = errors_by_time({"GRU": [run]}, xlabel="minutes", ylabel="words wrong (%)")
+        >>> figure.axes[0].get_xlabel()
+        'minutes'
     """
     figure, (axes,) = panels(1, height=height)
     ends = {}
@@ -110,19 +126,24 @@ def errors_by_time(
 
 
 def where_heads_look(
-    weights: Mapping[str, np.ndarray], offsets: Sequence[int], *, alike: float
+    weights: Mapping[str, np.ndarray], offsets: Sequence[int], *, uniform: float
 ) -> Figure:
-    """Draw each head's mean weight on positions before, at and after its own, the darker the more.
+    """Draw the mean attention weight of each head by relative position, darker for larger ones.
 
     Args:
         weights: Title of a layer to ``(heads, offsets)``.
-        offsets: Distances from the head's own position.
-        alike: The weight of a head that looks everywhere alike; white is this and less.
+        offsets: Relative positions, key minus query.
+        uniform: Weight of a head that attends to all positions equally; white is this and less.
+
+    Example:
+        >>> figure = where_heads_look({"layer 1": np.eye(2, 3)}, [-1, 0, 1], uniform=0.1)
+        >>> figure.axes[0].get_ylabel()
+        'head'
     """
     figure, axes = panels(len(weights), height=1.25)
     for panel, (title, values) in zip(axes, weights.items(), strict=True):
         panel.pcolormesh(
-            values, cmap="Blues", vmin=alike, vmax=1, edgecolors="#e8e8e8", linewidth=0.5
+            values, cmap="Blues", vmin=uniform, vmax=1, edgecolors="#e8e8e8", linewidth=0.5
         )
         heads, places = values.shape
         panel.set_xticks(np.arange(places) + 0.5, [f"{o:+d}" if o else "0" for o in offsets])
@@ -144,7 +165,7 @@ def _column(
     sublayers: Sequence[str],
     colour: str,
 ) -> float:
-    """Draw one stack from its input to its last norm; return the height of its end."""
+    """Draw one stack from its input to its last norm; return the y coordinate of its end."""
     middle = (stream + boxes) / 2
     axes.text(middle, -0.4, inputs, ha="center", va="center", color=COLOURS["data"])
     arrow(axes, (stream, -0.1), (stream, 0.35), mutation_scale=9)
@@ -178,7 +199,12 @@ def _column(
     )
     axes.add_patch(frame)
     place = (stream + 0.4, "left") if low == stream else (stream - 0.4, "right")
-    label = {"ha": place[1], "va": "bottom", "fontsize": 9, "color": COLOURS["training"]}
+    label: dict[str, Any] = {
+        "ha": place[1],
+        "va": "bottom",
+        "fontsize": 9,
+        "color": COLOURS["training"],
+    }
     axes.text(place[0], top, f"$N$ {name} layers", **label)
     _pill(axes, (stream, end - 0.2), "norm")
     return end
@@ -198,11 +224,12 @@ def _box(
         zorder=3,
     )
     axes.add_patch(patch)
-    style = {"ha": "center", "va": "center", "fontsize": 10, "linespacing": 1.0, "zorder": 4}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "zorder": 4}
+    style["linespacing"] = 1.0
     axes.text(x, y, text, color=colour, **style)
 
 
 def _pill(axes: Axes, place: tuple[float, float], text: str) -> None:
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": COLOURS["mean"]}
-    style = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
     axes.text(*place, text, color=COLOURS["data"], bbox=box, **style)

@@ -1,7 +1,7 @@
-"""Training runs that can be interrupted at any moment and go on as if nothing had been.
+"""Training runs that can be interrupted at any moment and resumed with the same result.
 
-A run lives in a folder: ``run.json`` says what is trained and on what, ``checkpoint.pt`` is the
-state after the last saved step, ``model.pt`` the result.
+A run lives in a folder: ``run.json`` describes what is trained and on what, ``checkpoint.pt`` is
+the state after the last saved step.
 """
 
 from __future__ import annotations
@@ -11,124 +11,43 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import count, islice, takewhile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from seqbook.data.batches import Encoded, Vocabularies, encode
+from seqbook.data.batches import Encoded, Vocabularies, encode_pairs
 from seqbook.data.pairs import Split
-from seqbook.models.transcriber import (
-    DamagedModelError,
-    Transcriber,
-    brief,
-    read_torch_file,
-    write_torch_file,
-)
+from seqbook.models.devices import available_device
+from seqbook.models.storage import DamagedModelError, brief, write_file
+from seqbook.models.transcriber import Transcriber
+from seqbook.training.checkpoints import load_checkpoint, save_checkpoint
+from seqbook.training.loop import training_steps
+from seqbook.training.recipes import Recipe
+from seqbook.training.scoring import score, score_steps
 
-__all__ = ["RECIPES", "Progress", "Recipe", "Run", "RunMismatchError", "score_steps"]
-
-CHECKPOINT_SECONDS = 60
-FIRST_SCORE, SCORE_RATIO = 100, 1.5
-
-
-@dataclass(frozen=True)
-class Recipe:
-    r"""What is trained, and how.
-
-    Adam's step size grows linearly over ``warmup`` steps and falls linearly to zero over all:
-    at step n of N, counted from 0, it is ``learning_rate`` times
-    :math:`\min((n + 1) / \text{warmup}, 1 - n / N)`. What is scored and kept is a mean of the
-    weights along the way. It starts as the weights after step 0 and then follows
-    :math:`\bar w \leftarrow d \bar w + (1 - d) w` after each step n, with
-    :math:`d = \min(\text{average}, (1 + n) / (10 + n))`.
-
-    Attributes:
-        model: A name in ``seqbook.models.transcriber.MODELS``.
-        options: Of the model's constructor.
-        epochs: How often each example is read.
-        batch: Examples in a batch.
-        learning_rate: The step size that warming up leads to.
-        warmup: Steps to warm up.
-        label_smoothing: See ``Seq2Seq.loss``.
-        average: Weight of the past in the mean of the weights.
-        clip_norm: The gradient is scaled down to this Euclidean norm if it is longer.
-        seed: Draws the initial weights, the batches and what is dropped.
-
-    Raises:
-        ValueError: A number is out of range.
-    """
-
-    model: str
-    options: dict[str, Any] = field(default_factory=dict)
-    epochs: float = 20
-    batch: int = 64
-    learning_rate: float = 0.002
-    warmup: int = 300
-    label_smoothing: float = 0.1
-    average: float = 0.999
-    clip_norm: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("epochs", "batch", "learning_rate", "warmup", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name}: expected a positive finite number, got {getattr(self, name)}"
-                )
-        for name in ("label_smoothing", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 0 to below 1, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed: expected 0 to 2^32 - 1, got {self.seed}")
-
-    def rate(self, step: int, steps: int) -> float:
-        """Adam's step size at a step, counted from 0."""
-        return self.learning_rate * min((step + 1) / self.warmup, 1 - step / steps)
-
-
-_RECURRENT = {"embedding_size": 128, "hidden_size": 304, "num_layers": 1, "dropout": 0.3}
-# The first two are those of chapter 8's capstone: about as many weights and minutes each.
-RECIPES = {
-    "transformer": Recipe(
-        "transformer",
-        {
-            "d_model": 128,
-            "heads": 4,
-            "d_ff": 512,
-            "encoder_layers": 3,
-            "decoder_layers": 2,
-            "dropout": 0.1,
-        },
-        epochs=20,
-        learning_rate=0.002,
-        warmup=500,
-    ),
-    **{
-        model: Recipe(model, _RECURRENT, epochs=28, learning_rate=0.004)
-        for model in ("lstm", "gru", "rnn")
-    },
-}
+__all__ = ["Progress", "Run", "RunMismatchError"]
 
 
 class RunMismatchError(ValueError):
-    """A folder holds a run of something else."""
+    """A folder holds a run with other settings."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is.
+class Progress(NamedTuple):
+    """Progress of a run.
 
     Attributes:
-        step: Steps done.
-        steps: Steps in all.
-        loss: Of the last batch, in nats a symbol.
+        step: Number of steps done.
+        steps: Number of steps in all.
+        loss: Loss of the last batch, in nats per symbol; NaN before the first.
         minutes: Processor time of training so far.
-        history: One entry for each time the validation words were scored: ``step``, ``minutes``,
+        history: One entry for each time the validation pairs were scored: ``step``, ``minutes``,
             ``word`` and ``symbol`` error.
     """
 
@@ -140,24 +59,51 @@ class Progress:
 
 
 class Run:
-    """The training of one model on one task.
+    """The training of one model on one task, step by step.
 
-    All chance comes from the recipe's seed: what else draws random numbers in the same process
-    changes nothing, and is not changed.
+    Iterating over a run trains it and yields its progress after each step; the caller may stop
+    with ``break``, then ``save``, and iterate again later. The run saves itself from time to time
+    and after the last step. All randomness follows from the recipe's seed: other random numbers
+    drawn in the same process change nothing, and are not changed.
 
     Args:
-        folder: Where it is kept; made if it is not there. If it holds a run of the same recipe on
-            the same data, that one goes on.
-        recipe: What is trained, and how.
-        data: The pairs.
+        folder: Folder of the run. If it holds a run of the same recipe on the same data, that one
+            is resumed. Nothing is written before the first step or ``save``.
+        recipe: Model and hyperparameters.
+        data: The pairs. Without validation pairs the run is not scored on its way.
         task: Name of the data, for the record.
-        source_units: See ``seqbook.data.pairs.symbols``.
-        target_units: See ``seqbook.data.pairs.symbols``.
+        source_level: Level of the sources, see ``seqbook.data.pairs.tokenize``.
+        target_level: Level of the targets.
+        parts: Where the validation and the test pairs are from: their share of the task's rows, or
+            the name of their own file; for the record.
+        device: Device to train on. A resumed run repeats an uninterrupted one bit for bit on the
+            CPU; other devices may add in another order.
+        score_after: Numbers of steps after which the validation pairs are scored; by default
+            those of ``score_steps``.
+        save_seconds: Time between two checkpoints.
 
     Raises:
-        RunMismatchError: The folder holds another run; the message says in what it differs.
+        RunMismatchError: The folder holds another run; the message says how it differs.
         DamagedModelError: The folder's checkpoint or description is damaged.
-        ValueError: There is nothing to train on or to validate by, or an option does not fit.
+        ValueError: There are no training pairs, an option does not fit, or the device is not here.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from seqbook.data.pairs import Pair
+        >>> data = Split([Pair((a,), ((a.upper(),),)) for a in "abcdefgh"], [], [])
+        >>> recipe = Recipe("gru", {"embedding_size": 4, "hidden_size": 4}, epochs=4, batch=2)
+        >>> with TemporaryDirectory() as folder:
+        ...     run = Run(folder, recipe, data, task="letters")
+        ...     for progress in run:
+        ...         if progress.step == 10:
+        ...             break
+        ...     run.save()
+        ...     resumed = Run(folder, recipe, data, task="letters")
+        ...     print("resumes after step", resumed.progress.step, "of", resumed.steps)
+        ...     resumed.train()
+        resumes after step 10 of 16
+        >>> resumed.finished
+        True
     """
 
     def __init__(
@@ -167,50 +113,52 @@ class Run:
         data: Split,
         *,
         task: str,
-        source_units: str = "characters",
-        target_units: str = "characters",
+        source_level: str = "characters",
+        target_level: str = "characters",
+        parts: Mapping[str, float | str] | None = None,
+        device: torch.device | str = "cpu",
+        score_after: Iterable[int] | None = None,
+        save_seconds: float = 60,
     ):
         self.folder, self.recipe, self.data = Path(folder), recipe, data
+        self._save_seconds, device = save_seconds, available_device(device)
         self._description = {
             "task": task,
+            "parts": dict(parts or {}),
             "data": _digest(data),
-            "source_units": source_units,
-            "target_units": target_units,
+            "source_level": source_level,
+            "target_level": target_level,
             "recipe": asdict(recipe),
         }
         self._check_description()
-        for part in ("training", "validation"):
-            if not getattr(data, part):
-                raise ValueError(f"data: expected pairs for {part}, got none")
+        if not data.training:
+            raise ValueError("data: expected pairs for training, got none")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
             self.transcriber = Transcriber(
                 recipe.model,
                 recipe.options,
-                Vocabularies.of(data.training),
-                source_units=source_units,
-                target_units=target_units,
+                Vocabularies.from_pairs(data.training),
+                source_level=source_level,
+                target_level=target_level,
                 generator=torch.Generator().manual_seed(recipe.seed),
+                device=device,
             )
-            self._random = torch.get_rng_state()  # of torch's own generator, which dropout uses
-        self._examples = encode(data.training, self.transcriber.vocabularies)
+        self._generators = _Generators(recipe.seed, device)
+        self._examples = encode_pairs(data.training, self.transcriber.vocabularies)
         self._in_epoch = math.ceil(len(self._examples.source) / recipe.batch)
         self.steps = max(1, round(recipe.epochs * self._in_epoch))
+        self._score_after = set(score_steps(self.steps) if score_after is None else score_after)
         model = self.transcriber.model
-        self._averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
-        self._optimiser = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
+        self._ema = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
+        self._optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
         self._step, self._seconds, self._loss = 0, 0.0, math.nan
         self._history: list[dict[str, float]] = []
         if self._checkpoint.exists():
-            self._restore(read_torch_file(self._checkpoint))
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self._description, indent=1, ensure_ascii=False)
-            self._description_file.write_text(text + "\n", encoding="utf-8")
+            self._restore(load_checkpoint(self._checkpoint))
 
     @property
     def progress(self) -> Progress:
-        """Where the run is."""
+        """Progress of the run."""
         return Progress(self._step, self.steps, self._loss, self._seconds / 60, list(self._history))
 
     @property
@@ -218,93 +166,105 @@ class Run:
         """Whether every step is done."""
         return self._step >= self.steps
 
-    def train(
-        self,
-        *,
-        watch: Callable[[Progress], object] = lambda _progress: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> bool:
-        """Train to the end, or until told to stop; save in both cases and once a minute.
-
-        Args:
-            watch: Called after each step.
-            stop: Asked after each step.
-
-        Returns:
-            Whether the run is finished.
+    def __iter__(self) -> Iterator[Progress]:
+        """Train, and yield the progress after each step.
 
         Raises:
             FloatingPointError: The loss or the gradient is not finite, or the weights are too large
-                to be kept. The checkpoint stays as it was.
+                for half precision. The checkpoint stays as it was.
         """
-        saved, scores = time.monotonic(), set(score_steps(self.steps))
-        start = time.process_time()
-        for examples in self._batches():
-            self._update(examples)
-            self._step += 1
+        recipe, model = self.recipe, self.transcriber.model
+        batches = self._batches()
+
+        def loss(_step: int) -> Tensor:
+            examples = next(batches).to(self.transcriber.device)
+            with self._generators.in_use():
+                return model.loss(examples, label_smoothing=recipe.label_smoothing)
+
+        self._write_description()
+        saved, start = time.monotonic(), time.process_time()
+        for step in training_steps(
+            model.parameters(),
+            loss,
+            steps=self.steps,
+            learning_rate=lambda number: recipe.rate(number, self.steps),
+            clip_norm=recipe.clip_norm,
+            optimizer=self._optimizer,
+            first_step=self._step,
+        ):
+            self._ema.update_parameters(model)
+            self._step, self._loss = step.number + 1, step.loss
             self._seconds += time.process_time() - start
-            if self._step in scores:
+            if self._step in self._score_after and self.data.validation:
                 self._score()
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if self.finished or time.monotonic() - saved > self._save_seconds:
                 self.save()
                 saved = time.monotonic()
-            watch(self.progress)
-            if stop():
-                break
+            yield self.progress
             start = time.process_time()
-        self.save()
-        return self.finished
 
-    def result(self) -> Transcriber:
-        """The model with the mean of the weights, rounded to what ``save`` keeps.
+    def train(self) -> None:
+        """Train to the end.
 
         Raises:
-            FloatingPointError: A weight is too large for that, or not finite.
+            FloatingPointError: As for iterating.
         """
-        kept = {
+        for _ in self:
+            pass
+
+    def result(self) -> Transcriber:
+        """Return the model with the moving average of the weights, in half precision as saved.
+
+        Raises:
+            FloatingPointError: A weight is too large for half precision, or not finite.
+        """
+        weights = {
             name: value.half().to(value.dtype) if value.is_floating_point() else value
-            for name, value in self._averaged.module.state_dict().items()
+            for name, value in self._ema.module.state_dict().items()
         }
-        for name, value in kept.items():
+        for name, value in weights.items():
             if not value.isfinite().all():
                 raise FloatingPointError(
                     f"{name}: expected a finite number in half precision for each weight, got "
                     "some that are not; try a smaller learning rate"
                 )
         with torch.random.fork_rng(devices=[]):
-            made = Transcriber(
+            transcriber = Transcriber(
                 self.recipe.model,
                 self.recipe.options,
                 self.transcriber.vocabularies,
-                source_units=self.transcriber.source_units,
-                target_units=self.transcriber.target_units,
+                source_level=self.transcriber.source_level,
+                target_level=self.transcriber.target_level,
+                device=self.transcriber.device,
             )
-        made.model.load_state_dict(kept)
-        made.model.eval()
-        made.record = {
+        transcriber.model.load_state_dict(weights)
+        transcriber.model.eval()
+        transcriber.record = {
             **self._description,
             "steps": self._step,
             "minutes": round(self._seconds / 60, 2),
+            "device": self.transcriber.device.type,
             "threads": torch.get_num_threads(),
-            "weights": made.weights,
+            "weights": transcriber.weights,
             "history": self._history,
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
-        return made
+        return transcriber
 
     def save(self) -> None:
-        """Write the checkpoint; the one before stays whole until this one is."""
+        """Write the checkpoint; the previous one stays whole until the new one is on the disk."""
+        self._write_description()
         content = {
             "model": self.transcriber.model.state_dict(),
-            "averaged": self._averaged.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "random": self._random,
+            "ema": self._ema.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generators": self._generators.states,
             "step": self._step,
             "seconds": self._seconds,
             "loss": self._loss,
             "history": self._history,
         }
-        write_torch_file(content, self._checkpoint)
+        save_checkpoint(content, self._checkpoint)
 
     @property
     def _checkpoint(self) -> Path:
@@ -314,6 +274,12 @@ class Run:
     def _description_file(self) -> Path:
         return self.folder / "run.json"
 
+    def _write_description(self) -> None:
+        if not self._description_file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self._description, indent=1, ensure_ascii=False) + "\n"
+            write_file(self._description_file, text.encode())
+
     def _check_description(self) -> None:
         path = self._description_file
         if not path.exists():
@@ -321,27 +287,26 @@ class Run:
                 raise RunMismatchError(f"{self.folder}: expected run.json beside checkpoint.pt")
             return
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DamagedModelError(f"{path}: expected JSON, got what is none: {error}") from error
-        if not isinstance(before, dict):
-            raise DamagedModelError(f"{path}: expected a JSON object, got {_short(before)}")
+            raise DamagedModelError(f"{path}: expected JSON, got invalid JSON: {error}") from error
+        if not isinstance(there, dict):
+            raise DamagedModelError(f"{path}: expected a JSON object, got {_short(there)}")
         now = json.loads(json.dumps(self._description))
-        if before != now:
-            differences = "; ".join(_differences(before, now))
+        if there != now:
+            differences = "; ".join(_differences(there, now))
             raise RunMismatchError(
-                f"{self.folder}: holds a run with other settings: {differences}. Go on with the "
-                "same ones, or choose another folder"
+                f"{self.folder}: holds a run with other settings: {differences}. Use its settings "
+                "to resume it, or choose another folder"
             )
 
     def _restore(self, saved: dict[str, Any]) -> None:
         try:
             saved = dict(saved)
             self.transcriber.model.load_state_dict(saved["model"])
-            self._averaged.load_state_dict(saved["averaged"])
-            self._optimiser.load_state_dict(saved["optimiser"])
-            torch.Generator().set_state(saved["random"])
-            self._random = saved["random"]
+            self._ema.load_state_dict(saved["ema"])
+            self._optimizer.load_state_dict(saved["optimizer"])
+            self._generators.restore(saved["generators"])
             self._step, self._seconds = saved["step"], saved["seconds"]
             self._loss, self._history = saved["loss"], saved["history"]
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -351,7 +316,7 @@ class Run:
             ) from error
 
     def _batches(self) -> Iterator[Encoded]:
-        """The batches from the next step on: each epoch has an order of its own."""
+        """Yield the batches from the next step on; each epoch has its own order."""
         epoch, done = divmod(self._step, self._in_epoch)
         left = self.steps - self._step
         while left > 0:
@@ -362,51 +327,62 @@ class Run:
                 yield examples
             epoch, done = epoch + 1, 0
 
-    def _update(self, examples: Encoded) -> None:
-        recipe, model = self.recipe, self.transcriber.model
-        self._optimiser.param_groups[0]["lr"] = recipe.rate(self._step, self.steps)
-        self._optimiser.zero_grad()
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self._random)
-            loss = model.loss(examples, label_smoothing=recipe.label_smoothing)
-            self._random = torch.get_rng_state()
-        self._loss = loss.item()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm).item()
-        for name, value in (("loss", self._loss), ("norm of the gradient", norm)):
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"{name}: expected a finite number, got {value} at step {self._step}; "
-                    "try a smaller learning rate"
-                )
-        self._optimiser.step()
-        self._averaged.update_parameters(model)
-
-    def _average(self, means, weights, updates):
-        updates = int(updates)
-        past = min(self.recipe.average, (1 + updates) / (10 + updates))
-        get_ema_multi_avg_fn(past)(means, weights, updates)
+    def _average(
+        self, means: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int
+    ) -> None:
+        decay = min(self.recipe.ema_decay, (1 + int(updates)) / (10 + int(updates)))
+        get_ema_multi_avg_fn(decay)(means, weights, updates)
 
     def _score(self) -> None:
-        rates = self.result().score(self.data.validation)
         entry = {"step": self._step, "minutes": round(self._seconds / 60, 3)}
-        self._history.append(entry | {k: round(v, 5) for k, v in rates._asdict().items()})
+        self._history.append(entry | score(self.result(), self.data.validation))
 
 
-def score_steps(steps: int) -> list[int]:
-    """When a run of so many steps scores: growing by a constant ratio, and at the last."""
-    growing = (round(FIRST_SCORE * SCORE_RATIO**i) for i in count())
-    return [*takewhile(lambda step: step < steps, growing), steps]
+class _Generators:
+    """States of torch's default generators, which dropout draws from, for one run alone."""
+
+    def __init__(self, seed: int, device: torch.device):
+        self._devices = {"cpu": torch.device("cpu"), device.type: device}
+        self.states = {
+            name: torch.Generator(device).manual_seed(seed).get_state()
+            for name, device in self._devices.items()
+        }
+
+    def restore(self, states: dict[str, Tensor]) -> None:
+        """Take the states of a checkpoint; those of other devices than the run's are left out."""
+        states = dict(states)
+        for name, device in self._devices.items():
+            if name in states:
+                torch.Generator(device).set_state(states[name])  # checks it
+                self.states[name] = states[name]
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let torch draw from the run's states, and restore the process's own afterwards."""
+        outside = self._swap(self.states)
+        try:
+            yield
+        finally:
+            self.states = self._swap(outside)
+
+    def _swap(self, states: dict[str, Tensor]) -> dict[str, Tensor]:
+        before = {}
+        for name, device in self._devices.items():
+            module: Any = torch if name == "cpu" else torch.get_device_module(device)
+            which = () if name in ("cpu", "mps") else (device,)
+            before[name] = module.get_rng_state(*which)
+            module.set_rng_state(states[name], *which)
+        return before
 
 
 def _digest(data: Split) -> str:
-    lines = (repr(tuple(pair)) for part in data for pair in part)
+    lines = (f"{name} {tuple(pair)!r}" for name, part in data._asdict().items() for pair in part)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _differences(before: dict, now: dict, name: str = "") -> Iterator[str]:
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
+def _differences(there: dict, now: dict, name: str = "") -> Iterator[str]:
+    for key in sorted(there.keys() | now.keys()):
+        old, new = there.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _differences(old, new, f"{name}{key}.")
         elif old != new:

@@ -22,7 +22,10 @@ def model(request):
 
 
 def test_the_files_are_small():
-    assert sum((FOLDER / f"{name}.pt").stat().st_size for name in pretrained.NAMES) < 5_000_000
+    assert (
+        sum((FOLDER / f"{name}.safetensors").stat().st_size for name in pretrained.NAMES)
+        < 5_000_000
+    )
 
 
 def test_an_unknown_name_is_refused():
@@ -46,7 +49,7 @@ def test_it_reproduces_its_score(model, test_words):
         if recorded["beam"] > 1:
             continue
         assert recorded["pairs"] == len(test_words)
-        found = model.score(test_words, width=recorded["beam"])
+        found = model.score(test_words, beam_width=recorded["beam"])
         assert found.word == pytest.approx(recorded["word"], abs=TOLERANCE)
         assert found.symbol == pytest.approx(recorded["symbol"], abs=TOLERANCE)
 

@@ -1,0 +1,123 @@
+"""The reference of the package: complete, and with examples that run. `make book` first."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+import torch
+from api_reference import PACKAGES, public_modules, public_objects, without_docstrings
+from bs4 import BeautifulSoup
+from conftest import HTML
+
+MODULES = [module.__name__ for package in PACKAGES for module in public_modules(package)]
+WITHOUT_EXAMPLE = 240  # public classes and functions that have none yet; this number only falls
+
+
+def objects() -> dict[str, object]:
+    """Return all public objects by the full names of their entries."""
+    return {
+        f"{name}.{member}": value
+        for name in MODULES
+        for member, value in public_objects(importlib.import_module(name))
+    }
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, BeautifulSoup]:
+    """Return the entries of the reference by the names of their objects."""
+    found = {}
+    for path in sorted((HTML / "api").glob("*.html")):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        found |= {tag["id"]: tag.parent for tag in page.select("dl.py > dt[id]")}
+    if not found:
+        pytest.fail(f"no reference in {HTML}: run make book")
+    return found
+
+
+def test_every_public_object_has_an_entry(entries):
+    assert sorted(set(objects()) - set(entries)) == []
+
+
+def test_every_name_that_a_module_exports_is_defined_by_a_documented_one():
+    """A name that is only passed on has its entry where it is defined."""
+    known = {id(value) for value in objects().values()}
+    for name in MODULES:
+        module = importlib.import_module(name)
+        values = {member: getattr(module, member) for member in module.__all__}
+        lost = [
+            member
+            for member, value in values.items()
+            if not inspect.ismodule(value) and id(value) not in known
+        ]
+        assert lost == [], name
+
+
+def test_an_entry_shows_docstring_and_source(entries):
+    shown = entries["seqbook.layers.lstm.lstm_step"]
+    assert "One step of an LSTM." in shown.get_text()
+    assert shown.select_one(".katex-display .katex-html")
+    source = shown.select_one("details.source").get_text()
+    assert "src/seqbook/layers/lstm.py, line " in source
+    assert "def lstm_step(" in source
+    assert "One step of an LSTM." not in source
+    assert not shown.select("details.source a")  # no address is known
+
+
+def test_code_is_linked_to_its_entry():
+    page = BeautifulSoup((HTML / "api" / "layers.html").read_text("utf-8"), "html.parser")
+    cell = page.find(id="seqbook.layers.lstm.LSTMCell").parent
+    links = {link.get_text(): link["href"] for link in cell.select("a.reference") if link.code}
+    assert links["lstm_step"] == "#seqbook.layers.lstm.lstm_step"
+    chapter = BeautifulSoup((HTML / "gru.html").read_text("utf-8"), "html.parser")
+    targets = {link["href"] for link in chapter.select("article a.reference") if link.code}
+    assert "api/layers.html#module-seqbook.layers.gru" in targets
+
+
+def test_source_is_shown_without_docstrings():
+    source = '''
+        class A:
+            """Words.
+
+            More.
+            """
+
+            def f(self):
+                """Only words."""
+
+            def g(self):
+                """Words."""
+                return "no docstring"
+    '''
+    assert without_docstrings(source[1:].rstrip()).splitlines() == [
+        "class A:",
+        "    def f(self):",
+        '        """Only words."""',
+        "",
+        "    def g(self):",
+        '        return "no docstring"',
+    ]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    finder, flags = doctest.DocTestFinder(exclude_empty=True), doctest.NORMALIZE_WHITESPACE
+    runner, said = doctest.DocTestRunner(optionflags=flags | doctest.ELLIPSIS), []
+    for example in finder.find(module, name):
+        torch.manual_seed(0)
+        runner.run(example, out=said.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(said)
+
+
+def test_public_objects_have_examples():
+    without = [
+        name for name, value in objects().items() if callable(value) and not has_example(value)
+    ]
+    assert len(without) <= WITHOUT_EXAMPLE, "\n".join(without)
+
+
+def has_example(value: object) -> bool:
+    """Whether the docstring of a class, of one of its methods, or of a function has an example."""
+    parts = [value, *vars(value).values()] if inspect.isclass(value) else [value]
+    return any(">>> " in (inspect.getdoc(part) or "") for part in parts)

@@ -1,0 +1,191 @@
+"""The reference of the package, made from its docstrings.
+
+``.. api-reference:: seqbook.layers`` gives a section for each module of the package: its
+docstring, and an entry for each name in its ``__all__`` with signature, docstring and source code.
+The source is on the page itself, so that it needs no address. On all pages, code such as
+``seqbook.layers.lstm.LSTM`` is linked to its entry; on the pages of the reference ``LSTM`` is too.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from addresses import ROOT, addresses
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+FOLDER = "api/"
+PACKAGES = ("seqbook", "stepgrader")
+
+
+def public_modules(name: str) -> Iterator[ModuleType]:
+    """Yield a package or module and the modules in it that say what is public."""
+    module = importlib.import_module(name)
+    if getattr(module, "__all__", ()):
+        yield module
+    for found in sorted(
+        info.name for info in pkgutil.iter_modules(getattr(module, "__path__", ()))
+    ):
+        if not found.startswith("_"):
+            yield from public_modules(f"{name}.{found}")
+
+
+def public_objects(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """Yield the public objects of a module; what it passes on has its entry where it is defined."""
+    for name in module.__all__:
+        value = getattr(module, name)
+        home = getattr(value, "__module__", module.__name__)
+        own = home == module.__name__ or not home.startswith(PACKAGES)
+        if not inspect.ismodule(value) and (own or home.rpartition(".")[2].startswith("_")):
+            yield name, value
+
+
+def directive(value: object) -> str:
+    """Return the directive of autodoc that documents an object."""
+    if inspect.isclass(value):
+        return "autoexception" if issubclass(value, BaseException) else "autoclass"
+    return "autofunction" if inspect.isroutine(value) else "autodata"
+
+
+def without_docstrings(source: str) -> str:
+    """Return the source of a function or class without the docstrings in it."""
+    source = textwrap.dedent(source)
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or len(node.body) < 2:
+            continue
+        if ast.get_docstring(node) is not None:
+            first = node.body[0]
+            end = first.end_lineno
+            if not lines[end].strip():  # the blank line that separates it
+                end += 1
+            lines[first.lineno - 1 : end] = [None] * (end - first.lineno + 1)
+    return "\n".join(line for line in lines if line is not None)
+
+
+class ApiReference(SphinxDirective):
+    """The sections of a package's modules."""
+
+    required_arguments = 1
+
+    def run(self):
+        found = []
+        for module in public_modules(self.arguments[0]):
+            self.env.note_dependency(inspect.getsourcefile(module))
+            found += self.parse_text_to_nodes(self._text(module), allow_section_headings=True)
+        for section in found:
+            for entry in section.findall(addnodes.desc):
+                self._add_source(entry)
+        return found
+
+    def _text(self, module: ModuleType) -> str:
+        name = module.__name__
+        title = f"``{name}``"
+        lines = [title, "-" * len(title), "", f".. automodule:: {name}", ""]
+        for member, value in public_objects(module):
+            kind = directive(value)
+            options = {"autoclass": "   :members:", "autodata": "   :no-value:"}
+            lines += [f".. {kind}:: {name}.{member}", options.get(kind, ""), ""]
+        return "\n".join(lines)
+
+    def _add_source(self, entry: addnodes.desc) -> None:
+        signature, content = entry.children[0], entry.children[-1]
+        if "." in signature.get("fullname", ".") or entry["objtype"] not in ("class", "function"):
+            return
+        value = getattr(importlib.import_module(signature["module"]), signature["fullname"])
+        lines, number = inspect.getsourcelines(inspect.unwrap(value))
+        path = Path(inspect.getsourcefile(inspect.unwrap(value)))
+        shown = f"{path.relative_to(ROOT).as_posix()}, line {number}"
+        source = without_docstrings("".join(lines))
+        content += nodes.raw("", '<details class="source"><summary>Source</summary>', format="html")
+        place = nodes.paragraph("", shown)
+        if known := addresses().repository:
+            target = f"{known}/blob/{addresses().branch}/{path.relative_to(ROOT)}#L{number}"
+            place = nodes.paragraph("", "", nodes.reference("", shown, refuri=target))
+        content += [place, nodes.literal_block(source, source, language="python")]
+        content += nodes.raw("", "</details>", format="html")
+
+
+class LinkedCode(SphinxPostTransform):
+    """Link code that names an object of the reference to its entry."""
+
+    default_priority = 5  # before Sphinx resolves the references that were written as such
+
+    def run(self, **_):
+        docname = self.env.docname
+        objects = self.env.domains["py"].objects
+        for literal in list(self.document.findall(nodes.literal)):
+            inside = literal.parent
+            if isinstance(inside, (nodes.reference, addnodes.pending_xref, nodes.title)):
+                continue
+            name = self._full_name(literal.astext().removesuffix("()"), literal, objects)
+            if name is None or name not in objects:
+                continue
+            entry = objects[name]
+            if entry.docname == docname and self._entry_of(literal) == name:
+                continue
+            link = make_refnode(
+                self.app.builder, docname, entry.docname, entry.node_id, literal.deepcopy(), name
+            )
+            inside.replace(literal, link)
+
+    def _full_name(self, text: str, literal: nodes.literal, objects) -> str | None:
+        if text.startswith(tuple(f"{package}." for package in PACKAGES)):
+            return text
+        if not self.env.docname.startswith(FOLDER) or not text.isidentifier():
+            return None
+        module = self._entry_of(literal).rpartition(".")[0]
+        own = f"{module}.{text}"
+        if own in objects:
+            return own
+        named = [name for name in objects if name.endswith(f".{text}")]
+        return named[0] if len(named) == 1 and text[:1].isupper() else None
+
+    def _entry_of(self, node: nodes.Node) -> str:
+        """Return the full name of the object in whose entry a node stands."""
+        name = ""
+        while node is not None:
+            if isinstance(node, addnodes.desc):
+                signature = node.children[0]
+                name = f"{signature.get('module')}.{signature.get('fullname')}"
+            node = node.parent
+        return name
+
+
+def skip_fields(_app, _kind, _name, value, skip, _options):
+    """Leave out the fields of named tuples: their class describes them."""
+    return True if type(value).__name__ == "_tuplegetter" else skip
+
+
+def plain_text(_app, _env, node, text):
+    """Leave types of other packages in signatures as text, and report what is wrong with ours."""
+    if node.get("refdomain") == "py" and not node["reftarget"].startswith(
+        tuple(f"{package}." for package in PACKAGES)
+    ):
+        return text
+    return None
+
+
+def own_docstring(_app, kind, _name, value, _options, lines):
+    """Clear what a constant has instead of a docstring of its own: that of its type."""
+    if kind == "data" and inspect.getdoc(value) == inspect.getdoc(type(value)):
+        lines.clear()
+
+
+def setup(app):
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    app.add_directive("api-reference", ApiReference)
+    app.add_post_transform(LinkedCode)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-docstring", own_docstring)
+    app.connect("missing-reference", plain_text)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
