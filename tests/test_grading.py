@@ -820,7 +820,7 @@ def test_a_definition_is_found(source, found):
 # Files that are kept.
 
 
-def test_files_are_written_and_written_anew_as_long_as_nobody_changed_them(tmp_path):
+def test_files_are_rewritten_as_long_as_nobody_changed_them(tmp_path):
     folder = tmp_path / "new" / "folder"
     first = SafeWriter(folder)
     first.write(folder / "a.txt", "one")
@@ -889,7 +889,7 @@ def test_an_interrupted_write_loses_nothing(tmp_path, monkeypatch, moment):
 
 
 def test_what_was_written_is_known_even_if_it_could_not_be_recorded(tmp_path, monkeypatch):
-    """Interrupted between a file and the record, a second start goes on as if nothing was."""
+    """After an interruption between a file and the record, a second start continues."""
     real, calls = os.replace, []
 
     def interrupt_second(*paths):
