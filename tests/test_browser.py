@@ -11,7 +11,11 @@ from conftest import HTML
 from hosting import hosting
 from playwright.sync_api import Browser
 
-PAGES = sorted(path.name for path in HTML.glob("*.html")) or ["index.html"]
+PAGES = sorted(
+    path.relative_to(HTML).as_posix()
+    for folder in (HTML, HTML / "api")
+    for path in folder.glob("*.html")
+) or ["index.html"]
 CHAPTER = "gru.html"
 MOST_BYTES = 1_000_000
 SCHEMES = ("dark", "light")

@@ -1,5 +1,8 @@
 """The recurrent layers and cells equal torch's, in values and in all gradients."""
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -335,3 +338,29 @@ def test_a_gru_refuses_the_state_of_an_lstm():
 def test_an_lstm_refuses_a_state_that_is_not_a_pair(state):
     with pytest.raises(TypeError, match="expected a pair LSTMState"):
         LSTM(5, 3)(torch.ones(2, 7, 5), state)
+
+
+@pytest.mark.parametrize("backward", ["manual", "autograd"])
+@pytest.mark.parametrize(
+    ("build", "option", "value", "wrong"),
+    [(GRU, "reset", "before", "never"), (RNN, "activation", "relu", "gelu")],
+)
+def test_an_option_changed_later_is_the_option_that_counts(build, option, value, wrong, backward):
+    layer = build(2, 3, backward=backward)
+    expected = build(2, 3, backward=backward, **{option: value})
+    expected.load_state_dict(layer.state_dict())
+    inputs = torch.randn(4, 5, 2)
+    assert not torch.equal(layer(inputs)[0], expected(inputs)[0])
+    setattr(layer, option, value)
+    assert getattr(layer, option) == value
+    assert torch.equal(layer(inputs)[0], expected(inputs)[0])
+    with pytest.raises(ValueError, match=f"{option}: expected"):
+        setattr(layer, option, wrong)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_a_layer_can_be_copied_and_pickled(kind):
+    ours, our_options = OURS[kind]
+    layer, inputs = ours(2, 3, **our_options), torch.randn(1, 4, 2)
+    for copy in (deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copy(inputs)[0], layer(inputs)[0])

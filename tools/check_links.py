@@ -29,8 +29,20 @@ def broken(record: str) -> list[str]:
 
 def main() -> int:
     """Run Sphinx's builder and print what is broken."""
-    builder = ["--builder", "custom", "--custom-builder", "linkcheck", "--path-output", OUT]
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT / "book", *builder]
+    builder: list[Path | str] = [
+        "--builder",
+        "custom",
+        "--custom-builder",
+        "linkcheck",
+        "--path-output",
+        OUT,
+    ]
+    command: list[Path | str] = [
+        Path(sys.executable).with_name("jupyter-book"),
+        "build",
+        ROOT / "book",
+        *builder,
+    ]
     record = OUT / "_build" / "linkcheck" / "output.json"
     record.unlink(missing_ok=True)  # one of an earlier run
     subprocess.run([*command, "--quiet"], stdout=subprocess.DEVNULL)  # it fails if a link does

@@ -32,7 +32,7 @@ def _engine() -> MiniRacer:
 def page(expression: str):
     """What the page's mathematics gives, as lists and dictionaries."""
     as_lists = "(_, x) => ArrayBuffer.isView(x) ? [...x] : x"
-    return json.loads(_engine().eval(f"JSON.stringify({expression}, {as_lists})"))
+    return json.loads(str(_engine().eval(f"JSON.stringify({expression}, {as_lists})")))
 
 
 def roots() -> Figure:

@@ -21,7 +21,7 @@ import yaml
 from addresses import ROOT, addresses
 from chromium import chromium
 from hosting import hosting
-from pypdf import PdfReader, PdfWriter
+from pypdf import PageObject, PdfReader, PdfWriter
 from pypdf.generic import (
     ArrayObject,
     DictionaryObject,
@@ -87,6 +87,17 @@ class Part:
     places: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     @property
+    def pages(self) -> Sequence[PageObject]:
+        """Pages of paper.
+
+        Raises:
+            ValueError: The part was not printed.
+        """
+        if self.pdf is None:
+            raise ValueError(f"{self.name}: expected a printed part")
+        return self.pdf.pages
+
+    @property
     def sections(self) -> list[tuple[str, str]]:
         """Id and words of each section."""
         return [(found[1], _words(found[2])) for found in HEADING.finditer(self.source)]
@@ -112,7 +123,7 @@ def read_parts(folder: Path, only: Sequence[str] = ()) -> list[Part]:
         if only and Path(name).stem not in only:
             continue
         source = (folder / name).read_text(encoding="utf-8")
-        parts.append(Part(name, _words(TITLE.search(source)[1]), source))
+        parts.append(Part(name, _words(TITLE.findall(source)[0]), source))
     return parts
 
 
@@ -144,11 +155,12 @@ def print_parts(browser, site: str, parts: Sequence[Part]) -> None:
     for part in parts:
         page = context.new_page()
         page.goto(site + part.name, wait_until="load")
-        part.pdf = PdfReader(io.BytesIO(page.pdf(**PAPER)))
+        part.pdf = pdf = PdfReader(io.BytesIO(page.pdf(**PAPER)))
         page.close()
-        for place, found in part.pdf.named_destinations.items():
-            number = part.pdf.get_destination_page_number(found)
-            part.places[unquote(place.lstrip("/#"))] = (number, float(found.top or 0))
+        for place, found in pdf.named_destinations.items():
+            number = pdf.get_destination_page_number(found)
+            if number is not None:
+                part.places[unquote(place.lstrip("/#"))] = (number, float(found.top or 0))
     context.close()
 
 
@@ -190,9 +202,9 @@ def _row(kind: str, address: str, words: str, page: int) -> str:
 
 def feet(parts: Sequence[Part], pages: int) -> str:
     """Return one page of paper for each page, with title and number at its foot."""
-    titles = {}
+    titles: dict[int, str] = {}
     for part in parts:
-        titles |= dict.fromkeys(range(part.first, part.first + len(part.pdf.pages)), part.title)
+        titles |= dict.fromkeys(range(part.first, part.first + len(part.pages)), part.title)
     return "".join(
         f"<div><p><span>{html.escape(titles.get(number, 'Contents'))}</span>"
         f"<span>{number + 1}</span></p></div>"
@@ -206,9 +218,9 @@ def lead_within(writer: PdfWriter, site: str, parts: Sequence[Part]) -> int:
     """Let links to pages of the book lead to paper; return how many do."""
     by_name = {part.name: part for part in parts}
     published, count = addresses().site, 0
-    owner = {}
+    owner: dict[int, Part] = {}
     for part in parts:
-        owner |= dict.fromkeys(range(part.first, part.first + len(part.pdf.pages)), part)
+        owner |= dict.fromkeys(range(part.first, part.first + len(part.pages)), part)
     for number, page in enumerate(writer.pages):
         kept = ArrayObject()
         for reference in page.get("/Annots", ()):
@@ -217,23 +229,23 @@ def lead_within(writer: PdfWriter, site: str, parts: Sequence[Part]) -> int:
             if right - left < 3 and top - bottom < 3:
                 continue  # a mark, see with_marks
             target = _target(annotation, site, owner.get(number))
-            part = by_name.get(target[0] or "index.html") if target else None
-            if target and part is None and not published:
+            destination = by_name.get(target[0] or "index.html") if target else None
+            if target and destination is None and not published:
                 continue  # a page that is neither on paper nor at a known address
             kept.append(reference)
             if target is None:
                 continue
             name, place = target
-            if part is None:
+            if destination is None:
                 address = published + name + (f"#{place}" if place else "")
                 annotation[NameObject("/A")] = _opens(address)
                 annotation.pop("/Dest", None)
                 continue
-            offset, height = part.places.get(place, (0, 842.0))
+            offset, height = destination.places.get(place, (0, 842.0))
             annotation.pop("/A", None)
             annotation[NameObject("/Dest")] = ArrayObject(
                 [
-                    writer.pages[part.first + offset].indirect_reference,
+                    writer.pages[destination.first + offset].indirect_reference,
                     NameObject("/XYZ"),
                     NumberObject(0),
                     NumberObject(round(height) + 12),
@@ -281,13 +293,13 @@ def print_book(folder: Path, target: Path, only: Sequence[str] = ()) -> str:
             cover = print_text(browser, site, FRONT_STYLE, front(site, parts, *imprint))
             position = len(cover.pages)
             for part in parts:
-                part.first, position = position, position + len(part.pdf.pages)
+                part.first, position = position, position + len(part.pages)
         stamps = print_text(browser, site, FOOT_STYLE, feet(parts, position))
         writer = PdfWriter()
         for number in range(len(cover.pages)):
             writer.add_page(cover.pages[number])
         for part in parts:
-            for page in part.pdf.pages:
+            for page in part.pages:
                 writer.add_page(page)
         for page, stamp in zip(writer.pages, stamps.pages, strict=True):
             page.merge_page(stamp)

@@ -16,7 +16,8 @@ HEADING = re.compile(
 def package_version() -> str:
     """Return the version of the package without importing it, which needs an environment."""
     text = (ROOT / "src" / "seqbook" / "__init__.py").read_text(encoding="utf-8")
-    return re.search(r'^__version__ = "(.+)"$', text, flags=re.MULTILINE)[1]
+    (version,) = re.findall(r'^__version__ = "(.+)"$', text, flags=re.MULTILINE)
+    return version
 
 
 def releases(changelog: str) -> dict[str, tuple[str | None, str]]:

@@ -24,7 +24,8 @@ def summarize(folder: Path) -> str:
     Raises:
         FileNotFoundError: A report is missing.
     """
-    passed, skipped = [], Counter()
+    passed: list[str] = []
+    skipped: Counter[str] = Counter()
     for name, what in REPORTS.items():
         cases = list(ElementTree.parse(folder / f"{name}.xml").iter("testcase"))
         reasons = [mark.get("message", "") for case in cases for mark in case.iter("skipped")]

@@ -49,9 +49,15 @@ def character_model(symbols: int, seed: int = 0) -> CharacterModel:
 def speller(vocabularies: Vocabularies, seed: int = 0, *, dropout: float = 0.0) -> RecurrentSeq2Seq:
     """The network of chapter 7 that pronounces words."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = map(len, vocabularies)
-    options = {"network": "GRU", "dropout": dropout, "generator": generator}
-    return RecurrentSeq2Seq(*sizes, **SPELLING, **options)
+    return RecurrentSeq2Seq(
+        len(vocabularies.source),
+        len(vocabularies.target),
+        embedding_size=SPELLING["embedding_size"],
+        hidden_size=SPELLING["hidden_size"],
+        network="GRU",
+        dropout=dropout,
+        generator=generator,
+    )
 
 
 def train_alice(*, steps: int = 3500, seed: int = 0) -> None:
@@ -155,7 +161,7 @@ def train_spelling(*, steps: int = 10_000, seed: int = 0) -> None:
     model.load_state_dict(rounded(model.state_dict()))
     score = spelling_errors(model, vocabularies, words)
     card = {
-        "model": f"GRU encoder-decoder with attention, {SPELLING['hidden']} units",
+        "model": f"GRU encoder-decoder with attention, {SPELLING['hidden_size']} units",
         "training": f"{len(words.training):,} words of the CMU Pronouncing Dictionary",
         "words wrong, test": round(score.word, 3),
         "phonemes wrong, test": round(score.symbol, 3),

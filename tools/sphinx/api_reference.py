@@ -23,6 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 FOLDER = "api/"
+FOLD = '<details class="source"><summary>Source code</summary>'
 PACKAGES = ("seqbook", "stepgrader")
 
 
@@ -58,14 +59,14 @@ def directive(value: object) -> str:
 def without_docstrings(source: str) -> str:
     """Return the source of a function or class without the docstrings in it."""
     source = textwrap.dedent(source)
-    lines = source.splitlines()
+    lines: list[str | None] = list(source.splitlines())
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or len(node.body) < 2:
             continue
         if ast.get_docstring(node) is not None:
             first = node.body[0]
-            end = first.end_lineno
-            if not lines[end].strip():  # the blank line that separates it
+            end = first.end_lineno or first.lineno
+            if not (lines[end] or "").strip():  # the blank line that separates it
                 end += 1
             lines[first.lineno - 1 : end] = [None] * (end - first.lineno + 1)
     return "\n".join(line for line in lines if line is not None)
@@ -88,9 +89,12 @@ class ApiReference(SphinxDirective):
 
     def _text(self, module: ModuleType) -> str:
         name = module.__name__
-        title = f"``{name}``"
-        lines = [title, "-" * len(title), "", f".. automodule:: {name}", ""]
-        for member, value in public_objects(module):
+        inside = name.removeprefix(f"{self.arguments[0]}.")
+        title = f"``{inside if inside != name else name.rpartition('.')[2]}``"
+        members = dict(public_objects(module))
+        contents = " · ".join(f":py:obj:`~{name}.{member}`" for member in members)
+        lines = [title, "-" * len(title), "", f".. automodule:: {name}", "", contents, ""]
+        for member, value in members.items():
             kind = directive(value)
             options = {"autoclass": "   :members:", "autodata": "   :no-value:"}
             lines += [f".. {kind}:: {name}.{member}", options.get(kind, ""), ""]
@@ -102,10 +106,12 @@ class ApiReference(SphinxDirective):
             return
         value = getattr(importlib.import_module(signature["module"]), signature["fullname"])
         lines, number = inspect.getsourcelines(inspect.unwrap(value))
-        path = Path(inspect.getsourcefile(inspect.unwrap(value)))
+        path = Path(inspect.getfile(inspect.unwrap(value)))
         shown = f"{path.relative_to(ROOT).as_posix()}, line {number}"
         source = without_docstrings("".join(lines))
-        content += nodes.raw("", '<details class="source"><summary>Source</summary>', format="html")
+        content += nodes.raw(
+            "", '<details class="source"><summary>Source code</summary>', format="html"
+        )
         place = nodes.paragraph("", shown)
         if known := addresses().repository:
             target = f"{known}/blob/{addresses().branch}/{path.relative_to(ROOT)}#L{number}"
@@ -150,12 +156,15 @@ class LinkedCode(SphinxPostTransform):
         return named[0] if len(named) == 1 and text[:1].isupper() else None
 
     def _entry_of(self, node: nodes.Node) -> str:
-        """Return the full name of the object in whose entry a node stands."""
+        """Return the full name of the object, or the module and a dot, that a node is part of."""
         name = ""
         while node is not None:
             if isinstance(node, addnodes.desc):
                 signature = node.children[0]
                 name = f"{signature.get('module')}.{signature.get('fullname')}"
+            elif isinstance(node, nodes.section) and not name:
+                ids = [id_ for part in node.findall(nodes.target) for id_ in part["ids"]]
+                name = next((f"{i[7:]}." for i in ids if i.startswith("module-")), "")
             node = node.parent
         return name
 

@@ -40,7 +40,7 @@ class Chapter(NamedTuple):
 def read_chapter(path: Path) -> Chapter:
     """Count the words and code lines of a notebook."""
     notebook = read_notebook(path)
-    source = {"markdown": [], "code": []}
+    source: dict[str, list[str]] = {"markdown": [], "code": []}
     for cell in notebook["cells"]:
         if "remove-cell" not in cell["metadata"].get("tags", []):  # not on the page
             source[cell["cell_type"]].append("".join(cell["source"]))

@@ -39,7 +39,7 @@ def show_claims(app, doctree):
 
 def give_anchors(doctree, cell_ids: list[str]):
     """Give each claim the id that its cell and its number in the cell make."""
-    numbers = Counter()
+    numbers: Counter[str] = Counter()
     for claim in doctree.findall(
         lambda node: "claim" in getattr(node, "attributes", {}).get("classes", [])
     ):

@@ -107,7 +107,7 @@ def with_one_style_sheet(page: str, version: str) -> str:
     first = SHEET.search(page)
     if first is None:
         return page
-    root = CONTENT_ROOT.search(page)[1]
+    root = CONTENT_ROOT.findall(page)[0]
     link = f'<link rel="stylesheet" href="{root}_static/{STYLE}?v={version}" />\n'
     return page[: first.start()] + link + SHEET.sub("", page[first.end() :])
 

@@ -46,6 +46,8 @@ def read(path: Path, moved: Callable[[Path], str]) -> Rules:
         if rule.type == "at-rule" and rule.lower_at_keyword == "import":
             (target,) = (token for token in rule.prelude if token.type != "whitespace")
             name = target.value if target.type == "string" else _address(target)
+            if name is None:
+                raise ValueError(f"{path}, line {rule.source_line}: expected a file to import")
             rules += read(path.parent / _file(name), moved)
             continue
 
@@ -96,7 +98,7 @@ def _replace_addresses(tokens: list[Node], new: Callable[[str], str]) -> None:
 
 def _selectors(prelude: Iterable[Node]) -> Iterator[list[Node]]:
     """Split at the commas that are not inside brackets."""
-    selector = []
+    selector: list[Node] = []
     for token in prelude:
         if token == ",":
             yield selector

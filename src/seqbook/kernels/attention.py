@@ -36,7 +36,7 @@ class ChunkedAttentionFunction(Function):
     knows, so that higher derivatives are right; that takes memory quadratic in the length.
     ``torch.func.vmap`` adds its axis to the batch.
 
-    Arguments of ``apply``:
+    Args:
         query: ``(batch, heads, queries, d_k)``.
         key: ``(batch, heads, keys, d_k)``.
         value: ``(batch, heads, keys, d_v)``.

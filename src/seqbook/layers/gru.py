@@ -12,7 +12,13 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from seqbook.kernels.recurrent import GRUFunction, GRUResetBeforeFunction
-from seqbook.layers.recurrent import CellSpecification, RecurrentCell, RecurrentLayer, Weights
+from seqbook.layers.recurrent import (
+    CellSpecification,
+    RecurrentCell,
+    RecurrentLayer,
+    Weights,
+    specification_option,
+)
 from seqbook.validation import check_choice
 
 __all__ = ["GRU", "RESETS", "GRUCell", "gru_step"]
@@ -128,6 +134,12 @@ class GRUCell(RecurrentCell):
         torch.Size([2, 4])
     """
 
+    reset = specification_option(
+        "reset",
+        _specification,
+        "Whether the reset gate acts ``after`` or ``before`` the matrix product.",
+    )
+
     def __init__(
         self,
         input_size: int,
@@ -148,7 +160,6 @@ class GRUCell(RecurrentCell):
             device=device,
             dtype=dtype,
         )
-        self.reset = reset
 
     def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Compute the state after one step.
@@ -196,6 +207,12 @@ class GRU(RecurrentLayer):
         0.0
     """
 
+    reset = specification_option(
+        "reset",
+        _specification,
+        "Whether the reset gate acts ``after`` or ``before`` the matrix product.",
+    )
+
     def __init__(
         self,
         input_size: int,
@@ -222,7 +239,6 @@ class GRU(RecurrentLayer):
             device=device,
             dtype=dtype,
         )
-        self.reset = reset
 
     def forward(
         self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None

@@ -8,14 +8,22 @@ step, and its kernel. ``RecurrentCell`` and ``RecurrentLayer`` hold one; ``rnn``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from seqbook.validation import check_choice
 
-__all__ = ["CellSpecification", "RecurrentCell", "RecurrentLayer", "Weights", "unroll"]
+__all__ = [
+    "CellSpecification",
+    "RecurrentCell",
+    "RecurrentLayer",
+    "Weights",
+    "specification_option",
+    "unroll",
+]
 
 _CACHED_BATCH = 256  # sequences in one run on a CPU: with more, a step's numbers leave the cache
 _INTEGERS = {
@@ -60,6 +68,26 @@ class CellSpecification(NamedTuple):
     state: tuple[str, ...]
     step: Callable[[Tensor, tuple[Tensor, ...], Weights], tuple[Tensor, ...]]
     kernel: Callable[[Tensor, tuple[Tensor, ...], Weights], tuple[Tensor, ...]]
+
+
+def specification_option(
+    name: str, specify: Callable[[str], CellSpecification], description: str
+) -> property:
+    """Make a property that reads an option of a network's specification and can change it.
+
+    Args:
+        name: Of the option, a keyword of the specification's ``step``, which is a ``partial``.
+        specify: Makes the specification for a value of the option.
+        description: The property's docstring.
+    """
+
+    def read(module: _RecurrentModule) -> Any:
+        return cast(partial, module.specification.step).keywords[name]
+
+    def change(module: _RecurrentModule, value: str) -> None:
+        module.specification = specify(value)
+
+    return property(read, change, doc=description)
 
 
 def unroll(

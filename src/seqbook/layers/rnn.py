@@ -12,7 +12,13 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from seqbook.kernels.recurrent import ACTIVATIONS, RNNFunction
-from seqbook.layers.recurrent import CellSpecification, RecurrentCell, RecurrentLayer, Weights
+from seqbook.layers.recurrent import (
+    CellSpecification,
+    RecurrentCell,
+    RecurrentLayer,
+    Weights,
+    specification_option,
+)
 from seqbook.validation import check_choice
 
 __all__ = ["RNN", "RNNCell", "rnn_step"]
@@ -102,6 +108,10 @@ class RNNCell(RecurrentCell):
         torch.Size([2, 4])
     """
 
+    activation = specification_option(
+        "activation", _specification, "The activation function's name."
+    )
+
     def __init__(
         self,
         input_size: int,
@@ -122,7 +132,6 @@ class RNNCell(RecurrentCell):
             device=device,
             dtype=dtype,
         )
-        self.activation = activation
 
     def forward(self, inputs: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Compute the state after one step.
@@ -169,6 +178,10 @@ class RNN(RecurrentLayer):
         (torch.Size([2, 5, 8]), torch.Size([4, 2, 4]))
     """
 
+    activation = specification_option(
+        "activation", _specification, "The activation function's name."
+    )
+
     def __init__(
         self,
         input_size: int,
@@ -195,7 +208,6 @@ class RNN(RecurrentLayer):
             device=device,
             dtype=dtype,
         )
-        self.activation = activation
 
     def forward(
         self, inputs: Tensor, hidden: Tensor | None = None, *, lengths: Tensor | None = None
