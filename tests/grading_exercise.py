@@ -27,7 +27,7 @@ ANSWERS = {
 }
 POINTS = sum(points for points, _, _ in ANSWERS.values())
 
-CHECKS = """
+STEPS_SOURCE = """
 import torch
 from torch import nn
 
@@ -270,7 +270,7 @@ def write_exercise(folder: Path) -> Path:
     (folder / NAME).mkdir(parents=True)
     text = json.dumps(source_notebook(), ensure_ascii=False)
     (folder / NAME / f"{NAME}.ipynb").write_text(text, encoding="utf-8")
-    (folder / NAME / "checks.py").write_text(CHECKS, encoding="utf-8")
+    (folder / NAME / "steps.py").write_text(STEPS_SOURCE, encoding="utf-8")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The exercises: every step recognises its mistakes, passes right answers, and leaks nothing."""
+"""The exercises: every step identifies its mistakes, passes right answers, and leaks nothing."""
 
 import functools
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import CHAPTERS
 
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
 from stepgrader.exercises import SOLUTION, Exercise, as_text
 from stepgrader.judge import judge
 from stepgrader.steps import compile_step
@@ -46,7 +46,7 @@ def test_there_is_one_for_every_chapter_and_assignment():
 
 
 @each_step
-def test_mistakes_are_recognised(name, step_name):
+def test_mistakes_are_identified(name, step_name):
     """On the visible cases alone, and with the hidden ones, each by its own message."""
     step, with_hidden = compiled(name, step_name)
     visible = compile_step(step)
@@ -143,7 +143,7 @@ def test_the_release_leaks_nothing(name):
     assert "SOLUTION" not in text
     assert not any(cell.get("outputs") for cell in made.notebook["cells"])
     assert not any(case["hidden"] for step in made.steps for case in step.cases)
-    code = (FOLDER / name / "checks.py").read_text(encoding="utf-8")
+    code = (FOLDER / name / "steps.py").read_text(encoding="utf-8")
     for line in code.splitlines():
         if line.strip().startswith(("def _", "return ")) and len(line.strip()) > 20:
             assert line.strip() not in text

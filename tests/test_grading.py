@@ -22,7 +22,6 @@ from nbclient import NotebookClient
 from torch import nn
 
 from seqbook import exercises
-from seqbook.course import COURSE
 from stepgrader import atomic_files
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.checker import Checker
@@ -398,7 +397,7 @@ def test_there_is_no_checker_for_other_names():
 
 def test_in_a_kernel_each_check_says_what_is_wrong_and_the_rest_runs():
     """The released LSTM, half done, as a student runs it from top to bottom."""
-    notebook = nbformat.reads(json.dumps(COURSE.load("lstm").notebook), as_version=4)
+    notebook = nbformat.reads(json.dumps(exercises.COURSE.load("lstm").notebook), as_version=4)
     sources = {one["id"]: one for one in notebook.cells}
     sources["forget-gate-answer"].source = (
         "def forget_gate(inputs, hidden, cell, w, u, peephole, bias):\n"
@@ -821,7 +820,7 @@ def test_a_definition_is_found(source, found):
 # Files that are kept.
 
 
-def test_files_are_written_and_written_anew_as_long_as_nobody_changed_them(tmp_path):
+def test_files_are_rewritten_as_long_as_nobody_changed_them(tmp_path):
     folder = tmp_path / "new" / "folder"
     first = SafeWriter(folder)
     first.write(folder / "a.txt", "one")
@@ -890,7 +889,7 @@ def test_an_interrupted_write_loses_nothing(tmp_path, monkeypatch, moment):
 
 
 def test_what_was_written_is_known_even_if_it_could_not_be_recorded(tmp_path, monkeypatch):
-    """Interrupted between a file and the record, a second start goes on as if nothing was."""
+    """After an interruption between a file and the record, a second start continues."""
     real, calls = os.replace, []
 
     def interrupt_second(*paths):

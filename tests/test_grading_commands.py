@@ -21,7 +21,7 @@ from conftest import PATIENCE, wait_until
 from grading_exercise import POINTS, answered, solved, source_notebook, write_exercise
 
 from seqbook.cli import main
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
 from stepgrader.commands import add_commands
 from stepgrader.exercises import SOLUTION, Exercise, as_text
 from stepgrader.grader import SandboxFaultError, grade_notebook
@@ -300,7 +300,7 @@ def test_release_says_which_exercises_there_are(tmp_path, run, exercises):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["checks.py", "tiny.ipynb"])
+@pytest.mark.parametrize("name", ["steps.py", "tiny.ipynb"])
 def test_release_misses_a_file_of_the_source(tmp_path, run, name):
     write_exercise(tmp_path / "sources")
     missing = tmp_path / "sources" / "tiny" / name
@@ -414,10 +414,10 @@ def test_grades_depend_on_nothing_but_answers_and_seed(graded, tmp_path, run, ex
 
 
 def test_after_a_change_of_the_exercise_all_are_graded_again(graded, tmp_path, run):
-    checks = write_exercise(tmp_path / "sources") / "tiny" / "checks.py"
-    text = checks.read_text(encoding="utf-8")
+    steps = write_exercise(tmp_path / "sources") / "tiny" / "steps.py"
+    text = steps.read_text(encoding="utf-8")
     said = "You take one away; the task adds it."
-    checks.write_text(text.replace(said, "Subtracted instead of added."), encoding="utf-8")
+    steps.write_text(text.replace(said, "Subtracted instead of added."), encoding="utf-8")
     shutil.copytree(graded / "out", tmp_path / "out")
     command = ("grade", graded / "in", "--exercises", tmp_path / "sources", "--out")
     code, _, errors = run(*command, tmp_path / "out")
@@ -458,7 +458,7 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     code, _, errors = run("grade", graded / "in", "--out", graded / "out", "--exercises", exercises)
     assert code == 3
     assert errors == [
-        "Drawing the cases of tiny.",
+        "Sampling the cases of tiny.",
         "4 of 5 were graded before.",
         f"{page}: skipped, because it was changed by hand",
     ]
@@ -466,8 +466,8 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     page.write_text(before, encoding="utf-8")
 
 
-def test_an_interrupted_batch_goes_on_where_it_was(bubblewrap, tmp_path, exercises):
-    """It ends at once, though what runs would go on for much longer; the bar goes on too."""
+def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):
+    """It ends at once, though its code would run for much longer, and the bar resumes too."""
     for student in ("ann", "bob", "cem"):
         notebook = source_notebook()
         notebook["cells"][0]["source"] = [f"# Of {student}"]  # or one result would do for all

@@ -37,7 +37,7 @@ from conftest import PATIENCE, wait_until
 
 import stepgrader.batch
 import stepgrader.grader
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
 from stepgrader import sandbox
 from stepgrader.atomic_files import SafeWriter, write_whole
 from stepgrader.batch import MAX_NOTEBOOKS, grade_folder
@@ -59,7 +59,7 @@ UNWRITTEN = "raise NotImplementedError"
 POINTS = 3
 
 # Numbers of nine digits, so that a hidden one is known wherever it turns up.
-CHECKS = """
+STEPS_SOURCE = """
 import torch
 
 from stepgrader.steps import Mistake, Step
@@ -130,7 +130,7 @@ def guarded(tmp_path_factory):
         for name, source in (("doubled", DOUBLED), ("weighted", WEIGHTED))
     }
     (folder / "guarded.ipynb").write_text(json.dumps(make_notebook(**marked)), encoding="utf-8")
-    (folder / "checks.py").write_text(CHECKS, encoding="utf-8")
+    (folder / "steps.py").write_text(STEPS_SOURCE, encoding="utf-8")
     return Exercise.load(folder), folder
 
 
@@ -193,7 +193,7 @@ def attacks(batch, exercise, source_folder):
         str(batch.victim / "marks.csv"),
         str(batch.out / "grades.csv"),
         str(batch.folder / "a honest" / "guarded.ipynb"),
-        str(source_folder / "checks.py"),
+        str(source_folder / "steps.py"),
         *(
             f"{place}/seqbook-{MARK}"
             for place in ("", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr/lib")
@@ -317,7 +317,7 @@ def bad_files(batch):
     yield "another exercise", {**right, "metadata": {"stepgrader": {"exercise": "lstm"}}}, 3, ""
     yield "a strange exercise", {**right, "metadata": {"stepgrader": {"exercise": [{}]}}}, 3, ""
     yield "strange metadata", {**right, "metadata": "<script>"}, 3, ""
-    yield "NaN", {**right, "metadata": {"seqbook": float("nan")}}, 3, ""
+    yield "NaN", {**right, "metadata": {"stepgrader": float("nan")}}, 3, ""
     yield "deleted cells", without("doubled-answer", "weighted-answer"), 0, missing
     yield "only an answer", {"cells": [cell("code", "x", DOUBLED)]}, 1, "another cell does"
     yield "reordered cells", with_cells(lambda cells: cells[::-1]), 3, ""
@@ -345,7 +345,9 @@ def bad_files(batch):
     yield "strange cells", with_cells(lambda cells: [None, 5, [], "x", *cells]), 3, ""
     yield (
         "keys twice",
-        text.replace('"metadata": {"seqbook"', '"cells": [], "metadata": {"seqbook"').encode(),
+        text.replace(
+            '"metadata": {"stepgrader"', '"cells": [], "metadata": {"stepgrader"'
+        ).encode(),
         0,
         missing,
     )
@@ -702,8 +704,8 @@ INSTALLED = """
 import json, sys
 from pathlib import Path
 
-from seqbook.course import COURSE
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
+from seqbook.exercises import COURSE
 from stepgrader import sandbox
 
 # The folder in which both packages were installed becomes one of Python's, beside the real ones.

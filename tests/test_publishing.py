@@ -28,7 +28,7 @@ from PIL import Image
 from publishing import LONGEST, shortened
 from pypdf import PdfReader
 
-from seqbook.course import COURSE
+from seqbook.exercises import COURSE
 from stepgrader.exercises import as_text
 
 PAPER_WIDTH = 665  # pixels of an A4 page between its margins

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from seqbook.course import COURSE
 from seqbook.data.pairs import LEVELS, Pair, Split, clean, read_pairs, split
+from seqbook.exercises import COURSE
 from seqbook.training.recipes import RECIPES, Recipe
 from stepgrader.commands import add_commands
 

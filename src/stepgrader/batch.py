@@ -84,7 +84,7 @@ class _CompiledExercises:
 
     def __getitem__(self, name: str) -> _Compiled:
         if name not in self._compiled:
-            print(f"Drawing the cases of {name}.", file=sys.stderr)
+            print(f"Sampling the cases of {name}.", file=sys.stderr)
             steps = self.exercises[name].compile(self._seed)
             released = self.exercises[name].release(steps)
             facts = [self._settings, released.notebook, [asdict(step) for step in steps]]

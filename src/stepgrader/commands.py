@@ -234,7 +234,7 @@ def _require_fork(message: str) -> None:
 def _names(folder: Path) -> list[str]:
     """Return the names of the exercises in an authors' folder, in the order of its index."""
     present = {
-        path.parent.name for kind in ("checks.py", "*.ipynb") for path in folder.glob(f"*/{kind}")
+        path.parent.name for kind in ("steps.py", "*.ipynb") for path in folder.glob(f"*/{kind}")
     }
     index = read_index(folder)
     return [name for name in index if name in present] + sorted(present - set(index))
@@ -254,7 +254,7 @@ def _authored(folder: Path, names: Sequence[str] = ()) -> Iterator[Exercise]:
         if name not in known:
             raise ValueError(f"expected one of {', '.join(known)}, got {name}")
     for name in names or known:
-        for path in (folder / name / f"{name}.ipynb", folder / name / "checks.py"):
+        for path in (folder / name / f"{name}.ipynb", folder / name / "steps.py"):
             if not path.is_file():
                 raise ValueError(f"{path}: expected a file, there is none")
         yield Exercise.load(folder / name)

@@ -3,7 +3,7 @@
 A source notebook holds, for a step named ``forget_gate``, three cells: ``forget-gate-task``, whose
 heading states level, minutes and points; ``forget-gate-answer``, with the solution between
 ``### BEGIN SOLUTION`` and ``### END SOLUTION``; and ``forget-gate-check``. The cell ``setup``
-imports what answers may use. Beside the notebook, ``checks.py`` holds the list ``STEPS``.
+imports what answers may use. Beside the notebook, ``steps.py`` holds the list ``STEPS``.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Exercise:
         """
         name = folder.name
         notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
-        loader = SourceFileLoader(f"checks_of_{name}", str(folder / "checks.py"))
+        loader = SourceFileLoader(f"steps_of_{name}", str(folder / "steps.py"))
         module = types.ModuleType(loader.name)
         module.__file__ = loader.path
         sys.modules[loader.name] = module  # so that the sources of its classes are found

@@ -1,17 +1,30 @@
-"""The released exercises of the course, and the checker that their notebooks import."""
+"""The exercises of the course as students get them, and the checker that the notebooks import."""
 
 from __future__ import annotations
 
-from seqbook.course import COURSE
-from stepgrader import checker
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["Checker"]
+from stepgrader.course import Course
+
+if TYPE_CHECKING:
+    import stepgrader.checker
+
+__all__ = ["COURSE", "Checker"]
+
+RELEASED = Path(__file__).parent
+SOURCES = RELEASED.parents[2] / "exercises"  # in a checkout of the repository
+
+COURSE = Course(
+    command="seqbook",
+    package=RELEASED.parent,
+    released=RELEASED,
+    sources=SOURCES if (SOURCES / "index.json").is_file() else None,
+)
 
 
-class Checker(checker.Checker):
-    """Check answers against the visible test cases of an exercise of this course.
-
-    See ``stepgrader.checker.Checker``.
+def Checker(name: str) -> stepgrader.checker.Checker:  # noqa: N802, it stands for that class
+    """Return a checker of answers against the visible test cases of an exercise.
 
     Args:
         name: Name of the exercise.
@@ -24,6 +37,6 @@ class Checker(checker.Checker):
         >>> check.inputs is None  # until a check fails
         True
     """
+    from stepgrader import checker  # it imports torch, which the command line loads late
 
-    def __init__(self, name: str):
-        super().__init__(COURSE.load(name))
+    return checker.Checker(COURSE.load(name))

@@ -7,8 +7,10 @@ wait for each other.
 from __future__ import annotations
 
 import math
+import platform
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["bytes_for_backward", "count_macs", "critical_path", "peak_bytes"]
+__all__ = ["bytes_for_backward", "count_macs", "critical_path", "peak_bytes", "processor_name"]
 
 
 def count_macs(compute: Callable[[], object]) -> int:
@@ -116,6 +118,22 @@ def critical_path(output: Tensor) -> int:
             length[node] = 1 + max((length[parent] for parent in before), default=0)
             waiting.pop()
     return length[output.grad_fn]
+
+
+def processor_name() -> str:
+    """Return the model name of the processor, for records of what was timed.
+
+    Example:
+        >>> len(processor_name()) > 0
+        True
+    """
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        for line in facts.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip() not in ("", "unknown"):
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def _added_product(_into: Size, left: Size, right: Size, **_options: Any) -> int:

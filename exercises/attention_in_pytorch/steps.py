@@ -1,4 +1,4 @@
-"""What the steps of the exercise on attention in PyTorch expect, and the mistakes they recognise."""
+"""The steps of the exercise on attention in PyTorch, with their reference answers and known mistakes."""
 
 import math
 

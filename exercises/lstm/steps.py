@@ -1,4 +1,4 @@
-"""What the steps of the LSTM exercise expect, and the wrong answers that they recognise."""
+"""The steps of the LSTM exercise, with their reference answers and known mistakes."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the steps of the exercise on sequence data expect, and the wrong answers that they recognise."""
+"""The steps of the exercise on sequence data, with their reference answers and known mistakes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the steps of the GRU exercise expect, and the wrong answers that they recognise."""
+"""The steps of the GRU exercise, with their reference answers and known mistakes."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the steps of the recurrent network's exercise expect, and the wrong answers recognised."""
+"""The steps of the recurrent network's exercise, with their reference answers and known mistakes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the steps of the exercise "LSTM in PyTorch" expect, and the mistakes that they recognise.
+"""The steps of the exercise "LSTM in PyTorch", with their reference answers and known mistakes.
 
 Mistakes and other right answers must stand alone, so they repeat the cell again and again.
 """

@@ -1,4 +1,4 @@
-"""What the steps of the exercise on autoregressive models expect, and the wrong answers that they recognise."""
+"""The steps of the exercise on autoregressive models, with their reference answers and known mistakes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the steps of the exercise on the gradient of a leaky network expect, and its mistakes."""
+"""The steps of the exercise on the gradient of a leaky network, with their reference answers and known mistakes."""
 
 import math
 
