@@ -200,7 +200,8 @@ def _train(options: argparse.Namespace) -> int:
         task=Path(options.task).name,
         parts=parts,
         device=options.device,
-        **levels,
+        source_level=levels["source_level"],
+        target_level=levels["target_level"],
     )
     before = run.progress
     path = options.out / MODEL_FILE
@@ -301,8 +302,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     elif expected:
         pairs = getattr(_built_in(options.task), part)
     else:
-        shares = {f"{name}_share": 0 if name in own else parts[name] for name in parts}
-        pairs = getattr(split(_pairs(options.task, levels), **shares), part)
+        shares = {name: 0 if name in own else parts[name] for name in parts}
+        pairs = getattr(
+            split(
+                _pairs(options.task, levels),
+                validation_share=shares["validation"],
+                test_share=shares["test"],
+            ),
+            part,
+        )
     if not pairs:
         raise ValueError(f"--part: expected {part} rows, got none: no row was held back for it")
     for line in _score_lines(_scores(transcriber, pairs, widths=(options.beam,))):
@@ -312,7 +320,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _transcribe(options: argparse.Namespace) -> int:
     transcriber = _load(options)
-    known, warned = set(transcriber.vocabularies.source.symbols), set()
+    known = set(transcriber.vocabularies.source.symbols)
+    warned: set[str] = set()
     texts = map(clean, options.texts or _lines())
     batch = 1 if not options.texts and sys.stdin.isatty() else BATCH
     while some := list(islice(texts, batch)):
@@ -460,7 +469,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     """End training after the current step on SIGINT or SIGTERM, and at once on a second one."""
     asked = False
 
-    def ask(_number, _frame) -> None:
+    def ask(_number: int, _frame: object) -> None:
         nonlocal asked
         asked = True
         for number, handler in handlers.items():

@@ -200,7 +200,7 @@ class RecurrentCell(_RecurrentModule):
         """Check the arguments and compute the parts of the state after one step."""
         _check_shape(inputs, "batch", self.input_size)
         dtype = _autocast_dtype(inputs)
-        weights = Weights(*(_cast(weight, dtype) for weight in self._weights()))
+        weights = Weights._make(_cast(weight, dtype) for weight in self._weights())
         inputs = _cast(inputs, dtype)
         _check_kind("inputs", inputs, weights.weight_ih)
         shape = (len(inputs), self.hidden_size)
@@ -297,7 +297,7 @@ class RecurrentLayer(_RecurrentModule):
         dtype = _autocast_dtype(inputs)
         inputs = _cast(inputs, dtype)
         weights = [
-            [Weights(*(_cast(w, dtype) for w in self._weights(suffix))) for suffix in suffixes]
+            [Weights._make(_cast(w, dtype) for w in self._weights(suffix)) for suffix in suffixes]
             for suffixes in self._suffixes()
         ]
         _check_kind("inputs", inputs, weights[0][0].weight_ih)
@@ -334,8 +334,8 @@ class RecurrentLayer(_RecurrentModule):
             values = padding.zero(torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0])
         # A copy, since the kernel needs its states for the backward pass, and the caller may change
         # the outputs in place.
-        outputs = values.transpose(0, 1).clone(memory_format=torch.contiguous_format)
-        return outputs, tuple(torch.stack(part) for part in zip(*finals, strict=True))
+        whole = values.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        return whole, tuple(torch.stack(part) for part in zip(*finals, strict=True))
 
     def _over_time(
         self, inputs: Tensor, state: tuple[Tensor, ...], weights: Weights

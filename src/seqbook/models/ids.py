@@ -39,6 +39,7 @@ def as_ids(
         >>> as_ids(np.array([0, 2, 1], dtype=np.uint16), size=3)
         tensor([0, 2, 1])
     """
+    kind: object
     if isinstance(values, Tensor):
         kind, integers = values.dtype, values.dtype in _INTEGERS
     else:

@@ -8,6 +8,7 @@ Jacobians: ``bptt_terms`` and ``jacobian_products`` compute both for a vanilla R
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,7 +126,7 @@ def bptt_terms(
 # 2. Cutting the sum
 
 
-def detach_state(state):
+def detach_state(state: Any) -> Any:
     """The same state, cut from the graph that made it: a tensor, or a tuple of them."""
     return _each(Tensor.detach, state)
 
@@ -138,7 +139,7 @@ def truncated_bptt(
     targets: Tensor,
     window: int,
     stateful: bool = True,
-    state=None,
+    state: Any = None,
 ) -> float:
     """Add the gradient of a long sequence's loss to ``.grad``, cut every ``window`` steps.
 
@@ -183,7 +184,7 @@ def randomised_bptt(
     keep: float,
     generator: torch.Generator,
     window: int = 1,
-    state=None,
+    state: Any = None,
 ) -> float:
     r"""Add an unbiased estimate of the full gradient to ``.grad``, from windows of random length.
 
@@ -219,23 +220,25 @@ def randomised_bptt(
     _check_windows(inputs, targets, window)
     if not 0 < keep <= 1:
         raise ValueError(f"keep: expected a probability in (0, 1], got {keep}")
-    total, pending = 0.0, 0.0
+    total = 0.0
+    pending: Tensor | None = None  # the loss since the last cut
     for x, y in zip(inputs.split(window, 1), targets.split(window, 1), strict=True):
         outputs, state = layer(x, state)
-        pending = pending + loss(outputs, y)
+        value = loss(outputs, y)
+        pending = value if pending is None else pending + value
         if torch.rand((), generator=generator) < keep:
             state = _each(lambda part: torch.lerp(part.detach(), part, 1 / keep), state)
         else:
             pending.backward()
-            total, pending = total + pending.item(), 0.0
+            total, pending = total + pending.item(), None
             state = detach_state(state)
-    if isinstance(pending, Tensor):
+    if pending is not None:
         pending.backward()
         total += pending.item()
     return total
 
 
-def _each(function: Callable[[Tensor], Tensor], state):
+def _each(function: Callable[[Tensor], Tensor], state: Any) -> Any:
     if isinstance(state, Tensor):
         return function(state)
     make = getattr(type(state), "_make", tuple)  # a NamedTuple stays what it is

@@ -11,6 +11,7 @@ import platform
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Size, Tensor
@@ -110,7 +111,7 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _added_product(_into: Size, left: Size, right: Size, **_options) -> int:
+def _added_product(_into: Size, left: Size, right: Size, **_options: Any) -> int:
     """Operations of ``into += left @ right``, which torch's counter leaves out."""
     return 2 * math.prod(left) * right[-1]
 
@@ -118,12 +119,18 @@ def _added_product(_into: Size, left: Size, right: Size, **_options) -> int:
 class _Alive(TorchDispatchMode):
     """Follow the storages that operations make, from their making to their end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+    def __torch_dispatch__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        arguments: Any = (),
+        options: dict[str, Any] | None = None,
+    ) -> Any:
         for tensor in tree_leaves((arguments, options)):
             if isinstance(tensor, Tensor):
                 self._meet(tensor, size=0)
