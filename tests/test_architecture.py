@@ -15,7 +15,6 @@ BENCHMARKS = dict(architecture.modules(ROOT / "benchmarks"))
 NAMEDTUPLE = {"_asdict", "_fields", "_make", "_replace"}  # public in spite of their names
 OWN_WORDS = {"os._exit"}  # documented under these names
 MOCK = "unittest.mock"
-KNOWN = {"stepgrader.exercises: imports seqbook.validation"}  # still to be removed
 
 
 def problems_of_order(modules: dict[str, ast.Module]) -> list[str]:
@@ -124,12 +123,8 @@ def test_every_folder_has_its_place_in_the_picture():
     assert folders | packages - {"seqbook"} == LAYERS.keys() | BESIDE.keys()
 
 
-def unknown(problems: list[str]) -> list[str]:
-    return [p for p in problems if re.sub(", line [0-9]+", "", p) not in KNOWN]
-
-
 def test_a_folder_imports_only_from_those_below_it():
-    assert unknown(problems_of_order(MODULES)) == []
+    assert problems_of_order(MODULES) == []
 
 
 def test_private_names_stay_in_their_modules():

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from seqbook.data.pairs import LEVELS, Pair, Split, clean, read_pairs, split
+from seqbook.exercises import COURSE
 from seqbook.training.recipes import RECIPES, Recipe
 from stepgrader.commands import add_commands
 
@@ -141,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "texts", nargs="*", metavar="TEXT", help="a source; by default lines of standard input"
     )
-    add_commands(functools.partial(_command, commands))
+    add_commands(COURSE, functools.partial(_command, commands))
     return parser
 
 
@@ -302,15 +303,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     elif expected:
         pairs = getattr(_built_in(options.task), part)
     else:
-        shares = {name: 0 if name in own else parts[name] for name in parts}
-        pairs = getattr(
-            split(
-                _pairs(options.task, levels),
-                validation_share=shares["validation"],
-                test_share=shares["test"],
-            ),
-            part,
-        )
+        held_back = {name: 0.0 if name in own else parts[name] for name in SHARES}
+        pairs = getattr(_split(_pairs(options.task, levels), held_back), part)
     if not pairs:
         raise ValueError(f"--part: expected {part} rows, got none: no row was held back for it")
     for line in _score_lines(_scores(transcriber, pairs, widths=(options.beam,))):
@@ -325,7 +319,7 @@ def _transcribe(options: argparse.Namespace) -> int:
     texts = map(clean, options.texts or _lines())
     batch = 1 if not options.texts and sys.stdin.isatty() else BATCH
     while some := list(islice(texts, batch)):
-        symbols = set().union(*map(transcriber.tokenize, some))
+        symbols = {symbol for text in some for symbol in transcriber.tokenize(text)}
         if new := sorted(symbols - known - warned):
             shown = ", ".join(map(repr, new))
             print(f"seqbook: not among the model's symbols: {shown}", file=sys.stderr)
@@ -394,14 +388,14 @@ def _parts(
         return {}, _built_in(options.task)
     default = dict.fromkeys(SHARES, 0.0) if any(files.values()) else SHARES
     held_back = {part: default[part] if shares[part] is None else shares[part] for part in SHARES}
-    data = split(
-        _pairs(options.task, levels),
-        validation_share=held_back["validation"],
-        test_share=held_back["test"],
-    )
+    data = _split(_pairs(options.task, levels), held_back)
     own = {part: read_pairs(path, **levels) for part, path in files.items() if path}
     parts = {part: files[part].name if files[part] else held_back[part] for part in SHARES}
     return parts, data._replace(**own)
+
+
+def _split(pairs: Sequence[Pair], shares: dict[str, float]) -> Split:
+    return split(pairs, validation_share=shares["validation"], test_share=shares["test"])
 
 
 def _built_in(task: str) -> Split:
