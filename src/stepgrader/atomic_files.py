@@ -27,6 +27,16 @@ class SafeWriter:
         written: Files that were written.
         unchanged: Files that had the right content already.
         skipped: Files that somebody changed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     path = Path(name, "a.txt")
+        ...     SafeWriter(Path(name)).write(path, "released")
+        ...     length = path.write_text("changed by a student")
+        ...     SafeWriter(Path(name)).write(path, "released again")
+        ...     print(path.read_text())
+        changed by a student
     """
 
     def __init__(self, folder: Path):
@@ -70,7 +80,15 @@ class SafeWriter:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after any interruption it holds all or none of the content."""
+    """Write a file so that after any interruption it holds all or none of the content.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     write_whole(Path(name, "folder", "a.txt"), b"content")
+        ...     print(Path(name, "folder", "a.txt").read_text())
+        content
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:

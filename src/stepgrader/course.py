@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # they import torch, which the command line loads only where it is needed
     from stepgrader.exercises import Released
 
-__all__ = ["INDEX", "Course", "read_index"]
+__all__ = ["Course", "read_index"]
 
 INDEX = "index.json"  # names of the exercises in a folder, in the order of the course
 
@@ -57,6 +57,13 @@ def read_index(folder: Path) -> list[str]:
 
     Raises:
         ValueError: The index is not a list of names.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     length = Path(name, INDEX).write_text('["rnn", "lstm"]')
+        ...     read_index(Path(name))
+        ['rnn', 'lstm']
     """
     path = folder / INDEX
     if not path.exists():

@@ -193,6 +193,11 @@ def _count(number: int, what: str) -> str:
 
 
 def printable(text: str, *, limit: int = MAX_TEXT) -> str:
-    """Return text on one line, without control characters, cut at ``limit`` characters."""
+    r"""Return text on one line, without control characters, cut at ``limit`` characters.
+
+    Example:
+        >>> printable("one line\nand another", limit=12)
+        'one line and ...'
+    """
     line = "".join(c if c.isprintable() else " " for c in text[:limit])
     return line if len(text) <= limit else line + " ..."

@@ -21,7 +21,7 @@ from typing import Any
 
 from stepgrader.steps import CompiledStep, Step, cell_stem, compile_step, rounded
 
-__all__ = ["EXERCISE", "SOLUTION", "Exercise", "Heading", "Released", "as_text", "defines"]
+__all__ = ["Exercise", "Heading", "Released", "as_text", "defines"]
 
 EXERCISE = "stepgrader"  # key of a notebook's metadata, with the name of its exercise
 SOLUTION = re.compile(

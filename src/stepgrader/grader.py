@@ -53,6 +53,13 @@ class Graded:
         exercise: Name of the exercise.
         title: Title of the exercise.
         steps: The grade of each step.
+
+    Example:
+        >>> gate = GradedStep("gate", "A gate", 1, 1, Verdict("right"))
+        >>> layer = GradedStep("layer", "A layer", 0, 3, Verdict("open"))
+        >>> graded = Graded("lstm", "The LSTM", [gate, layer])
+        >>> graded.points, graded.out_of
+        (1, 4)
     """
 
     exercise: str

@@ -65,6 +65,16 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
 
     Raises:
         ValueError: The numbers of cases and outcomes differ.
+
+    Example:
+        >>> from stepgrader.steps import Mistake, Step, compile_step
+        >>> from stepgrader.worker.calls import run_case
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
+        >>> mistakes = [Mistake(lambda x: x, "You return x as it is.")]
+        >>> step = compile_step(Step("double", lambda x: x + x, cases, mistakes, []))
+        >>> verdict = judge(step, [run_case(lambda x: x / 1, case) for case in step.requests])
+        >>> verdict.status, verdict.diagnosis
+        ('wrong', 'You return x as it is.')
     """
     if len(outcomes) != len(step.cases):
         raise ValueError(f"expected {len(step.cases)} outcomes, got {len(outcomes)}")

@@ -37,6 +37,10 @@ def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str
         verdict: The verdict on the answer.
         points: Points that a right answer earns.
         tested: The properties that were tested.
+
+    Example:
+        >>> list(verdict_lines("gate", Verdict("right"), points=2, tested=["a small batch"]))
+        ['✓ gate: 2 of 2 points, tested: a small batch']
     """
     earned = points if verdict.status == "right" else 0
     remark = _remark(verdict, tested)
@@ -46,7 +50,16 @@ def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str
 
 
 def table(graded: Graded) -> Iterator[str]:
-    """Yield the lines of the table of a notebook's grades."""
+    r"""Yield the lines of the table of a notebook's grades.
+
+    Example:
+        >>> from stepgrader.grader import Graded, GradedStep
+        >>> step = GradedStep("gate", "A gate", 0, 2, Verdict("open"))
+        >>> print("\n".join(table(Graded("lstm", "The LSTM", [step]))))
+        The LSTM
+          ○ gate  0 of 2  not written yet
+        0 of 2 points
+    """
     width = max(len(step.name) for step in graded.steps)
     yield graded.title
     for step in graded.steps:

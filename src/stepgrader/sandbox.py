@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from stepgrader.worker.hardening import ARCHITECTURES
 
-__all__ = ["CPU_SECONDS", "ENVIRONMENT", "WALL_SECONDS", "NoSandboxError", "Reply", "Sandbox"]
+__all__ = ["NoSandboxError", "Reply", "Sandbox"]
 
 CPU_SECONDS = 5
 WALL_SECONDS = 30
@@ -78,6 +78,14 @@ class Sandbox:
 
     Raises:
         NoSandboxError: Bubblewrap can't be used here.
+
+    Example:
+        >>> case = {"inputs": {"x": 2.0}, "gradients": [], "options": None, "state": None}
+        >>> cells = [("double-answer", "def double(x): return 2 * x")]
+        >>> with Sandbox(isolated=False) as sandbox:
+        ...     reply = sandbox.run({"cells": cells, "name": "double", "cases": [case]})
+        >>> reply.end
+        'ended'
     """
 
     def __init__(

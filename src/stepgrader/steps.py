@@ -127,6 +127,17 @@ class Step:
             module with gradients, all parameters are.
         depends_on: Names of earlier steps that a usual answer calls.
         tolerance: An answer is right if it is within ``tolerance * max(1, |expected|)``.
+
+    Example:
+        >>> double = Step(
+        ...     "double",
+        ...     reference=lambda x: x + x,
+        ...     cases={"a vector": lambda sampler: {"x": sampler.normal(2)}},
+        ...     mistakes=[Mistake(lambda x: x, "You return x as it is.")],
+        ...     alternatives=[lambda x: 2 * x],
+        ... )
+        >>> compile_step(double).mistakes
+        ['You return x as it is.']
     """
 
     name: str
@@ -145,7 +156,12 @@ class Step:
 
 
 def cell_stem(name: str) -> str:
-    """Return the prefix of the ids of a step's cells."""
+    """Return the prefix of the ids of a step's cells.
+
+    Example:
+        >>> cell_stem("forget_gate")
+        'forget-gate'
+    """
     return name.lower().replace("_", "-")
 
 
@@ -199,6 +215,13 @@ def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
 
     Raises:
         ValueError: The reference raises an error on a case.
+
+    Example:
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
+        >>> step = Step("double", lambda x: x + x, cases, mistakes=[], alternatives=[])
+        >>> compiled = compile_step(step, seed=1)
+        >>> len(compiled.visible.cases), len(compiled.hidden.cases)
+        (2, 3)
     """
     plan: list[tuple[str, int, int | None]] = [
         (name, size, None) for name in step.cases for size in VISIBLE_SIZES
@@ -251,7 +274,12 @@ def _first_difference(
 
 
 def rounded(data: Any) -> Any:
-    """Return an outcome with its numbers rounded to the digits that are released."""
+    """Return an outcome with its numbers rounded to the digits that are released.
+
+    Example:
+        >>> rounded({"returned": [1 / 3, 2]})
+        {'returned': [0.33333333, 2]}
+    """
     if isinstance(data, float):
         return float(f"{data:.{DIGITS}g}") + 0.0
     if isinstance(data, list):

@@ -132,6 +132,10 @@ def read_notebook(content: bytes) -> dict[str, Any]:
 
     Raises:
         UnreadableError: It is not JSON in the form of a notebook.
+
+    Example:
+        >>> read_notebook(b'{"cells": []}')
+        {'cells': []}
     """
     try:
         notebook = json.loads(content.decode("utf-8-sig"))

@@ -10,7 +10,7 @@ from stepgrader.course import Course
 if TYPE_CHECKING:
     import stepgrader.checker
 
-__all__ = ["COURSE", "Checker"]
+__all__ = ["Checker"]
 
 RELEASED = Path(__file__).parent
 SOURCES = RELEASED.parents[2] / "exercises"  # in a checkout of the repository

@@ -11,7 +11,7 @@ import torch
 
 from .values import decode, encode
 
-__all__ = ["OWN_CELL", "describe_error", "run_case"]
+__all__ = ["describe_error", "run_case"]
 
 OWN_CELL = "<answer"
 SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)
@@ -34,6 +34,11 @@ def run_case(
         ``gradients`` of the sum of all results, each weighted with cos(1), cos(2), ..., with
         respect to the named inputs and to all loaded parameters. Or ``raised``: type, message and
         line of an error.
+
+    Example:
+        >>> case = {"inputs": {"x": 1.5}, "gradients": [], "options": None, "state": None}
+        >>> run_case(lambda x: 2 * x, case)
+        {'returned': 3.0, 'arguments': {'x': 1.5}}
     """
     try:
         with warnings.catch_warnings():
@@ -96,7 +101,12 @@ def _leaves(value: Any) -> list[torch.Tensor]:
 
 
 def describe_error(error: BaseException, files: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return type, message and, if it came from an answer's cell, the cell and line of an error."""
+    """Return type, message and, if it came from an answer's cell, the cell and line of an error.
+
+    Example:
+        >>> describe_error(ValueError("too large"))
+        {'type': 'ValueError', 'message': 'too large', 'cell': None, 'line': None}
+    """
     cell: str | None = None
     line: int | None = None
     trace = error.__traceback__

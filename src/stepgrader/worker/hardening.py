@@ -101,6 +101,10 @@ def address_space() -> int:
     """Return how many bytes of address space this process uses, to a page.
 
     The sandbox has no ``/proc`` to read it from, so this lowers the limit until allocations fail.
+
+    Example:
+        >>> address_space() > 2**20
+        True
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     low, high = 0, 1 << 47
