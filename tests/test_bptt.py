@@ -234,14 +234,14 @@ def test_wrong_windows_and_probabilities_raise():
     layer, inputs, targets = task(RNN)
     with pytest.raises(ValueError, match=r"\(2, 7, 2\) and \(2, 6, 3\)"):
         truncated_bptt(layer, squared_error, inputs=inputs, targets=targets[:, :6], window=2)
-    with pytest.raises(ValueError, match="window: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="window: expected an integer of at least 1, got 0"):
         truncated_bptt(layer, squared_error, inputs=inputs, targets=targets, window=0)
     for keep in (0.0, 1.5):
         with pytest.raises(ValueError, match="keep: expected a probability"):
             randomised(layer, inputs, targets, keep=keep, seed=0)
 
 
-def test_a_detached_state_keeps_its_kind_and_values():
+def test_a_detached_state_keeps_its_type_and_values():
     state = LSTMState(torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True))
     cut = detach_state(state)
     assert isinstance(cut, LSTMState)
@@ -250,9 +250,33 @@ def test_a_detached_state_keeps_its_kind_and_values():
     assert not detach_state(state.cell).requires_grad
 
 
-def test_detached_cuts_torchs_own_pairs_of_states():
+def test_detach_state_also_detaches_torchs_own_pairs_of_states():
     inputs = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     _, state = torch.nn.LSTM(4, 5, batch_first=True)(inputs)
     hidden, cell = detach_state(state)
     assert not hidden.requires_grad
     assert not cell.requires_grad
+
+
+@pytest.mark.parametrize("wrong", [None, [torch.ones(2)], (torch.ones(2), 1.0)])
+def test_what_is_no_state_raises_a_type_error(wrong):
+    with pytest.raises(TypeError, match="state: expected a tensor or a tuple of tensors, got"):
+        detach_state(wrong)
+
+
+def test_what_is_no_tensor_or_generator_raises_a_type_error(network):
+    run, weight = states(network, activation="tanh"), network["weight_hh"]
+    with pytest.raises(TypeError, match="hidden: expected a Tensor"):
+        jacobian_products(run.numpy(), weight)
+    with pytest.raises(TypeError, match="weight_hh: expected a Tensor"):
+        step_jacobians(run, weight.numpy())
+    with pytest.raises(TypeError, match="initial: expected a Tensor"):
+        bptt_terms(run, weight, initial=network["initial"].tolist())
+    layer, inputs, targets = task(RNN)
+    arguments = {"inputs": inputs, "targets": targets}
+    with pytest.raises(TypeError, match="window: expected an integer"):
+        truncated_bptt(layer, squared_error, window=2.0, **arguments)
+    with pytest.raises(TypeError, match="targets: expected a Tensor"):
+        truncated_bptt(layer, squared_error, window=2, **(arguments | {"targets": [0.0]}))
+    with pytest.raises(TypeError, match="generator: expected a Generator, as from"):
+        randomised_bptt(layer, squared_error, keep=0.5, generator=0, **arguments)

@@ -278,9 +278,9 @@ def test_the_lstm_state_has_names():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RNN(0, 3), "input_size: expected at least 1, got 0"),
-        (lambda: GRUCell(3, 0), "hidden_size: expected at least 1, got 0"),
-        (lambda: LSTM(3, 3, num_layers=0), "num_layers: expected at least 1, got 0"),
+        (lambda: RNN(0, 3), "input_size: expected an integer of at least 1, got 0"),
+        (lambda: GRUCell(3, 0), "hidden_size: expected an integer of at least 1, got 0"),
+        (lambda: LSTM(3, 3, num_layers=0), "num_layers: expected an integer of at least 1, got 0"),
         (
             lambda: RNN(3, 3, activation="gelu"),
             "expected 'tanh' or 'relu' or 'identity', got 'gelu'",

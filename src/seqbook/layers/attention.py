@@ -468,7 +468,8 @@ class MultiHeadAttention(nn.Module):
                 f"{name}: expected shape (batch, positions, {self.d_model}), got "
                 f"{tuple(inputs.shape)}"
             )
-        weight, bias = self.in_proj_weight, self.in_proj_bias
+        weight: Tensor = self.in_proj_weight
+        bias: Tensor | None = self.in_proj_bias
         if stop - start < 3:  # a slice costs its whole again in the backward pass
             rows = slice(start * self.d_model, stop * self.d_model)
             weight, bias = weight[rows], None if bias is None else bias[rows]
@@ -517,7 +518,10 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     recorded: dict[str, Tensor] = {}
 
     def record(layer_name: str) -> Callable:
-        def hook(layer, arguments, options, _output) -> None:
+        def hook(
+            layer: nn.Module, arguments: tuple[Tensor, ...], options: dict[str, Any], _output: Any
+        ) -> None:
+            assert isinstance(layer, MultiHeadAttention)
             options = {name: x for name, x in options.items() if name != "value"}
             with torch.no_grad():
                 recorded[layer_name] = layer.weights(*arguments[:2], **options)

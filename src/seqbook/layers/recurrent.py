@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from seqbook.validation import check_choice
+from seqbook.validation import check_choice, check_integer
 
 __all__ = [
     "CellSpecification",
@@ -127,7 +127,8 @@ class _RecurrentModule(nn.Module):
         self, specification: CellSpecification, input_size: int, hidden_size: int, *, bias: bool
     ) -> None:
         super().__init__()
-        _check_positive(input_size=input_size, hidden_size=hidden_size)
+        input_size = check_integer("input_size", input_size, minimum=1)
+        hidden_size = check_integer("hidden_size", hidden_size, minimum=1)
         self.specification = specification
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
 
@@ -155,8 +156,9 @@ class _RecurrentModule(nn.Module):
             values.uniform_(-bound, bound, generator=generator)
             self.register_parameter(name + suffix, nn.Parameter(values.to(device)))
 
-    def _weights(self, suffix: str = "") -> Weights:
-        return Weights(*(getattr(self, name + suffix) for name in Weights._fields))
+    def _weights(self, suffix: str = "", *, dtype: torch.dtype | None) -> Weights:
+        """The parameters of one direction of one layer, in autocast's type if there is one."""
+        return Weights(*(_cast(getattr(self, name + suffix), dtype) for name in Weights._fields))
 
     def extra_repr(self) -> str:
         """Return the sizes, for ``print``."""
@@ -200,7 +202,7 @@ class RecurrentCell(_RecurrentModule):
         """Check the arguments and compute the parts of the state after one step."""
         _check_shape(inputs, "batch", self.input_size)
         dtype = _autocast_dtype(inputs)
-        weights = Weights(*(_cast(weight, dtype) for weight in self._weights()))
+        weights = self._weights(dtype=dtype)
         inputs = _cast(inputs, dtype)
         _check_kind("inputs", inputs, weights.weight_ih)
         shape = (len(inputs), self.hidden_size)
@@ -263,7 +265,7 @@ class RecurrentLayer(_RecurrentModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(specification, input_size, hidden_size, bias=bias)
-        _check_positive(num_layers=num_layers)
+        num_layers = check_integer("num_layers", num_layers, minimum=1)
         check_choice("backward", backward, ("manual", "autograd"))
         self.num_layers, self.bidirectional, self.backward = num_layers, bidirectional, backward
         for layer, suffixes in enumerate(self._suffixes()):
@@ -297,7 +299,7 @@ class RecurrentLayer(_RecurrentModule):
         dtype = _autocast_dtype(inputs)
         inputs = _cast(inputs, dtype)
         weights = [
-            [Weights(*(_cast(w, dtype) for w in self._weights(suffix))) for suffix in suffixes]
+            [self._weights(suffix, dtype=dtype) for suffix in suffixes]
             for suffixes in self._suffixes()
         ]
         _check_kind("inputs", inputs, weights[0][0].weight_ih)
@@ -334,8 +336,8 @@ class RecurrentLayer(_RecurrentModule):
             values = padding.zero(torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0])
         # A copy, since the kernel needs its states for the backward pass, and the caller may change
         # the outputs in place.
-        outputs = values.transpose(0, 1).clone(memory_format=torch.contiguous_format)
-        return outputs, tuple(torch.stack(part) for part in zip(*finals, strict=True))
+        batch_first = values.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        return batch_first, tuple(torch.stack(part) for part in zip(*finals, strict=True))
 
     def _over_time(
         self, inputs: Tensor, state: tuple[Tensor, ...], weights: Weights
@@ -411,14 +413,6 @@ def _cast(values: OptionalTensor, dtype: torch.dtype | None) -> OptionalTensor:
     return (
         values.to(dtype) if values.is_floating_point() and values.dtype != torch.float64 else values
     )
-
-
-def _check_positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int):
-            raise TypeError(f"{name}: expected an integer, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
 
 
 def _check_shape(inputs: Tensor, axes: str, features: int) -> None:

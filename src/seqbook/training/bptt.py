@@ -8,12 +8,13 @@ Jacobians: ``bptt_terms`` and ``jacobian_products`` compute both for a vanilla R
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from seqbook.kernels.recurrent import ACTIVATIONS
-from seqbook.validation import check_choice
+from seqbook.validation import check_choice, check_instance, check_integer
 
 __all__ = [
     "bptt_terms",
@@ -23,6 +24,8 @@ __all__ = [
     "step_jacobians",
     "truncated_bptt",
 ]
+
+State = TypeVar("State", bound=Tensor | tuple)
 
 
 # 1. The sum over the past
@@ -40,10 +43,19 @@ def step_jacobians(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh
 
     Raises:
         ValueError: The shapes do not fit, or the activation is unknown.
+        TypeError: An argument is not a tensor.
 
     Source: Pascanu, Mikolov and Bengio (2013), equation 5.
+
+    Example:
+        >>> import torch
+        >>> states, weights = torch.zeros(4, 3), torch.eye(3)
+        >>> step_jacobians(states, weights).shape
+        torch.Size([4, 3, 3])
     """
     check_choice("activation", activation, ACTIVATIONS)
+    check_instance("hidden", hidden, Tensor)
+    check_instance("weight_hh", weight_hh, Tensor)
     size = hidden.shape[-1]
     if hidden.dim() < 2 or weight_hh.shape != (size, size):
         raise ValueError(
@@ -54,7 +66,7 @@ def step_jacobians(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh
 
 
 def jacobian_products(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh") -> Tensor:
-    r"""How much of a change of the state is left after a number of steps.
+    r"""Norms of the products of Jacobians: what is left of a change of the state after k steps.
 
     .. math:: \Big\lVert \prod_{j=T-k+1}^{T} \frac{\partial h_j}{\partial h_{j-1}} \Big\rVert_2,
         \qquad k = 0, \dots, T
@@ -67,11 +79,20 @@ def jacobian_products(hidden: Tensor, weight_hh: Tensor, *, activation: str = "t
 
     Raises:
         ValueError: The shapes do not fit, or the activation is unknown.
+        TypeError: An argument is not a tensor.
 
     Source: Pascanu, Mikolov and Bengio (2013), equations 5 to 7.
+
+    Example:
+        >>> import torch
+        >>> jacobian_products(torch.zeros(3, 2), torch.eye(2) / 2)
+        tensor([1.0000, 0.5000, 0.2500, 0.1250], dtype=torch.float64)
     """
+    check_instance("hidden", hidden, Tensor)
+    check_instance("weight_hh", weight_hh, Tensor)
     jacobians = step_jacobians(hidden.double(), weight_hh.double(), activation=activation)
-    product = torch.eye(hidden.shape[-1], dtype=torch.float64).expand_as(jacobians[..., 0, :, :])
+    identity = torch.eye(hidden.shape[-1], dtype=jacobians.dtype, device=jacobians.device)
+    product = identity.expand_as(jacobians[..., 0, :, :])
     products = [product]
     for jacobian in reversed(jacobians.unbind(-3)):
         product = product @ jacobian
@@ -82,7 +103,7 @@ def jacobian_products(hidden: Tensor, weight_hh: Tensor, *, activation: str = "t
 def bptt_terms(
     hidden: Tensor, weight_hh: Tensor, *, initial: Tensor, activation: str = "tanh"
 ) -> Tensor:
-    r"""The terms of the derivative of the last state with respect to the recurrent weights.
+    r"""Terms of the derivative of the last state with respect to the recurrent weights.
 
     .. math:: \frac{\mathrm{d} h_T}{\mathrm{d} W_h} = \sum_{i=1}^{T}
         \Big( \prod_{j=i+1}^{T} \frac{\partial h_j}{\partial h_{j-1}} \Big)
@@ -102,9 +123,19 @@ def bptt_terms(
 
     Raises:
         ValueError: The shapes do not fit, or the activation is unknown.
+        TypeError: An argument is not a tensor.
 
     Source: Werbos (1990); Pascanu, Mikolov and Bengio (2013), equations 3 to 5.
+
+    Example:
+        >>> import torch
+        >>> terms = bptt_terms(torch.zeros(4, 1), torch.eye(1) / 2, initial=torch.ones(1))
+        >>> terms.flatten().tolist()  # the state was 1 at the start and 0 from then on
+        [0.125, 0.0, 0.0, 0.0]
     """
+    check_instance("hidden", hidden, Tensor)
+    check_instance("weight_hh", weight_hh, Tensor)
+    check_instance("initial", initial, Tensor)
     if hidden.dim() != 2 or initial.shape != hidden.shape[1:]:
         raise ValueError(
             f"expected hidden (time, hidden) and initial (hidden,), got shapes "
@@ -114,7 +145,7 @@ def bptt_terms(
     jacobians = step_jacobians(hidden, weight_hh, activation=activation)
     derivatives = ACTIVATIONS[activation].derivative(hidden)
     before = torch.cat([initial.double().unsqueeze(0), hidden[:-1]])  # h_0 .. h_{T-1}
-    product = torch.eye(hidden.shape[1], dtype=torch.float64)
+    product = torch.eye(hidden.shape[1], dtype=hidden.dtype, device=hidden.device)
     terms = []
     for i in reversed(range(len(hidden))):
         terms.append(torch.einsum("ka,a,b->kab", product, derivatives[i], before[i]))
@@ -125,20 +156,34 @@ def bptt_terms(
 # 2. Cutting the sum
 
 
-def detach_state(state):
-    """The same state, cut from the graph that made it: a tensor, or a tuple of them."""
+def detach_state(state: State) -> State:
+    """Return the same state without the graph that made it.
+
+    Args:
+        state: A tensor, or a tuple of tensors such as ``LSTMState``, whose type is kept.
+
+    Raises:
+        TypeError: It is neither.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.ones(3, requires_grad=True)
+        >>> hidden, cell = detach_state((2 * weight, weight + 1))
+        >>> hidden.requires_grad
+        False
+    """
     return _each(Tensor.detach, state)
 
 
 def truncated_bptt(
-    layer: Callable,
+    layer: Callable[[Tensor, Any], tuple[Tensor, Any]],
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
     inputs: Tensor,
     targets: Tensor,
     window: int,
     stateful: bool = True,
-    state=None,
+    state: Tensor | tuple | None = None,
 ) -> float:
     """Add the gradient of a long sequence's loss to ``.grad``, cut every ``window`` steps.
 
@@ -151,8 +196,8 @@ def truncated_bptt(
         inputs: The sequence, ``(batch, time, features)``.
         targets: One target for each step, ``(batch, time, ...)``.
         window: Steps between cuts; the last window may be shorter.
-        stateful: Whether a window starts from the state in which the one before ended (its value,
-            not its history). If not, each starts from zero: that also changes the loss.
+        stateful: Whether a window starts from the value of the state in which the one before
+            ended. If not, each starts from zero, which also changes the loss.
         state: The state before the first step, by default zero.
 
     Returns:
@@ -160,8 +205,22 @@ def truncated_bptt(
 
     Raises:
         ValueError: ``window`` is not positive, or the lengths of inputs and targets differ.
+        TypeError: ``window`` is not an integer.
 
     Source: Williams and Peng (1990), with the window moved by its whole length.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.RNN(2, 3, batch_first=True)
+        >>> loss = truncated_bptt(
+        ...     layer,
+        ...     torch.nn.MSELoss(reduction="sum"),
+        ...     inputs=torch.zeros(1, 100, 2),
+        ...     targets=torch.zeros(1, 100, 3),
+        ...     window=20,
+        ... )
+        >>> layer.weight_hh_l0.grad.shape
+        torch.Size([3, 3])
     """
     _check_windows(inputs, targets, window)
     total = 0.0
@@ -175,7 +234,7 @@ def truncated_bptt(
 
 
 def randomised_bptt(
-    layer: Callable,
+    layer: Callable[[Tensor, Any], tuple[Tensor, Any]],
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
     inputs: Tensor,
@@ -183,7 +242,7 @@ def randomised_bptt(
     keep: float,
     generator: torch.Generator,
     window: int = 1,
-    state=None,
+    state: Tensor | tuple | None = None,
 ) -> float:
     r"""Add an unbiased estimate of the full gradient to ``.grad``, from windows of random length.
 
@@ -195,7 +254,8 @@ def randomised_bptt(
         \xi_t = \begin{cases} 1/p & \text{with probability } p \\ 0 & \text{else} \end{cases}
 
     The factors are independent and have mean one, and so has each of their products: the mean
-    of the estimate is the full gradient. The price is variance, which grows with every kept cut.
+    of the estimate is the full gradient. The price is variance, which grows with every possible
+    cut that the gradient passes.
 
     Args:
         layer: Maps ``(inputs, state)`` to ``(outputs, state)``.
@@ -203,7 +263,8 @@ def randomised_bptt(
         inputs: The sequence, ``(batch, time, features)``.
         targets: One target for each step, ``(batch, time, ...)``.
         keep: Probability p of passing a possible cut; 1 gives the full gradient.
-        generator: Decides the cuts; one decision holds for the whole batch.
+        generator: Decides the cuts, one decision for the whole batch; of the CPU or of another
+            device, wherever the inputs are.
         window: Steps between possible cuts; 1 is the published method.
         state: The state before the first step, by default zero.
 
@@ -213,40 +274,64 @@ def randomised_bptt(
     Raises:
         ValueError: ``keep`` is not in (0, 1], ``window`` is not positive, or the lengths of inputs
             and targets differ.
+        TypeError: ``window`` is not an integer, or ``generator`` not a generator of torch.
 
     Source: Tallec and Ollivier (2017), Unbiasing Truncated Backpropagation Through Time.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.RNN(2, 3, batch_first=True)
+        >>> loss = randomised_bptt(
+        ...     layer,
+        ...     torch.nn.MSELoss(reduction="sum"),
+        ...     inputs=torch.zeros(1, 100, 2),
+        ...     targets=torch.zeros(1, 100, 3),
+        ...     keep=0.9,
+        ...     generator=torch.Generator().manual_seed(0),
+        ... )
+        >>> layer.weight_hh_l0.grad.shape
+        torch.Size([3, 3])
     """
     _check_windows(inputs, targets, window)
+    check_instance("generator", generator, torch.Generator, hint="torch.Generator()")
     if not 0 < keep <= 1:
         raise ValueError(f"keep: expected a probability in (0, 1], got {keep}")
-    total, pending = 0.0, 0.0
+    total = 0.0
+    pending: Tensor | None = None  # the loss since the last cut
     for x, y in zip(inputs.split(window, 1), targets.split(window, 1), strict=True):
         outputs, state = layer(x, state)
-        pending = pending + loss(outputs, y)
-        if torch.rand((), generator=generator) < keep:
+        window_loss = loss(outputs, y)
+        pending = window_loss if pending is None else pending + window_loss
+        if torch.rand((), generator=generator, device=generator.device) < keep:
             state = _each(lambda part: torch.lerp(part.detach(), part, 1 / keep), state)
         else:
             pending.backward()
-            total, pending = total + pending.item(), 0.0
+            total, pending = total + pending.item(), None
             state = detach_state(state)
-    if isinstance(pending, Tensor):
+    if pending is not None:
         pending.backward()
         total += pending.item()
     return total
 
 
-def _each(function: Callable[[Tensor], Tensor], state):
+def _each(function: Callable[[Tensor], Tensor], state: State) -> State:
+    """Apply a function to the parts of a state, and keep the state's type."""
     if isinstance(state, Tensor):
-        return function(state)
-    make = getattr(type(state), "_make", tuple)  # a NamedTuple stays what it is
-    return make(map(function, state))
+        return function(state)  # type: ignore[return-value]
+    if not isinstance(state, tuple) or not all(isinstance(part, Tensor) for part in state):
+        raise TypeError(
+            f"state: expected a tensor or a tuple of tensors, got {type(state).__name__}"
+        )
+    make = getattr(type(state), "_make", tuple)  # of a NamedTuple
+    return make(map(function, state))  # type: ignore[return-value]
 
 
 def _check_windows(inputs: Tensor, targets: Tensor, window: int) -> None:
+    check_instance("inputs", inputs, Tensor)
+    check_instance("targets", targets, Tensor)
     if inputs.shape[:2] != targets.shape[:2]:
         raise ValueError(
             f"expected inputs (batch, time, features) and targets (batch, time, ...) of the same "
             f"batch and time, got shapes {tuple(inputs.shape)} and {tuple(targets.shape)}"
         )
-    if window < 1:
-        raise ValueError(f"window: expected at least 1, got {window}")
+    check_integer("window", window, minimum=1)
