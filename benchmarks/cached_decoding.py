@@ -15,15 +15,13 @@ fifteen minutes on one core.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import shlex
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import torch
+from record import benchmark_record, write_record
 
 from seqbook.data.batches import END
 from seqbook.models.decoding import Hypothesis, greedy
@@ -106,17 +104,14 @@ def main(arguments: list[str]) -> int:
         for seed in SEEDS:
             runs.append(run(seed, max(1, round(tokens * options.scale)), repetitions))
             print(runs[-1], file=sys.stderr, flush=True)
-    record = {
-        "command": "OMP_NUM_THREADS=1 "
-        + shlex.join(["python", "benchmarks/cached_decoding.py", *arguments]),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "threads": torch.get_num_threads(),
-        "task": "greedy decoding of one sequence, median wall-clock time",
-        "settings": {"symbols": SYMBOLS, "source": SOURCE, **SIZES},
-        "runs": runs,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    record = benchmark_record(
+        __file__,
+        arguments,
+        task="greedy decoding of one sequence, median wall-clock time",
+        settings={"symbols": SYMBOLS, "source": SOURCE, **SIZES},
+        runs=runs,
+    )
+    write_record(record, options.output)
     return 0
 
 

@@ -7,14 +7,13 @@ Three seeds each; writes ``benchmarks/results/digits_by_pixel.json``, which chap
 Takes some three minutes on one idle core.
 """
 
-import json
-import platform
 import sys
 import time
 from itertools import product
 from pathlib import Path
 
 import torch
+from record import benchmark_record, write_record
 
 from seqbook.data import digits
 from seqbook.layers.lstm import LSTM
@@ -64,22 +63,15 @@ def run(reading: str, kind: str, seed: int) -> dict:
 
 def write(runs: list[dict]) -> None:
     """Write what was measured, and what it takes to measure it again."""
-    result = {
-        "command": "OMP_NUM_THREADS=1 python benchmarks/digits_by_pixel.py",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "threads": torch.get_num_threads(),
-        "task": "accuracy on the 597 test images",
-        "settings": {
-            "batch": BATCH,
-            "steps": STEPS,
-            "hidden": HIDDEN,
-            "learning_rate": LEARNING_RATE,
-            "forget_bias": FORGET_BIAS,
-        },
-        "runs": runs,
+    settings = {
+        "batch": BATCH,
+        "steps": STEPS,
+        "hidden": HIDDEN,
+        "learning_rate": LEARNING_RATE,
+        "forget_bias": FORGET_BIAS,
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    task = "accuracy on the 597 test images"
+    write_record(benchmark_record(__file__, task=task, settings=settings, runs=runs), RESULT)
 
 
 def main() -> None:

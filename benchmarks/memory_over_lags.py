@@ -10,14 +10,13 @@ of its own: with the LSTM's it does not even solve length 10. The file is writte
 that a broken run leaves what it has. Takes some five minutes on one idle core.
 """
 
-import json
-import platform
 import sys
 import time
 from itertools import product
 from pathlib import Path
 
 import torch
+from record import benchmark_record, write_record
 
 from seqbook.data.synthetic import adding, adding_error
 from seqbook.layers.lstm import LSTM
@@ -76,12 +75,10 @@ def run(kind: str, length: int, seed: int) -> dict:
 
 def write(runs: list[dict]) -> None:
     """Write what was measured, and what it takes to measure it again."""
-    result = {
-        "command": "OMP_NUM_THREADS=1 python benchmarks/memory_over_lags.py",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "threads": torch.get_num_threads(),
-        "task": "adding problem, mean squared error on 4,000 fresh sequences",
-        "settings": {
+    record = benchmark_record(
+        __file__,
+        task="adding problem, mean squared error on 4,000 fresh sequences",
+        settings={
             "batch": BATCH,
             "steps": STEPS,
             "stop_below": STOP_BELOW,
@@ -89,11 +86,10 @@ def write(runs: list[dict]) -> None:
             "learning_rate": LEARNING_RATE,
             "forget_bias": FORGET_BIAS,
         },
-        "no_memory": adding_error(LENGTHS[0]),
-        "runs": runs,
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        no_memory=adding_error(LENGTHS[0]),
+        runs=runs,
+    )
+    write_record(record, RESULT)
 
 
 def main() -> None:

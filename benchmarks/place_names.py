@@ -17,9 +17,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from record import benchmark_record, write_record
 from torch import Tensor, nn
 
 from seqbook.data import place_names
@@ -224,22 +222,19 @@ def main(arguments: list[str]) -> int:
     models = {}
     for name in options.models:
         models[name] = experiment(name, task, steps[name], options.seeds)
-        record = {
-            "command": "OMP_NUM_THREADS=1 "
-            + shlex.join(["python", "benchmarks/place_names.py", *arguments]),
-            "seeds": options.seeds,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "threads": torch.get_num_threads(),
-            "names": {part: len(pairs) for part, pairs in parts._asdict().items()},
-            "budget_seconds": options.budget,
-            "batch": BATCH,
-            "label_smoothing": SMOOTHING,
-            "warm_up": WARM_UP,
-            "beam": BEAM,
-            "models": models,
-        }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        record = benchmark_record(
+            __file__,
+            arguments,
+            seeds=options.seeds,
+            names={part: len(pairs) for part, pairs in parts._asdict().items()},
+            budget_seconds=options.budget,
+            batch=BATCH,
+            label_smoothing=SMOOTHING,
+            warm_up=WARM_UP,
+            beam=BEAM,
+            models=models,
+        )
+        write_record(record, options.output)
     return 0
 
 

@@ -17,8 +17,6 @@ products reach, all the rest of its work included.
 
 import argparse
 import gc
-import json
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from record import benchmark_record, write_record
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.functional import scaled_dot_product_attention as torch_attention
@@ -46,10 +45,6 @@ from seqbook.layers.recurrent import unroll
 from seqbook.layers.rnn import RNN
 from seqbook.layers.transformer import EncoderLayer
 from seqbook.training.profiling import count_macs
-
-sys.path.append(str(Path(__file__).parents[1] / "tools"))
-
-from record_status import processor
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
 REPETITIONS = 15
@@ -404,22 +399,13 @@ def main() -> None:
 def write(arguments: argparse.Namespace, rows: list[dict], profiles: list[dict]) -> None:
     """Write what was measured, and what it takes to measure it again."""
     given = [
-        f"--{name} {getattr(arguments, name)}"
+        word
         for name, default in (("only", None), ("repetitions", REPETITIONS), ("threads", 1))
         if getattr(arguments, name) != default
+        for word in (f"--{name}", str(getattr(arguments, name)))
     ]
-    record = {
-        "command": " ".join(["python benchmarks/speed.py", *given]),
-        "machine": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "threads": arguments.threads,
-        "repetitions": arguments.repetitions,
-        "rows": rows,
-        "profiles": profiles,
-    }
-    path = arguments.result or RESULT
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    results = {"repetitions": arguments.repetitions, "rows": rows, "profiles": profiles}
+    write_record(benchmark_record(__file__, given, **results), arguments.result or RESULT)
 
 
 if __name__ == "__main__":

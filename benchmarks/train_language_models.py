@@ -19,9 +19,6 @@ from __future__ import annotations
 import argparse
 import bz2
 import copy
-import json
-import platform
-import shlex
 import sys
 import time
 import unicodedata
@@ -30,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from record import benchmark_record, write_record
 
 from seqbook.data import text
 from seqbook.data.vocabulary import Vocabulary
@@ -250,23 +248,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    record = {
-        "command": shlex.join(["python", "benchmarks/train_language_models.py", *arguments]),
-        "seeds": options.seeds,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-        "threads": torch.get_num_threads(),
-        "embedding": EMBEDDING,
-        "rates_tried": RATES,
-        "skip": SKIP,
-        "texts": {name: experiment(name, options.seeds, options.scale) for name in options.texts},
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    rendered = json.dumps(record, indent=1, ensure_ascii=False)
-    options.output.write_text(rendered + "\n", encoding="utf-8")
+    record = benchmark_record(
+        __file__,
+        arguments,
+        seeds=options.seeds,
+        embedding=EMBEDDING,
+        rates_tried=RATES,
+        skip=SKIP,
+        texts={name: experiment(name, options.seeds, options.scale) for name in options.texts},
+    )
+    write_record(record, options.output)
     print(f"wrote {options.output}", file=sys.stderr)
     return 0
 

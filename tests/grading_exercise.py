@@ -1,4 +1,4 @@
-"""A small exercise for tests of the grader: four steps, quick to draw and to run."""
+"""A small exercise for tests of the grader: four steps, quick to sampler and to run."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 NAME = "tiny"
 
 SETUP = "import torch\nfrom torch import nn"
-CHECKER = f'from stepgrader.checker import Checker\n\ncheck = Checker("{NAME}")'
+CHECKER = f'from seqbook.exercises import Checker\n\ncheck = Checker("{NAME}")'
 
 # Name, points, signature, solution. The checks of each follow below, under the same name.
 ANSWERS = {
@@ -27,32 +27,32 @@ ANSWERS = {
 }
 POINTS = sum(points for points, _, _ in ANSWERS.values())
 
-CHECKS = """
+STEPS_SOURCE = """
 import torch
 from torch import nn
 
-from stepgrader.steps import Build, Draw, Mistake, Step
+from stepgrader.steps import ModuleCase, CaseSampler, Mistake, Step
 
 
-def _rows(draw: Draw) -> dict:
-    return {"x": draw.normal(*draw.lengths(2))}
+def _rows(sampler: CaseSampler) -> dict:
+    return {"x": sampler.normal(*sampler.lengths(2))}
 
 
-def _zero(draw: Draw) -> dict:
-    return {"x": 0 * draw.normal(2)}
+def _zero(sampler: CaseSampler) -> dict:
+    return {"x": 0 * sampler.normal(2)}
 
 
-def _two(draw: Draw) -> dict:
-    (count,) = draw.lengths(1)
-    return {"x": draw.normal(count), "y": draw.normal(count)}
+def _two(sampler: CaseSampler) -> dict:
+    (count,) = sampler.lengths(1)
+    return {"x": sampler.normal(count), "y": sampler.normal(count)}
 
 
-def _built(draw: Draw) -> Build:
-    (features,) = draw.lengths(1)
-    return Build(
-        inputs={"x": draw.normal(3, features)},
+def _built(sampler: CaseSampler) -> ModuleCase:
+    (features,) = sampler.lengths(1)
+    return ModuleCase(
+        inputs={"x": sampler.normal(3, features)},
         options={"features": features, "scale": 2.0},
-        state={"weight": draw.normal(features)},
+        state={"weight": sampler.normal(features)},
     )
 
 
@@ -188,7 +188,7 @@ STEPS = [
             Mistake(_minus_one, "You take one away; the task adds it."),
             Mistake(_plus_one_in_place, "The input is overwritten."),
         ],
-        right=[_one_plus, _plus_one_twice_half],
+        alternatives=[_one_plus, _plus_one_twice_half],
         gradients=["x"],
     ),
     Step(
@@ -200,9 +200,9 @@ STEPS = [
             Mistake(_scaled_not, "You forgot to add one | to x."),
             Mistake(_scaled_twice, "You multiply by y twice."),
         ],
-        right=[_scaled_apart, _scaled_by_loop],
+        alternatives=[_scaled_apart, _scaled_by_loop],
         gradients=["x", "y"],
-        uses=["plus_one"],
+        depends_on=["plus_one"],
     ),
     Step(
         "extremes",
@@ -213,7 +213,7 @@ STEPS = [
             Mistake(_extremes_of_columns, "You return one for every column."),
             Mistake(_extremes_squared, "You square the numbers."),
         ],
-        right=[_extremes_listed, _extremes_numbers],
+        alternatives=[_extremes_listed, _extremes_numbers],
     ),
     Step(
         "Affine",
@@ -224,7 +224,7 @@ STEPS = [
             Mistake(_AffineAdding, "You add the weight; multiply by it."),
             Mistake(_AffineSummed, "You sum over the features; keep them."),
         ],
-        right=[_AffineOtherwise, _Affine],
+        alternatives=[_AffineOtherwise, _Affine],
         gradients=["x"],
     ),
 ]
@@ -270,7 +270,7 @@ def write_exercise(folder: Path) -> Path:
     (folder / NAME).mkdir(parents=True)
     text = json.dumps(source_notebook(), ensure_ascii=False)
     (folder / NAME / f"{NAME}.ipynb").write_text(text, encoding="utf-8")
-    (folder / NAME / "checks.py").write_text(CHECKS, encoding="utf-8")
+    (folder / NAME / "steps.py").write_text(STEPS_SOURCE, encoding="utf-8")
     return folder
 
 

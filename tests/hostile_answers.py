@@ -1,7 +1,7 @@
 """Answers that attack the grader, and what each one is told.
 
 Every attack stands where a student writes ``doubled(x)``. One that is stopped reports by an
-exception how far it came, so that a slip in the attack itself is not taken for a wall.
+exception how far it came, so that a slip in the attack itself is not taken for protection.
 """
 
 import base64
@@ -43,7 +43,7 @@ def returned(value: str) -> str:
     return tell(f'{{"outcomes": [{one}, {one}]}}')
 
 
-# Attacks of which a copy runs without walls in a test, to see that they would do harm.
+# Attacks that a test also runs without isolation, to see that they would do harm.
 
 FORK = report(
     """

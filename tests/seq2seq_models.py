@@ -80,7 +80,8 @@ def make(kind: str, *, seed: int = 0, scale: float = 1.0, **options):
     with torch.no_grad():
         for parameter in model.parameters():
             # Biases and norms start alike; what they do can be seen only once they differ.
-            noise = torch.empty_like(parameter).normal_(0, 0.2, generator=options["generator"])
+            noise = torch.empty(parameter.shape).normal_(0, 0.2, generator=options["generator"])
+            noise = noise.to(parameter.device)
             parameter.add_(noise if parameter.dim() == 1 else 0).mul_(scale)
     return model.double()
 

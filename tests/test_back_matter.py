@@ -147,7 +147,7 @@ def test_recording_runs_the_notebook_and_leaves_it_as_it_is(recorder, tmp_path, 
     assert content["versions"]["Python"]
     assert path.read_bytes() == before
     # On another machine one notebook alone would mix times that can't be compared.
-    monkeypatch.setattr(recorder, "processor", lambda: "another one")
+    monkeypatch.setattr(recorder, "processor_name", lambda: "another one")
     assert recorder.main([str(path)]) == 1
     assert json.loads(recorder.RECORD.read_text(encoding="utf-8")) == content
 

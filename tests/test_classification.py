@@ -1,6 +1,10 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
+from devices import other_device
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seqbook.data import digits, vowels
 from seqbook.layers.gru import GRU
@@ -187,3 +191,37 @@ def test_labels_may_be_integers_of_any_type(kind):
 def test_a_readout_is_of_the_type_of_its_layer():
     model = LastStateReadout(RNN(3, 2).double(), 2)
     assert model(torch.ones(1, 4, 3, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_everything_is_computed_on_the_device_of_the_model():
+    def results(model, data):
+        losses = fit_classifier(
+            model,
+            data,
+            steps=4,
+            learning_rate=0.01,
+            batch=2,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return [*losses, accuracy(model, data), *model.predict(data).tolist()]
+
+    def make():
+        generator = torch.Generator().manual_seed(1)
+        return SequenceClassifier(LSTM(3, 4, generator=generator), 2, generator=generator)
+
+    data = pad(sequences_of(4, 1, 6, 5), [0, 1, 1, 0])
+    expected = results(make(), data)
+    with other_device() as device:
+        model = make().to(device)
+        assert results(model, data.to(device)) == pytest.approx(expected, rel=1e-5)
+        assert {parameter.device for parameter in model.parameters()} == {device}
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_shapes_are_known_without_values(fake):
+    with FakeTensorMode() if fake else nullcontext():
+        device = "cpu" if fake else "meta"
+        model = LastStateReadout(GRU(3, 4, bidirectional=True, device=device), 2)
+        outputs = model(torch.ones(5, 7, 3, device=device))
+        assert outputs.shape == (5, 2)
+        assert outputs.device.type == device

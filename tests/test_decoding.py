@@ -4,6 +4,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from devices import other_device
 from seq2seq_models import KINDS, SYMBOLS, TRANSFORMERS, make, make_examples
 
 from seqbook.data.batches import END, PADDING, START
@@ -117,6 +118,94 @@ def test_a_batch_gives_what_each_source_gives_alone(kind, name):
     together = search(name)(model, *SOURCES)
     single = [search(name)(model, *source)[0] for source in one_by_one(*SOURCES)]
     assert_equal(together, single)
+
+
+@some
+@searches
+def test_each_source_has_a_limit_of_its_own(kind, name):
+    model = make(kind, scale=2)
+    limits = [1, 8, 3, 2, 5, 4]
+    together = search(name)(model, *SOURCES, max_length=torch.tensor(limits))
+    for row, limit in enumerate(limits):
+        # Samples depend on a source's place in the batch: the others stay, without their limits.
+        same = search(name)(model, *SOURCES, max_length=limit)[row]
+        assert_equal([together[row]], [same])
+        assert len(together[row].ids) <= limit
+    if name != "sample":
+        for row, source in enumerate(one_by_one(*SOURCES)):
+            alone = search(name)(model, *source, max_length=[limits[row]])
+            assert_equal([together[row]], alone)
+
+
+@pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
+@searches
+def test_what_is_generated_for_a_source_does_not_depend_on_those_after_it(kind, name):
+    model = make(kind, scale=2)
+    source, lengths = SOURCES
+    longer = torch.nn.functional.pad(source, (0, 3))
+    longer[3:, :] = 5
+    other = longer, torch.tensor([*lengths[:3], 9, 9, 9])
+    limits = torch.tensor([4, 5, 6, 30, 30, 30])
+    first = search(name)(model, source[:3], lengths[:3], max_length=limits[:3])
+    assert_equal(search(name)(model, *other, max_length=limits)[:3], first)
+
+
+@pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
+def test_single_precision_gives_the_same_in_every_batch(kind):
+    model = make(kind, scale=2).float()
+    together = greedy(model, *SOURCES, max_length=MAX_LENGTH)
+    alone = [greedy(model, *source, max_length=MAX_LENGTH)[0] for source in one_by_one(*SOURCES)]
+    # Products of other sizes round differently; a sum of eight logarithms keeps about 1e-6.
+    assert_equal(together, alone, tolerance=1e-5)
+
+
+@searches
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("kind", SOME[:-1])
+def test_decoding_works_on_the_models_device(kind, cached, name):
+    host = make(kind, scale=2)
+    expected = search(name, cached)(host, *SOURCES)
+    with other_device() as device:
+        model = make(kind, scale=2, device=device, dtype=torch.float64)
+        model.load_state_dict(host.state_dict())
+        for source, lengths in (SOURCES, [x.to(device) for x in SOURCES]):
+            assert_equal(search(name, cached)(model, source, lengths), expected)
+
+
+@searches
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.uint16])
+def test_sources_may_be_integers_of_any_type(dtype, name):
+    model = make("Transformer pre", scale=2)
+    other = [x.to(dtype) for x in SOURCES]
+    assert_equal(search(name)(model, *other), search(name)(model, *SOURCES))
+
+
+@searches
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_generates_finite_scores(dtype, name):
+    model = make("Transformer pre", scale=2).to(dtype)
+    for hypothesis in search(name)(model, *SOURCES):
+        assert math.isfinite(hypothesis.log_probability)
+
+
+@searches
+def test_no_sources_give_no_hypotheses(name):
+    model = make("Transformer pre")
+    assert search(name)(model, SOURCES[0][:0], SOURCES[1][:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("max_length", "kind", "message"),
+    [
+        ([3, 4], ValueError, "max_length: expected one, or one for each of 6 sources, got 2"),
+        ([3, 4, 0, 1, 1, 1], ValueError, "max_length: expected at least 1, got 0"),
+        ([3.5] * 6, TypeError, "max_length: expected integers, got float64"),
+    ],
+)
+@searches
+def test_limits_that_do_not_fit_are_named(name, max_length, kind, message):
+    with pytest.raises(kind, match=message):
+        search(name)(make("RNN, layers: 1"), *SOURCES, max_length=max_length)
 
 
 @searches
@@ -249,10 +338,11 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
 
 
 @some
-def test_samples_at_low_temperature_are_greedy(kind):
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-320])
+def test_samples_at_low_temperature_are_greedy(kind, temperature):
     model = make(kind, scale=2)
-    generator = torch.Generator().manual_seed(0)
-    cold = sample(model, *SOURCES, generator=generator, temperature=1e-6, max_length=MAX_LENGTH)
+    options = {"temperature": temperature, "generator": torch.Generator().manual_seed(0)}
+    cold = sample(model, *SOURCES, max_length=MAX_LENGTH, **options)
     assert_equal(cold, greedy(model, *SOURCES, max_length=MAX_LENGTH))
 
 

@@ -1,4 +1,4 @@
-"""The exercises: every step recognises its mistakes, passes right answers, and leaks nothing."""
+"""The exercises: every step identifies its mistakes, passes right answers, and leaks nothing."""
 
 import functools
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import CHAPTERS
 
-from stepgrader.exercises import ORDER, SOLUTION, Exercise, as_text, released
+from seqbook.exercises import COURSE
+from stepgrader.exercises import SOLUTION, Exercise, as_text
 from stepgrader.judge import judge
 from stepgrader.steps import compile_step
 from stepgrader.worker.calls import run_case
@@ -32,37 +33,37 @@ def answer(compiled_step, function):
     return judge(compiled_step, [run_case(function, case) for case in compiled_step.requests])
 
 
-STEPS = [(name, step.name) for name in ORDER for step in load(name).steps]
-each_exercise = pytest.mark.parametrize("name", ORDER)
+STEPS = [(name, step.name) for name in COURSE.order for step in load(name).steps]
+each_exercise = pytest.mark.parametrize("name", COURSE.order)
 each_step = pytest.mark.parametrize(("name", "step_name"), STEPS)
 
 
 def test_there_is_one_for_every_chapter_and_assignment():
     chapters = {path.stem for path in CHAPTERS}
-    assert set(ORDER) == chapters | {"lstm_in_pytorch", "attention_in_pytorch"}
-    assert {path.parent.name for path in FOLDER.glob("*/*.ipynb")} == set(ORDER)
+    assert set(COURSE.order) == chapters | {"lstm_in_pytorch", "attention_in_pytorch"}
+    assert {path.parent.name for path in FOLDER.glob("*/*.ipynb")} == set(COURSE.order)
     assert len(STEPS) >= 30
 
 
 @each_step
-def test_mistakes_are_recognised(name, step_name):
+def test_mistakes_are_identified(name, step_name):
     """On the visible cases alone, and with the hidden ones, each by its own message."""
     step, with_hidden = compiled(name, step_name)
     visible = compile_step(step)
     assert len(step.mistakes) >= 3
-    assert len({mistake.says for mistake in step.mistakes}) == len(step.mistakes)
+    assert len({mistake.message for mistake in step.mistakes}) == len(step.mistakes)
     for mistake in step.mistakes:
         for checks in (visible, with_hidden):
             verdict = answer(checks, mistake.answer)
             assert verdict.status == "wrong"
-            assert verdict.diagnosis == mistake.says
+            assert verdict.diagnosis == mistake.message
 
 
 @each_step
 def test_right_answers_pass(name, step_name):
     step, checks = compiled(name, step_name)
-    assert len(step.right) >= 2
-    for right in step.right:
+    assert len(step.alternatives) >= 2
+    for right in step.alternatives:
         verdict = answer(checks, right)
         assert verdict.status == "right", (right.__name__, verdict)
 
@@ -95,12 +96,16 @@ def test_hints_are_folded_and_each_step_is_explained(name):
 @each_exercise
 def test_the_release_is_made_from_the_source(name):
     """The notebook exactly; numbers as far as machines agree."""
-    made, stored = load(name).release(), released(name)
+    made, stored = load(name).release(), COURSE.load(name)
     assert as_text(made.notebook) == as_text(stored.notebook)
     assert as_text(load(name).release().notebook) == as_text(made.notebook)
     assert len(made.steps) == len(stored.steps)
     for ours, theirs in zip(made.steps, stored.steps, strict=True):
-        assert (ours.name, ours.mistakes, ours.uses) == (theirs.name, theirs.mistakes, theirs.uses)
+        assert (ours.name, ours.mistakes, ours.depends_on) == (
+            theirs.name,
+            theirs.mistakes,
+            theirs.depends_on,
+        )
         assert_near(ours.cases, theirs.cases)
 
 
@@ -121,7 +126,7 @@ def assert_near(ours, theirs):
 @each_exercise
 def test_the_release_leaks_nothing(name):
     """No line of a solution, no output, no hidden case, no source of a reference or a mistake."""
-    exercise, made = load(name), released(name)
+    exercise, made = load(name), COURSE.load(name)
     text = as_text(made.notebook) + json.dumps([step.cases for step in made.steps])
     given = {
         line.strip()
@@ -138,7 +143,7 @@ def test_the_release_leaks_nothing(name):
     assert "SOLUTION" not in text
     assert not any(cell.get("outputs") for cell in made.notebook["cells"])
     assert not any(case["hidden"] for step in made.steps for case in step.cases)
-    code = (FOLDER / name / "checks.py").read_text(encoding="utf-8")
+    code = (FOLDER / name / "steps.py").read_text(encoding="utf-8")
     for line in code.splitlines():
         if line.strip().startswith(("def _", "return ")) and len(line.strip()) > 20:
             assert line.strip() not in text

@@ -1,6 +1,7 @@
 """What students are told of an answer, and what authors may rely on."""
 
 import asyncio
+import dataclasses
 import functools
 import json
 import math
@@ -20,12 +21,13 @@ from hypothesis import strategies as some
 from nbclient import NotebookClient
 from torch import nn
 
-from stepgrader import atomic_files, checker
-from stepgrader.atomic_files import Keeper
+from seqbook import exercises
+from stepgrader import atomic_files
+from stepgrader.atomic_files import SafeWriter
 from stepgrader.checker import Checker
-from stepgrader.exercises import Exercise, as_text, defines, released
+from stepgrader.exercises import Exercise, as_text, defines
 from stepgrader.judge import judge
-from stepgrader.steps import Build, Draw, Mistake, Step, compile_step
+from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step, compile_step
 from stepgrader.worker.calls import run_case
 from stepgrader.worker.values import Unsupported, decode, encode
 
@@ -39,10 +41,8 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture
-def check(tiny, monkeypatch):
-    release = tiny.release()
-    monkeypatch.setattr(checker, "released", {"tiny": release}.__getitem__)
-    return Checker("tiny")
+def check(tiny):
+    return Checker(tiny.release())
 
 
 @pytest.fixture
@@ -392,12 +392,12 @@ def test_an_object_of_a_class_is_refused(check):
 
 def test_there_is_no_checker_for_other_names():
     with pytest.raises(ValueError, match=r"exercise: expected 'sequences' or .* got 'lstms'"):
-        Checker("lstms")
+        exercises.Checker("lstms")
 
 
 def test_in_a_kernel_each_check_says_what_is_wrong_and_the_rest_runs():
     """The released LSTM, half done, as a student runs it from top to bottom."""
-    notebook = nbformat.reads(json.dumps(released("lstm").notebook), as_version=4)
+    notebook = nbformat.reads(json.dumps(exercises.COURSE.load("lstm").notebook), as_version=4)
     sources = {one["id"]: one for one in notebook.cells}
     sources["forget-gate-answer"].source = (
         "def forget_gate(inputs, hidden, cell, w, u, peephole, bias):\n"
@@ -579,6 +579,10 @@ def test_a_shape_without_numbers_is_wrong_wherever_it_stands(tiny, part, value):
     assert len(verdict.finding) + len(verdict.example) < 2000
 
 
+def test_of_rows_without_numbers_the_shape_alone_is_shown(say):
+    assert say(lambda x: torch.zeros(10**6, 0))[-2] == "  got float32 (1000000, 0)"
+
+
 # Calls.
 
 
@@ -622,9 +626,9 @@ def test_an_input_without_effect_has_a_gradient_of_zero():
 def step(**changes):
     parts = {
         "reference": lambda x: x + 1,
-        "cases": {"numbers": lambda draw: {"x": draw.normal(2)}},
+        "cases": {"numbers": lambda sampler: {"x": sampler.normal(2)}},
         "mistakes": [],
-        "right": [],
+        "alternatives": [],
     }
     return Step("plus_one", **{**parts, **changes})
 
@@ -639,21 +643,21 @@ def test_visible_cases_are_always_the_same_and_hidden_ones_follow_the_seed():
 
 
 def test_a_draw_depends_on_its_seed_alone():
-    first, again, other = (Draw(seed, 1).normal(3).tolist() for seed in (5, 5, 6))
+    first, again, other = (CaseSampler(seed, 1).normal(3).tolist() for seed in (5, 5, 6))
     assert first == again != other
     assert all(round(number, 1) == number for number in first)
 
 
 @given(some.integers(0, 1000), some.integers(0, 3), some.integers(1, 5))
 def test_sizes_differ_so_that_no_two_axes_are_mixed_up(seed, size, count):
-    sizes = Draw(seed, size).lengths(count)
+    sizes = CaseSampler(seed, size).lengths(count)
     assert len(set(sizes)) == count
     assert min(sizes) >= 2
 
 
 @given(some.integers(0, 1000))
 def test_probabilities_sum_to_one(seed):
-    rows = Draw(seed, 1).probabilities(4, 3)
+    rows = CaseSampler(seed, 1).probabilities(4, 3)
     assert rows.min() >= 0.01
     np.testing.assert_allclose(rows.sum(-1), 1)
 
@@ -663,7 +667,7 @@ def test_a_module_may_have_no_options():
         def forward(self, x):
             return 2 * x
 
-    cases = {"numbers": lambda draw: Build(inputs={"x": draw.normal(2)}, options={})}
+    cases = {"numbers": lambda sampler: ModuleCase(inputs={"x": sampler.normal(2)}, options={})}
     compiled = compile_step(step(reference=Twice, cases=cases))
     assert judge(compiled, outcomes(compiled, Twice)).status == "right"
 
@@ -683,7 +687,7 @@ def test_where_a_mistake_shows_does_not_hang_on_rounding():
         return x - 1 if len(x) == 2 else right(x) + rounding
 
     cases = {
-        f"{count} numbers": lambda draw, count=count: {"x": draw.normal(count)}
+        f"{count} numbers": lambda sampler, count=count: {"x": sampler.normal(count)}
         for count in (2, 3, 4)
     }
     mistakes = [Mistake(wrong, "You count down.")]
@@ -752,9 +756,10 @@ def test_a_notebook_that_does_not_fit_its_checks_is_refused(tmp_path, change, me
 
 
 def test_a_step_may_use_earlier_ones_alone(tiny):
-    swapped = Exercise("tiny", tiny.notebook, [tiny.steps[1], tiny.steps[0], *tiny.steps[2:]])
-    with pytest.raises(ValueError, match="expected the cells"):
-        swapped._validate()
+    first, *others = tiny.steps
+    dependent = dataclasses.replace(first, depends_on=["scaled"])
+    with pytest.raises(ValueError, match=r"plus_one depends on \{'scaled'\}, which are not"):
+        Exercise("tiny", tiny.notebook, [dependent, *others])
 
 
 def test_the_release_holds_no_solution_and_no_output(tmp_path):
@@ -796,7 +801,7 @@ def test_a_check_in_a_notebook_needs_nothing_of_the_sandbox():
     """Which there is not on every system: Windows has neither of these modules."""
     code = (
         "import sys\nsys.modules.update(resource=None, fcntl=None)\n"
-        "from stepgrader.checker import Checker\nChecker('lstm')"
+        "from seqbook.exercises import Checker\nChecker('lstm')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -819,32 +824,32 @@ def test_a_definition_is_found(source, found):
 # Files that are kept.
 
 
-def test_files_are_written_and_written_anew_as_long_as_nobody_changed_them(tmp_path):
+def test_files_are_rewritten_as_long_as_nobody_changed_them(tmp_path):
     folder = tmp_path / "new" / "folder"
-    first = Keeper(folder)
+    first = SafeWriter(folder)
     first.write(folder / "a.txt", "one")
     first.write(folder / "deep" / "b.txt", b"two")
     assert first.written == [folder / "a.txt", folder / "deep" / "b.txt"]
-    second = Keeper(folder)
+    second = SafeWriter(folder)
     second.write(folder / "a.txt", "newer")
     second.write(folder / "deep" / "b.txt", "two")
-    assert (second.written, second.same) == ([folder / "a.txt"], [folder / "deep" / "b.txt"])
+    assert (second.written, second.unchanged) == ([folder / "a.txt"], [folder / "deep" / "b.txt"])
     assert (folder / "a.txt").read_text() == "newer"
-    assert not first.left + second.left
+    assert not first.skipped + second.skipped
 
 
 def test_a_changed_file_is_left_alone_for_ever(tmp_path):
     path = tmp_path / "a.txt"
-    Keeper(tmp_path).write(path, "one")
+    SafeWriter(tmp_path).write(path, "one")
     path.write_text("mine")
     for content in ("one", "newer", "newest"):
-        keeper = Keeper(tmp_path)
-        keeper.write(path, content)
-        assert (keeper.left, keeper.written, path.read_text()) == ([path], [], "mine")
+        writer = SafeWriter(tmp_path)
+        writer.write(path, content)
+        assert (writer.skipped, writer.written, path.read_text()) == ([path], [], "mine")
     path.unlink()
-    keeper = Keeper(tmp_path)
-    keeper.write(path, "newest")
-    assert (keeper.written, path.read_text()) == ([path], "newest")
+    writer = SafeWriter(tmp_path)
+    writer.write(path, "newest")
+    assert (writer.written, path.read_text()) == ([path], "newest")
 
 
 def test_what_was_there_before_is_left_alone(tmp_path):
@@ -852,11 +857,11 @@ def test_what_was_there_before_is_left_alone(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "same").write_text("new")
-    keeper = Keeper(tmp_path)
+    writer = SafeWriter(tmp_path)
     for name in ("file", "folder", "link", "same"):
-        keeper.write(tmp_path / name, "new")
-    assert [path.name for path in keeper.left] == ["file", "folder", "link"]
-    assert [path.name for path in keeper.same] == ["same"]
+        writer.write(tmp_path / name, "new")
+    assert [path.name for path in writer.skipped] == ["file", "folder", "link"]
+    assert [path.name for path in writer.unchanged] == ["same"]
     assert (tmp_path / "link").is_symlink()
     assert not (tmp_path / "elsewhere").exists()
 
@@ -864,11 +869,11 @@ def test_what_was_there_before_is_left_alone(tmp_path):
 @pytest.mark.parametrize("record", ["", "{", "5", "[1]", '{"a.txt": 5}'])
 def test_without_its_record_a_keeper_changes_nothing(tmp_path, record):
     path = tmp_path / "a.txt"
-    Keeper(tmp_path).write(path, "one")
+    SafeWriter(tmp_path).write(path, "one")
     (tmp_path / ".written.json").write_text(record)
-    keeper = Keeper(tmp_path)
-    keeper.write(path, "newer")
-    assert (keeper.left, path.read_text()) == ([path], "one")
+    writer = SafeWriter(tmp_path)
+    writer.write(path, "newer")
+    assert (writer.skipped, path.read_text()) == ([path], "one")
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
@@ -876,19 +881,19 @@ def test_an_interrupted_write_loses_nothing(tmp_path, monkeypatch, moment):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    Keeper(tmp_path).write(tmp_path / "a.txt", "one")
+    SafeWriter(tmp_path).write(tmp_path / "a.txt", "one")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(atomic_files.os, moment, interrupt)
-        Keeper(tmp_path).write(tmp_path / "a.txt", "newer")
+        SafeWriter(tmp_path).write(tmp_path / "a.txt", "newer")
     assert (tmp_path / "a.txt").read_text() == "one"
-    keeper = Keeper(tmp_path)
-    keeper.write(tmp_path / "a.txt", "newer")
-    assert (keeper.written, (tmp_path / "a.txt").read_text()) == ([tmp_path / "a.txt"], "newer")
+    writer = SafeWriter(tmp_path)
+    writer.write(tmp_path / "a.txt", "newer")
+    assert (writer.written, (tmp_path / "a.txt").read_text()) == ([tmp_path / "a.txt"], "newer")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".written.json", "a.txt"]
 
 
 def test_what_was_written_is_known_even_if_it_could_not_be_recorded(tmp_path, monkeypatch):
-    """Interrupted between a file and the record, a second start goes on as if nothing was."""
+    """After an interruption between a file and the record, a second start continues."""
     real, calls = os.replace, []
 
     def interrupt_second(*paths):
@@ -899,16 +904,16 @@ def test_what_was_written_is_known_even_if_it_could_not_be_recorded(tmp_path, mo
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(atomic_files.os, "replace", interrupt_second)
-        Keeper(tmp_path).write(tmp_path / "a.txt", "one")
-    for content, kind in (("one", "same"), ("newer", "written")):
-        keeper = Keeper(tmp_path)
-        keeper.write(tmp_path / "a.txt", content)
-        assert getattr(keeper, kind) == [tmp_path / "a.txt"]
+        SafeWriter(tmp_path).write(tmp_path / "a.txt", "one")
+    for content, kind in (("one", "unchanged"), ("newer", "written")):
+        writer = SafeWriter(tmp_path)
+        writer.write(tmp_path / "a.txt", content)
+        assert getattr(writer, kind) == [tmp_path / "a.txt"]
 
 
 @pytest.mark.parametrize("below", ["file", "file/a", "file/a/b"])
 def test_a_folder_that_is_none_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(NotADirectoryError, match=r"expected a folder, .*/file is a file$"):
-        Keeper(tmp_path / below)
+        SafeWriter(tmp_path / below)
     assert (tmp_path / "file").read_text() == "mine"

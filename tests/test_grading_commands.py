@@ -1,5 +1,6 @@
 """The commands of students, authors and instructors, as they call them."""
 
+import argparse
 import contextlib
 import csv
 import dataclasses
@@ -20,11 +21,14 @@ from conftest import PATIENCE, wait_until
 from grading_exercise import POINTS, answered, solved, source_notebook, write_exercise
 
 from seqbook.cli import main
-from stepgrader.exercises import ORDER, SOLUTION, Exercise, as_text, released
+from seqbook.exercises import COURSE
+from stepgrader.commands import add_commands
+from stepgrader.exercises import SOLUTION, Exercise, as_text
 from stepgrader.grader import SandboxFaultError, grade_notebook
 from stepgrader.sandbox import Sandbox
 
 SOURCES = Path(__file__).parents[1] / "exercises"
+load = COURSE.load  # also where a test replaces it
 
 
 @pytest.fixture
@@ -62,24 +66,24 @@ def rows(path):
 def test_start_gives_every_exercise_and_keeps_what_a_student_changed(tmp_path, run):
     code, said, _ = run("start", tmp_path / "mine")
     assert code == 0
-    assert len([line for line in said if line.endswith(": written")]) == len(ORDER)
-    for name in ORDER:
+    assert len([line for line in said if line.endswith(": written")]) == len(COURSE.order)
+    for name in COURSE.order:
         text = (tmp_path / "mine" / f"{name}.ipynb").read_text(encoding="utf-8")
-        assert text == as_text(released(name).notebook)
+        assert text == as_text(COURSE.load(name).notebook)
     (tmp_path / "mine" / "lstm.ipynb").write_text("my work")
     (tmp_path / "mine" / "gru.ipynb").unlink()
     code, said, errors = run("start", tmp_path / "mine")
     assert code == 0
     assert (tmp_path / "mine" / "lstm.ipynb").read_text() == "my work"
-    assert f"{tmp_path / 'mine' / 'lstm.ipynb'}: changed by you, and left alone" in errors
+    assert f"{tmp_path / 'mine' / 'lstm.ipynb'}: skipped, because you changed it" in errors
     assert f"{tmp_path / 'mine' / 'gru.ipynb'}: written" in said
-    assert len([line for line in said if line.endswith(": there already")]) == len(ORDER) - 2
+    assert len([line for line in said if line.endswith(": unchanged")]) == len(COURSE.order) - 2
     assert errors[-1] == "For a fresh copy of one of these, rename yours and start again."
 
 
 def newer(name):
     """A release of an exercise that is newer than the one that was given out."""
-    release = released(name)
+    release = load(name)
     notebook = json.loads(as_text(release.notebook))
     notebook["cells"][0]["source"].append("\n\nNewer.")
     return dataclasses.replace(release, notebook=notebook)
@@ -88,12 +92,12 @@ def newer(name):
 def test_a_newer_release_replaces_what_nobody_changed(tmp_path, run, monkeypatch):
     assert run("start", tmp_path)[0] == 0
     (tmp_path / "lstm.ipynb").write_text("my work")
-    monkeypatch.setattr("stepgrader.exercises.released", newer)
+    monkeypatch.setattr("stepgrader.course.Course.load", lambda _, name: newer(name))
     code, said, errors = run("start", tmp_path)
     assert code == 0
-    assert len([line for line in said if line.endswith(": written")]) == len(ORDER) - 1
-    assert errors[0] == f"{tmp_path / 'lstm.ipynb'}: changed by you, and left alone"
-    for name in ORDER:
+    assert len([line for line in said if line.endswith(": written")]) == len(COURSE.order) - 1
+    assert errors[0] == f"{tmp_path / 'lstm.ipynb'}: skipped, because you changed it"
+    for name in COURSE.order:
         text = (tmp_path / f"{name}.ipynb").read_text(encoding="utf-8")
         assert text == "my work" if name == "lstm" else "Newer." in text
 
@@ -101,7 +105,7 @@ def test_a_newer_release_replaces_what_nobody_changed(tmp_path, run, monkeypatch
 def test_an_interrupted_start_loses_nothing(tmp_path, run, monkeypatch):
     assert run("start", tmp_path)[0] == 0
     (tmp_path / "sequences.ipynb").write_text("my work")
-    monkeypatch.setattr("stepgrader.exercises.released", newer)
+    monkeypatch.setattr("stepgrader.course.Course.load", lambda _, name: newer(name))
     replace, replaced = os.replace, []
 
     def interrupt_sixth(*paths):
@@ -119,11 +123,11 @@ def test_an_interrupted_start_loses_nothing(tmp_path, run, monkeypatch):
     code, said, errors = run("start", tmp_path)
     assert code == 0
     assert len(errors) == 2
-    assert len([line for line in said if line.endswith((": written", ": there already"))]) == 9
+    assert len([line for line in said if line.endswith((": written", ": unchanged"))]) == 9
     assert (tmp_path / "sequences.ipynb").read_text() == "my work"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".written.json",
-        *sorted(f"{name}.ipynb" for name in ORDER),
+        *sorted(f"{name}.ipynb" for name in COURSE.order),
     ]
 
 
@@ -168,7 +172,7 @@ def solutions(name):
 
 def filled(name, **sources):
     """The release of an exercise with these answers filled in."""
-    notebook = json.loads(as_text(released(name).notebook))
+    notebook = json.loads(as_text(COURSE.load(name).notebook))
     for cell in notebook["cells"]:
         if cell["id"] in sources:
             cell["source"] = sources[cell["id"]].splitlines(keepends=True)
@@ -184,8 +188,7 @@ Exercises: LSTM, one gate at a time
                             sigmoid.
   ✗ new_cell        0 of 1  line 1 of your cell raised SyntaxError: invalid syntax
   ✗ output_gate     0 of 1  expected numbers of shape (4, 2), got None: is there a return?
-                            if it calls forget_gate, input_gate, candidate, new_cell, mend that
-                            first
+                            if it calls forget_gate, input_gate, candidate, new_cell, fix that first
   ○ peephole_step   0 of 2  not written yet
   ○ peephole_layer  0 of 3  not written yet
 1 of 11 points
@@ -248,18 +251,46 @@ def test_check_refuses_what_is_no_exercise(tmp_path, run, content, problem):
 # -- release
 
 
-def test_a_release_changed_by_hand_is_left_alone(tmp_path, run, exercises):
+def test_a_release_replaces_an_older_one_and_nothing_that_somebody_works_on(
+    tmp_path, run, exercises
+):
     command = ("release", "tiny", "--exercises", exercises, "--out", tmp_path)
     assert run(*command)[0] == 0
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert {"tiny.ipynb", "tiny.json"} <= set(made)
-    assert run(*command)[0] == 0
+    assert set(made) == {"tiny.ipynb", "tiny.json", "index.json"}
+    code, said, _ = run(*command)
+    assert (code, [line.rpartition(": ")[2] for line in said]) == (0, ["unchanged"] * 3)
+    notebook = json.loads(made["tiny.ipynb"])
+    notebook["cells"][0]["source"] = ["# An older release"]
+    (tmp_path / "tiny.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    code, said, _ = run(*command)
+    assert (code, said[0]) == (0, f"{tmp_path / 'tiny.ipynb'}: written")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == made
-    (tmp_path / "tiny.ipynb").write_text("changed")
-    code, _, errors = run(*command)
-    assert code == 3
-    assert errors == [f"{tmp_path / 'tiny.ipynb'}: changed by hand, and left alone"]
-    assert (tmp_path / "tiny.ipynb").read_text() == "changed"
+    notebook["cells"][1]["execution_count"] = 1
+    for content in ("text", json.dumps(notebook), json.dumps(source_notebook())):
+        (tmp_path / "tiny.ipynb").write_text(content, encoding="utf-8")
+        code, _, errors = run(*command)
+        skipped = "skipped, because it is not an untouched release"
+        assert (code, errors) == (3, [f"{tmp_path / 'tiny.ipynb'}: {skipped}"])
+        assert (tmp_path / "tiny.ipynb").read_text(encoding="utf-8") == content
+
+
+def test_release_asks_for_a_folder_unless_the_courses_own_exercises_are_meant(run, exercises):
+    code, said, errors = run("release", "--exercises", exercises)
+    assert (code, said) == (1, [])
+    assert errors == ["seqbook: --out: expected a folder for the release of these exercises"]
+
+
+def test_an_installed_package_names_no_folder_of_its_own(capsys):
+    """Only a checkout of the repository has the authors' exercises."""
+    installed = dataclasses.replace(COURSE, sources=None)
+    for command in (["release", "--out", "out"], ["grade", "in", "--out", "out"]):
+        parser = argparse.ArgumentParser()
+        commands = parser.add_subparsers()
+        add_commands(installed, lambda name, run, text, add=commands.add_parser: add(name))
+        with pytest.raises(SystemExit):
+            parser.parse_args(command)
+        assert "the following arguments are required: --exercises" in capsys.readouterr().err
 
 
 def test_release_says_which_exercises_there_are(tmp_path, run, exercises):
@@ -269,7 +300,7 @@ def test_release_says_which_exercises_there_are(tmp_path, run, exercises):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["checks.py", "tiny.ipynb"])
+@pytest.mark.parametrize("name", ["steps.py", "tiny.ipynb"])
 def test_release_misses_a_file_of_the_source(tmp_path, run, name):
     write_exercise(tmp_path / "sources")
     missing = tmp_path / "sources" / "tiny" / name
@@ -282,13 +313,15 @@ def test_release_and_grade_need_sources(tmp_path, run):
     for command in (("release",), ("grade", tmp_path)):
         code, _, errors = run(*command, "--exercises", tmp_path / "a", "--out", tmp_path / "../out")
         assert code == 1
-        assert errors[-1].startswith("seqbook: --exercises: expected a folder with the sources of")
+        assert errors[-1].startswith("seqbook: --exercises: expected a folder with the authors'")
 
 
 def test_release_makes_all_if_none_is_named(tmp_path, run, exercises):
     code, said, _ = run("release", "--exercises", exercises, "--out", tmp_path)
     assert code == 0
-    assert said == [f"{tmp_path / name}: written" for name in ("tiny.ipynb", "tiny.json")]
+    files = ("tiny.ipynb", "tiny.json", "index.json")
+    assert said == [f"{tmp_path / name}: written" for name in files]
+    assert json.loads((tmp_path / "index.json").read_text(encoding="utf-8")) == ["tiny"]
 
 
 # -- grade
@@ -330,7 +363,7 @@ def test_each_student_gets_a_page_in_two_forms(graded):
         page = (graded / "out" / "feedback" / f"bob.{ending}").read_text(encoding="utf-8")
         assert "Exercises: tiny: 4 of 7 points" in page
         assert "You take one away; the task adds it." in page
-        assert "if it calls plus_one, mend that first" in page.lower()
+        assert "if it calls plus_one, fix that first" in page.lower()
     page = (graded / "out" / "feedback" / "dan.md").read_text(encoding="utf-8")
     assert "not written yet" in page
     page = (graded / "out" / "feedback" / "eve.html").read_text(encoding="utf-8")
@@ -381,10 +414,10 @@ def test_grades_depend_on_nothing_but_answers_and_seed(graded, tmp_path, run, ex
 
 
 def test_after_a_change_of_the_exercise_all_are_graded_again(graded, tmp_path, run):
-    checks = write_exercise(tmp_path / "sources") / "tiny" / "checks.py"
-    text = checks.read_text(encoding="utf-8")
+    steps = write_exercise(tmp_path / "sources") / "tiny" / "steps.py"
+    text = steps.read_text(encoding="utf-8")
     said = "You take one away; the task adds it."
-    checks.write_text(text.replace(said, "Subtracted instead of added."), encoding="utf-8")
+    steps.write_text(text.replace(said, "Subtracted instead of added."), encoding="utf-8")
     shutil.copytree(graded / "out", tmp_path / "out")
     command = ("grade", graded / "in", "--exercises", tmp_path / "sources", "--out")
     code, _, errors = run(*command, tmp_path / "out")
@@ -409,7 +442,7 @@ def test_what_the_grader_can_not_grade_is_no_mark(
         patch.setattr("stepgrader.batch.grade_answers", fail)
         code, _, errors = run(*command, "--jobs", 1)
     assert code == 3
-    assert errors[-1] == "seqbook: 2 could not be graded; run the same again"
+    assert errors[-1] == "seqbook: 2 could not be graded; run the same command again"
     assert {row["points"] for row in rows(tmp_path / "out" / "grades.csv")} == {""}
     page = (tmp_path / "out" / "feedback" / "ann.html").read_text(encoding="utf-8")
     assert "through no fault of yours" in page
@@ -425,16 +458,16 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     code, _, errors = run("grade", graded / "in", "--out", graded / "out", "--exercises", exercises)
     assert code == 3
     assert errors == [
-        "Drawing the cases of tiny.",
+        "Sampling the cases of tiny.",
         "4 of 5 were graded before.",
-        f"{page}: changed by hand, and left alone",
+        f"{page}: skipped, because it was changed by hand",
     ]
     assert page.read_text(encoding="utf-8").endswith("\nWell done!\n")
     page.write_text(before, encoding="utf-8")
 
 
-def test_an_interrupted_batch_goes_on_where_it_was(bubblewrap, tmp_path, exercises):
-    """It ends at once, though what runs would go on for much longer; the bar goes on too."""
+def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):
+    """It ends at once, though its code would run for much longer, and the bar resumes too."""
     for student in ("ann", "bob", "cem"):
         notebook = source_notebook()
         notebook["cells"][0]["source"] = [f"# Of {student}"]  # or one result would do for all
@@ -526,7 +559,7 @@ def drawn(name):
     return exercise, exercise.release(steps), steps
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", COURSE.order)
 def test_the_release_with_its_solutions_earns_all_points_and_without_none(name, sandbox):
     _, release, steps = drawn(name)
     sources = {
@@ -547,13 +580,13 @@ def inside(solution):
     return "\n".join(solution.splitlines()[1:-1])
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", COURSE.order)
 def test_wrong_and_right_answers_are_told_apart_in_the_sandbox(name, sandbox):
     """Handed in as source code; in the tests of the exercises they are called in this process."""
     exercise, release, compiled = drawn(name)
     for step, checks in zip(exercise.steps, compiled, strict=True):
-        answers = [(mistake.answer, mistake.says) for mistake in step.mistakes]
-        answers += [(right, None) for right in step.right]
+        answers = [(mistake.answer, mistake.message) for mistake in step.mistakes]
+        answers += [(right, None) for right in step.alternatives]
         for answer, says in answers:
             source = f"{inspect.getsource(answer)}\n{step.name} = {answer.__name__}\n"
             notebook = filled(name, **{f"{step.cell}-answer": f"{source}\ndef {step.name}_(): 0\n"})

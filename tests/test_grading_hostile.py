@@ -37,11 +37,12 @@ from conftest import PATIENCE, wait_until
 
 import stepgrader.batch
 import stepgrader.grader
+from seqbook.exercises import COURSE
 from stepgrader import sandbox
-from stepgrader.atomic_files import Keeper, write_whole
+from stepgrader.atomic_files import SafeWriter, write_whole
 from stepgrader.batch import MAX_NOTEBOOKS, grade_folder
 from stepgrader.exercises import Exercise
-from stepgrader.reports import _html, write_reports
+from stepgrader.reports import feedback_html, write_reports
 from stepgrader.sandbox import Sandbox
 from stepgrader.worker.hardening import ARCHITECTURES, DENIED
 from stepgrader.worker.values import decode
@@ -58,14 +59,14 @@ UNWRITTEN = "raise NotImplementedError"
 POINTS = 3
 
 # Numbers of nine digits, so that a hidden one is known wherever it turns up.
-CHECKS = """
+STEPS_SOURCE = """
 import torch
 
 from stepgrader.steps import Mistake, Step
 
 
-def _numbers(draw):
-    drawn = draw.random.integers(10**8, 10**9, size=2 + draw.size)
+def _numbers(sampler):
+    drawn = sampler.random.integers(10**8, 10**9, size=2 + sampler.size)
     return torch.from_numpy(drawn).double()
 
 
@@ -81,14 +82,14 @@ STEPS = [
     Step(
         "doubled",
         lambda x: x + x,
-        {"twice as much": lambda draw: {"x": _numbers(draw)}},
+        {"twice as much": lambda sampler: {"x": _numbers(sampler)}},
         [Mistake(_same, "this returns x as it came")],
         [],
     ),
     Step(
         "weighted",
         lambda x, y: torch.dot(x, y),
-        {"a sum": lambda draw: {"x": _numbers(draw), "y": _numbers(draw)}},
+        {"a sum": lambda sampler: {"x": _numbers(sampler), "y": _numbers(sampler)}},
         [Mistake(_sum, "this is the sum of both")],
         [],
         gradients=("x",),
@@ -114,7 +115,7 @@ def make_notebook(doubled=DOUBLED, weighted=WEIGHTED):
             cell("code", "weighted-answer", weighted),
             cell("code", "weighted-check", "check(weighted)"),
         ],
-        "metadata": {"seqbook": {"exercise": "guarded"}},
+        "metadata": {"stepgrader": {"exercise": "guarded"}},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
@@ -129,7 +130,7 @@ def guarded(tmp_path_factory):
         for name, source in (("doubled", DOUBLED), ("weighted", WEIGHTED))
     }
     (folder / "guarded.ipynb").write_text(json.dumps(make_notebook(**marked)), encoding="utf-8")
-    (folder / "checks.py").write_text(CHECKS, encoding="utf-8")
+    (folder / "steps.py").write_text(STEPS_SOURCE, encoding="utf-8")
     return Exercise.load(folder), folder
 
 
@@ -174,7 +175,7 @@ class Batch:
 
     def grade(self, exercise):
         self.results = grade_folder(self.folder, self.out, [exercise], seed=SEED, jobs=2, **LIMITS)
-        write_reports(self.results, Keeper(self.out))
+        write_reports(self.results, SafeWriter(self.out))
         rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8").splitlines())
         self.header, *self.rows = rows
         return self
@@ -192,7 +193,7 @@ def attacks(batch, exercise, source_folder):
         str(batch.victim / "marks.csv"),
         str(batch.out / "grades.csv"),
         str(batch.folder / "a honest" / "guarded.ipynb"),
-        str(source_folder / "checks.py"),
+        str(source_folder / "steps.py"),
         *(
             f"{place}/seqbook-{MARK}"
             for place in ("", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr/lib")
@@ -313,10 +314,10 @@ def bad_files(batch):
     yield "50 MB of source", with_answer(source="#" * 50 * 2**20), None, "at most 8 are read"
     yield "many cells", {**right, "cells": [{}] * 100_000}, None, "100000 cells, at most 5000"
     yield "no cells at all", {"cells": []}, 0, missing
-    yield "another exercise", {**right, "metadata": {"seqbook": {"exercise": "lstm"}}}, 3, ""
-    yield "a strange exercise", {**right, "metadata": {"seqbook": {"exercise": [{}]}}}, 3, ""
+    yield "another exercise", {**right, "metadata": {"stepgrader": {"exercise": "lstm"}}}, 3, ""
+    yield "a strange exercise", {**right, "metadata": {"stepgrader": {"exercise": [{}]}}}, 3, ""
     yield "strange metadata", {**right, "metadata": "<script>"}, 3, ""
-    yield "NaN", {**right, "metadata": {"seqbook": float("nan")}}, 3, ""
+    yield "NaN", {**right, "metadata": {"stepgrader": float("nan")}}, 3, ""
     yield "deleted cells", without("doubled-answer", "weighted-answer"), 0, missing
     yield "only an answer", {"cells": [cell("code", "x", DOUBLED)]}, 1, "another cell does"
     yield "reordered cells", with_cells(lambda cells: cells[::-1]), 3, ""
@@ -344,7 +345,9 @@ def bad_files(batch):
     yield "strange cells", with_cells(lambda cells: [None, 5, [], "x", *cells]), 3, ""
     yield (
         "keys twice",
-        text.replace('"metadata": {"seqbook"', '"cells": [], "metadata": {"seqbook"').encode(),
+        text.replace(
+            '"metadata": {"stepgrader"', '"cells": [], "metadata": {"stepgrader"'
+        ).encode(),
         0,
         missing,
     )
@@ -439,10 +442,9 @@ def batch(bubblewrap, tmp_path_factory, guarded, marked):
 @pytest.fixture(scope="module")
 def marked():
     """Know the sandboxes of these tests by their environment, which also has what is secret."""
-    environment = sandbox._environment
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQBOOK_SECRET", SECRET)
-        patch.setattr(sandbox, "_environment", lambda: environment() | {"MARK": MARK})
+        patch.setitem(sandbox.ENVIRONMENT, "MARK", MARK)
         yield
 
 
@@ -459,7 +461,7 @@ def listing(folder):
 
 def told(result):
     """Return the words that a student reads."""
-    return html.unescape("\n".join(_html(result.submission.student, [(result, True)])))
+    return html.unescape("\n".join(feedback_html(result.submission.student, [(result, True)])))
 
 
 # On a slow machine these come to their limit of time before the other one, and are told so.
@@ -698,16 +700,65 @@ def test_no_hidden_number_and_no_secret_reaches_a_page(batch, guarded):
     assert not [text for text in texts if SECRET in text]
 
 
+INSTALLED = """
+import json, sys
+from pathlib import Path
+
+from seqbook.exercises import COURSE
+from seqbook.exercises import COURSE
+from stepgrader import sandbox
+
+# The folder in which both packages were installed becomes one of Python's, beside the real ones.
+prefix = Path(sandbox.__file__).parents[4]
+sandbox.PYTHON += (str(prefix),)
+source = sys.stdin.read().replace("PACKAGES", str(Path(sandbox.__file__).parents[1]))
+case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+request = {"cells": [("doubled-answer", source)], "name": "doubled", "cases": [case]}
+with sandbox.Sandbox(hidden=[COURSE.package]) as made:
+    print(made.run(request).output.decode())
+print(COURSE.sources, COURSE.order[0])
+"""
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_course_that_is_installed_among_the_libraries_is_hidden(tmp_path, linked):
+    prefix, packages = tmp_path / "python", "lib/python3/site-packages"
+    (prefix / packages / "other").mkdir(parents=True)
+    (prefix / packages / "other" / "visible.py").touch()
+    for package in (Path(sandbox.__file__).parent, COURSE.package):
+        shutil.copytree(package, prefix / packages / package.name)
+    if linked:
+        prefix = Path(shutil.move(prefix, tmp_path / "elsewhere"))
+        (tmp_path / "python").symlink_to(prefix)
+        prefix = tmp_path / "python"
+    attack = hostile.report(
+        """
+        import glob
+        came += sorted(glob.glob("**", root_dir="PACKAGES", recursive=True))
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", INSTALLED],
+        input=attack,
+        env={**os.environ, "PYTHONPATH": str(prefix / packages)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "came: ['other', 'other/visible.py', 'seqbook', 'stepgrader']" in done.stdout
+    assert "None sequences" in done.stdout  # it works, and knows of no authors' exercises
+
+
 @pytest.fixture(scope="module")
-def unwalled():
-    with Sandbox(walled=False) as made:
+def unisolated():
+    with Sandbox(isolated=False) as made:
         yield made
 
 
-def answer_without_walls(unwalled, attack):
+def answer_without_isolation(unisolated, attack):
     case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
     cells = [("doubled-answer", attack)]
-    return unwalled.run({"cells": cells, "name": "doubled", "cases": [case]}).output
+    return unisolated.run({"cells": cells, "name": "doubled", "cases": [case]}).output
 
 
 @pytest.mark.parametrize(
@@ -722,16 +773,20 @@ def answer_without_walls(unwalled, attack):
         (hostile.SHARED_MEMORY, "came: [True]"),
     ],
 )
-def test_without_walls_the_attack_succeeds(unwalled, attack, came):
-    """So it is the walls that stop it, and no slip in the attack."""
-    assert came.encode() in answer_without_walls(unwalled, attack)
+def test_without_isolation_the_attack_succeeds(unisolated, attack, came):
+    """So it is the sandbox that stops it, and no slip in the attack."""
+    assert came.encode() in answer_without_isolation(unisolated, attack)
 
 
-def test_without_walls_files_are_read_changed_and_removed(unwalled, tmp_path):
+def test_without_isolation_files_are_read_changed_and_removed(unisolated, tmp_path):
     victim = tmp_path / "marks.csv"
     victim.write_text("untouched")
-    assert b"untouched" in answer_without_walls(unwalled, hostile.read_everywhere([str(victim)]))
-    assert b"remove" in answer_without_walls(unwalled, hostile.write_everywhere([str(victim)]))
+    assert b"untouched" in answer_without_isolation(
+        unisolated, hostile.read_everywhere([str(victim)])
+    )
+    assert b"remove" in answer_without_isolation(
+        unisolated, hostile.write_everywhere([str(victim)])
+    )
     assert sorted(path.name.partition(".")[2] for path in tmp_path.iterdir()) == [
         "csv.folder",
         "csv.link",
@@ -739,8 +794,8 @@ def test_without_walls_files_are_read_changed_and_removed(unwalled, tmp_path):
     ]
 
 
-def test_without_walls_the_kernel_can_be_called(unwalled):
+def test_without_isolation_the_kernel_can_be_called(unisolated):
     column, _ = ARCHITECTURES[platform.machine()]
     numbers = {name: DENIED[name][column] for name in ("socket", "memfd_create", "inotify_init1")}
-    said = answer_without_walls(unwalled, hostile.call_the_kernel(numbers)).decode()
+    said = answer_without_isolation(unisolated, hostile.call_the_kernel(numbers)).decode()
     assert f"came: {list(numbers)}" in said

@@ -3,6 +3,7 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
+from devices import other_device
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -449,3 +450,15 @@ def test_shares_may_be_chosen(shares, period, validation, test):
 def test_shares_that_do_not_fit_are_refused(shares, message):
     with pytest.raises(ValueError, match=message):
         split(numbered(10), **shares)
+
+
+def test_batches_are_drawn_on_any_device(names):
+    examples = names.rows(torch.arange(300))
+    expected = draw(examples, 64)
+    with other_device() as device:
+        batches = draw(examples.to(device), 64)
+        assert {part.device for batch in batches for part in batch} == {device}
+        for batch, reference in zip(batches, expected, strict=True):
+            assert all(
+                torch.equal(part.cpu(), other) for part, other in zip(batch, reference, strict=True)
+            )

@@ -28,7 +28,8 @@ from PIL import Image
 from publishing import LONGEST, shortened
 from pypdf import PdfReader
 
-from stepgrader.exercises import ORDER, as_text, released
+from seqbook.exercises import COURSE
+from stepgrader.exercises import as_text
 
 PAPER_WIDTH = 665  # pixels of an A4 page between its margins
 UNKNOWN = addresses({})
@@ -151,9 +152,9 @@ def test_the_first_code_cell_says_how_to_install_the_package(name):
     assert nbformat.writes(with_install_cell(notebook, UNKNOWN)) + "\n" == text
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", COURSE.order)
 def test_students_get_the_cell_too(name):
-    notebook = nbformat.from_dict(released(name).notebook)
+    notebook = nbformat.from_dict(COURSE.load(name).notebook)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert (first.id, "".join(first.source)) == ("install", install_text(UNKNOWN))
 
@@ -348,10 +349,10 @@ def test_every_exercise_is_led_to_from_its_chapter(pages):
         for download, *others in exercise_links(pages[f"{path.stem}.html"]):
             name = Path(download).stem
             assert others == ["exercises.html"]
-            assert (HTML / download).read_text("utf-8") == as_text(released(name).notebook)
+            assert (HTML / download).read_text("utf-8") == as_text(COURSE.load(name).notebook)
             assert name.startswith(path.stem)
             led.add(name)
-    assert led == set(ORDER)
+    assert led == set(COURSE.order)
 
 
 def test_exercises_open_on_colab_where_they_are_published(published_pages):
@@ -368,7 +369,7 @@ def test_exercises_open_on_colab_where_they_are_published(published_pages):
 def test_the_table_of_exercises_states_what_the_grader_knows(pages):
     rows = pages["exercises.html"].select("tbody tr")
     shown = [[int(cell.get_text()) for cell in row.find_all("td")[1:]] for row in rows]
-    headings = [list(released(name).headings.values()) for name in ORDER]
+    headings = [list(COURSE.load(name).headings.values()) for name in COURSE.order]
     assert shown == [
         [len(steps), sum(step.minutes for step in steps), sum(step.points for step in steps)]
         for steps in headings

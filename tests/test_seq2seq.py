@@ -1,12 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from devices import other_device
 from seq2seq_models import KINDS, RECURRENT, TRANSFORMERS, alone, make, make_examples
 from torch import nn
 
 from seqbook.data import place_names
-from seqbook.data.batches import Vocabularies, encode_pairs
+from seqbook.data.batches import Encoded, Vocabularies, encode_pairs
 from seqbook.layers.attention import recorded_weights
 from seqbook.models.decoding import greedy
 from seqbook.models.metrics import error_rates
@@ -309,6 +311,89 @@ def test_no_head_looks_at_padding_or_ahead(kind, examples):
             assert (found.permute(0, 3, 1, 2)[padding] == 0).all()
 
 
+@kinds
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.uint16])
+def test_ids_and_lengths_may_be_integers_of_any_type(kind, dtype, examples):
+    model = make(kind)
+    other = examples._replace(**{name: x.to(dtype) for name, x in examples._asdict().items()})
+    assert torch.equal(model(other), model(examples))
+    assert torch.equal(model.loss(other), model.loss(examples))
+    memory = model.encode(other.source, other.source_lengths)
+    step, _ = model.step(other.target[:, 0], model.start(memory))
+    assert_close(step, model(examples)[:, 0])
+
+
+@pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
+def test_ids_may_be_mapped_from_a_file(kind, examples, tmp_path):
+    path = tmp_path / "source.bin"
+    examples.source.numpy().astype("uint16").tofile(path)
+    mapped = np.memmap(path, dtype="uint16", mode="r", shape=tuple(examples.source.shape))
+    model = make(kind)
+    lengths = examples.source_lengths
+    assert torch.equal(
+        model.encode(mapped, lengths).values, model.encode(examples.source, lengths).values
+    )
+
+
+@pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
+@pytest.mark.parametrize("name", ["source", "source_lengths", "target"])
+def test_ids_that_are_no_integers_are_named(kind, name, examples):
+    wrong = examples._replace(**{name: getattr(examples, name).double()})
+    message = f"^{name.removeprefix('source_')}: expected integers, got torch.float64"
+    with pytest.raises(TypeError, match=message):
+        make(kind)(wrong)
+
+
+@pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
+def test_a_length_for_each_source_is_needed(kind, examples):
+    with pytest.raises(ValueError, match="lengths: expected one for each of 5 sources, got 4"):
+        make(kind).encode(examples.source, examples.source_lengths[:4])
+
+
+@kinds
+def test_a_model_computes_on_its_own_device(kind, examples):
+    host = make(kind)
+    expected = host(examples), *gradients(host, host.loss(examples))
+    with other_device() as device:
+        model = make(kind, device=device, dtype=torch.float64)
+        model.load_state_dict(host.state_dict())
+        assert {p.device for p in model.parameters()} == {device}
+        found = model(examples), *gradients(model, model.loss(examples))  # of ids on the CPU
+        assert {x.device for x in found} == {device}
+        for ours, theirs in zip(found, expected, strict=True):
+            assert_close(ours.cpu(), theirs)
+
+
+@kinds
+def test_a_model_without_values_knows_its_shapes_and_can_be_filled(kind, examples):
+    host = make(kind)
+    empty = make(kind, device="meta")
+    logits = empty(Encoded(*(x.to("meta") for x in examples)))
+    assert (logits.device.type, logits.dtype) == ("meta", torch.float64)
+    assert logits.shape == host(examples).shape
+    for assign in (False, True):
+        model = make(kind, device="meta")
+        if not assign:
+            model = model.to_empty(device="cpu")
+        model.load_state_dict(host.state_dict(), assign=assign)
+        assert torch.equal(model(examples), host(examples))
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_and_lower_types_stay_near_double_precision(kind, dtype, examples):
+    expected = make(kind)(examples)
+    options = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 0.1}
+    lower = make(kind).to(dtype)(examples)
+    assert lower.dtype == dtype
+    torch.testing.assert_close(lower.double(), expected, **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        model = make(kind).float()
+        loss = model.loss(examples)
+        torch.testing.assert_close(model(examples).double(), expected, rtol=0, atol=0.1)
+    assert all(gradient.isfinite().all() for gradient in gradients(model, loss))
+
+
 def test_a_model_without_attention_has_no_weights_to_show(examples):
     with pytest.raises(ValueError, match="expected a model with attention, this one has none"):
         make("GRU, layers: 1").attention_weights(examples)
@@ -340,7 +425,7 @@ def test_the_generator_decides_all_weights(kind):
         ({"network": "CNN"}, "network: expected 'RNN' or 'LSTM' or 'GRU', got 'CNN'"),
         ({"hidden_size": 5}, "hidden_size: expected a positive even number, got 5"),
         ({"hidden_size": 0}, "hidden_size: expected a positive even number, got 0"),
-        ({"embedding_size": 0}, "embedding features: expected at least 1, got 0"),
+        ({"embedding_size": 0}, "embedding_size: expected at least 1, got 0"),
         ({"num_layers": 0}, "num_layers: expected .*, got 0"),
     ],
 )
@@ -366,7 +451,7 @@ def test_what_a_transformer_cannot_be_is_named(options, message):
 
 @pytest.mark.parametrize("symbols", [(0, 5), (5, 0)])
 def test_a_side_without_symbols_is_refused(symbols):
-    with pytest.raises(ValueError, match="symbols: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"(source|target)_symbols: expected at least 1, got 0"):
         RecurrentSeq2Seq(*symbols, embedding_size=4, hidden_size=4)
 
 

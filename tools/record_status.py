@@ -24,6 +24,8 @@ sys.path.append(str(Path(__file__).parent / "sphinx"))
 from execute_notebooks import NotebookError, run  # noqa: E402
 from stored_notebooks import code_cells, read_notebook, stored_claims  # noqa: E402
 
+from seqbook.training.profiling import processor_name  # noqa: E402
+
 RECORD = ROOT / "book" / "status.json"
 PACKAGES = ("torch", "numpy", "matplotlib")
 
@@ -33,21 +35,10 @@ def notebooks(root: Path = ROOT) -> list[Path]:
     return [*sorted(root.glob("book/*.ipynb")), *sorted(root.glob("exercises/*/*.ipynb"))]
 
 
-def processor() -> str:
-    """Return the name that the processor gives itself."""
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name" and value.strip() not in ("", "unknown"):
-                return value.strip()
-    return platform.processor() or platform.machine()
-
-
 def surroundings() -> dict:
     """Return what the times depend on besides the notebooks."""
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": int(os.environ["OMP_NUM_THREADS"]),
         "system": f"{platform.system()} {platform.machine()}",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from seqbook.data.pairs import LEVELS, Pair, Split, clean, read_pairs, split
+from seqbook.exercises import COURSE
 from seqbook.training.recipes import RECIPES, Recipe
 from stepgrader.commands import add_commands
 
@@ -141,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "texts", nargs="*", metavar="TEXT", help="a source; by default lines of standard input"
     )
-    add_commands(functools.partial(_command, commands))
+    add_commands(COURSE, functools.partial(_command, commands))
     return parser
 
 
@@ -200,7 +201,8 @@ def _train(options: argparse.Namespace) -> int:
         task=Path(options.task).name,
         parts=parts,
         device=options.device,
-        **levels,
+        source_level=levels["source_level"],
+        target_level=levels["target_level"],
     )
     before = run.progress
     path = options.out / MODEL_FILE
@@ -301,8 +303,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     elif expected:
         pairs = getattr(_built_in(options.task), part)
     else:
-        shares = {f"{name}_share": 0 if name in own else parts[name] for name in parts}
-        pairs = getattr(split(_pairs(options.task, levels), **shares), part)
+        held_back = {name: 0.0 if name in own else parts[name] for name in SHARES}
+        pairs = getattr(_split(_pairs(options.task, levels), held_back), part)
     if not pairs:
         raise ValueError(f"--part: expected {part} rows, got none: no row was held back for it")
     for line in _score_lines(_scores(transcriber, pairs, widths=(options.beam,))):
@@ -312,11 +314,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _transcribe(options: argparse.Namespace) -> int:
     transcriber = _load(options)
-    known, warned = set(transcriber.vocabularies.source.symbols), set()
+    known = set(transcriber.vocabularies.source.symbols)
+    warned: set[str] = set()
     texts = map(clean, options.texts or _lines())
     batch = 1 if not options.texts and sys.stdin.isatty() else BATCH
     while some := list(islice(texts, batch)):
-        symbols = set().union(*map(transcriber.tokenize, some))
+        symbols = {symbol for text in some for symbol in transcriber.tokenize(text)}
         if new := sorted(symbols - known - warned):
             shown = ", ".join(map(repr, new))
             print(f"seqbook: not among the model's symbols: {shown}", file=sys.stderr)
@@ -385,14 +388,14 @@ def _parts(
         return {}, _built_in(options.task)
     default = dict.fromkeys(SHARES, 0.0) if any(files.values()) else SHARES
     held_back = {part: default[part] if shares[part] is None else shares[part] for part in SHARES}
-    data = split(
-        _pairs(options.task, levels),
-        validation_share=held_back["validation"],
-        test_share=held_back["test"],
-    )
+    data = _split(_pairs(options.task, levels), held_back)
     own = {part: read_pairs(path, **levels) for part, path in files.items() if path}
     parts = {part: files[part].name if files[part] else held_back[part] for part in SHARES}
     return parts, data._replace(**own)
+
+
+def _split(pairs: Sequence[Pair], shares: dict[str, float]) -> Split:
+    return split(pairs, validation_share=shares["validation"], test_share=shares["test"])
 
 
 def _built_in(task: str) -> Split:
@@ -460,7 +463,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     """End training after the current step on SIGINT or SIGTERM, and at once on a second one."""
     asked = False
 
-    def ask(_number, _frame) -> None:
+    def ask(_number: int, _frame: object) -> None:
         nonlocal asked
         asked = True
         for number, handler in handlers.items():

@@ -1,4 +1,4 @@
-"""Write files and never overwrite what somebody has changed since."""
+"""Write files atomically, and never overwrite what somebody has changed."""
 
 from __future__ import annotations
 
@@ -8,37 +8,47 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["Keeper", "write_whole"]
+__all__ = ["SafeWriter", "write_whole"]
 
 
-class Keeper:
-    """Writes files into a folder and remembers what it wrote.
+class SafeWriter:
+    """Writes files into a folder and remembers their digests.
 
-    A file is written if it is new, or still as the keeper wrote it the last time; a file that
-    was changed, or that the keeper did not write, is left alone.
+    A file is written if it is new, or unchanged since a writer wrote it. A file that somebody
+    changed, or that no writer wrote, is skipped.
 
     Args:
-        folder: Made if it is not there. What was written is remembered in it, in ``.written.json``.
+        folder: Created if it does not exist. The digests are stored in it, in ``.written.json``.
 
     Raises:
         OSError: The folder is something else, or files can't be written there.
 
     Attributes:
         written: Files that were written.
-        same: Files that were there already, just as they should be.
-        left: Files that were left alone since they are not as the keeper wrote them.
+        unchanged: Files that had the right content already.
+        skipped: Files that somebody changed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     path = Path(name, "a.txt")
+        ...     SafeWriter(Path(name)).write(path, "released")
+        ...     length = path.write_text("changed by a student")
+        ...     SafeWriter(Path(name)).write(path, "released again")
+        ...     print(path.read_text())
+        changed by a student
     """
 
     def __init__(self, folder: Path):
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not there.is_dir():
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not existing.is_dir():
             raise NotADirectoryError(
-                f"{folder}: expected a folder, or the name of a new one; {there} is a file"
+                f"{folder}: expected a folder, or the name of a new one; {existing} is a file"
             )
         self.folder = folder
         self.written: list[Path] = []
-        self.same: list[Path] = []
-        self.left: list[Path] = []
+        self.unchanged: list[Path] = []
+        self.skipped: list[Path] = []
         self._record = folder / ".written.json"
         try:
             self._digests = dict(json.loads(self._record.read_text(encoding="utf-8")))
@@ -46,15 +56,19 @@ class Keeper:
             self._digests = {}
 
     def write(self, path: Path, content: str | bytes) -> None:
-        """Write a file below the folder, or leave it alone."""
+        """Write a file below the folder, or skip it.
+
+        Raises:
+            OSError: The file can't be written.
+        """
         content = content.encode() if isinstance(content, str) else content
         name = path.relative_to(self.folder).as_posix()
         digest = hashlib.sha256(content).hexdigest()
-        found = _digest(path)
-        if found == digest:
-            self.same.append(path)
-        elif found is not None and found != self._digests.get(name):
-            self.left.append(path)
+        current = _digest(path)
+        if current == digest:
+            self.unchanged.append(path)
+        elif current is not None and current != self._digests.get(name):
+            self.skipped.append(path)
             return
         else:
             _write(path, content)
@@ -66,9 +80,16 @@ class Keeper:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that whatever interrupts, it holds all or none of the content."""
+    """Write a file so that after any interruption it holds all or none of the content.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     write_whole(Path(name, "folder", "a.txt"), b"content")
+        ...     print(Path(name, "folder", "a.txt").read_text())
+        content
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two threads may write the same file, as when two students hand in the same notebook.
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         with open(partial, "wb") as file:
@@ -89,7 +110,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _digest(path: Path) -> str | None:
-    """Return what stands for the content of a file; None if there is nothing of this name."""
+    """Return the digest of a file; None if there is nothing of this name."""
     if path.is_file() and not path.is_symlink():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     return "no file" if path.is_symlink() or path.exists() else None

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from stepgrader.exercises import Exercise, Released
 from stepgrader.grader import Graded, grade_answers
 from stepgrader.limits import limited
 from stepgrader.pool import Outcome, grade_in_processes, report_exception
-from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS
+from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
 from stepgrader.steps import CompiledStep
 from stepgrader.submissions import (
     Answer,
@@ -84,7 +84,7 @@ class _CompiledExercises:
 
     def __getitem__(self, name: str) -> _Compiled:
         if name not in self._compiled:
-            print(f"Drawing the cases of {name}.", file=sys.stderr)
+            print(f"Sampling the cases of {name}.", file=sys.stderr)
             steps = self.exercises[name].compile(self._seed)
             released = self.exercises[name].release(steps)
             facts = [self._settings, released.notebook, [asdict(step) for step in steps]]
@@ -111,6 +111,7 @@ def grade_folder(
     jobs: int,
     cpu_seconds: int = CPU_SECONDS,
     wall_seconds: int = WALL_SECONDS,
+    hidden: Sequence[Path] = (),
 ) -> list[Result]:
     """Grade all notebooks in a folder, and store each result as soon as it is known.
 
@@ -128,6 +129,7 @@ def grade_folder(
             1 GB more; to compare its results takes at most 2 GB.
         cpu_seconds: Processor time for a step, once for the visible cases and once for the hidden.
         wall_seconds: Elapsed time for the same.
+        hidden: Folders that no submission may read; see ``Sandbox``.
 
     Returns:
         A result for every submission, in their order.
@@ -135,8 +137,7 @@ def grade_folder(
     Raises:
         NoSandboxError: Submissions can't be run here.
     """
-    limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
-    compiled = _CompiledExercises(exercises, seed, limits)
+    compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
     submissions = list(find(folder))
     results: dict[int, Result] = {}
@@ -165,12 +166,15 @@ def grade_folder(
             pending.append((number, readable))
     if stored:
         print(f"{stored} of {len(submissions)} were graded before.", file=sys.stderr)
+    sandbox = functools.partial(
+        Sandbox, cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, hidden=hidden
+    )
     tasks = [functools.partial(_grade, readable) for _, readable in pending]
     with (
         tqdm(
             total=len(submissions), initial=len(results), unit="notebook", disable=None
         ) as progress_bar,
-        contextlib.closing(grade_in_processes(tasks, jobs=jobs, limits=limits)) as outcomes,
+        contextlib.closing(grade_in_processes(tasks, sandbox, jobs=jobs)) as outcomes,
     ):
         for task, outcome in outcomes:
             number, readable = pending[task]
@@ -190,11 +194,11 @@ def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:
     return _Readable(exercise, read_answers(notebook, exercise.released), digest.hexdigest())
 
 
-def _grade(readable: _Readable, sandbox: Any) -> Graded:
+def _grade(readable: _Readable, sandbox: Sandbox) -> Graded:
     limits = functools.partial(limited, memory=JUDGE_MEMORY, cpu_seconds=JUDGE_CPU_SECONDS)
     exercise = readable.exercise
     return grade_answers(
-        readable.answers, exercise.released, exercise.steps, sandbox, judging=limits
+        readable.answers, exercise.released, exercise.steps, sandbox, limits=limits
     )
 
 
@@ -221,7 +225,7 @@ class _ResultCache:
         """Store an outcome, and return it with the word of how to undo that."""
         path = self._path(readable)
         if outcome.graded is not None:
-            data = {"graded": outcome.graded.as_data()}
+            data: dict[str, Any] = {"graded": outcome.graded.as_data()}
         else:
             problem = f"{outcome.problem}, so it is set aside; to try again, remove {path}"
             outcome = Outcome(None, problem, killed=True)

@@ -1,4 +1,4 @@
-"""Check a step inside a notebook, in one line."""
+"""The check that students run in a notebook."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
-from stepgrader.exercises import released
+from stepgrader.exercises import Released
 from stepgrader.judge import judge, own_cell
 from stepgrader.reports import verdict_lines
 from stepgrader.worker.calls import run_case
@@ -19,31 +19,28 @@ __all__ = ["Checker"]
 class Checker:
     """Check answers against the visible cases of an exercise.
 
-    ``check = Checker("lstm")`` makes the checker, ``check(forget_gate)`` checks the step of that
-    name and prints points and, where something is wrong, what and why. The points are advice: the
-    mark comes from more cases.
+    With ``check = Checker(exercise)``, ``check(forget_gate)`` checks the step of that name. It
+    prints the points and, if something is wrong, what and why. The points are advice: the mark
+    comes from more cases.
 
-    After a check that failed, the smallest case that failed is at hand, to try things on; after
-    any other it is ``None``. It is made anew each time it is asked for, so it may be changed.
+    After a check that failed, ``inputs``, ``expected``, ``options`` and ``state`` hold the smallest
+    case that failed; after any other check they are ``None``. Each access makes a new copy, which
+    may be changed.
 
     Args:
-        name: Of the exercise.
-
-    Raises:
-        ValueError: There is no exercise of this name.
+        exercise: The released exercise.
     """
 
-    def __init__(self, name: str):
-        exercise = released(name)
+    def __init__(self, exercise: Released):
         self._steps = {step.name: step for step in exercise.steps}
         self._headings = exercise.headings
         self._failed: dict[str, Any] | None = None
 
-    def __call__(self, answer: Callable) -> None:
+    def __call__(self, answer: Callable[..., Any]) -> None:
         """Check one answer.
 
         Args:
-            answer: The function or class, under the name that the task gave it.
+            answer: The function or class, with the name that the task asks for.
 
         Raises:
             ValueError: No step asks for a function or class of this name.
@@ -68,19 +65,19 @@ class Checker:
 
     @property
     def expected(self) -> Any:
-        """What the call that failed should have returned."""
+        """The expected result of the call that failed."""
         if self._failed is None:
             return None
         return decode(self._failed["expected"]["returned"], tensors=True)
 
     @property
     def options(self) -> dict[str, Any] | None:
-        """Of a class, the arguments with which the object that failed was made, by name."""
+        """For a class, the arguments of the constructor in the case that failed, by name."""
         return self._part("options")
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """Of a class, the parameters that were loaded, for ``load_state_dict``."""
+        """For a class, the parameters that were loaded, for ``load_state_dict``."""
         return self._part("state")
 
     def _part(self, part: str) -> dict[str, Any] | None:
@@ -92,54 +89,55 @@ class Checker:
     def _name(self, answer: Any) -> str:
         """Return the name of the step that asks for an answer."""
         name = getattr(answer, "__name__", None)
-        if name in self._steps:
+        if isinstance(name, str) and name in self._steps:
             return name
-        for_example = next(iter(self._steps))
+        example = next(iter(self._steps))
         if isinstance(answer, str):
-            for_example = answer if answer in self._steps else for_example
-            problem = f"without quotes, as in check({for_example}); got the text {answer!r:.60}"
+            example = answer if answer in self._steps else example
+            problem = f"without quotes, as in check({example}); got the text {answer!r:.60}"
         elif name is None:
             kind = type(answer).__name__
-            for_example = kind if kind in self._steps else for_example
-            problem = f"without calling it, as in check({for_example}); got what it gave, {kind}"
+            example = kind if kind in self._steps else example
+            problem = f"without calling it, as in check({example}); got what it gave, {kind}"
         else:
             steps = ", ".join(self._steps)
             problem = f"under the name that its task gave it, one of {steps}; got {name}"
         raise ValueError(f"check: give it the function or class itself, {problem}")
 
-    def _files(self, answer: Callable) -> dict[str, str]:
-        """Return the cells of answers by the names that a notebook gives their files."""
+    def _files(self, answer: Callable[..., Any]) -> dict[str, str]:
+        """Return the answers' cells, by the file names that the notebook gives their code."""
         own = _first_function(answer)
         if own is None:
             return {}
-        around = {name: _first_function(own.__globals__.get(name)) for name in self._steps}
-        files = {_file(other): own_cell(name) for name, other in around.items() if other}
+        others = {name: _first_function(own.__globals__.get(name)) for name in self._steps}
+        files = {_file(other): own_cell(name) for name, other in others.items() if other}
         return files | {_file(own): own_cell(answer.__name__)}
 
-    def _call(self, name: str, answer: Callable) -> str:
+    def _call(self, name: str, answer: Any) -> str:
         """Return the call that failed, as the student can write it."""
+        call_inputs = self.inputs or {}
         if self.options is None:
-            return f"{name}({_arguments('inputs', answer, self.inputs)})"
-        inputs = _arguments("inputs", answer.forward, {"self": None, **self.inputs})
-        made = f"{name}({_arguments('options', answer, self.options)})"
+            return f"{name}({_arguments('inputs', answer, call_inputs)})"
+        inputs = _arguments("inputs", answer.forward, {"self": None, **call_inputs})
+        construct = f"{name}({_arguments('options', answer, self.options)})"
         if self.state is None:
-            return f"{made}({inputs})"
-        return f"model = {made}.double(); model.load_state_dict(check.state); model({inputs})"
+            return f"{construct}({inputs})"
+        return f"model = {construct}.double(); model.load_state_dict(check.state); model({inputs})"
 
 
 def _first_function(answer: Any) -> FunctionType | None:
     """Return an answer's function, or the first that its class defines."""
     candidates = vars(answer).values() if isinstance(answer, type) else [answer]
-    candidates = [inspect.unwrap(one) for one in candidates if callable(one)]
-    return next((one for one in candidates if isinstance(one, FunctionType)), None)
+    functions = (inspect.unwrap(value) for value in candidates if callable(value))
+    return next((value for value in functions if isinstance(value, FunctionType)), None)
 
 
 def _file(function: FunctionType) -> str:
     return function.__code__.co_filename
 
 
-def _arguments(attribute: str, function: Callable, arguments: Mapping[str, Any]) -> str:
-    """Return how to hand over arguments: by name, if the student kept the names."""
+def _arguments(attribute: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+    """Return the arguments of a call as code: by name, if the student kept the names."""
     try:
         inspect.signature(function).bind(**arguments)
     except (TypeError, ValueError):

@@ -1,126 +1,199 @@
-"""The commands ``start``, ``check``, ``release`` and ``grade``."""
+"""The commands ``start``, ``check``, ``release`` and ``grade`` of a course."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from stepgrader.atomic_files import Keeper
+from stepgrader.atomic_files import SafeWriter, write_whole
+from stepgrader.course import INDEX, Course, read_index
+
+if TYPE_CHECKING:
+    from stepgrader.exercises import Exercise
 
 __all__ = ["add_commands"]
 
 # Modules that import torch are imported by the commands that need them.
 
-LEFT_UNDONE = 3
+INCOMPLETE = 3  # exit code: something was skipped or could not be graded
+
+Command = Callable[[argparse.Namespace], int]
 
 
-def add_commands(add: Callable[[str, Callable, str], argparse.ArgumentParser]) -> None:
-    """Add the commands of students, authors and instructors to the command line."""
-    start = add("start", _start, "get the exercises: their notebooks, into a folder")
+def add_commands(
+    course: Course, add: Callable[[str, Command, str], argparse.ArgumentParser]
+) -> None:
+    """Add the commands of students, authors and instructors to a command line.
+
+    Args:
+        course: The course.
+        add: Adds a command, given its name, the function that runs it, and its help.
+    """
+
+    def bind(run: Callable[[Course, argparse.Namespace], int]) -> Command:
+        return functools.partial(run, course)
+
+    start = add("start", bind(_start), "copy the notebooks of the exercises into a folder")
     start.add_argument("folder", type=Path, metavar="FOLDER")
 
-    check = add("check", _check, "check a notebook against the cases that students may see")
+    check = add("check", bind(_check), "check a notebook against the visible test cases")
     check.add_argument("notebook", type=Path, metavar="NOTEBOOK")
 
-    release = add("release", _release, "make the exercises for students from their sources")
-    release.add_argument("names", nargs="*", metavar="NAME", help="of exercises; all, if none")
+    release = add("release", bind(_release), "make the students' version of exercises")
+    release.add_argument("names", nargs="*", metavar="NAME", help="exercises (default: all)")
     release.add_argument(
         "--out",
         type=Path,
-        default=Path(__file__).parents[1] / "seqbook" / "exercises",
         metavar="FOLDER",
-        help="for the release (default: the place from which start and check take it)",
+        help="folder for the release"
+        + (f" (default: {_shown(course.released)})" if course.sources else ""),
     )
-    _add_exercises(release)
+    _add_exercises(course, release)
 
-    grade = add("grade", _grade, "grade a folder of submissions, each in a sandbox")
+    grade = add("grade", bind(_grade), "grade a folder of submissions, each in a sandbox")
     grade.add_argument(
         "submissions",
         type=Path,
         metavar="SUBMISSIONS",
-        help="a folder with a folder, or a notebook, for each student",
+        help="folder with a folder, or a notebook, for each student",
     )
     grade.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="for grades, feedback and summary"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for grades, feedback and summary",
     )
     grade.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the hidden cases (default 0)"
+        "--seed", type=int, default=0, metavar="S", help="seed of the hidden cases (default: 0)"
     )
     grade.add_argument(
         "--jobs",
-        type=_at_least_one,
+        type=_positive_integer,
         default=os.cpu_count(),
         metavar="N",
-        help="sandboxes at once (default: one for each processor)",
+        help="number of sandboxes at once (default: one for each processor)",
     )
-    _add_exercises(grade)
+    _add_exercises(course, grade)
 
 
-def _add_exercises(command: argparse.ArgumentParser) -> None:
+def _add_exercises(course: Course, command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--exercises",
         type=Path,
-        default=Path(__file__).parents[2] / "exercises",
+        default=course.sources,
+        required=course.sources is None,
         metavar="FOLDER",
-        help="with the authors' sources (default: that of the repository)",
+        help="folder with the authors' exercises"
+        + (f" (default: {_shown(course.sources)})" if course.sources else ""),
     )
 
 
-def _at_least_one(text: str) -> int:
+def _shown(path: Path) -> str:
+    """Return a path as a help text may show it, relative to where we are if it is below."""
+    here = Path.cwd()
+    text = str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return text.replace("%", "%%")
+
+
+def _positive_integer(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
 
 
-def _start(options: argparse.Namespace) -> int:
-    from stepgrader.exercises import ORDER, as_text, released
+def _start(course: Course, options: argparse.Namespace) -> int:
+    from stepgrader.exercises import as_text
 
-    keeper = Keeper(options.folder)
-    for name in ORDER:
-        keeper.write(options.folder / f"{name}.ipynb", as_text(released(name).notebook))
-    _tell(keeper, "changed by you, and left alone")
-    if keeper.left:
+    writer = SafeWriter(options.folder)
+    for name in course.order:
+        writer.write(options.folder / f"{name}.ipynb", as_text(course.load(name).notebook))
+    _report_files(writer.written, writer.unchanged)
+    for path in writer.skipped:
+        print(f"{path}: skipped, because you changed it", file=sys.stderr)
+    if writer.skipped:
         print("For a fresh copy of one of these, rename yours and start again.", file=sys.stderr)
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
-    _needs_forks("check runs on Linux and macOS; in a notebook, check(...) works everywhere")
+def _check(course: Course, options: argparse.Namespace) -> int:
+    _require_fork("check runs on Linux and macOS; in a notebook, check(...) works everywhere")
     from stepgrader import submissions
-    from stepgrader.exercises import ORDER, released
     from stepgrader.grader import grade_notebook
     from stepgrader.reports import table
     from stepgrader.sandbox import Sandbox
 
     path = options.notebook
+    exercises = {name: course.load(name) for name in course.order}
     try:
         notebook = submissions.read_notebook(submissions.read_bytes(path))
-        name = submissions.identify(notebook, path.name, {name: released(name) for name in ORDER})
+        exercise = exercises[submissions.identify(notebook, path.name, exercises)]
     except submissions.UnreadableError as error:
         raise ValueError(f"{path}: {error}") from None
-    exercise = released(name)
-    with Sandbox(walled=False, wall_seconds=10) as sandbox:  # it is the student's own machine
+    # It is the student's own machine.
+    with Sandbox(isolated=False, wall_seconds=10) as sandbox:
         graded = grade_notebook(notebook, exercise, exercise.steps, sandbox)
     print("\n".join(table(graded)))
     print("The points are advice: the mark comes from more cases.")
     return 0
 
 
-def _release(options: argparse.Namespace) -> int:
-    keeper = Keeper(options.out)
-    for exercise in _sources(options.exercises, options.names):
-        for path, text in exercise.release().files(options.out).items():
-            keeper.write(path, text)
-    _tell(keeper, "changed by hand, and left alone")
-    return LEFT_UNDONE if keeper.left else 0
+def _release(course: Course, options: argparse.Namespace) -> int:
+    out = options.out
+    if out is None:
+        if course.sources is None or options.exercises.resolve() != course.sources.resolve():
+            raise ValueError("--out: expected a folder for the release of these exercises")
+        out = course.released
+    written: list[Path] = []
+    unchanged: list[Path] = []
+    skipped: list[Path] = []
+    for exercise in _authored(options.exercises, options.names):
+        for path, text in exercise.release().files(out).items():
+            if not path.exists() or _is_release(path):
+                (written if _write_changed(path, text) else unchanged).append(path)
+            else:
+                skipped.append(path)
+    read_index(out)  # or say that a file of this name is something else
+    names = [name for name in _names(options.exercises) if (out / f"{name}.json").exists()]
+    index = json.dumps(names, indent=1, ensure_ascii=False) + "\n"
+    (written if _write_changed(out / INDEX, index) else unchanged).append(out / INDEX)
+    _report_files(written, unchanged)
+    for path in skipped:
+        print(f"{path}: skipped, because it is not an untouched release", file=sys.stderr)
+    return INCOMPLETE if skipped else 0
 
 
-def _grade(options: argparse.Namespace) -> int:
-    _needs_forks("grade runs on Linux")
+def _is_release(path: Path) -> bool:
+    """Return whether a file was made by a release, and nobody has worked in it since."""
+    from stepgrader.exercises import EXERCISE
+
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if path.suffix == ".json":
+            return bool(data["steps"])
+        return EXERCISE in data["metadata"] and not any(
+            cell.get("outputs") or cell.get("execution_count") for cell in data["cells"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _write_changed(path: Path, text: str) -> bool:
+    """Write a file unless it has this content, and return whether it was written."""
+    if path.exists() and path.read_bytes() == text.encode():
+        return False
+    write_whole(path, text.encode())
+    return True
+
+
+def _grade(course: Course, options: argparse.Namespace) -> int:
+    _require_fork("grade runs on Linux")
     from stepgrader.batch import grade_folder
     from stepgrader.reports import write_reports
 
@@ -128,61 +201,67 @@ def _grade(options: argparse.Namespace) -> int:
         raise ValueError(f"expected a folder of submissions, got {options.submissions}")
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
         raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
-    keeper = Keeper(options.out)
+    writer = SafeWriter(options.out)
     results = grade_folder(
         options.submissions,
         options.out,
-        _sources(options.exercises),
+        _authored(options.exercises),
         seed=options.seed,
         jobs=options.jobs,
+        hidden=(course.package, options.exercises, options.submissions, options.out),
     )
-    write_reports(results, keeper)
-    unread = sum(result.graded is None and not result.grader_fault for result in results)
+    write_reports(results, writer)
+    unreadable = sum(result.graded is None and not result.grader_fault for result in results)
     faults = sum(result.grader_fault for result in results)
-    graded = len(results) - unread - faults
-    print(f"Notebooks: {graded} graded, {unread} not readable.")
+    graded = len(results) - unreadable - faults
+    print(f"Notebooks: {graded} graded, {unreadable} not readable.")
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
-    for path in keeper.left:
-        print(f"{path}: changed by hand, and left alone", file=sys.stderr)
+    for path in writer.skipped:
+        print(f"{path}: skipped, because it was changed by hand", file=sys.stderr)
     if faults:
-        print(f"seqbook: {faults} could not be graded; run the same again", file=sys.stderr)
-    return LEFT_UNDONE if faults or keeper.left else 0
+        print(
+            f"{course.command}: {faults} could not be graded; run the same command again",
+            file=sys.stderr,
+        )
+    return INCOMPLETE if faults or writer.skipped else 0
 
 
-def _needs_forks(message: str) -> None:
+def _require_fork(message: str) -> None:
     if not hasattr(os, "fork"):
         raise ValueError(f"{message}; this is {sys.platform}")
 
 
-def _sources(folder: Path, names: Iterable[str] = ()) -> Iterator[Any]:
-    """Yield exercises as their authors have them: those of the names, or all, in their order."""
-    from stepgrader.exercises import ORDER, Exercise
-
-    there = {
-        path.parent.name for kind in ("checks.py", "*.ipynb") for path in folder.glob(f"*/{kind}")
+def _names(folder: Path) -> list[str]:
+    """Return the names of the exercises in an authors' folder, in the order of its index."""
+    present = {
+        path.parent.name for kind in ("steps.py", "*.ipynb") for path in folder.glob(f"*/{kind}")
     }
-    if not there:
+    index = read_index(folder)
+    return [name for name in index if name in present] + sorted(present - set(index))
+
+
+def _authored(folder: Path, names: Sequence[str] = ()) -> Iterator[Exercise]:
+    """Yield exercises as their authors have them: those with these names, or all."""
+    from stepgrader.exercises import Exercise
+
+    known = _names(folder)
+    if not known:
         raise ValueError(
-            f"--exercises: expected a folder with the sources of exercises, got {folder}; they "
-            "are in the repository, not in the installed package"
+            f"--exercises: expected a folder with the authors' exercises, got {folder}; they are "
+            "in the repository, not in the installed package"
         )
-    known = [name for name in ORDER if name in there] + sorted(there - set(ORDER))
     for name in names or known:
-        if name not in there:
+        if name not in known:
             raise ValueError(f"expected one of {', '.join(known)}, got {name}")
     for name in names or known:
-        for path in (folder / name / f"{name}.ipynb", folder / name / "checks.py"):
+        for path in (folder / name / f"{name}.ipynb", folder / name / "steps.py"):
             if not path.is_file():
                 raise ValueError(f"{path}: expected a file, there is none")
         yield Exercise.load(folder / name)
 
 
-def _tell(keeper: Keeper, why_left: str) -> None:
-    lines: Iterable[tuple[str, list[Any]]] = (
-        ("written", keeper.written),
-        ("there already", keeper.same),
-        (why_left, keeper.left),
-    )
-    for what, paths in lines:
-        for path in paths:
-            print(f"{path}: {what}", file=sys.stderr if paths is keeper.left else sys.stdout)
+def _report_files(written: Iterable[Path], unchanged: Iterable[Path]) -> None:
+    for path in written:
+        print(f"{path}: written")
+    for path in unchanged:
+        print(f"{path}: unchanged")

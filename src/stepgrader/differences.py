@@ -1,4 +1,4 @@
-"""Compare two encoded values as far as the grader allows, and say in words how they differ."""
+"""Compare two encoded values within a tolerance, and describe their first difference."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_TEXT = 300
 
 @dataclass(frozen=True)
 class Difference:
-    """What tells two values apart.
+    """A difference between two values.
 
     Args:
-        kind: Of which kind it is, without a value: what a hidden case may tell.
-        text: All of it in words, with values.
+        kind: Its kind, without any value, which may be shown for a hidden case.
+        text: Its description, with values.
     """
 
     kind: str
@@ -29,13 +29,23 @@ class Difference:
 
 
 def difference(expected: Any, got: Any, tolerance: float) -> Difference | None:
-    """Return the first difference of two encoded values, None if there is none.
+    """Return the first difference between two encoded values; None if there is none.
 
-    Numbers may differ by ``tolerance``, relative to the expected one where that is above 1; the
-    type of numbers and the form of their array, tensor or list do not matter.
+    The type of the numbers, and whether they are in an array, a tensor or a list, do not matter.
+
+    Args:
+        expected: The expected value.
+        got: The value to compare.
+        tolerance: A number x may differ from the expected y by ``tolerance * max(1, |y|)``.
 
     Raises:
         ValueError: A value is not encoded as ``stepgrader.worker.values`` does.
+
+    Example:
+        >>> difference([1.0, 2.0], [1.0, 2.5], tolerance=0.1).text
+        'result[1]: expected 2, got 2.5'
+        >>> difference([1.0, 2.0], [1.0, 2.05], tolerance=0.1) is None
+        True
     """
     return _compare(decode(expected), decode(got), tolerance, "")
 
@@ -74,55 +84,66 @@ def _at(place: str) -> str:
     return f"{place}: " if place else ""
 
 
-def _first(pairs: Sequence[tuple], tolerance: float, at: str) -> Difference | None:
+def _first(pairs: Sequence[tuple[Any, Any, Any]], tolerance: float, at: str) -> Difference | None:
     for name, expected, got in pairs:
-        if found := _compare(expected, got, tolerance, f"{at or 'result'}[{name!r}]"):
-            return found
+        if different := _compare(expected, got, tolerance, f"{at or 'result'}[{name!r}]"):
+            return different
     return None
 
 
 def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> Difference | None:
     if got is None or isinstance(got, (str, dict)):
         return _wrong_type(expected, got, at)
-    expected = np.asarray(expected)
-    try:
-        got = np.asarray(got if _holds_numbers(got) else None)
-    except ValueError:
-        got = np.asarray(None)
-    if got.dtype.kind not in "biuf":
+    expected, got = np.asarray(expected), _as_numbers(got)
+    if got is None:
         text = f"{_at(at)}expected numbers of shape {expected.shape}, got a ragged or mixed list"
         return Difference("the result has the wrong form", text)
     if expected.shape != got.shape:
         text = f"{_at(at)}expected shape {expected.shape}, got {got.shape}"
         return Difference("the shape is wrong", text)
-    if (expected.dtype.kind == "b") != (got.dtype.kind == "b"):
-        kinds = [
-            "True and False" if one.dtype.kind == "b" else "numbers" for one in (expected, got)
-        ]
+    kinds = ["True and False" if array.dtype == bool else "numbers" for array in (expected, got)]
+    if kinds[0] != kinds[1]:
         text = f"{_at(at)}expected {kinds[0]}, got {kinds[1]}"
         return Difference("the type of the numbers is wrong", text)
-    truths = expected.dtype.kind == "b"
-    expected, got = expected.astype(float), got.astype(float)
+    near = _near(expected.astype(float), got.astype(float), tolerance)
+    return None if near.all() else _first_number(expected, got, near, at)
+
+
+def _as_numbers(value: Any) -> np.ndarray | None:
+    """Return an array of numbers or truth values; None for anything else."""
+    if not _holds_numbers(value):
+        return None
+    try:
+        array = np.asarray(value)
+    except ValueError:  # a ragged list
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _near(expected: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        near = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
+        near: np.ndarray = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
     near &= np.isfinite(expected)
     near |= (expected == got) | (np.isnan(expected) & np.isnan(got))
-    if near.all():
-        return None
+    return near
+
+
+def _first_number(expected: np.ndarray, got: np.ndarray, near: np.ndarray, at: str) -> Difference:
+    is_truth = expected.dtype == bool
     place = tuple(int(i) for i in np.argwhere(~near)[0])
-    where = f" at {list(place)}" if place else ""
-    what = "values" if truths else "numbers"
-    differ = f"{(~near).sum()} of {near.size} {what} differ, the first{where}: "
-    show = bool if truths else short_number
+    show = bool if is_truth else short_number
     text = f"expected {show(expected[place])}, got {show(got[place])}"
-    text = _at(at) + (differ if near.size > 1 else "") + text
+    if near.size > 1:
+        where = f" at {list(place)}" if place else ""
+        what = "values" if is_truth else "numbers"
+        text = f"{(~near).sum()} of {near.size} {what} differ, the first{where}: {text}"
     odd = ~np.isfinite(got) & np.isfinite(expected)
     kind = "a value is not finite" if odd.any() else "a value is wrong"
-    return Difference(kind, text)
+    return Difference(kind, _at(at) + text)
 
 
 def _holds_numbers(value: Any) -> bool:
-    """Whether lists hold numbers alone: NumPy makes all texts of a list as long as its longest."""
+    """Return whether a value holds numbers only. NumPy would pad texts to the longest of a list."""
     if isinstance(value, (list, tuple)):
         return all(_holds_numbers(item) for item in value)
     return isinstance(value, (bool, int, float, np.ndarray))
@@ -148,12 +169,22 @@ def _form(value: Any) -> str:
 
 
 def with_article(name: str) -> str:
-    """Return a name after its indefinite article."""
+    """Return a name with its indefinite article.
+
+    Example:
+        >>> with_article("int")
+        'an int'
+    """
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def short_number(value: float) -> str:
-    """Return a number with four significant digits."""
+    """Return a number with four significant digits.
+
+    Example:
+        >>> short_number(2 / 3)
+        '0.6667'
+    """
     return f"{float(value) + 0.0:.4g}"
 
 
@@ -162,6 +193,11 @@ def _count(number: int, what: str) -> str:
 
 
 def printable(text: str, *, limit: int = MAX_TEXT) -> str:
-    """Return text on one line, without control characters and not too long."""
-    shown = "".join(c if c.isprintable() else " " for c in text[:limit])
-    return shown if len(text) <= limit else shown + " ..."
+    r"""Return text on one line, without control characters, cut at ``limit`` characters.
+
+    Example:
+        >>> printable("one line\nand another", limit=12)
+        'one line and ...'
+    """
+    line = "".join(c if c.isprintable() else " " for c in text[:limit])
+    return line if len(text) <= limit else line + " ..."

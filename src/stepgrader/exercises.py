@@ -1,42 +1,29 @@
-"""Exercises: the author's source notebook and checks, and the release made from them.
+"""Exercises: the author's notebook and steps, and the release that students get.
 
 A source notebook holds, for a step named ``forget_gate``, three cells: ``forget-gate-task``, whose
 heading states level, minutes and points; ``forget-gate-answer``, with the solution between
 ``### BEGIN SOLUTION`` and ``### END SOLUTION``; and ``forget-gate-check``. The cell ``setup``
-imports what answers may use. Beside the notebook, ``checks.py`` holds the list ``STEPS``.
+imports what answers may use. Beside the notebook, ``steps.py`` holds the list ``STEPS``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import re
 import sys
+import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from seqbook.validation import check_choice
 from stepgrader.steps import CompiledStep, Step, cell_stem, compile_step, rounded
 
-__all__ = ["ORDER", "Exercise", "Released", "as_text", "defines", "released"]
+__all__ = ["Exercise", "Heading", "Released", "as_text", "defines"]
 
-ORDER = (
-    "sequences",
-    "autoregressive",
-    "recurrent",
-    "bptt",
-    "lstm",
-    "lstm_in_pytorch",
-    "gru",
-    "attention",
-    "attention_in_pytorch",
-    "transformer",
-)
-
+EXERCISE = "stepgrader"  # key of a notebook's metadata, with the name of its exercise
 SOLUTION = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.DOTALL | re.MULTILINE
 )
@@ -44,12 +31,20 @@ HEADING = re.compile(
     r"^## (?P<number>\d+)\. (?P<title>.+) "
     r"\((?P<level>★{1,3}), (?P<minutes>\d+) minutes, (?P<points>\d+) points?\)$"
 )
+KEPT_METADATA = ("kernelspec", "language_info")
 UNSOLVED = "raise NotImplementedError"
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What the heading of a step states."""
+    """What the heading of a step states.
+
+    Args:
+        title: Title of the step.
+        level: Difficulty, from 1 to 3 stars.
+        minutes: Expected time.
+        points: Points that a right answer earns.
+    """
 
     title: str
     level: int
@@ -62,8 +57,8 @@ class Released:
     """An exercise as students have it: the notebook without solutions, and the visible cases.
 
     Args:
-        name: Of the exercise.
-        notebook: The notebook, as JSON has it.
+        name: Name of the exercise.
+        notebook: The notebook, as parsed JSON.
         steps: The steps with their visible cases, in the order of the notebook.
     """
 
@@ -71,9 +66,16 @@ class Released:
     notebook: dict[str, Any]
     steps: list[CompiledStep]
 
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Released:
+        """Read an exercise from a folder of released ones."""
+        notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
+        data = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        return cls(name, notebook, [CompiledStep(**step) for step in data["steps"]])
+
     @property
     def headings(self) -> dict[str, Heading]:
-        """Title, level, minutes and points of each step, by its name."""
+        """The heading of each step, by its name."""
         return headings(self.notebook, [step.name for step in self.steps])
 
     @property
@@ -86,12 +88,12 @@ class Released:
         return _source(_cells(self.notebook)[cell_id])
 
     def files(self, folder: Path) -> dict[Path, str]:
-        """Return what stands in each file of the release."""
-        checks = {"steps": [dataclasses.asdict(step) for step in self.steps]}
+        """Return the content of each file of the release, by its path in a folder."""
+        data = {"steps": [dataclasses.asdict(step) for step in self.steps]}
         return {
             folder / f"{self.name}.ipynb": as_text(self.notebook),
             folder / f"{self.name}.json": json.dumps(
-                rounded(checks), ensure_ascii=False, separators=(",", ":")
+                rounded(data), ensure_ascii=False, separators=(",", ":")
             )
             + "\n",
         }
@@ -99,7 +101,16 @@ class Released:
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise as its author has it."""
+    """An exercise as its author has it.
+
+    Args:
+        name: Name of the exercise, its folder and its notebook.
+        notebook: The notebook with marked solutions, as parsed JSON.
+        steps: The steps, in the order of the notebook.
+
+    Raises:
+        ValueError: The notebook and the steps do not belong together.
+    """
 
     name: str
     notebook: dict[str, Any]
@@ -110,30 +121,29 @@ class Exercise:
         """Read an exercise from the author's folder.
 
         Raises:
-            ValueError: The notebook and the checks do not belong together.
+            ValueError: The notebook and the steps do not belong together.
         """
         name = folder.name
         notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
-        spec = importlib.util.spec_from_file_location(f"checks_of_{name}", folder / "checks.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # so that the sources of its classes are found
-        spec.loader.exec_module(module)
-        exercise = cls(name, notebook, module.STEPS)
-        exercise._validate()
-        return exercise
+        loader = SourceFileLoader(f"steps_of_{name}", str(folder / "steps.py"))
+        module = types.ModuleType(loader.name)
+        module.__file__ = loader.path
+        sys.modules[loader.name] = module  # so that the sources of its classes are found
+        loader.exec_module(module)
+        return cls(name, notebook, module.STEPS)
 
     def release(self, steps: Sequence[CompiledStep] | None = None) -> Released:
-        """Make what students get. The same source makes the same release.
+        """Return what students get. The same source gives the same release.
 
         Args:
-            steps: The exercise's, if they are compiled already.
+            steps: The compiled steps of the exercise, if there are any already.
         """
         steps = self.compile() if steps is None else [step.visible for step in steps]
         notebook = {
             **self.notebook,
             "metadata": {
-                **{k: v for k, v in self.notebook["metadata"].items() if k != "seqbook"},
-                "seqbook": {"exercise": self.name},
+                **{k: v for k, v in self.notebook["metadata"].items() if k in KEPT_METADATA},
+                EXERCISE: {"exercise": self.name},
             },
             "cells": [_released_cell(cell) for cell in self.notebook["cells"]],
         }
@@ -143,12 +153,12 @@ class Exercise:
         """Return the steps with their visible cases and, with a seed, the hidden ones."""
         return [compile_step(step, seed=seed) for step in self.steps]
 
-    def _validate(self) -> None:
+    def __post_init__(self) -> None:
         cells = _cells(self.notebook)
-        found = [cell_id for cell_id in cells if cell_id.endswith("-check")]
-        wanted = [f"{step.cell}-check" for step in self.steps]
-        if found != wanted:
-            raise ValueError(f"{self.name}: expected the cells {wanted}, got {found}")
+        check_cells = [cell_id for cell_id in cells if cell_id.endswith("-check")]
+        expected = [f"{step.cell}-check" for step in self.steps]
+        if check_cells != expected:
+            raise ValueError(f"{self.name}: expected the cells {expected}, got {check_cells}")
         headings(self.notebook, [step.name for step in self.steps])
         for number, step in enumerate(self.steps):
             answer = _source(cells.get(f"{step.cell}-answer", {}))
@@ -157,8 +167,10 @@ class Exercise:
             if not defines(answer, step.name):
                 raise ValueError(f"{self.name}: {step.cell}-answer does not define {step.name}")
             earlier = [step.name for step in self.steps[:number]]
-            if unknown := set(step.uses) - set(earlier):
-                raise ValueError(f"{self.name}: {step.name} uses {unknown}, which are not earlier")
+            if unknown := set(step.depends_on) - set(earlier):
+                raise ValueError(
+                    f"{self.name}: {step.name} depends on {unknown}, which are not earlier steps"
+                )
 
 
 def headings(notebook: dict[str, Any], names: Sequence[str]) -> dict[str, Heading]:
@@ -167,33 +179,21 @@ def headings(notebook: dict[str, Any], names: Sequence[str]) -> dict[str, Headin
     Raises:
         ValueError: One is missing or states no level, minutes and points.
     """
-    cells, found = _cells(notebook), {}
+    cells: dict[str, dict[str, Any]] = _cells(notebook)
+    by_name: dict[str, Heading] = {}
     for name in names:
         first = _source(cells.get(f"{cell_stem(name)}-task", {})).partition("\n")[0]
         match = HEADING.match(first)
-        number = len(found) + 1
+        number = len(by_name) + 1
         if not match or int(match["number"]) != number:
             raise ValueError(
                 f"{name}: expected '## {number}. Title (★, 5 minutes, 1 point)' at the head of the "
                 f"cell {cell_stem(name)}-task, got {first!r}"
             )
-        found[name] = Heading(
+        by_name[name] = Heading(
             match["title"], len(match["level"]), int(match["minutes"]), int(match["points"])
         )
-    return found
-
-
-def released(name: str) -> Released:
-    """Return the released exercise of a name.
-
-    Raises:
-        ValueError: There is none.
-    """
-    check_choice("exercise", name, ORDER)
-    folder = resources.files("seqbook.exercises")
-    notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
-    checks = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return Released(name, notebook, [CompiledStep(**step) for step in checks["steps"]])
+    return by_name
 
 
 def as_text(notebook: dict[str, Any]) -> str:
@@ -202,7 +202,12 @@ def as_text(notebook: dict[str, Any]) -> str:
 
 
 def defines(source: str, name: str) -> bool:
-    """Whether a cell defines a function or class of this name at its left margin."""
+    """Return whether a cell defines a function or class of this name at its left margin.
+
+    Example:
+        >>> defines("def gate(x): return x", "gate"), defines("gate = 5", "gate")
+        (True, False)
+    """
     return bool(re.search(rf"^(def|class) {re.escape(name)}\b", source, re.MULTILINE))
 
 

@@ -1,9 +1,8 @@
-"""Grade one notebook: run each step in the sandbox, judge what comes out of it."""
+"""Grade one notebook: run each step in the sandbox and judge its outcomes."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -11,10 +10,10 @@ from typing import Any
 
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
-from stepgrader.sandbox import Reply, Sandbox
+from stepgrader.outcomes import last_line, read_outcomes
+from stepgrader.sandbox import Sandbox
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.submissions import Answer, read_answers
-from stepgrader.worker.calls import OWN_CELL
 
 __all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_answers", "grade_notebook"]
 
@@ -22,20 +21,20 @@ TOO_LARGE = "to compare what it returned takes too much memory"
 
 
 class SandboxFaultError(RuntimeError):
-    """The sandbox failed, twice: this is the grader's fault, and no mark."""
+    """The sandbox failed twice, which is the grader's fault: there is no mark."""
 
 
 @dataclass(frozen=True)
 class GradedStep:
-    """What came of one step of a notebook.
+    """The grade of one step of a notebook.
 
     Args:
-        name: Of the step.
-        title: Of the step, for reading.
-        points: What it earned.
-        out_of: What it could earn.
-        verdict: Why.
-        notes: What else the student should know.
+        name: Name of the step's function or class.
+        title: Title of the step.
+        points: Points that the answer earned.
+        out_of: Points that a right answer earns.
+        verdict: The verdict on the answer.
+        notes: Further remarks for the student.
     """
 
     name: str
@@ -48,12 +47,19 @@ class GradedStep:
 
 @dataclass(frozen=True)
 class Graded:
-    """What came of a notebook.
+    """The grade of a notebook.
 
     Args:
-        exercise: Its name.
-        title: Its title.
-        steps: What came of each step.
+        exercise: Name of the exercise.
+        title: Title of the exercise.
+        steps: The grade of each step.
+
+    Example:
+        >>> gate = GradedStep("gate", "A gate", 1, 1, Verdict("right"))
+        >>> layer = GradedStep("layer", "A layer", 0, 3, Verdict("open"))
+        >>> graded = Graded("lstm", "The LSTM", [gate, layer])
+        >>> graded.points, graded.out_of
+        (1, 4)
     """
 
     exercise: str
@@ -62,21 +68,21 @@ class Graded:
 
     @property
     def points(self) -> int:
-        """What it earned."""
+        """Points that the notebook earned."""
         return sum(step.points for step in self.steps)
 
     @property
     def out_of(self) -> int:
-        """What it could earn."""
+        """Points that it could earn."""
         return sum(step.out_of for step in self.steps)
 
     def as_data(self) -> dict[str, Any]:
-        """Return this as JSON has it."""
+        """Return the grade as JSON data."""
         return asdict(self)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Graded:
-        """Return what ``as_data`` was called on."""
+        """Return the grade that ``as_data`` was called on."""
         steps = [
             GradedStep(**{**step, "verdict": Verdict(**step["verdict"])}) for step in data["steps"]
         ]
@@ -91,13 +97,17 @@ def grade_notebook(
 ) -> Graded:
     """Grade a notebook.
 
+    Of the notebook only the answers are run, each after the exercise's own setup cell and the
+    answers to the earlier steps, without those that never ended.
+
     Args:
-        notebook: As it was handed in, as JSON has it.
-        exercise: The exercise it belongs to. Only its setup cell is run, and no cell of the
-            student's but the answers: each after those of the steps before it, save those that
-            never ended.
+        notebook: The notebook that was handed in, as parsed JSON.
+        exercise: The exercise that it belongs to.
         steps: The exercise's steps with the cases that count.
-        sandbox: Where to run it.
+        sandbox: The sandbox to run it in.
+
+    Returns:
+        The grade.
 
     Raises:
         SandboxFaultError: The sandbox failed.
@@ -111,16 +121,16 @@ def grade_answers(
     steps: Sequence[CompiledStep],
     sandbox: Sandbox,
     *,
-    judging: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    limits: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Graded:
     """Grade the answers of a notebook.
 
     Args:
         answers: The answer to each step, by its name.
-        exercise: As in ``grade_notebook``.
-        steps: As in ``grade_notebook``.
-        sandbox: As in ``grade_notebook``.
-        judging: Makes the context in which outcomes are compared, such as limits on memory.
+        exercise: The exercise that they belong to.
+        steps: The exercise's steps with the cases that count.
+        sandbox: The sandbox to run them in.
+        limits: Makes the context in which outcomes are compared, such as ``limits.limited``.
 
     Returns:
         The grade.
@@ -133,11 +143,13 @@ def grade_answers(
     graded: list[GradedStep] = []
     for step in steps:
         answer, heading = answers[step.name], headings[step.name]
-        if answer.source is not None:
+        if answer.source is None:
+            verdict = Verdict("missing", finding=f"no cell defines {step.name}")
+        else:
             cells.append((f"{cell_stem(step.name)}-answer", answer.source))
-        verdict, ran = _grade_step(answer, step, cells, sandbox, judging)
-        if answer.source is not None and not ran:
-            cells.pop()  # the later steps need not wait for it again
+            verdict, ended = _grade_step(step, cells, sandbox, limits)
+            if not ended:
+                cells.pop()  # the later steps need not wait for it again
         points = heading.points if verdict.status == "right" else 0
         notes = [] if answer.note is None else [answer.note]
         if verdict.status == "wrong":
@@ -147,23 +159,25 @@ def grade_answers(
 
 
 def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[str]:
-    wrong = [one.name for one in graded if one.name in step.uses and one.verdict.status != "right"]
-    return [f"if it calls {', '.join(wrong)}, mend that first"] if wrong else []
+    wrong = [
+        earlier.name
+        for earlier in graded
+        if earlier.name in step.depends_on and earlier.verdict.status != "right"
+    ]
+    return [f"if it calls {', '.join(wrong)}, fix that first"] if wrong else []
 
 
 def _grade_step(
-    answer: Answer,
     step: CompiledStep,
-    cells: list[tuple[str, str]],
+    cells: Sequence[tuple[str, str]],
     sandbox: Sandbox,
-    judging: Callable[[], AbstractContextManager[None]],
+    limits: Callable[[], AbstractContextManager[None]],
 ) -> tuple[Verdict, bool]:
     """Return the verdict on the last of the cells, and whether that cell ran to its end."""
-    if answer.source is None:
-        return Verdict("missing", finding=f"no cell defines {step.name}"), False
-    # The hidden cases are given to a process whose words nobody repeats. So the answer runs on the
-    # visible ones alone first; what it says of those, it may say.
+    verdict = Verdict("right")
     outcomes: list[dict[str, Any]] = []
+    # Messages of a process that knows hidden cases are never shown. So the answer runs on the
+    # visible cases alone first, where its messages may be repeated.
     for part in (step.visible, step.hidden):
         if not part.cases:
             continue
@@ -171,77 +185,14 @@ def _grade_step(
         if reply.end == "fault":
             raise SandboxFaultError(f"the sandbox failed on {step.name}")
         try:
-            with judging():
-                came = _read_reply(reply, part, cells)
-                if isinstance(came, Verdict):
-                    return came, _last_line(reply.output) != {"at": cells[-1][0]}
-                outcomes += came
+            with limits():
+                new = read_outcomes(reply, part, cells)
+                if isinstance(new, Verdict):
+                    return new, last_line(reply.output) != {"at": cells[-1][0]}
+                outcomes += new
                 verdict = judge(replace(step, cases=step.cases[: len(outcomes)]), outcomes)
         except MemoryError:
             return Verdict("wrong", finding=TOO_LARGE), True
         if verdict.status != "right":
             break
     return verdict, True
-
-
-def _read_reply(
-    reply: Reply, step: CompiledStep, cells: Sequence[tuple[str, str]]
-) -> list[dict[str, Any]] | Verdict:
-    """Return the outcomes that a process wrote, or the verdict if it wrote none."""
-    *earlier, own_cell = [cell_id for cell_id, _ in cells]
-    last = _last_line(reply.output)
-    try:
-        if reply.end == "ended" and "outcomes" in last:
-            return _believe(last["outcomes"], len(step.cases), dict(cells))
-        if reply.end == "ended" and "failed" in last:
-            outcomes = [{"raised": last["failed"]}] * len(step.cases)
-            return _believe(outcomes, len(step.cases), dict(cells))
-    except ValueError:
-        return Verdict("wrong", finding="what came out of the sandbox can't be read")
-    if "undefined" in last:
-        return Verdict("wrong", finding=f"the cell {own_cell} does not define {step.name}")
-    at = last.get("at")
-    where = f", in {at}, which runs before" if at in earlier else ""
-    what = {
-        "time": "it did not end in time: is there a loop that never stops?",
-        "output": "it wrote too much",
-        "ended": "the process ended before it answered: by os._exit, a crash, or out of memory",
-    }
-    return Verdict("wrong", finding=what[reply.end] + where)
-
-
-def _last_line(output: bytes) -> dict[str, Any]:
-    """Return the last whole line that a process wrote, if that is an object of JSON."""
-    line = output.rpartition(b"\n")[0].rpartition(b"\n")[2]
-    try:
-        last = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return last if isinstance(last, dict) else {}
-
-
-def _believe(outcomes: Any, count: int, cells: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return outcomes if they have the form of what ``run_case`` returns."""
-    if not isinstance(outcomes, list) or len(outcomes) != count:
-        raise ValueError("expected an outcome for every case")
-    for outcome in outcomes:
-        if not isinstance(outcome, dict):
-            raise ValueError("expected an outcome")
-        if "raised" in outcome:
-            raised = outcome["raised"]
-            if (
-                not isinstance(raised, dict)
-                or not isinstance(raised.get("type"), str)
-                or not isinstance(raised.get("message"), str)
-                or not isinstance(raised.get("cell"), (str, type(None)))
-                or type(raised.get("line")) not in (int, type(None))
-            ):
-                raise ValueError("expected an error")
-            cell = (raised.get("cell") or "").removeprefix(f"{OWN_CELL} ").removesuffix(">")
-            if not 0 < (raised.get("line") or 0) <= len(cells.get(cell, "").splitlines()):
-                raised["line"] = None  # a number that the student's code made up
-        elif "returned" not in outcome or not all(
-            isinstance(outcome.get(part, {}), dict) for part in ("arguments", "gradients")
-        ):
-            raise ValueError("expected a result")
-    return outcomes

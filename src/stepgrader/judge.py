@@ -1,4 +1,4 @@
-"""Compare the outcome of an answer with what a step expects, and say in words what is wrong."""
+"""Compare the outcomes of an answer with the expected ones, and describe what is wrong."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from stepgrader.worker.values import Unsupported, decode
 
 __all__ = ["Verdict", "judge", "own_cell"]
 
-SHOWN_NUMBERS = 12
+MAX_SHOWN = 12  # numbers or items in an example
 MAX_LINE = 1000
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one step.
+    """The verdict on an answer.
 
     Args:
-        status: ``right``, ``wrong``, or ``open`` if it is not written yet.
+        status: ``right``; ``wrong``; ``open`` if it is not written yet; or ``missing``.
         property: The first property that failed.
-        finding: What was seen to be wrong, beginning with shapes.
-        mistake: Number of the known mistake that the answer equals.
-        diagnosis: What that mistake says.
-        example: The smallest failing input, what was expected and what came; None for a hidden one.
-        case: Number of the case that failed; None for a hidden one.
+        finding: The first thing that is wrong: a shape, a value, a gradient or an argument.
+        mistake: Number of the known mistake that the answer makes.
+        diagnosis: Message of that mistake.
+        example: The smallest failing input with expected and actual result; None for a hidden case.
+        case: Number of the case that failed; None for a hidden case.
     """
 
     status: str
@@ -44,48 +44,75 @@ class Verdict:
 
 
 def own_cell(name: str) -> str:
-    """Return what the cell of the answer to a step is called where its code has a file name."""
+    """Return the file name of the code in the answer cell of a step.
+
+    Example:
+        >>> own_cell("forget_gate")
+        '<answer forget-gate-answer>'
+    """
     return f"{OWN_CELL} {cell_stem(name)}-answer>"
 
 
 def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
-    """Judge an answer by its outcomes, one for each case of the step and in their order."""
+    """Judge an answer.
+
+    Args:
+        step: The step.
+        outcomes: The outcome of each case, in their order, as ``worker.calls.run_case`` returns it.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ValueError: The numbers of cases and outcomes differ.
+
+    Example:
+        >>> from stepgrader.steps import Mistake, Step, compile_step
+        >>> from stepgrader.worker.calls import run_case
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
+        >>> mistakes = [Mistake(lambda x: x, "You return x as it is.")]
+        >>> step = compile_step(Step("double", lambda x: x + x, cases, mistakes, []))
+        >>> verdict = judge(step, [run_case(lambda x: x / 1, case) for case in step.requests])
+        >>> verdict.status, verdict.diagnosis
+        ('wrong', 'You return x as it is.')
+    """
     if len(outcomes) != len(step.cases):
         raise ValueError(f"expected {len(step.cases)} outcomes, got {len(outcomes)}")
     if unwritten := [raised for outcome in outcomes if (raised := _unwritten(outcome))]:
         return Verdict("open", finding=_waits_for(step, unwritten[0]))
     findings = (_finding(step, *pair) for pair in zip(step.cases, outcomes, strict=True))
-    number, finding = next(((n, one) for n, one in enumerate(findings) if one), (None, None))
-    if finding is None:
+    failures = ((number, finding) for number, finding in enumerate(findings) if finding)
+    if (failure := next(failures, None)) is None:
         return Verdict("right")
+    number, finding = failure
     case, outcome = step.cases[number], outcomes[number]
-    known = _known_mistake(step, outcomes)
+    mistake = _known_mistake(step, outcomes)
     return Verdict(
         "wrong",
         property=case["property"],
         finding=_hide(finding) if case["hidden"] else printable(finding.text),
-        mistake=known,
-        diagnosis=None if known is None else step.mistakes[known],
+        mistake=mistake,
+        diagnosis=None if mistake is None else step.mistakes[mistake],
         example=None if case["hidden"] else _example(case, outcome, finding),
         case=None if case["hidden"] else number,
     )
 
 
-def _unwritten(outcome: dict) -> dict | None:
-    """Return the error of an answer that is not written. Those of torch have a message."""
+def _unwritten(outcome: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the error of an answer that is not written yet. Errors of torch have a message."""
     raised = outcome.get("raised") or {}
     is_unwritten = raised.get("type") == "NotImplementedError" and not raised.get("message")
     return raised if is_unwritten else None
 
 
-def _waits_for(step: CompiledStep, raised: dict) -> str | None:
-    waited = [name for name in step.uses if raised.get("cell") == own_cell(name)]
-    return f"it calls {waited[0]}, which is not written yet" if waited else None
+def _waits_for(step: CompiledStep, raised: dict[str, Any]) -> str | None:
+    unwritten = [name for name in step.depends_on if raised.get("cell") == own_cell(name)]
+    return f"it calls {unwritten[0]}, which is not written yet" if unwritten else None
 
 
 @dataclass(frozen=True)
 class _Finding:
-    kind: str  # what a hidden case may tell
+    kind: str  # all that may be shown of a hidden case
     text: str
     place: str = "returned"
     name: str | None = None
@@ -95,7 +122,7 @@ def _hide(finding: _Finding) -> str:
     return f"{finding.kind}, on an input that is not shown"
 
 
-def _finding(step: CompiledStep, case: dict, outcome: dict) -> _Finding | None:
+def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) -> _Finding | None:
     """Return the first thing that is wrong with an outcome: shape, value, gradient, arguments."""
     if raised := outcome.get("raised"):
         where = _place_of_error(step, raised)
@@ -103,8 +130,8 @@ def _finding(step: CompiledStep, case: dict, outcome: dict) -> _Finding | None:
         return _Finding(f"your code raised {kind}", _describe(raised, where))
     expected, tolerance = case["expected"], step.tolerance
     try:
-        if found := difference(expected["returned"], outcome["returned"], tolerance):
-            return _Finding(found.kind, found.text)
+        if different := difference(expected["returned"], outcome["returned"], tolerance):
+            return _Finding(different.kind, different.text)
         for name, gradient in expected.get("gradients", {}).items():
             got = outcome["gradients"].get(name)
             if got is None:
@@ -113,9 +140,9 @@ def _finding(step: CompiledStep, case: dict, outcome: dict) -> _Finding | None:
                     f"no gradient flows back to {name}: was the result cut off from it, by "
                     "detach, item, numpy or a new tensor?",
                 )
-            if found := difference(gradient, got, tolerance):
+            if different := difference(gradient, got, tolerance):
                 text = f"the value is right, but the gradient with respect to {name} is not: "
-                return _Finding("a gradient is wrong", text + found.text, "gradients", name)
+                return _Finding("a gradient is wrong", text + different.text, "gradients", name)
         for name, argument in case["inputs"].items():
             if difference(argument, outcome["arguments"][name], 0.0):
                 text = f"the call changed its argument {name}; work on a copy"
@@ -125,8 +152,8 @@ def _finding(step: CompiledStep, case: dict, outcome: dict) -> _Finding | None:
     return None
 
 
-def _known_mistake(step: CompiledStep, outcomes: Sequence[dict]) -> int | None:
-    """Return the number of the mistake whose outcome the answer has in every case."""
+def _known_mistake(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> int | None:
+    """Return the number of the mistake that has the outcome of the answer in every case."""
     for number in range(len(step.mistakes)):
         if all(
             _equals_mistake(step, case, case["mistakes"][number], outcome)
@@ -136,13 +163,15 @@ def _known_mistake(step: CompiledStep, outcomes: Sequence[dict]) -> int | None:
     return None
 
 
-def _equals_mistake(step: CompiledStep, case: dict, mistake: dict, outcome: dict) -> bool:
+def _equals_mistake(
+    step: CompiledStep, case: dict[str, Any], mistake: dict[str, Any], outcome: dict[str, Any]
+) -> bool:
     tolerance = step.tolerance
     if not mistake:
         return _finding(step, case, outcome) is None
     if "raised" in mistake or "raised" in outcome:
-        kinds = [(one.get("raised") or {}).get("type") for one in (mistake, outcome)]
-        return kinds[0] == kinds[1]
+        expected, got = ((each.get("raised") or {}).get("type") for each in (mistake, outcome))
+        return expected == got
     try:
         (part,) = mistake
         if part == "returned":
@@ -159,12 +188,12 @@ def _equals_mistake(step: CompiledStep, case: dict, mistake: dict, outcome: dict
         return False
 
 
-def _example(case: dict, outcome: dict, finding: _Finding) -> str:
+def _example(case: dict[str, Any], outcome: dict[str, Any], finding: _Finding) -> str:
     lines = ["inputs:"]
     for part in ("options", "state", "inputs"):
         lines += [f"  {name} = {_show(value)}" for name, value in (case[part] or {}).items()]
     expected, got = case["expected"][finding.place], outcome.get(finding.place)
-    if finding.name is not None:
+    if finding.name is not None and got is not None:
         expected, got = expected[finding.name], got[finding.name]
     what = "gradient " if finding.name else ""
     lines.append(f"expected {what}{_show(expected)}")
@@ -177,20 +206,20 @@ def _show(data: Any) -> str:
     try:
         return _plain(decode(data))
     except ValueError:
-        return "what can't be read"
+        return "a value that can't be read"
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, np.ndarray):
         shape = f" {value.shape}" if value.shape else ""
-        if value.size > SHOWN_NUMBERS or not value.size:
+        if value.size > MAX_SHOWN or not value.size:
             return f"{value.dtype}{shape}"
         if value.dtype.kind == "f":
             return f"{_nested(value.tolist())}{shape}"
         return f"{value.tolist()}{shape}"
     if isinstance(value, (list, tuple)):
-        items = ", ".join(_plain(item) for item in value[:SHOWN_NUMBERS])
-        more = ", ..." if len(value) > SHOWN_NUMBERS else ""
+        items = ", ".join(_plain(item) for item in value[:MAX_SHOWN])
+        more = ", ..." if len(value) > MAX_SHOWN else ""
         return f"[{items}{more}]" if isinstance(value, list) else f"({items}{more})"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{n}: {_plain(v)}" for n, v in list(value.items())[:20]) + "}"
@@ -207,8 +236,8 @@ def _nested(values: Any) -> str:
     return short_number(values)
 
 
-def _kind_of_error(raised: dict) -> str:
-    """Name an error without repeating what a student's class may be called."""
+def _kind_of_error(raised: dict[str, Any]) -> str:
+    """Return the name of a built-in error; that of a student's class could hold a message."""
     name = str(raised.get("type"))
     known = getattr(builtins, name, None)
     return (
@@ -216,17 +245,17 @@ def _kind_of_error(raised: dict) -> str:
     )
 
 
-def _place_of_error(step: CompiledStep, raised: dict) -> str:
+def _place_of_error(step: CompiledStep, raised: dict[str, Any]) -> str:
     line = raised.get("line")
     if type(line) is not int or not 0 < line < 10_000:
         return ""
     if raised.get("cell") == own_cell(step.name):
         return f"line {line} of your cell"
-    called = [name for name in step.uses if raised.get("cell") == own_cell(name)]
+    called = [name for name in step.depends_on if raised.get("cell") == own_cell(name)]
     return f"line {line} of {called[0]}, which it calls," if called else ""
 
 
-def _describe(raised: dict, where: str) -> str:
+def _describe(raised: dict[str, Any], where: str) -> str:
     kind, message = (
         printable(" ".join(str(raised.get(part, "")).split())) for part in ("type", "message")
     )

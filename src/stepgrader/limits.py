@@ -24,6 +24,12 @@ def limited(*, memory: int, cpu_seconds: int) -> Iterator[None]:
     Args:
         memory: In bytes of address space.
         cpu_seconds: Of processor time.
+
+    Example:
+        >>> with limited(memory=2**30, cpu_seconds=60):
+        ...     total = sum(range(1000))
+        >>> total
+        499500
     """
     limits = {
         resource.RLIMIT_AS: address_space() + memory,

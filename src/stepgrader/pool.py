@@ -7,6 +7,7 @@ learns which notebook it was grading.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import signal
@@ -14,7 +15,7 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -25,6 +26,8 @@ from stepgrader.sandbox import NoSandboxError, Sandbox
 from stepgrader.worker.hardening import die_with_parent
 
 __all__ = ["Outcome", "grade_in_processes", "report_exception"]
+
+Task = Callable[[Sandbox], Graded]
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,14 @@ class Outcome:
 
 
 def grade_in_processes(
-    tasks: Sequence[Callable[[Sandbox], Graded]], *, jobs: int, limits: dict[str, int]
-) -> Iterator[tuple[int, Outcome]]:
+    tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox], *, jobs: int
+) -> Generator[tuple[int, Outcome], None, None]:
     """Grade notebooks in several processes, and yield each outcome as soon as it is known.
 
     Args:
         tasks: For each notebook, a function that grades it in a sandbox.
+        make_sandbox: Makes the sandbox of a process.
         jobs: Number of processes.
-        limits: Limits of the sandbox: see ``Sandbox``.
 
     Yields:
         Number of the task, and its outcome.
@@ -59,10 +62,10 @@ def grade_in_processes(
         NoSandboxError: Submissions can't be run here.
     """
     waiting = deque(range(len(tasks)))
-    processes: dict[Connection, _Process] = {}
+    processes: dict[Any, _Process] = {}  # by their connections
 
     def start() -> None:
-        process = _Process(tasks, limits)
+        process = _Process(tasks, make_sandbox)
         processes[process.connection] = process
 
     try:
@@ -89,12 +92,14 @@ def grade_in_processes(
 class _Process:
     """One process, seen from the batch."""
 
-    def __init__(self, tasks: Sequence[Callable[[Sandbox], Graded]], limits: dict[str, int]):
+    def __init__(self, tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]):
         # A fork, so that the exercises need not be compiled again. The child calls no torch.
         context = multiprocessing.get_context("fork")
         self.connection, other = context.Pipe()
         self.task: int | None = None
-        self._process = context.Process(target=_serve, args=(other, tasks, limits), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(other, tasks, make_sandbox), daemon=True
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", Warning)
             self._process.start()
@@ -103,7 +108,8 @@ class _Process:
     def send(self, task: int) -> None:
         """Let the process grade a notebook."""
         self.task = task
-        self.connection.send_bytes(json.dumps(task).encode())
+        with contextlib.suppress(OSError):  # if it has died, receive says so
+            self.connection.send_bytes(json.dumps(task).encode())
 
     def receive(self) -> Outcome | None:
         """Return the outcome of the present task, or None from a process that is ready for one."""
@@ -129,12 +135,12 @@ class _Process:
         self.connection.close()
 
     def _end(self) -> str:
-        code = self._process.exitcode
+        code = self._process.exitcode or 0
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
 def _serve(
-    connection: Connection, tasks: Sequence[Callable[[Sandbox], Graded]], limits: dict[str, int]
+    connection: Connection, tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]
 ) -> None:
     """Grade what is asked for until the batch ends this process."""
     die_with_parent()
@@ -145,7 +151,7 @@ def _serve(
         connection.send_bytes(json.dumps(message).encode())
 
     try:
-        sandbox = Sandbox(**limits)
+        sandbox = make_sandbox()
     except NoSandboxError as error:
         send(**{"no sandbox": str(error)})
         return

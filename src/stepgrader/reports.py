@@ -1,4 +1,4 @@
-"""What students and instructors read."""
+"""Reports for students and instructors: tables, feedback pages and a summary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stepgrader.atomic_files import Keeper
+from stepgrader.atomic_files import SafeWriter
 from stepgrader.differences import printable
 from stepgrader.judge import Verdict
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not 
     from stepgrader.batch import Result
     from stepgrader.grader import Graded, GradedStep
 
-__all__ = ["table", "verdict_lines", "write_reports"]
+__all__ = ["feedback_html", "table", "verdict_lines", "write_reports"]
 
 FORMULA = tuple("=+-@＝＋－＠")
 MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
@@ -30,33 +30,47 @@ UNDONE = {"open": "not written yet", "missing": "no cell with this answer"}
 
 
 def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str]) -> Iterator[str]:
-    """Yield the lines that tell a student what came of a step.
+    """Yield the lines of the report on one step.
 
     Args:
-        name: Of the step.
-        verdict: What came of it.
-        points: What it can earn.
+        name: Name of the step.
+        verdict: The verdict on the answer.
+        points: Points that a right answer earns.
         tested: The properties that were tested.
+
+    Example:
+        >>> list(verdict_lines("gate", Verdict("right"), points=2, tested=["a small batch"]))
+        ['✓ gate: 2 of 2 points, tested: a small batch']
     """
-    got = points if verdict.status == "right" else 0
-    yield f"{MARKS[verdict.status]} {name}: {got} of {_points(points)}, {_remark(verdict, tested)}"
+    earned = points if verdict.status == "right" else 0
+    remark = _remark(verdict, tested)
+    yield f"{MARKS[verdict.status]} {name}: {earned} of {_points(points)}, {remark}"
     for line in _reasons(verdict):
         yield f"  {line}"
 
 
 def table(graded: Graded) -> Iterator[str]:
-    """Yield the lines of a notebook's table."""
+    r"""Yield the lines of the table of a notebook's grades.
+
+    Example:
+        >>> from stepgrader.grader import Graded, GradedStep
+        >>> step = GradedStep("gate", "A gate", 0, 2, Verdict("open"))
+        >>> print("\n".join(table(Graded("lstm", "The LSTM", [step]))))
+        The LSTM
+          ○ gate  0 of 2  not written yet
+        0 of 2 points
+    """
     width = max(len(step.name) for step in graded.steps)
     yield graded.title
     for step in graded.steps:
         verdict = step.verdict
         head = f"  {MARKS[verdict.status]} {step.name:{width}}  {step.points} of {step.out_of}"
-        said = []
+        reasons = []
         if verdict.status == "wrong":
-            said = [verdict.diagnosis or verdict.finding or ""]
+            reasons = [verdict.diagnosis or verdict.finding or ""]
         elif verdict.status != "right":
-            said = [_undone(verdict)]
-        for text in [*said, *step.notes] or [""]:
+            reasons = [_undone(verdict)]
+        for text in [*reasons, *step.notes] or [""]:
             indent = " " * (len(head) + 2)
             lines = textwrap.wrap(text, WIDTH - len(indent)) or [""]
             yield f"{head}  {lines[0]}".rstrip()
@@ -65,33 +79,48 @@ def table(graded: Graded) -> Iterator[str]:
     yield f"{graded.points} of {_points(graded.out_of)}"
 
 
-def write_reports(results: Sequence[Result], keeper: Keeper) -> None:
-    """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and each student's feedback."""
+def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
+    """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and a feedback page for each student.
+
+    Args:
+        results: The result of every submission.
+        writer: Writes the files, and skips those that were changed by hand.
+
+    Raises:
+        OSError: A file can't be written.
+    """
     count = _counting(results)
-    out = keeper.folder
-    keeper.write(out / "grades.csv", _csv(_grade_rows(results, count)))
-    keeper.write(out / "steps.csv", _csv(_step_rows(results, count)))
-    keeper.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
+    out = writer.folder
+    writer.write(out / "grades.csv", _csv(_grade_rows(results, count)))
+    writer.write(out / "steps.csv", _csv(_step_rows(results, count)))
+    writer.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
         pages[result.submission.student].append((result, number in count))
     names = _file_names(pages)
-    for student, handed in pages.items():
+    for student, own in pages.items():
         page = out / "feedback" / names[student]
-        keeper.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, handed)))
-        keeper.write(page.with_name(page.name + ".html"), "\n".join(_html(student, handed)))
+        writer.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, own)))
+        writer.write(page.with_name(page.name + ".html"), "\n".join(feedback_html(student, own)))
 
 
 def _counting(results: Sequence[Result]) -> set[int]:
-    """Return the numbers of the results that count: of several for one exercise, the best."""
+    """Return the numbers of the results that count: the best for each student and exercise."""
     best: dict[tuple[str, str], int] = {}
+    most: dict[tuple[str, str], int] = {}
     for number, result in enumerate(results):
         if result.graded is not None:
             key = (result.submission.student, result.graded.exercise)
-            other = best.get(key)
-            if other is None or result.graded.points > results[other].graded.points:
-                best[key] = number
+            if key not in most or result.graded.points > most[key]:
+                best[key], most[key] = number, result.graded.points
     return set(best.values())
+
+
+def _counted(results: Sequence[Result], count: set[int]) -> Iterator[tuple[str, Graded]]:
+    """Yield student and grade of each result that counts."""
+    for number in sorted(count):
+        if (graded := results[number].graded) is not None:
+            yield results[number].submission.student, graded
 
 
 def _points(number: int) -> str:
@@ -111,8 +140,9 @@ def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
 
 
 def _undone(verdict: Verdict) -> str:
-    waits = verdict.status == "open" and verdict.finding
-    return waits or UNDONE[verdict.status]
+    if verdict.status == "open" and verdict.finding:
+        return verdict.finding
+    return UNDONE[verdict.status]
 
 
 def _reasons(verdict: Verdict) -> Iterator[str]:
@@ -134,7 +164,7 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """Keep a spreadsheet from taking a text for a formula."""
+    """Return a value that no spreadsheet takes for a formula."""
     if not isinstance(value, str):
         return value
     value = printable(value, limit=2000)
@@ -142,7 +172,7 @@ def _cell(value: Any) -> Any:
 
 
 def _name(text: str) -> str:
-    """Return a student's or a file's name as people can read it, and no two names as the same."""
+    """Return a name of a student or file in printable form, different for different names."""
     return "".join(
         c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text
     )
@@ -170,13 +200,12 @@ def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence
 
 def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
     yield "student", "exercise", "step", "points", "out_of", "status", "property", "mistake"
-    for number in sorted(count):
-        result = results[number]
-        for step in result.graded.steps:
+    for student, graded in _counted(results, count):
+        for step in graded.steps:
             verdict = step.verdict
             yield (
-                _name(result.submission.student),
-                result.graded.exercise,
+                _name(student),
+                graded.exercise,
                 step.name,
                 step.points,
                 step.out_of,
@@ -196,10 +225,10 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         f"{len(unread)} without a grade."
     )
     by_exercise: dict[str, list[Graded]] = defaultdict(list)
-    for number in sorted(count):
-        by_exercise[results[number].graded.exercise].append(results[number].graded)
+    for _, notebook in _counted(results, count):
+        by_exercise[notebook.exercise].append(notebook)
     for graded in by_exercise.values():
-        mean = sum(one.points for one in graded) / len(graded)
+        mean = sum(notebook.points for notebook in graded) / len(graded)
         yield ""
         yield f"## {graded[0].title}"
         yield ""
@@ -208,7 +237,7 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield ""
         yield "| step | right | wrong | not written |"
         yield "|---|---:|---:|---:|"
-        for steps in zip(*(one.steps for one in graded), strict=True):
+        for steps in zip(*(notebook.steps for notebook in graded), strict=True):
             statuses = Counter(step.verdict.status for step in steps)
             undone = statuses["open"] + statuses["missing"]
             yield f"| {steps[0].name} | {statuses['right']} | {statuses['wrong']} | {undone} |"
@@ -218,22 +247,21 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield "## Without a grade"
         yield ""
         for result in unread:
-            yield f"- {_plain(_name(result.submission.student))}: {_plain(result.problem)}"
+            yield f"- {_plain(_name(result.submission.student))}: {_plain(result.problem or '')}"
 
 
 def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
-    made: Counter[tuple[str, str]] = Counter()
-    for one in graded:
-        for step in one.steps:
-            if step.verdict.status == "wrong":
-                said = step.verdict.diagnosis or f"no known mistake ({_unknown(step)})"
-                made[step.name, said] += 1
-    if made:
+    counts: Counter[tuple[str, str]] = Counter()
+    for step in (step for notebook in graded for step in notebook.steps):
+        if step.verdict.status == "wrong":
+            mistake = step.verdict.diagnosis or f"no known mistake ({_unknown(step)})"
+            counts[step.name, mistake] += 1
+    if counts:
         yield ""
         yield "| times | step | mistake |"
         yield "|---:|---|---|"
-        for (name, said), times in sorted(made.items(), key=lambda item: (-item[1], item[0])):
-            yield f"| {times} | {name} | {said.replace('|', '/')} |"
+        for (name, mistake), times in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            yield f"| {times} | {name} | {mistake.replace('|', '/')} |"
 
 
 def _unknown(step: GradedStep) -> str:
@@ -241,9 +269,9 @@ def _unknown(step: GradedStep) -> str:
 
 
 def _file_names(students: Iterable[str]) -> dict[str, str]:
-    """Return a name for each student's page, that is safe as the name of a file and no other's.
+    """Return a unique and safe file name for each student's page.
 
-    Who has such a name keeps it, whatever others are called.
+    A student whose name is safe keeps it, whatever the names of the others.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -265,13 +293,13 @@ def _clean(student: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that Markdown shows as it is."""
+    """Return text with the special characters of Markdown escaped."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$-])", r"\\\1", printable(text))
 
 
-def _markdown(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
+def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[str]:
     yield f"# Feedback for {_plain(_name(student))}"
-    for result, counts in handed:
+    for result, counts in results:
         yield ""
         graded = result.graded
         if graded is None:
@@ -304,7 +332,7 @@ def _step_head(step: GradedStep) -> str:
 def _no_grade(result: Result) -> str:
     if result.grader_fault:
         return "This could not be graded, through no fault of yours. Your instructor has been told."
-    return f"This could not be read: {printable(result.problem)}."
+    return f"This could not be read: {printable(result.problem or '')}."
 
 
 STYLE = """
@@ -316,7 +344,13 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid; pa
 """
 
 
-def _html(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
+def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[str]:
+    """Yield the lines of a student's feedback page.
+
+    Args:
+        student: Name of the student.
+        results: Their results, and for each whether it counts.
+    """
     title = html.escape(f"Feedback for {_name(student)}")
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
@@ -326,7 +360,7 @@ def _html(student: str, handed: Sequence[tuple[Result, bool]]) -> Iterator[str]:
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
     )
     yield f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
-    for result, counts in handed:
+    for result, counts in results:
         graded = result.graded
         if graded is None:
             yield f"<h2>{html.escape(_name(result.submission.path.name))}</h2>"

@@ -1,11 +1,10 @@
-"""Run steps of submissions where they can do no harm.
+"""Run the code of submissions in a sandbox.
 
-The outer wall is bubblewrap. In it there is no network, the system is mounted read-only, there is
-no folder that can be written to, and of this package there is ``worker`` alone: neither references
-nor cases nor other submissions, wherever they lie: of the system and of Python, only programs and
-libraries are mounted. One clean process in it imports torch and forks for every step; what a fork
-gives up is in ``worker.hardening``. Measured, a fork costs some 20 ms, where a new sandbox that
-imports torch costs 2 s of processor time.
+The outer layer is bubblewrap: no network, a read-only system, no writable folder. Only programs and
+libraries of the system and of Python are mounted, and of this package only ``worker``, so that no
+reference, hidden case or other submission can be read. In the sandbox, one clean process imports
+torch and forks for every step; ``worker.hardening`` says what a fork gives up. A fork was measured
+to take about 20 ms; a new sandbox that imports torch takes 2 s of processor time.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -32,23 +31,35 @@ __all__ = ["NoSandboxError", "Reply", "Sandbox"]
 CPU_SECONDS = 5
 WALL_SECONDS = 30
 START_SECONDS = 120
-WORKER = Path(__file__).parent / "worker"
+PACKAGE = Path(__file__).parent
+WORKER = PACKAGE / "worker"
+PYTHON = tuple(dict.fromkeys((sys.prefix, sys.base_prefix)))
 SYSTEM = ("/usr", "/usr/local")
+MOUNTED = ("bin", "lib", "lib32", "lib64", "pyvenv.cfg")  # of the system and of Python
 MAX_REPLY = 2**23
+ENVIRONMENT = {  # all that a sandbox has
+    "PATH": os.defpath,
+    "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "TORCHINDUCTOR_CACHE_DIR": "/",  # torch.optim asks for a folder, and does not write to it
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 
 
 class NoSandboxError(OSError):
-    """Submissions can't be run here without risk, so they are not run at all."""
+    """Submissions can't be run safely on this system, so they are not run at all."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came out of a sandbox.
+    """The reply of a sandbox.
 
     Args:
-        end: ``ended``, by itself; or what stopped the process: ``time`` or ``output``; or
-            ``fault``, if the sandbox failed, twice, through no fault that we can name.
-        output: What the process wrote. Whoever reads it must believe nothing.
+        end: How the process ended: ``ended``, by itself; stopped at the limit of ``time`` or
+            ``output``; or ``fault``, if the sandbox failed twice for an unknown reason.
+        output: What the process wrote. It is untrusted.
     """
 
     end: str
@@ -56,32 +67,51 @@ class Reply:
 
 
 class Sandbox:
-    """A sandbox that runs one step after the other.
+    """A sandbox that runs one step after another.
 
     Args:
-        walled: False runs code without any wall: only for one's own, on one's own machine.
-        cpu_seconds: Processor time for a step.
-        wall_seconds: Time for a step, for those that wait and use no processor.
+        isolated: False runs code without isolation: only for one's own code, on one's own machine.
+        cpu_seconds: Limit on a step's processor time.
+        wall_seconds: Limit on a step's elapsed time, which also stops one that only waits.
+        hidden: Folders that the code must not read, wherever they are installed. This package is
+            always hidden.
 
     Raises:
         NoSandboxError: Bubblewrap can't be used here.
+
+    Example:
+        >>> case = {"inputs": {"x": 2.0}, "gradients": [], "options": None, "state": None}
+        >>> cells = [("double-answer", "def double(x): return 2 * x")]
+        >>> with Sandbox(isolated=False) as sandbox:
+        ...     reply = sandbox.run({"cells": cells, "name": "double", "cases": [case]})
+        >>> reply.end
+        'ended'
     """
 
     def __init__(
         self,
         *,
-        walled: bool = True,
+        isolated: bool = True,
         cpu_seconds: int = CPU_SECONDS,
         wall_seconds: int = WALL_SECONDS,
+        hidden: Sequence[Path] = (),
     ):
         self._limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}
-        self._command = _walled_command() if walled else _plain_command()
-        self._process: subprocess.Popen | None = None
+        self._command = _isolated_command(hidden) if isolated else _plain_command()
+        self._process: subprocess.Popen[bytes] | None = None
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
         self._start()
 
     def run(self, request: dict[str, Any]) -> Reply:
-        """Run one step: ``cells``, pairs of id and source, ``name`` and ``cases``."""
+        """Run one step.
+
+        Args:
+            request: ``cells``: pairs of id and source, the answer's last; ``name`` of the function
+                or class; and ``cases``, as ``worker.calls.run_case`` takes them.
+
+        Returns:
+            The reply, which is a ``fault`` if the sandbox failed twice.
+        """
         frame = json.dumps(request | self._limits).encode()
         for _ in range(2):
             with contextlib.suppress(_LostError, BrokenPipeError):
@@ -111,21 +141,24 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=self._messages,
             bufsize=0,
-            env=_environment(),
-            start_new_session=True,  # an interrupt is for the grader, which then stops us
+            env=ENVIRONMENT,
+            start_new_session=True,  # an interrupt is for the grader, which then stops this
         )
         try:
             self._read(time.monotonic() + START_SECONDS)
         except _LostError:
             self._stop()
             self._messages.seek(0)
-            said = self._messages.read(2000).decode(errors="replace").strip()
-            raise NoSandboxError(f"the sandbox does not start: {said}{_advice(said)}") from None
+            message = self._messages.read(2000).decode(errors="replace").strip()
+            raise NoSandboxError(
+                f"the sandbox does not start: {message}{_advice(message)}"
+            ) from None
 
     def _exchange(self, frame: bytes) -> Reply:
+        requests, _ = self._pipes()
         rest = memoryview(len(frame).to_bytes(8) + frame)
         while rest:
-            rest = rest[self._process.stdin.write(rest) :]
+            rest = rest[requests.write(rest) :]
         header, _, output = self._read(
             time.monotonic() + self._limits["wall_seconds"] + START_SECONDS
         ).partition(b"\n")
@@ -133,6 +166,13 @@ class Sandbox:
         if reply.end == "fault":
             raise _LostError
         return reply
+
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Return the pipes to and from the process."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise _LostError
+        return process.stdin, process.stdout
 
     def _read(self, deadline: float) -> bytes:
         size = int.from_bytes(self._read_exactly(8, deadline))
@@ -142,10 +182,10 @@ class Sandbox:
 
     def _read_exactly(self, count: int, deadline: float) -> bytes:
         data = bytearray()
-        stream = self._process.stdout
+        _, replies = self._pipes()
         while len(data) < count:
-            ready, _, _ = select.select([stream], [], [], max(0, deadline - time.monotonic()))
-            part = stream.read(count - len(data)) if ready else b""
+            ready, _, _ = select.select([replies], [], [], max(0, deadline - time.monotonic()))
+            part = replies.read(count - len(data)) if ready else b""
             if not part:
                 raise _LostError
             data += part
@@ -154,33 +194,23 @@ class Sandbox:
     def _stop(self) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # without a wall, there are others
-            for stream in (self._process.stdin, self._process.stdout):
-                stream.close()
+                os.killpg(self._process.pid, signal.SIGKILL)  # without isolation, there are others
+            for pipe in self._pipes():
+                pipe.close()
             self._process.wait()
             self._process = None
 
 
 class _LostError(Exception):
-    """The process in the sandbox is gone or does not answer."""
-
-
-def _environment() -> dict[str, str]:
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {
-        "PATH": os.defpath,
-        "LC_ALL": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
-        "TORCHINDUCTOR_CACHE_DIR": "/",  # torch.optim asks for a folder, and does not write to it
-    } | single
+    """The process in the sandbox has ended or does not answer."""
 
 
 def _plain_command() -> list[str]:
     code = f"import sys; sys.path.insert(0, {str(WORKER.parent)!r}); from worker import server; "
-    return [sys.executable, "-I", "-c", code + "server.serve(walled=False)"]
+    return [sys.executable, "-I", "-c", code + "server.serve(isolated=False)"]
 
 
-def _walled_command() -> list[str]:
+def _isolated_command(hidden: Sequence[Path]) -> list[str]:
     bubblewrap = shutil.which("bwrap")
     if sys.platform != "linux" or os.uname().machine not in ARCHITECTURES or not bubblewrap:
         here = f"{sys.platform} on {os.uname().machine}"
@@ -189,13 +219,9 @@ def _walled_command() -> list[str]:
             f"AArch64; this is {here}, " + ("with" if bubblewrap else "without") + " bubblewrap "
             "(Debian and Ubuntu: apt install bubblewrap). Nothing was run."
         )
-    python = [sys.prefix, sys.base_prefix]
-    packages = [Path(__file__).parent, Path(__file__).parents[1] / "seqbook"]
-    # They are not mounted at all, or hidden if they were installed in `python`.
-    hidden = [p for p in packages if any(p.is_relative_to(prefix) for prefix in python)]
     as_root = os.getuid() == 0
     code = "import sys; sys.path.insert(0, '/sandbox'); from worker import hardening; "
-    code += "hardening.drop_root(); from worker import server; server.serve(walled=True)"
+    code += "hardening.drop_root(); from worker import server; server.serve(isolated=True)"
     return [
         bubblewrap,
         *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
@@ -206,7 +232,7 @@ def _walled_command() -> list[str]:
             else ("--unshare-user",)
         ),
         *_readable_parents(
-            *(f"{prefix}/lib" for prefix in (*SYSTEM, *python)),
+            *(f"{prefix}/lib" for prefix in (*SYSTEM, *PYTHON)),
             *("/dev/null", "/etc/ld.so.cache", "/proc/cpuinfo", "/sandbox/worker"),
         ),
         *(item for top in ("", *SYSTEM) for item in _libraries(top)),
@@ -215,20 +241,37 @@ def _walled_command() -> list[str]:
         *("--ro-bind", "/proc/cpuinfo", "/proc/cpuinfo"),
         *("--dev-bind", "/dev/null", "/dev/null"),
         *("--dev-bind", "/dev/urandom", "/dev/urandom"),
-        *(item for prefix in python if prefix not in SYSTEM for item in _libraries(prefix)),
-        *(item for path in hidden for item in ("--tmpfs", str(path), "--remount-ro", str(path))),
+        *(item for prefix in PYTHON if prefix not in SYSTEM for item in _libraries(prefix)),
+        *(option for path in _mounted((PACKAGE, *hidden)) for option in _empty(path)),
         *("--ro-bind", str(WORKER), "/sandbox/worker"),
         *("--remount-ro", "/", "--chdir", "/"),
         *(sys.executable, "-I", "-B", "-c", code),
     ]
 
 
-def _libraries(prefix: str) -> Iterator[str]:
-    """Yield the options that show programs and libraries as they are here: some are links.
+def _mounted(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield where in the sandbox folders would be visible that are installed among libraries."""
+    real_paths = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
+    for prefix in dict.fromkeys((*SYSTEM, *PYTHON)):
+        real_prefix = Path(prefix).resolve()
+        for path in real_paths:
+            if path.is_relative_to(real_prefix):
+                relative = path.relative_to(real_prefix)
+                if relative.parts[:1] and relative.parts[0] in MOUNTED:
+                    yield str(prefix / relative)
 
-    Nothing else is shown: a course may be kept in ``/usr/src``, or beside Python in a container.
+
+def _empty(path: str) -> tuple[str, ...]:
+    """Return the options that show an empty, read-only folder in the place of another."""
+    return "--tmpfs", path, "--remount-ro", path
+
+
+def _libraries(prefix: str) -> Iterator[str]:
+    """Yield the options that mount programs and libraries, some of which are links.
+
+    Nothing else is mounted: a course may be in ``/usr/src``, or beside Python in a container.
     """
-    for path in (f"{prefix}/{name}" for name in ("bin", "lib", "lib32", "lib64", "pyvenv.cfg")):
+    for path in (f"{prefix}/{name}" for name in MOUNTED):
         if os.path.islink(path):
             yield from ("--symlink", os.readlink(path), path)
         elif os.path.exists(path):
@@ -236,13 +279,13 @@ def _libraries(prefix: str) -> Iterator[str]:
 
 
 def _readable_parents(*paths: str) -> Iterator[str]:
-    """Yield the options that make parents of mounts: bubblewrap makes them for root alone."""
+    """Yield the options that create parents of mounts, which bubblewrap creates for root alone."""
     for parent in dict.fromkeys(p for path in paths for p in reversed(Path(path).parents)):
         yield from ("--perms", "0755", "--dir", str(parent))
 
 
-def _advice(said: str) -> str:
-    if "ermission denied" in said or "not permitted" in said:
+def _advice(message: str) -> str:
+    if "ermission denied" in message or "not permitted" in message:
         return (
             "\nThe kernel may forbid user namespaces. On Ubuntu 23.10 and newer: "
             "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0. Nothing was run."

@@ -1,4 +1,4 @@
-"""What an author writes about a step: inputs to try, the right answer, and mistakes to recognise.
+"""What an author writes about a step: input cases, a reference answer and known mistakes.
 
 A step is compiled into data: inputs, the outcome that is expected, and the outcome of each known
 mistake. Only the data of the visible cases are released, so a student's copy holds no reference.
@@ -19,19 +19,38 @@ from stepgrader.differences import difference
 from stepgrader.worker.calls import run_case
 from stepgrader.worker.values import encode
 
-__all__ = ["Build", "Draw", "Mistake", "Step", "compile_step"]
+__all__ = [
+    "CaseSampler",
+    "CompiledStep",
+    "Mistake",
+    "ModuleCase",
+    "Step",
+    "cell_stem",
+    "compile_step",
+    "rounded",
+]
 
 VISIBLE_SIZES = (0, 1)
 HIDDEN_SIZES = (1, 2, 3)
 DIGITS = 8
 
 
-class Draw:
-    """Random inputs of one case; the same seed draws the same.
+class CaseSampler:
+    """Random inputs of one case. The same seed gives the same inputs.
 
     Args:
         seed: Any integer.
-        size: 0 for the smallest case, which a student may have to read; larger ones for more.
+        size: 0 for the smallest case, which a student may have to read; up to 3 for larger ones.
+
+    Attributes:
+        random: The generator, for other distributions.
+        size: As given.
+
+    Example:
+        >>> sampler = CaseSampler(seed=0, size=0)
+        >>> rows, columns = sampler.lengths(2)
+        >>> sampler.normal(rows, columns).shape == (rows, columns)
+        True
     """
 
     def __init__(self, seed: int, size: int):
@@ -39,7 +58,7 @@ class Draw:
         self.size = size
 
     def lengths(self, count: int, *, low: int = 2) -> tuple[int, ...]:
-        """Return different sizes, at least ``low``: a mix-up of two axes must not go unnoticed."""
+        """Return different sizes, at least ``low``, so that swapped axes show in the shape."""
         candidates = np.arange(low, low + count + self.size)
         return tuple(int(n) for n in self.random.permutation(candidates)[:count])
 
@@ -64,12 +83,12 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Build:
-    """A case of a module: how to build it, the parameters to load, and the inputs to call it on.
+class ModuleCase:
+    """A case of a module: how to construct it, the parameters to load, and the inputs of the call.
 
     Args:
         inputs: Arguments of the call, by name.
-        options: Arguments of the class, by name. They are passed by position.
+        options: Arguments of the constructor, by name. They are passed by position.
         state: Parameters for ``load_state_dict``, in float64; None to load none.
     """
 
@@ -85,11 +104,11 @@ class Mistake:
     Args:
         answer: The wrong function or class. It must stand on its own: it may use the names of the
             notebook's setup cell and nothing else.
-        says: What is wrong, to the student, in a sentence or two.
+        message: What is wrong, for the student, in a sentence or two.
     """
 
-    answer: Callable
-    says: str
+    answer: Callable[..., Any]
+    message: str
 
 
 @dataclass(frozen=True)
@@ -99,33 +118,50 @@ class Step:
     Args:
         name: Name of the function or class that the student writes.
         reference: An independent implementation of the right answer.
-        cases: Makes the inputs, by the property that they test, in the order of testing. Each
-            function takes a ``Draw`` and returns the arguments by name, or a ``Build``.
+        cases: Functions that make inputs, by the property that these test, in the order of
+            testing. Each takes a ``CaseSampler`` and returns the arguments by name, or a
+            ``ModuleCase``.
         mistakes: Known wrong answers, at least three.
-        right: Other right answers, at least two, which stand on their own as mistakes do.
+        alternatives: Other right answers, at least two, which stand on their own as mistakes do.
         gradients: Names of the inputs with respect to which gradients are compared too; of a
             module with gradients, all parameters are.
-        uses: Names of earlier steps that a usual answer calls.
+        depends_on: Names of earlier steps that a usual answer calls.
         tolerance: An answer is right if it is within ``tolerance * max(1, |expected|)``.
+
+    Example:
+        >>> double = Step(
+        ...     "double",
+        ...     reference=lambda x: x + x,
+        ...     cases={"a vector": lambda sampler: {"x": sampler.normal(2)}},
+        ...     mistakes=[Mistake(lambda x: x, "You return x as it is.")],
+        ...     alternatives=[lambda x: 2 * x],
+        ... )
+        >>> compile_step(double).mistakes
+        ['You return x as it is.']
     """
 
     name: str
-    reference: Callable
-    cases: Mapping[str, Callable[[Draw], Mapping[str, Any] | Build]]
+    reference: Callable[..., Any]
+    cases: Mapping[str, Callable[[CaseSampler], Mapping[str, Any] | ModuleCase]]
     mistakes: Sequence[Mistake]
-    right: Sequence[Callable]
+    alternatives: Sequence[Callable[..., Any]]
     gradients: Sequence[str] = ()
-    uses: Sequence[str] = ()
+    depends_on: Sequence[str] = ()
     tolerance: float = 1e-5
 
     @property
     def cell(self) -> str:
-        """The stem of the ids of the step's cells."""
+        """The prefix of the ids of the step's cells."""
         return cell_stem(self.name)
 
 
 def cell_stem(name: str) -> str:
-    """Return what the ids of the cells of a step begin with."""
+    """Return the prefix of the ids of a step's cells.
+
+    Example:
+        >>> cell_stem("forget_gate")
+        'forget-gate'
+    """
     return name.lower().replace("_", "-")
 
 
@@ -135,16 +171,16 @@ class CompiledStep:
 
     Args:
         name: Name of the function or class.
-        uses: Names of earlier steps.
+        depends_on: See ``Step``.
         tolerance: See ``Step``.
-        mistakes: What each known mistake says.
+        mistakes: The message of each known mistake.
         cases: For each case ``property``, ``hidden``, ``inputs``, ``gradients``, ``options``,
             ``state``, and outcomes as ``run_case`` returns them: ``expected``, and ``mistakes``,
             of which only that is kept by which they differ from the expected one.
     """
 
     name: str
-    uses: list[str]
+    depends_on: list[str]
     tolerance: float
     mistakes: list[str]
     cases: list[dict[str, Any]] = field(repr=False)
@@ -161,43 +197,57 @@ class CompiledStep:
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What the sandbox may see of the cases."""
+        """The part of the cases that is sent into the sandbox."""
         keys = ("inputs", "gradients", "options", "state")
         return [{key: case[key] for key in keys} for case in self.cases]
 
 
 def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
-    """Work out what a step expects.
+    """Compute the inputs and the expected outcomes of a step.
 
     Args:
         step: The step.
         seed: None for the visible cases only, which are always the same; or the seed of the
             hidden ones, which then follow the visible ones.
+
+    Returns:
+        The step as data.
+
+    Raises:
+        ValueError: The reference raises an error on a case.
+
+    Example:
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
+        >>> step = Step("double", lambda x: x + x, cases, mistakes=[], alternatives=[])
+        >>> compiled = compile_step(step, seed=1)
+        >>> len(compiled.visible.cases), len(compiled.hidden.cases)
+        (2, 3)
     """
-    plan = [(name, size, None) for name in step.cases for size in VISIBLE_SIZES]
+    plan: list[tuple[str, int, int | None]] = [
+        (name, size, None) for name in step.cases for size in VISIBLE_SIZES
+    ]
     if seed is not None:
         plan += [(name, size, seed) for name in step.cases for size in HIDDEN_SIZES]
     return CompiledStep(
         name=step.name,
-        uses=list(step.uses),
+        depends_on=list(step.depends_on),
         tolerance=step.tolerance,
-        mistakes=[mistake.says for mistake in step.mistakes],
+        mistakes=[mistake.message for mistake in step.mistakes],
         cases=[_compile_case(step, *planned) for planned in plan],
     )
 
 
 def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[str, Any]:
-    made = step.cases[name](Draw(_number(step.name, name, size, seed), size))
-    is_module = isinstance(made, Build)
-    if not is_module:
-        made = Build(inputs=made, options={})
+    sampled = step.cases[name](CaseSampler(_seed(step.name, name, size, seed), size))
+    is_module = isinstance(sampled, ModuleCase)
+    module = sampled if isinstance(sampled, ModuleCase) else ModuleCase(sampled, options={})
     case = {
         "property": name,
         "hidden": seed is not None,
-        "inputs": _encode(made.inputs),
+        "inputs": _encode(module.inputs),
         "gradients": list(step.gradients),
-        "options": _encode(made.options) if is_module else None,
-        "state": _encode(made.state) if made.state is not None else None,
+        "options": _encode(module.options) if is_module else None,
+        "state": _encode(module.state) if module.state is not None else None,
     }
     expected = run_case(step.reference, case)
     if "raised" in expected:
@@ -205,11 +255,13 @@ def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[st
     outcomes = [run_case(mistake.answer, case) for mistake in step.mistakes]
     return case | {
         "expected": {part: expected[part] for part in expected if part != "arguments"},
-        "mistakes": [_first_difference(expected, each, step.tolerance) for each in outcomes],
+        "mistakes": [_first_difference(expected, outcome, step.tolerance) for outcome in outcomes],
     }
 
 
-def _first_difference(expected: dict, outcome: dict, tolerance: float) -> dict[str, Any]:
+def _first_difference(
+    expected: dict[str, Any], outcome: dict[str, Any], tolerance: float
+) -> dict[str, Any]:
     if "raised" in outcome:
         return {"raised": {"type": outcome["raised"]["type"]}}
     if difference(expected["returned"], outcome["returned"], tolerance):
@@ -222,7 +274,12 @@ def _first_difference(expected: dict, outcome: dict, tolerance: float) -> dict[s
 
 
 def rounded(data: Any) -> Any:
-    """Round all numbers of an outcome to the digits that are released."""
+    """Return an outcome with its numbers rounded to the digits that are released.
+
+    Example:
+        >>> rounded({"returned": [1 / 3, 2]})
+        {'returned': [0.33333333, 2]}
+    """
     if isinstance(data, float):
         return float(f"{data:.{DIGITS}g}") + 0.0
     if isinstance(data, list):
@@ -236,5 +293,5 @@ def _encode(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: encode(value) for name, value in values.items()}
 
 
-def _number(*parts: Any) -> int:
+def _seed(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8])

@@ -1,4 +1,4 @@
-"""Read what was handed in, as data: nothing of a notebook is run or believed here."""
+"""Read submissions as untrusted data: nothing of a notebook is run here."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepgrader.exercises import Exercise, Released, cell_stem, defines
+from stepgrader.exercises import EXERCISE, Exercise, Released, defines
+from stepgrader.steps import cell_stem
 
 __all__ = [
     "Answer",
@@ -20,6 +21,7 @@ __all__ = [
     "find",
     "identify",
     "read_answers",
+    "read_bytes",
     "read_notebook",
 ]
 
@@ -30,12 +32,17 @@ DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 
 
 class UnreadableError(ValueError):
-    """A file is no notebook that can be graded; the message says why."""
+    """A file is not a notebook that can be graded; the message says why."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A file that was handed in, and by whom."""
+    """A file that was handed in.
+
+    Args:
+        student: Name of the student, from that of the folder or file.
+        path: Path of the file.
+    """
 
     student: str
     path: Path
@@ -43,11 +50,11 @@ class Submission:
 
 @dataclass(frozen=True)
 class Answer:
-    """The cell that was taken for the answer to a step.
+    """The cell that is graded as the answer to a step.
 
     Args:
         source: Its code; None if there is no such cell.
-        note: What the student should know about the choice.
+        note: A remark for the student on how the cell was chosen.
     """
 
     source: str | None
@@ -57,10 +64,10 @@ class Answer:
 def find(folder: Path) -> Iterator[Submission]:
     """Yield the notebooks in a folder of submissions, ordered by name.
 
-    A folder in it is a student, and all notebooks below it are theirs; a notebook that lies in it
-    is the student's whose name it has. Links are not followed, and what is hidden is passed over.
-    A link in the place of a student or a notebook is yielded all the same, and so are whatever is
-    named like a notebook and a folder that can't be read: so somebody is told.
+    Each subfolder is a student, with all notebooks below it; a notebook directly in the folder is a
+    student of its name. Links are not followed, and hidden files are skipped. A link in the place
+    of a student or a notebook, anything else with the name of a notebook, and a folder that can't
+    be read are yielded too, so that they are reported.
     """
     for entry in _sorted(folder):
         if entry.name.endswith(".ipynb") or entry.is_symlink():
@@ -83,7 +90,7 @@ def _notebooks(folder: Path, depth: int = 8) -> Iterator[Path]:
             yield from _notebooks(Path(entry.path), depth - 1)
 
 
-def _sorted(folder: Path) -> list[os.DirEntry]:
+def _sorted(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted(
             (entry for entry in entries if not entry.name.startswith(".")),
@@ -92,23 +99,23 @@ def _sorted(folder: Path) -> list[os.DirEntry]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of an ordinary file of reasonable size.
+    """Return the content of an ordinary file of limited size.
 
     Raises:
-        UnreadableError: It is something else, or can't be read.
+        UnreadableError: It is something else, is too large, or can't be read.
     """
     try:
-        found = os.lstat(path)  # before it is opened: to open a device may already do something
-        if stat.S_ISLNK(found.st_mode):
+        status = os.lstat(path)  # before it is opened: to open a device may have an effect
+        if stat.S_ISLNK(status.st_mode):
             raise UnreadableError("it is a link; hand in the file itself")
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             os.scandir(path).close()  # or say why it can't be read
             raise UnreadableError("it is a folder, not a file")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is not an ordinary file")
-        if found.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise UnreadableError(
-                f"it has {found.st_size / 2**20:.0f} MB, at most {MAX_BYTES // 2**20} are read; "
+                f"it has {status.st_size / 2**20:.0f} MB, at most {MAX_BYTES // 2**20} are read; "
                 "clear the outputs of the cells and save it again"
             )
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
@@ -121,10 +128,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_notebook(content: bytes) -> dict[str, Any]:
-    """Return a notebook's JSON if it has the form of one.
+    """Parse a notebook.
 
     Raises:
-        UnreadableError: It has not.
+        UnreadableError: It is not JSON in the form of a notebook.
+
+    Example:
+        >>> read_notebook(b'{"cells": []}')
+        {'cells': []}
     """
     try:
         notebook = json.loads(content.decode("utf-8-sig"))
@@ -148,13 +159,14 @@ def identify(
 ) -> str:
     """Return the name of the exercise that a notebook belongs to.
 
-    Its metadata say so, or its file name; or it defines more answers of this one than of others.
+    This is the exercise that its metadata or else its file name states, or else the one of which
+    it defines most answers.
 
     Raises:
-        UnreadableError: It belongs to none.
+        UnreadableError: It defines no answer of any exercise.
     """
     metadata = notebook.get("metadata")
-    stated = metadata.get("seqbook") if isinstance(metadata, dict) else None
+    stated = metadata.get(EXERCISE) if isinstance(metadata, dict) else None
     stated = stated.get("exercise") if isinstance(stated, dict) else None
     for name in (stated, file_name.removesuffix(".ipynb")):
         if isinstance(name, str) and name in exercises:
@@ -176,44 +188,41 @@ def identify(
 
 
 def read_answers(notebook: Mapping[str, Any], exercise: Released) -> dict[str, Answer]:
-    """Return the answer to each step: the cell of its id, or another cell that defines its name.
+    """Return the answer to each step, by its name.
 
-    Of several, the last counts, as it would if the notebook were run.
+    An answer is the cell with the step's id if it defines the step's name, or else another cell
+    that defines it. Of several, the last counts, as it would if the notebook were run.
     """
-    cells, too_long = [], set()
-    for cell_id, source in _code(notebook):
-        if len(source) <= MAX_SOURCE:
-            cells.append((cell_id, source))
-        else:
-            too_long.add(cell_id)
-    of_steps = {f"{cell_stem(step.name)}-answer" for step in exercise.steps}
-    answers = {}
-    for step in exercise.steps:
-        own_id = f"{cell_stem(step.name)}-answer"
-        own = [source for cell_id, source in cells if cell_id == own_id]
-        named = [source for source in own if defines(source, step.name)]
-        others = [
-            source
-            for cell_id, source in cells
-            if cell_id not in of_steps and defines(source, step.name)
-        ]
-        if named:
-            note = f"{len(named)} cells answer this step; the last counts" if named[1:] else None
-            answers[step.name] = Answer(named[-1], note)
-        elif others:
-            answers[step.name] = Answer(
-                others[-1], f"the cell {own_id} does not define {step.name}; another cell does"
-            )
-        elif own_id in too_long:
-            note = f"the cell {own_id} has more than {MAX_SOURCE} characters and was not read"
-            answers[step.name] = Answer(None, note)
-        else:
-            answers[step.name] = Answer(own[-1] if own else None)
-    return answers
+    cells = list(_code(notebook))
+    answer_ids = {f"{cell_stem(step.name)}-answer" for step in exercise.steps}
+    return {step.name: _read_answer(step.name, cells, answer_ids) for step in exercise.steps}
+
+
+def _read_answer(name: str, cells: Sequence[tuple[str, str]], answer_ids: set[str]) -> Answer:
+    own_id = f"{cell_stem(name)}-answer"
+    readable = [(cell_id, source) for cell_id, source in cells if len(source) <= MAX_SOURCE]
+    own = [source for cell_id, source in readable if cell_id == own_id]
+    own_definitions = [source for source in own if defines(source, name)]
+    if own_definitions:
+        count = len(own_definitions)
+        note = f"{count} cells answer this step; the last counts" if count > 1 else None
+        return Answer(own_definitions[-1], note)
+    other_definitions = [
+        source
+        for cell_id, source in readable
+        if cell_id not in answer_ids and defines(source, name)
+    ]
+    if other_definitions:
+        note = f"the cell {own_id} does not define {name}; another cell does"
+        return Answer(other_definitions[-1], note)
+    if any(cell_id == own_id and len(source) > MAX_SOURCE for cell_id, source in cells):
+        note = f"the cell {own_id} has more than {MAX_SOURCE} characters and was not read"
+        return Answer(None, note)
+    return Answer(own[-1] if own else None)
 
 
 def _code(notebook: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield id and source of each code cell that has the form of one."""
+    """Yield id and source of each valid code cell."""
     for cell in notebook["cells"]:
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue

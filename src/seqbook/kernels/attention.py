@@ -84,6 +84,7 @@ class ChunkedAttentionFunction(Function):
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of query, key and value."""
         query, key, value, mask = ctx.saved_tensors
+        gradients: tuple[Tensor | None, ...]
         if torch.is_grad_enabled():
             gradients = _differentiable_gradients(query, key, value, mask, ctx.causal, d_output)
         else:

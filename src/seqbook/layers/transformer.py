@@ -8,7 +8,7 @@ follow ``seqbook.layers.attention``: boolean, True = may attend.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -472,7 +472,7 @@ class Decoder(_Stack):
 
     def start(self, memory: Tensor) -> list[LayerCache]:
         """Project the encoder's output for each layer; see ``DecoderLayer.start``."""
-        return [layer.start(memory) for layer in self.layers]
+        return [cast(DecoderLayer, layer).start(memory) for layer in self.layers]
 
     def step(
         self, target: Tensor, caches: list[LayerCache], *, memory_mask: Tensor | None = None
@@ -480,7 +480,8 @@ class Decoder(_Stack):
         """The next position after all layers; see ``DecoderLayer.step``."""
         kept = []
         for layer, cache in zip(self.layers, caches, strict=True):
-            target, cache = layer.step(target, cache, memory_mask=memory_mask)
+            step = cast(DecoderLayer, layer).step
+            target, cache = step(target, cache, memory_mask=memory_mask)
             kept.append(cache)
         return self.norm(target), kept
 

@@ -40,12 +40,12 @@ def as_ids(
         tensor([0, 2, 1])
     """
     if isinstance(values, Tensor):
-        kind, integers = values.dtype, values.dtype in _INTEGERS
+        integers = values.dtype in _INTEGERS
     else:
         values = np.asarray(values)
-        kind, integers = values.dtype, np.issubdtype(values.dtype, np.integer) or not values.size
+        integers = np.issubdtype(values.dtype, np.integer) or not values.size
     if not integers:
-        raise TypeError(f"{name}: expected integers, got {kind}")
+        raise TypeError(f"{name}: expected integers, got {values.dtype}")
     if isinstance(values, Tensor):
         ids = values.to(torch.int64)
     else:

@@ -1,21 +1,33 @@
-"""How wrong written sequences are, by the measures of the field."""
+"""Error rates of generated sequences, as the field measures them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqbook.data.pairs import Pair
 
 __all__ = ["ErrorRates", "edit_distance", "error_rates"]
 
 
-def edit_distance(a: Sequence, b: Sequence) -> int:
-    """Count the insertions, deletions and substitutions that turn ``a`` into ``b``, at the least.
+def edit_distance(a: Sequence[Any], b: Sequence[Any]) -> int:
+    r"""Count the fewest insertions, deletions and substitutions that turn ``a`` into ``b``.
 
-    Source: Levenshtein (1966).
+    .. math:: D_{i,j} = \min(D_{i-1,j} + 1,\; D_{i,j-1} + 1,\; D_{i-1,j-1} + [a_i \ne b_j])
+
+    with :math:`D_{i,0} = i` and :math:`D_{0,j} = j`.
+
+    Args:
+        a: A sequence of symbols.
+        b: Another one.
+
+    Source: Levenshtein (1966); Wagner and Fischer (1974) for the recursion.
+
+    Example:
+        >>> edit_distance("kitten", "sitting")
+        3
     """
-    row = list(range(len(b) + 1))  # distances of a[:i] to every beginning of b
+    row = list(range(len(b) + 1))  # distances of a[:i] to every prefix of b
     for i, left in enumerate(a, start=1):
         diagonal, row[0] = row[0], i
         for j, right in enumerate(b, start=1):
@@ -26,42 +38,53 @@ def edit_distance(a: Sequence, b: Sequence) -> int:
 
 
 class ErrorRates(NamedTuple):
-    """Shares of what is wrong.
+    """Error rates of generated sequences.
 
     Attributes:
-        word: Share of sequences that equal none of their right targets.
-        symbol: Edits to the nearest right target, over the number of its symbols; all sequences
+        word: Fraction of sequences that equal none of their correct targets.
+        symbol: Edits to the nearest correct target, over the number of its symbols; all sequences
             together, so that it can exceed 1.
+
+    Example:
+        >>> ErrorRates(word=0.5, symbol=0.125).word
+        0.5
     """
 
     word: float
     symbol: float
 
 
-def error_rates(written: Sequence[Sequence[str]], pairs: Sequence[Pair]) -> ErrorRates:
-    """Score what a model wrote for the sources of ``pairs``.
+def error_rates(outputs: Sequence[Sequence[str]], pairs: Sequence[Pair]) -> ErrorRates:
+    """Score what a model generated for the sources of ``pairs``.
 
     Args:
-        written: One sequence for each pair.
-        pairs: The sources and their right targets. Of targets that are equally near, the shortest
-            one's symbols count.
+        outputs: One sequence for each pair.
+        pairs: The sources and their correct targets. Of targets that are equally near, the
+            shortest one's symbols count.
 
     Raises:
         ValueError: There is nothing to score, or not one sequence for each pair.
+
+    Source: the word and phoneme error of Bisani and Ney (2008).
+
+    Example:
+        >>> pairs = [Pair(("a",), (("x", "y"), ("z",))), Pair(("b",), (("x", "x", "y"),))]
+        >>> error_rates([("z",), ("x", "y")], pairs)
+        ErrorRates(word=0.5, symbol=0.25)
     """
-    if not pairs or len(written) != len(pairs):
+    if not pairs or len(outputs) != len(pairs):
         raise ValueError(
-            f"written: expected one sequence for each of at least one pair, got {len(written)} "
+            f"outputs: expected one sequence for each of at least one pair, got {len(outputs)} "
             f"for {len(pairs)}"
         )
     wrong = edits = symbols = 0
-    for sequence, pair in zip(written, pairs, strict=True):
-        sequence = tuple(sequence)
-        if sequence in pair.targets:
-            symbols += len(sequence)
+    for output, pair in zip(outputs, pairs, strict=True):
+        output = tuple(output)
+        if output in pair.targets:
+            symbols += len(output)
             continue
         wrong += 1
-        least, length = min((edit_distance(sequence, t), len(t)) for t in pair.targets)
+        least, length = min((edit_distance(output, t), len(t)) for t in pair.targets)
         edits += least
         symbols += length
     if not symbols:

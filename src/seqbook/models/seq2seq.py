@@ -1,11 +1,12 @@
-"""Encoder-decoders: read a whole sequence, then write another, one symbol at a time.
+"""Encoder-decoders: encode a whole sequence, then generate another, one symbol at a time.
 
-``Seq2Seq`` is what training and decoding know of a model. ``RecurrentSeq2Seq`` and
+``Seq2Seq`` is the interface that training and decoding use. ``RecurrentSeq2Seq`` and
 ``TransformerSeq2Seq`` are two such models.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +14,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from seqbook.data.batches import PADDING, Encoded
-from seqbook.layers.attention import causal_mask, padding_mask, scaled_dot_product_attention
+from seqbook.layers.attention import (
+    Attention,
+    causal_mask,
+    padding_mask,
+    scaled_dot_product_attention,
+)
 from seqbook.layers.gru import GRU
+from seqbook.layers.initialization import initialize
 from seqbook.layers.lstm import LSTM
 from seqbook.layers.rnn import RNN
 from seqbook.layers.transformer import LayerCache, SinusoidalPositions, Transformer
+from seqbook.models.ids import as_ids
 from seqbook.validation import check_choice
 
 __all__ = ["NETWORKS", "Memory", "RecurrentSeq2Seq", "Seq2Seq", "TransformerSeq2Seq"]
@@ -26,10 +34,10 @@ NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
 
 class Memory(NamedTuple):
-    """What an encoder leaves to the decoder.
+    """Output of an encoder.
 
     Attributes:
-        values: One vector for each source position, ``(batch, source, width)``.
+        values: One vector for each source position, ``(batch, source, features)``.
         mask: Which positions are no padding, bool ``(batch, 1, source)``, True = may attend.
         final: The encoder's last recurrent state, if it has one: parts
             ``(num_layers, batch, hidden)``.
@@ -40,7 +48,7 @@ class Memory(NamedTuple):
     final: tuple[Tensor, ...] = ()
 
     def index_select(self, rows: Tensor) -> Memory:
-        """Pick sequences of the batch by their numbers."""
+        """Select examples of the batch by their numbers."""
         final = tuple(part.index_select(1, rows) for part in self.final)
         return Memory(self.values.index_select(0, rows), self.mask.index_select(0, rows), final)
 
@@ -50,16 +58,27 @@ class Seq2Seq(nn.Module):
 
     .. math:: P(y_1, \dots, y_m \mid x) = \prod_t P(y_t \mid y_1, \dots, y_{t-1}, x)
 
-    A subclass says how to ``encode`` a source, how to ``decode`` a whole target at once while it
-    is given (teacher forcing), and how to ``start`` and ``step`` when it is not.
+    A subclass defines how to ``encode`` a source, how to ``decode`` a whole target at once while
+    it is given (teacher forcing), and how to ``start`` and ``step`` when it is not. Ids may be
+    integers of any type and stand on any device; the model moves them to its own.
     """
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(chain(self.parameters(), self.buffers())).device
+
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Read sources, ids ``(batch, source)`` of which the first ``lengths`` are no padding."""
+        """Encode sources.
+
+        Args:
+            source: Ids ``(batch, source)``.
+            lengths: Number of ids of each source that are no padding, ``(batch,)``.
+        """
         raise NotImplementedError
 
     def decode(self, target: Tensor, memory: Memory) -> Tensor:
-        """Logits of what follows each target symbol.
+        """Compute the logits of what follows each target symbol.
 
         Shape:
             target, ids, ``(batch, time)``; result ``(batch, time, symbols)``.
@@ -67,11 +86,11 @@ class Seq2Seq(nn.Module):
         raise NotImplementedError
 
     def start(self, memory: Memory) -> Any:
-        """The state before the first target symbol; with a method ``index_select(rows)``."""
+        """Return the state before the first target symbol; it has a method ``index_select``."""
         raise NotImplementedError
 
     def step(self, symbol: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Logits of what follows one more symbol, and the state after it.
+        """Compute the logits of what follows one more symbol, and the state after it.
 
         Shape:
             symbol, ids, ``(batch,)``; logits ``(batch, symbols)``.
@@ -79,7 +98,7 @@ class Seq2Seq(nn.Module):
         raise NotImplementedError
 
     def forward(self, examples: Encoded) -> Tensor:
-        """Logits of every target symbol after the start, given those before it.
+        """Compute the logits of every target symbol after the start, given those before it.
 
         Shape:
             result ``(batch, target time - 1, symbols)``.
@@ -88,28 +107,30 @@ class Seq2Seq(nn.Module):
         return self.decode(examples.target[:, :-1], memory)
 
     def loss(self, examples: Encoded, *, label_smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy of the target symbols, padding left out, in nats.
+        """Compute the mean cross-entropy of the target symbols, without padding, in nats.
 
         Args:
             examples: The batch.
-            label_smoothing: Share of each target's probability that is spread over all symbols.
+            label_smoothing: Fraction of each target's probability that is spread over all
+                symbols.
         """
+        target = as_ids(examples.target, dims=2, name="target").to(self.device)
         return cross_entropy(
             self(examples).flatten(0, 1),
-            examples.target[:, 1:].flatten(),
+            target[:, 1:].flatten(),
             ignore_index=PADDING,
             label_smoothing=label_smoothing,
         )
 
 
 class RecurrentState(NamedTuple):
-    """A recurrent decoder between two steps."""
+    """State of a recurrent decoder between two steps."""
 
-    parts: tuple[Tensor, ...]  # each (layers, batch, hidden)
+    parts: tuple[Tensor, ...]  # each (num_layers, batch, hidden)
     memory: Memory
 
     def index_select(self, rows: Tensor) -> RecurrentState:
-        """Pick sequences of the batch by their numbers."""
+        """Select examples of the batch by their numbers."""
         parts = tuple(part.index_select(1, rows) for part in self.parts)
         return RecurrentState(parts, self.memory.index_select(rows))
 
@@ -117,15 +138,15 @@ class RecurrentState(NamedTuple):
 class RecurrentSeq2Seq(Seq2Seq):
     r"""A recurrent encoder-decoder, with or without attention.
 
-    The encoder reads in both directions; its last state is the decoder's first. With attention
-    the decoder's state is also a query to all encoder states:
+    The encoder is bidirectional; its last state is the decoder's first. With attention the
+    decoder's state is also a query to all encoder states:
 
     .. math:: c_t &= \operatorname{Attention}(W_q h_t, E, E) \\
         \hat h_t &= \tanh(W_c [c_t, h_t] + b_c), \qquad
         P(y_{t+1}) = \operatorname{softmax}(W \hat h_t + b)
 
     with the encoder states E as keys and values. Without attention :math:`\hat h_t =
-    \tanh(W_c h_t + b_c)`: all that the decoder knows of the source went through one vector.
+    \tanh(W_c h_t + b_c)`: all that the decoder knows of the source is one vector.
 
     Args:
         source_symbols: Number of source ids.
@@ -136,15 +157,23 @@ class RecurrentSeq2Seq(Seq2Seq):
         network: ``"RNN"``, ``"LSTM"`` or ``"GRU"``.
         num_layers: Number of layers of the encoder, and of the decoder.
         attention: Whether the decoder attends to the encoder's states.
-        dropout: Fraction of units set to zero in training, of embeddings and of the vector read
-            out.
+        dropout: Fraction of units set to zero in training, of embeddings and of the input of the
+            readout.
         generator: Draws the initial weights; by default torch's own.
+        device: Of the parameters; by default torch's default device.
+        dtype: Of the parameters; by default torch's default type.
 
     Raises:
         ValueError: A size does not fit or ``network`` is unknown.
 
     Source: Sutskever, Vinyals and Le (2014) and Cho et al. (2014) without attention; Luong, Pham
     and Manning (2015), section 3.1, with it, after Bahdanau, Cho and Bengio (2015).
+
+    Example:
+        >>> model = RecurrentSeq2Seq(10, 12, embedding_size=4, hidden_size=6, network="GRU")
+        >>> memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+        >>> model.decode(torch.tensor([[1, 7]]), memory).shape  # (batch, time, target symbols)
+        torch.Size([1, 2, 12])
     """
 
     def __init__(
@@ -159,26 +188,37 @@ class RecurrentSeq2Seq(Seq2Seq):
         attention: bool = True,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         check_choice("network", network, NETWORKS)
+        _check_positive(
+            source_symbols=source_symbols,
+            target_symbols=target_symbols,
+            embedding_size=embedding_size,
+        )
         if hidden_size < 2 or hidden_size % 2:
             raise ValueError(f"hidden_size: expected a positive even number, got {hidden_size}")
-        kind, options = NETWORKS[network], {"num_layers": num_layers, "generator": generator}
-        self.source_embedding = _embedding(source_symbols, embedding_size, generator)
-        self.target_embedding = _embedding(target_symbols, embedding_size, generator)
-        self.encoder = kind(embedding_size, hidden_size // 2, bidirectional=True, **options)
-        self.decoder = kind(embedding_size, hidden_size, **options)
-        self.query = nn.Linear(hidden_size, hidden_size, bias=False) if attention else None
-        self.combine = nn.Linear((1 + attention) * hidden_size, embedding_size)
-        self.readout = nn.Linear(embedding_size, target_symbols)
-        for layer in (self.query, self.combine, self.readout):
-            _glorot(layer, generator)
+        placed: dict[str, Any] = {"device": device, "dtype": dtype}
+        options: dict[str, Any] = {"num_layers": num_layers, "generator": generator, **placed}
+        layer = NETWORKS[network]
+        self.source_embedding = _embedding(source_symbols, embedding_size, generator, placed)
+        self.target_embedding = _embedding(target_symbols, embedding_size, generator, placed)
+        self.encoder = layer(embedding_size, hidden_size // 2, bidirectional=True, **options)
+        self.decoder = layer(embedding_size, hidden_size, **options)
+        self.query = (
+            _linear(hidden_size, hidden_size, generator, placed, bias=False) if attention else None
+        )
+        self.combine = _linear((1 + attention) * hidden_size, embedding_size, generator, placed)
+        self.readout = _linear(embedding_size, target_symbols, generator, placed)
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """See ``Seq2Seq.encode``."""
-        values, final = self.encoder(self.dropout(self.source_embedding(source)), lengths=lengths)
+        source, lengths = _on_device(source, lengths, self.device)
+        embedded = self.dropout(self.source_embedding(source))
+        values, final = self.encoder(embedded, lengths=lengths)
         parts = (final,) if isinstance(final, Tensor) else final
         # (layers * directions, batch, hidden / 2) to (layers, batch, hidden)
         both = tuple(part.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2) for part in parts)
@@ -198,45 +238,50 @@ class RecurrentSeq2Seq(Seq2Seq):
         return logits[:, 0], RecurrentState(parts, state.memory)
 
     def attention_weights(self, examples: Encoded) -> Tensor:
-        """Where the decoder looks as it writes each symbol, ``(batch, target time - 1, source)``.
+        """Compute the attention weights of each target symbol.
+
+        Shape:
+            result ``(batch, target time - 1, source)``.
 
         Raises:
             ValueError: The model has no attention.
         """
-        if self.query is None:
-            raise ValueError("attention: expected a model with attention, this one has none")
         memory = self.encode(examples.source, examples.source_lengths)
-        embedded = self.target_embedding(examples.target[:, :-1])
+        target = as_ids(examples.target, dims=2, name="target").to(self.device)
+        embedded = self.target_embedding(target[:, :-1])
         hidden, _ = self.decoder(embedded, self._state(memory.final))
-        return self._look(hidden, memory).weights
+        return self._attend(hidden, memory).weights
 
     def _run(
         self, target: Tensor, parts: tuple[Tensor, ...], memory: Memory
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        target = as_ids(target, dims=2, name="target").to(self.target_embedding.weight.device)
         embedded = self.dropout(self.target_embedding(target))
         hidden, final = self.decoder(embedded, self._state(parts))  # (batch, time, hidden)
         if self.query is not None:
-            hidden = torch.cat((self._look(hidden, memory).output, hidden), -1)
+            hidden = torch.cat((self._attend(hidden, memory).output, hidden), -1)
         logits = self.readout(self.dropout(torch.tanh(self.combine(hidden))))
         return logits, (final,) if isinstance(final, Tensor) else tuple(final)
 
     def _state(self, parts: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         return parts[0] if len(parts) == 1 else parts
 
-    def _look(self, hidden: Tensor, memory: Memory):
+    def _attend(self, hidden: Tensor, memory: Memory) -> Attention:
+        if self.query is None:
+            raise ValueError("attention: expected a model with attention, this one has none")
         values, mask, _ = memory
         return scaled_dot_product_attention(self.query(hidden), values, values, mask=mask)
 
 
 class TransformerState(NamedTuple):
-    """A Transformer's decoder between two steps."""
+    """State of a Transformer's decoder between two steps."""
 
     caches: list[LayerCache]
     memory_mask: Tensor
     position: int
 
     def index_select(self, rows: Tensor) -> TransformerState:
-        """Pick sequences of the batch by their numbers."""
+        """Select examples of the batch by their numbers."""
         caches, mask = [cache.index_select(rows) for cache in self.caches], self.memory_mask
         return TransformerState(caches, mask.index_select(0, rows), self.position)
 
@@ -244,7 +289,7 @@ class TransformerState(NamedTuple):
 class TransformerSeq2Seq(Seq2Seq):
     r"""A Transformer between embeddings and a readout.
 
-    Embeddings are multiplied by :math:`\sqrt{d}`, codes of the positions are added, and the
+    Embeddings are multiplied by :math:`\sqrt{d}`, sinusoids of the positions are added, and the
     readout's weights are those of the target embedding.
 
     Args:
@@ -261,8 +306,16 @@ class TransformerSeq2Seq(Seq2Seq):
         activation: See ``seqbook.layers.transformer.EncoderLayer``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights; by default torch's own.
+        device: Of the parameters; by default torch's default device.
+        dtype: Of the parameters; by default torch's default type.
 
     Source: Vaswani et al. (2017), section 3.4; Press and Wolf (2017) for the shared weights.
+
+    Example:
+        >>> model = TransformerSeq2Seq(10, 12, d_model=4, heads=2, d_ff=8)
+        >>> memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+        >>> model.decode(torch.tensor([[1, 7]]), memory).shape  # (batch, time, target symbols)
+        torch.Size([1, 2, 12])
     """
 
     def __init__(
@@ -281,10 +334,16 @@ class TransformerSeq2Seq(Seq2Seq):
         activation: str = "relu",
         implementation: str = "fused",
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self.source_embedding = _embedding(source_symbols, d_model, generator)
-        self.target_embedding = _embedding(target_symbols, d_model, generator)
+        _check_positive(
+            source_symbols=source_symbols, target_symbols=target_symbols, d_model=d_model
+        )
+        placed: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.source_embedding = _embedding(source_symbols, d_model, generator, placed)
+        self.target_embedding = _embedding(target_symbols, d_model, generator, placed)
         self.positions = SinusoidalPositions(d_model)
         self.transformer = Transformer(
             d_model,
@@ -298,21 +357,24 @@ class TransformerSeq2Seq(Seq2Seq):
             activation=activation,
             implementation=implementation,
             generator=generator,
+            **placed,
         )
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """See ``Seq2Seq.encode``."""
+        source, lengths = _on_device(source, lengths, self.device)
         mask = padding_mask(lengths, source.shape[1])
         embedded = self._embed(source, self.source_embedding)
         return Memory(self.transformer.encoder(embedded, mask=mask), mask)
 
     def decode(self, target: Tensor, memory: Memory) -> Tensor:
         """See ``Seq2Seq.decode``."""
+        target = as_ids(target, dims=2, name="target").to(self.target_embedding.weight.device)
         hidden = self.transformer.decoder(
             self._embed(target, self.target_embedding),
             memory.values,
-            mask=causal_mask(target.shape[1]).to(target.device),
+            mask=causal_mask(target.shape[1], device=target.device),
             memory_mask=memory.mask,
         )
         return self._read_out(hidden)
@@ -324,6 +386,7 @@ class TransformerSeq2Seq(Seq2Seq):
     def step(self, symbol: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """See ``Seq2Seq.step``."""
         caches, mask, position = state
+        symbol = as_ids(symbol, dims=1, name="symbol").to(self.target_embedding.weight.device)
         embedded = self._embed(symbol.unsqueeze(1), self.target_embedding, start=position)
         hidden, caches = self.transformer.decoder.step(embedded, caches, memory_mask=mask)
         return self._read_out(hidden)[:, 0], TransformerState(caches, mask, position + 1)
@@ -336,17 +399,40 @@ class TransformerSeq2Seq(Seq2Seq):
         return hidden @ self.target_embedding.weight.T
 
 
-def _embedding(symbols: int, features: int, generator: torch.Generator | None) -> nn.Embedding:
-    for name, size in (("symbols", symbols), ("embedding features", features)):
+def _check_positive(**sizes: int) -> None:
+    for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name}: expected at least 1, got {size}")
-    embedding = nn.Embedding(symbols, features)
-    nn.init.normal_(embedding.weight, std=features**-0.5, generator=generator)
+
+
+def _on_device(source: Tensor, lengths: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    source = as_ids(source, dims=2, name="source").to(device)
+    lengths = as_ids(lengths, dims=1, name="lengths").to(device)
+    if len(lengths) != len(source):
+        raise ValueError(
+            f"lengths: expected one for each of {len(source)} sources, got {len(lengths)}"
+        )
+    return source, lengths
+
+
+def _embedding(
+    symbols: int, features: int, generator: torch.Generator | None, placed: dict[str, Any]
+) -> nn.Embedding:
+    embedding = nn.Embedding(symbols, features, **placed)
+    initialize(embedding.weight, nn.init.normal_, std=features**-0.5, generator=generator)
     return embedding
 
 
-def _glorot(layer: nn.Linear | None, generator: torch.Generator | None) -> None:
-    if layer is not None:
-        nn.init.xavier_uniform_(layer.weight, generator=generator)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+def _linear(
+    inputs: int,
+    outputs: int,
+    generator: torch.Generator | None,
+    placed: dict[str, Any],
+    *,
+    bias: bool = True,
+) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=bias, **placed)
+    initialize(layer.weight, nn.init.xavier_uniform_, generator=generator)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -151,7 +151,7 @@ class Transcriber:
                 chosen = order[start : start + batch]
                 ids, lengths = self.vocabularies.encode_sources([sources[i] for i in chosen])
                 ids, lengths = ids.to(self.device), lengths.to(self.device)
-                limit = 10 + 3 * int(lengths.max())
+                limit = 10 + 3 * lengths  # of each source by its own length
                 if beam_width == 1:
                     found = greedy(self.model, ids, lengths, max_length=limit)
                 else:

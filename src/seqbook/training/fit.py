@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def language_model_loss(
     device = next(model.parameters()).device
     inputs, targets = batchify(as_ids(ids, size=model.size).to(device), batch)
     starts = itertools.cycle(range(0, inputs.shape[1], window))
-    state = None
+    state: Any = None
 
     def loss(_step: int) -> Tensor:
         nonlocal state

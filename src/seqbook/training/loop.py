@@ -93,8 +93,8 @@ def training_steps(
             value = loss(number)
             before = _finite("loss", value.item(), number)
             value.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-            norm = _finite("gradient norm", norm.item(), number)
+            gradient = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+            norm = _finite("gradient norm", gradient.item(), number)
             for group in optimizer.param_groups:
                 group["lr"] = rate(number)
             optimizer.step()

@@ -1,14 +1,17 @@
-"""What a computation costs, counted and not timed: the same on every machine.
+"""Costs of a computation, counted instead of timed, so that they are the same on every machine.
 
-Each function runs what it is given once and counts multiplications, bytes, or operations that must
+Each function runs a computation once and counts multiplications, bytes, or operations that must
 wait for each other.
 """
 
 from __future__ import annotations
 
 import math
+import platform
 import weakref
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Size, Tensor
@@ -16,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["bytes_for_backward", "count_macs", "critical_path", "peak_bytes"]
+__all__ = ["bytes_for_backward", "count_macs", "critical_path", "peak_bytes", "processor_name"]
 
 
 def count_macs(compute: Callable[[], object]) -> int:
@@ -25,7 +28,11 @@ def count_macs(compute: Callable[[], object]) -> int:
     Products inside torch's own recurrent layers and fused attention are not seen.
 
     Args:
-        compute: What to run; its result is dropped.
+        compute: The computation; its result is dropped.
+
+    Example:
+        >>> count_macs(lambda: torch.ones(2, 3) @ torch.ones(3, 5))
+        30
     """
     in_place = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), _added_product)
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
@@ -34,12 +41,16 @@ def count_macs(compute: Callable[[], object]) -> int:
 
 
 def peak_bytes(compute: Callable[[], object]) -> int:
-    """Count the bytes of all tensors that are alive together, at the moment when most are.
+    """Count the bytes of all tensors that exist at the same time, at their maximum.
 
-    What existed before does not count, nor does what a kernel needs inside.
+    Tensors that existed before do not count, nor does the memory that a kernel needs inside.
 
     Args:
-        compute: What to run; its result counts until the end.
+        compute: The computation; its result counts until the end.
+
+    Example:
+        >>> peak_bytes(lambda: torch.ones(1000, dtype=torch.float32) + 1)
+        8000
     """
     alive = _Alive()
     with alive:
@@ -53,6 +64,11 @@ def bytes_for_backward(compute: Callable[[], object]) -> int:
 
     Args:
         compute: The forward pass; its result is dropped.
+
+    Example:
+        >>> weight = torch.ones(1000, requires_grad=True)
+        >>> bytes_for_backward(lambda: weight.exp())  # keeps its own result
+        4000
     """
     kept: dict[int, int] = {}
 
@@ -70,14 +86,26 @@ def bytes_for_backward(compute: Callable[[], object]) -> int:
 def critical_path(output: Tensor) -> int:
     """Count the operations that had to wait for each other on the way to ``output``.
 
-    It is the longest path through the graph that autograd has recorded: what is left of the run
-    time when there are as many processors as one may wish.
+    It is the longest path through the graph that autograd has recorded: the time that is left
+    with any number of processors, if each operation takes one unit.
+
+    Args:
+        output: Result of the computation.
 
     Raises:
         ValueError: Autograd has recorded nothing.
+
+    Source: Brent (1974) for the length of the longest chain as the bound of parallel time.
+
+    Example:
+        >>> weight = torch.ones(2, requires_grad=True)
+        >>> critical_path(weight.exp() + weight.exp().exp())  # weight, exp, exp, sum
+        4
     """
     if output.grad_fn is None:
-        raise ValueError("output: expected the result of operations on what requires a gradient")
+        raise ValueError(
+            "output: expected a tensor that requires a gradient, got one that does not"
+        )
     length: dict[object, int] = {}
     waiting = [output.grad_fn]
     while waiting:
@@ -92,20 +120,38 @@ def critical_path(output: Tensor) -> int:
     return length[output.grad_fn]
 
 
-def _added_product(_into: Size, left: Size, right: Size, **_options) -> int:
+def processor_name() -> str:
+    """Return the model name of the processor, for records of what was timed.
+
+    Example:
+        >>> len(processor_name()) > 0
+        True
+    """
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        for line in facts.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip() not in ("", "unknown"):
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _added_product(_into: Size, left: Size, right: Size, **_options: Any) -> int:
     """Operations of ``into += left @ right``, which torch's counter leaves out."""
     return 2 * math.prod(left) * right[-1]
 
 
 class _Alive(TorchDispatchMode):
-    """Follow the storages that operations make, from their making to their end."""
+    """Follow the storages that operations allocate until they are freed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple = (), options: dict | None = None
+    ) -> Any:
         for tensor in tree_leaves((arguments, options)):
             if isinstance(tensor, Tensor):
                 self._meet(tensor, size=0)

@@ -1,4 +1,6 @@
-"""What runs beside a student's code: it needs torch, numpy and nothing else of this package.
+"""The part of the grader that runs in the sandbox, beside a student's code.
+
+It needs torch, numpy and nothing else of this package.
 
 The sandbox mounts this folder alone, so nothing here may know a reference answer or import from
 outside the folder.

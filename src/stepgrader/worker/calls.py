@@ -1,4 +1,4 @@
-"""Call an answer on one case and tell what came of it."""
+"""Call an answer on one case and return the outcome."""
 
 from __future__ import annotations
 
@@ -14,25 +14,31 @@ from .values import decode, encode
 __all__ = ["describe_error", "run_case"]
 
 OWN_CELL = "<answer"
+SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)
 
 
 def run_case(
-    answer: Callable, case: dict[str, Any], *, files: Mapping[str, str] | None = None
+    answer: Callable[..., Any], case: dict[str, Any], *, files: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Call a function, or build and call a module, and return the outcome as JSON has it.
+    """Call a function, or construct and call a module, and return the outcome as JSON data.
 
     Args:
         answer: The function, or the class of a module.
         case: ``inputs``: the arguments by name, encoded; ``gradients``: names of the inputs whose
             gradients are wanted; and for a class ``options``, its arguments by name, and ``state``,
             the parameters to load (or None for neither).
-        files: In a notebook, the cells of answers by the names that files of code have there.
+        files: In a notebook kernel, the answers' cells by the file names of their code.
 
     Returns:
         ``returned``, the encoded result, ``arguments``, the inputs as the call left them, and
         ``gradients`` of the sum of all results, each weighted with cos(1), cos(2), ..., with
         respect to the named inputs and to all loaded parameters. Or ``raised``: type, message and
         line of an error.
+
+    Example:
+        >>> case = {"inputs": {"x": 1.5}, "gradients": [], "options": None, "state": None}
+        >>> run_case(lambda x: 2 * x, case)
+        {'returned': 3.0, 'arguments': {'x': 1.5}}
     """
     try:
         with warnings.catch_warnings():
@@ -42,12 +48,12 @@ def run_case(
         return {"raised": describe_error(error, files)}
 
 
-def _run(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
+def _run(answer: Callable[..., Any], case: dict[str, Any]) -> dict[str, Any]:
     inputs = {name: decode(value, tensors=True) for name, value in case["inputs"].items()}
     watched = {name: inputs[name].requires_grad_() for name in case["gradients"]}
-    # Answers get tensors that are not leaves, so that one that changes its argument in place is
-    # found out by its argument, not by an error of autograd.
-    given = {
+    # Answers get tensors that are not leaves, so that a change in place shows in the argument and
+    # does not raise an error of autograd.
+    arguments = {
         name: value * 1 if name in watched else copy.deepcopy(value)
         for name, value in inputs.items()
     }
@@ -60,18 +66,18 @@ def _run(answer: Callable, case: dict[str, Any]) -> dict[str, Any]:
             if case["gradients"]:
                 watched |= dict(module.named_parameters())
         answer = module
-    returned = answer(*given.values())
+    returned = answer(*arguments.values())
     outcome = {"returned": encode(returned)}
     if watched:
         outcome["gradients"] = {
             name: encode(gradient) for name, gradient in _gradients(returned, watched).items()
         }
-    outcome["arguments"] = {name: encode(value) for name, value in given.items()}
+    outcome["arguments"] = {name: encode(value) for name, value in arguments.items()}
     return outcome
 
 
 def _gradients(returned: Any, watched: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
-    # One series of weights for all, so that a list of rows is worth what the rows stacked are.
+    # One sequence of weights for all, so that a list of rows counts like the stacked rows.
     numbers = [leaf.double().reshape(-1) for leaf in _leaves(returned)]
     if not any(part.requires_grad for part in numbers):
         return dict.fromkeys(watched)
@@ -95,21 +101,28 @@ def _leaves(value: Any) -> list[torch.Tensor]:
 
 
 def describe_error(error: BaseException, files: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return type, message and, if it came from an answer's cell, the cell and line of an error."""
-    where, line = None, None
+    """Return type, message and, if it came from an answer's cell, the cell and line of an error.
+
+    Example:
+        >>> describe_error(ValueError("too large"))
+        {'type': 'ValueError', 'message': 'too large', 'cell': None, 'line': None}
+    """
+    cell: str | None = None
+    line: int | None = None
     trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         name = (files or {}).get(name, name)
         if name.startswith(OWN_CELL):
-            where, line = name, trace.tb_lineno
+            cell, line = name, trace.tb_lineno
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(OWN_CELL):
-        where, line = error.filename, error.lineno
+        cell, line = error.filename, error.lineno
     try:
-        # The text of an error of syntax repeats file and line.
-        is_syntax = type(error) in (SyntaxError, IndentationError, TabError)
-        message = str(error.msg if is_syntax else error)[:500]
+        message = str(error)
+        if isinstance(error, SyntaxError) and type(error) in SYNTAX_ERRORS:
+            message = str(error.msg)  # without the file and line that the text repeats
+        message = message[:500]
     except Exception:
         message = ""
-    return {"type": type(error).__name__[:60], "message": message, "cell": where, "line": line}
+    return {"type": type(error).__name__[:60], "message": message, "cell": cell, "line": line}

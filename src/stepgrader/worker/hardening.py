@@ -1,7 +1,7 @@
-"""The inner wall: what a forked process gives up before it runs a student's code.
+"""Hardening of a forked process before it runs a student's code: the inner layer of the sandbox.
 
-The outer wall is bubblewrap: no network, a read-only system, nothing of the course mounted.
-Inside it, one clean process imports torch once and forks for every step of every submission. Each
+The outer layer is bubblewrap: no network, a read-only system, nothing of the course mounted.
+In it, one clean process imports torch once and forks for every step of every submission. Each
 fork gets user, process and IPC namespaces of its own, so it can neither see nor signal the clean
 process or any other submission. It then drops its capabilities and closes, by a seccomp filter,
 every way to further processes, to the network, and to memory that its limits don't count.
@@ -17,6 +17,7 @@ import platform
 import resource
 import signal
 import struct
+from typing import Any
 
 __all__ = ["address_space", "die_with_parent", "drop_root", "enter_namespaces", "lock_down"]
 
@@ -84,7 +85,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def drop_root() -> None:
-    """Become nobody if we are root: limits on processes do not hold for root."""
+    """Become nobody if this is root, for whom limits on processes do not hold."""
     if os.getuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -99,7 +100,11 @@ def die_with_parent() -> None:
 def address_space() -> int:
     """Return how many bytes of address space this process uses, to a page.
 
-    The sandbox has no ``/proc`` to read it from, so the limit is lowered until it is felt.
+    The sandbox has no ``/proc`` to read it from, so this lowers the limit until allocations fail.
+
+    Example:
+        >>> address_space() > 2**20
+        True
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     low, high = 0, 1 << 47
@@ -147,23 +152,23 @@ def _filter() -> bytes:
     """Return the seccomp filter, in the kernel's classic BPF."""
     column, architecture = ARCHITECTURES[platform.machine()]
     numbers = [row[column] for row in DENIED.values() if row[column] is not None]
-    load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
+    load, equal, at_least, verdict = 0x20, 0x15, 0x35, 0x06
     kill, deny, allow = 0x80000000, 0x00050000 | errno.EPERM, 0x7FFF0000
-    left = len(numbers)
+    count = len(numbers)
     rows = [
         (load, 0, 0, 4),  # the architecture of the call
         (equal, 1, 0, architecture),
-        (answer, 0, 0, kill),
+        (verdict, 0, 0, kill),
         (load, 0, 0, 0),  # its number
-        (at_least, left + 1, 0, X32_BIT),  # jump to deny
-        *((equal, left - i, 0, number) for i, number in enumerate(numbers)),
-        (answer, 0, 0, allow),
-        (answer, 0, 0, deny),
+        (at_least, count + 1, 0, X32_BIT),  # jump to deny
+        *((equal, count - i, 0, number) for i, number in enumerate(numbers)),
+        (verdict, 0, 0, allow),
+        (verdict, 0, 0, deny),
     ]
     return b"".join(struct.pack("HBBI", *row) for row in rows)
 
 
-def _call(function, *arguments) -> None:
+def _call(function: Any, *arguments: Any) -> None:
     if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{function.__name__}: {os.strerror(number)}")

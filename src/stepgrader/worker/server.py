@@ -2,8 +2,8 @@
 
 Each fork reads a request and answers it, until the input ends. Both are framed: eight bytes of
 length, then JSON; in an answer, a line of JSON and after it what the student's process wrote, byte
-for byte and unread. The clean process never holds a byte of a request: what it once held, a later
-fork could find in freed memory, be it a hidden input or another student's code.
+for byte and unread. The clean process never holds a byte of a request, because a later fork could
+find it in freed memory, be it a hidden input or another student's code.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ MEMORY = 2**30  # that an answer may use beside what python and torch take
 NO_MORE = 2
 
 
-def serve(*, walled: bool) -> None:
+def serve(*, isolated: bool) -> None:
     """Answer requests from standard input, on standard output, until there are no more.
 
     Args:
-        walled: False runs the code of someone who runs it on their own machine anyway.
+        isolated: False runs code without isolation, on the machine of whoever wrote it.
     """
     requests, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(null, stream)
     torch.set_num_threads(1)
-    _wake_torch()
-    memory = hardening.address_space() + MEMORY if walled else None
+    _warm_up_torch()
+    memory = hardening.address_space() + MEMORY if isolated else None
     gc.collect()
     gc.freeze()
     _write(answers, b"ready")
@@ -61,10 +61,10 @@ def serve(*, walled: bool) -> None:
             _write(answers, b'{"end": "fault"}\n')
 
 
-def _wake_torch() -> None:
-    """Have torch load now what it loads late, and not in every fork."""
+def _warm_up_torch() -> None:
+    """Let torch load its lazy parts once, and not in every fork."""
     weight = torch.ones(1, requires_grad=True)
-    weight.tanh().sum().backward()
+    torch.autograd.backward(weight.tanh().sum())
     torch.optim.SGD([weight], lr=0.1).step()
     repr(weight)
 
@@ -125,7 +125,7 @@ def run_step(request: dict[str, Any], output: int) -> None:
     own cell; or ``undefined``.
     """
 
-    def tell(**line: Any) -> None:
+    def write_line(**line: Any) -> None:
         os.write(output, json.dumps(line).encode() + b"\n")
 
     def write_all(data: bytes) -> None:
@@ -135,27 +135,27 @@ def run_step(request: dict[str, Any], output: int) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     *earlier, (own_id, own) = request["cells"]
     for cell_id, source in earlier:
-        tell(at=cell_id)
+        write_line(at=cell_id)
         try:
             exec(compile(source, f"{OWN_CELL} {cell_id}>", "exec"), namespace)
-        except BaseException:  # its own step tells of it
+        except BaseException:  # reported by its own step
             continue
-    tell(at=own_id)
+    write_line(at=own_id)
     try:
         exec(compile(own, f"{OWN_CELL} {own_id}>", "exec"), namespace)
     except BaseException as error:
-        tell(failed=describe_error(error))
+        write_line(failed=describe_error(error))
         return
     if request["name"] not in namespace:
-        tell(undefined=request["name"])
+        write_line(undefined=request["name"])
         return
     answer = namespace[request["name"]]
-    tell(calls=request["name"])
+    write_line(calls=request["name"])
     try:
         outcomes = [run_case(answer, case) for case in request["cases"]]
         written = json.dumps({"outcomes": outcomes}).encode()
     except BaseException as error:  # such as KeyboardInterrupt, or a type whose name raises
-        tell(failed=describe_error(error))
+        write_line(failed=describe_error(error))
         return
     write_all(written + b"\n")
 

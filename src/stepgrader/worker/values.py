@@ -34,6 +34,11 @@ def encode(value: Any) -> Any:
 
     Numbers, texts, ``None``, lists, tuples, dictionaries, arrays and tensors are kept; of anything
     else, only the name of its type.
+
+    Example:
+        >>> encode((1, np.ones(2), print))  # doctest: +NORMALIZE_WHITESPACE
+        {'tuple': [1, {'array': [1.0, 1.0], 'dtype': 'float64', 'shape': [2]},
+                   {'unsupported': 'builtin_function_or_method'}]}
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What the steps of the exercise on attention in PyTorch expect, and the mistakes they recognise."""
+"""The steps of the exercise on attention in PyTorch, with their reference answers and known mistakes."""
 
 import math
 
@@ -12,15 +12,15 @@ from seqbook.layers.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
-from stepgrader.steps import Build, Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
 
 
-def _some(draw: Draw, *shape: int) -> torch.Tensor:
+def _some(sampler: CaseSampler, *shape: int) -> torch.Tensor:
     """A mask whose rows each forbid a key and allow two, or one of two."""
     mask = np.zeros((math.prod(shape[:-1]), shape[-1]), dtype=bool)
     for row in mask:
-        allowed = draw.random.integers(min(2, shape[-1] - 1), shape[-1])
-        row[draw.random.permutation(shape[-1])[:allowed]] = True
+        allowed = sampler.random.integers(min(2, shape[-1] - 1), shape[-1])
+        row[sampler.random.permutation(shape[-1])[:allowed]] = True
     return torch.from_numpy(mask.reshape(shape))
 
 
@@ -33,14 +33,14 @@ def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
 # -- 1. torch_masks
 
 
-def _padded(draw: Draw) -> dict:
-    time = 3 + draw.size // 2
-    lengths = torch.tensor([time - 1, time] + [1] * (draw.size > 1))
+def _padded(sampler: CaseSampler) -> dict:
+    time = 3 + sampler.size // 2
+    lengths = torch.tensor([time - 1, time] + [1] * (sampler.size > 1))
     return {"lengths": lengths, "time": time}
 
 
-def _nothing_real(draw: Draw) -> dict:
-    return {"lengths": torch.tensor([2, 0]), "time": 3 + draw.size // 2}
+def _nothing_real(sampler: CaseSampler) -> dict:
+    return {"lengths": torch.tensor([2, 0]), "time": 3 + sampler.size // 2}
 
 
 def _masks_reference(lengths, time):
@@ -121,37 +121,37 @@ def _masks_by_triu(lengths, time):
 # -- 2. attention_with_entropy
 
 
-def _triple(draw: Draw, *leading: int) -> dict:
-    d_k, width = draw.lengths(2)
-    keys = 3 + draw.size // 2
+def _triple(sampler: CaseSampler, *leading: int) -> dict:
+    d_k, width = sampler.lengths(2)
+    keys = 3 + sampler.size // 2
     return {
-        "query": draw.normal(*leading, 2, d_k),
-        "key": draw.normal(*leading, keys, d_k),
-        "value": draw.normal(*leading, keys, width),
+        "query": sampler.normal(*leading, 2, d_k),
+        "key": sampler.normal(*leading, keys, d_k),
+        "value": sampler.normal(*leading, keys, width),
     }
 
 
-def _unmasked(draw: Draw) -> dict:
-    inputs = _triple(draw)
+def _unmasked(sampler: CaseSampler) -> dict:
+    inputs = _triple(sampler)
     allowed = torch.ones(2, inputs["key"].shape[-2], dtype=torch.bool)
     return inputs | {"mask": allowed}
 
 
-def _masked_heads(draw: Draw) -> dict:
-    inputs = _triple(draw, 3 if draw.size > 1 else 2)
-    return inputs | {"mask": _some(draw, 1, 2, inputs["key"].shape[-2])}
+def _masked_heads(sampler: CaseSampler) -> dict:
+    inputs = _triple(sampler, 3 if sampler.size > 1 else 2)
+    return inputs | {"mask": _some(sampler, 1, 2, inputs["key"].shape[-2])}
 
 
-def _with_a_lost_query(draw: Draw) -> dict:
-    inputs = _triple(draw)
-    mask = _with_an_empty_row(_some(draw, 2, inputs["key"].shape[-2]))
+def _with_a_lost_query(sampler: CaseSampler) -> dict:
+    inputs = _triple(sampler)
+    mask = _with_an_empty_row(_some(sampler, 2, inputs["key"].shape[-2]))
     return inputs | {"mask": mask}
 
 
-def _thousands(draw: Draw) -> dict:
+def _thousands(sampler: CaseSampler) -> dict:
     """Scores so far apart that all weights but one of a row are zero."""
     while True:
-        inputs = _unmasked(draw)
+        inputs = _unmasked(sampler)
         inputs["query"] = 1000 * inputs["query"]
         scores = inputs["query"] @ inputs["key"].T
         first, second = scores.topk(2, dim=-1).values.unbind(-1)
@@ -270,30 +270,31 @@ def _entropy_by_logsumexp(query, key, value, mask):
 # -- 3. attention_backward
 
 
-def _numpy(draw: Draw, mask) -> dict:
-    d_k, width = draw.lengths(2)
-    keys = 3 + draw.size // 2
-    queries = 2 + draw.size // 2
+def _numpy(sampler: CaseSampler, mask) -> dict:
+    d_k, width = sampler.lengths(2)
+    keys = 3 + sampler.size // 2
+    queries = 2 + sampler.size // 2
     return {
-        "query": draw.array(queries, d_k),
-        "key": draw.array(keys, d_k),
-        "value": draw.array(keys, width),
+        "query": sampler.array(queries, d_k),
+        "key": sampler.array(keys, d_k),
+        "value": sampler.array(keys, width),
         "mask": mask(queries, keys),
-        "gradient": draw.array(queries, width),
+        "gradient": sampler.array(queries, width),
     }
 
 
-def _backward_all(draw: Draw) -> dict:
-    return _numpy(draw, lambda *shape: np.ones(shape, dtype=bool))
+def _backward_all(sampler: CaseSampler) -> dict:
+    return _numpy(sampler, lambda *shape: np.ones(shape, dtype=bool))
 
 
-def _backward_some(draw: Draw) -> dict:
-    return _numpy(draw, lambda *shape: _some(draw, *shape).numpy())
+def _backward_some(sampler: CaseSampler) -> dict:
+    return _numpy(sampler, lambda *shape: _some(sampler, *shape).numpy())
 
 
-def _backward_none(draw: Draw) -> dict:
+def _backward_none(sampler: CaseSampler) -> dict:
     return _numpy(
-        draw, lambda *shape: _with_an_empty_row(_some(draw, *shape)).numpy()
+        sampler,
+        lambda *shape: _with_an_empty_row(_some(sampler, *shape)).numpy(),
     )
 
 
@@ -426,18 +427,18 @@ def _backward_by_output(query, key, value, mask, gradient):
 # -- 4. split_heads and 5. merge_heads
 
 
-def _to_split(draw: Draw) -> dict:
-    time, heads, size = draw.lengths(3)
-    return {"x": draw.normal(1, time, heads * size), "heads": heads}
+def _to_split(sampler: CaseSampler) -> dict:
+    time, heads, size = sampler.lengths(3)
+    return {"x": sampler.normal(1, time, heads * size), "heads": heads}
 
 
-def _to_split_batch(draw: Draw) -> dict:
-    heads, size = draw.lengths(2)
-    return {"x": draw.normal(2, 2, heads * size), "heads": heads}
+def _to_split_batch(sampler: CaseSampler) -> dict:
+    heads, size = sampler.lengths(2)
+    return {"x": sampler.normal(2, 2, heads * size), "heads": heads}
 
 
-def _to_split_one(draw: Draw) -> dict:
-    return {"x": draw.normal(2, 1, 3 + draw.size), "heads": 1}
+def _to_split_one(sampler: CaseSampler) -> dict:
+    return {"x": sampler.normal(2, 1, 3 + sampler.size), "heads": 1}
 
 
 def _split_reference(x, heads):
@@ -476,18 +477,18 @@ def _split_one_by_one(x, heads):
     return cut
 
 
-def _to_merge(draw: Draw) -> dict:
-    heads, time, size = draw.lengths(3)
-    return {"x": draw.normal(1, heads, time, size)}
+def _to_merge(sampler: CaseSampler) -> dict:
+    heads, time, size = sampler.lengths(3)
+    return {"x": sampler.normal(1, heads, time, size)}
 
 
-def _to_merge_batch(draw: Draw) -> dict:
-    heads, size = draw.lengths(2)
-    return {"x": draw.normal(2, heads, 2, size)}
+def _to_merge_batch(sampler: CaseSampler) -> dict:
+    heads, size = sampler.lengths(2)
+    return {"x": sampler.normal(2, heads, 2, size)}
 
 
-def _to_merge_one(draw: Draw) -> dict:
-    return {"x": draw.normal(2, 1, 2, 3 + draw.size)}
+def _to_merge_one(sampler: CaseSampler) -> dict:
+    return {"x": sampler.normal(2, 1, 2, 3 + sampler.size)}
 
 
 def _merge_reference(x):
@@ -527,42 +528,48 @@ def _merge_one_by_one(x):
 # -- 6. GroupedAttention
 
 
-def _linear(draw: Draw, name: str, rows: int, columns: int) -> dict:
+def _linear(sampler: CaseSampler, name: str, rows: int, columns: int) -> dict:
     return {
-        f"{name}.weight": draw.normal(rows, columns),
-        f"{name}.bias": draw.normal(rows),
+        f"{name}.weight": sampler.normal(rows, columns),
+        f"{name}.bias": sampler.normal(rows),
     }
 
 
 def _grouped(
-    draw: Draw, heads: int, groups: int, *, queries=2, empty=False, size=2
-) -> Build:
-    width, keys = heads * size, 3 + draw.size // 2
-    batch = 1 if draw.size < 2 else 2
-    mask = _some(draw, batch, queries, keys)
-    return Build(
+    sampler: CaseSampler,
+    heads: int,
+    groups: int,
+    *,
+    queries=2,
+    empty=False,
+    size=2,
+) -> ModuleCase:
+    width, keys = heads * size, 3 + sampler.size // 2
+    batch = 1 if sampler.size < 2 else 2
+    mask = _some(sampler, batch, queries, keys)
+    return ModuleCase(
         inputs={
-            "x": draw.normal(batch, queries, width),
-            "memory": draw.normal(batch, keys, width),
+            "x": sampler.normal(batch, queries, width),
+            "memory": sampler.normal(batch, keys, width),
             "mask": _with_an_empty_row(mask) if empty else mask,
         },
         options={"width": width, "heads": heads, "groups": groups},
-        state=_linear(draw, "query_proj", width, width)
-        | _linear(draw, "memory_proj", 2 * groups * size, width)
-        | _linear(draw, "out_proj", width, width),
+        state=_linear(sampler, "query_proj", width, width)
+        | _linear(sampler, "memory_proj", 2 * groups * size, width)
+        | _linear(sampler, "out_proj", width, width),
     )
 
 
-def _two_groups(draw: Draw) -> Build:
-    return _grouped(draw, 4, 2, size=1 if draw.size < 2 else 2)
+def _two_groups(sampler: CaseSampler) -> ModuleCase:
+    return _grouped(sampler, 4, 2, size=1 if sampler.size < 2 else 2)
 
 
-def _multi_query(draw: Draw) -> Build:
-    return _grouped(draw, 2, 1, empty=True, size=2)
+def _multi_query(sampler: CaseSampler) -> ModuleCase:
+    return _grouped(sampler, 2, 1, empty=True, size=2)
 
 
-def _as_many_groups(draw: Draw) -> Build:
-    return _grouped(draw, 2, 2, queries=1, size=2)
+def _as_many_groups(sampler: CaseSampler) -> ModuleCase:
+    return _grouped(sampler, 2, 2, queries=1, size=2)
 
 
 class _GroupedReference(nn.Module):
@@ -814,31 +821,35 @@ class _GroupedInALoop(nn.Module):
 # -- 7. CachedAttention
 
 
-def _cached(draw: Draw, new: int, past: int, heads: int, size: int) -> Build:
+def _cached(
+    sampler: CaseSampler, new: int, past: int, heads: int, size: int
+) -> ModuleCase:
     width = heads * size
-    batch = 1 if draw.size < 2 else 2
-    return Build(
+    batch = 1 if sampler.size < 2 else 2
+    return ModuleCase(
         inputs={
-            "x": draw.normal(batch, new, width),
-            "keys": draw.normal(batch, heads, past, size),
-            "values": draw.normal(batch, heads, past, size),
+            "x": sampler.normal(batch, new, width),
+            "keys": sampler.normal(batch, heads, past, size),
+            "values": sampler.normal(batch, heads, past, size),
         },
         options={"width": width, "heads": heads},
-        state=_linear(draw, "in_proj", 3 * width, width)
-        | _linear(draw, "out_proj", width, width),
+        state=_linear(sampler, "in_proj", 3 * width, width)
+        | _linear(sampler, "out_proj", width, width),
     )
 
 
-def _one_new(draw: Draw) -> Build:
-    return _cached(draw, 1, 2 + draw.size, 2, 1 if draw.size < 2 else 3)
+def _one_new(sampler: CaseSampler) -> ModuleCase:
+    return _cached(
+        sampler, 1, 2 + sampler.size, 2, 1 if sampler.size < 2 else 3
+    )
 
 
-def _several_new(draw: Draw) -> Build:
-    return _cached(draw, 2 + draw.size // 2, 2, 2, 2)
+def _several_new(sampler: CaseSampler) -> ModuleCase:
+    return _cached(sampler, 2 + sampler.size // 2, 2, 2, 2)
 
 
-def _nothing_past(draw: Draw) -> Build:
-    return _cached(draw, 3, 0, 2, 1 if draw.size < 2 else 3)
+def _nothing_past(sampler: CaseSampler) -> ModuleCase:
+    return _cached(sampler, 3, 0, 2, 1 if sampler.size < 2 else 3)
 
 
 class _CachedReference(nn.Module):
@@ -1041,29 +1052,29 @@ class _CachedOneByOne(nn.Module):
 
 
 def _weights_of_groups(
-    draw: Draw, heads: int, groups: int, size: int = 2
+    sampler: CaseSampler, heads: int, groups: int, size: int = 2
 ) -> dict:
     width = heads * size
     return {
-        "query_weight": draw.normal(width, width),
-        "query_bias": draw.normal(width),
-        "memory_weight": draw.normal(2 * groups * size, width),
-        "memory_bias": draw.normal(2 * groups * size),
+        "query_weight": sampler.normal(width, width),
+        "query_bias": sampler.normal(width),
+        "memory_weight": sampler.normal(2 * groups * size, width),
+        "memory_bias": sampler.normal(2 * groups * size),
         "heads": heads,
         "groups": groups,
     }
 
 
-def _multihead_groups(draw: Draw) -> dict:
-    return _weights_of_groups(draw, 4, 2, 1 + draw.size)
+def _multihead_groups(sampler: CaseSampler) -> dict:
+    return _weights_of_groups(sampler, 4, 2, 1 + sampler.size)
 
 
-def _multihead_one(draw: Draw) -> dict:
-    return _weights_of_groups(draw, 2 + draw.size // 2, 1)
+def _multihead_one(sampler: CaseSampler) -> dict:
+    return _weights_of_groups(sampler, 2 + sampler.size // 2, 1)
 
 
-def _multihead_all(draw: Draw) -> dict:
-    return _weights_of_groups(draw, 2, 2, 1 if draw.size < 2 else 2)
+def _multihead_all(sampler: CaseSampler) -> dict:
+    return _weights_of_groups(sampler, 2, 2, 1 if sampler.size < 2 else 2)
 
 
 def _multihead_reference(
@@ -1216,7 +1227,7 @@ STEPS = [
                 "Your third mask empties the rows of padded queries too; the task forbids keys only.",
             ),
         ],
-        right=[_masks_in_a_loop, _masks_by_triu],
+        alternatives=[_masks_in_a_loop, _masks_by_triu],
     ),
     Step(
         "attention_with_entropy",
@@ -1263,7 +1274,7 @@ STEPS = [
                 "The scores are not divided by the square root of the width of the keys.",
             ),
         ],
-        right=[_entropy_in_float32, _entropy_by_logsumexp],
+        alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
         gradients=["query", "key", "value"],
     ),
     Step(
@@ -1306,7 +1317,7 @@ STEPS = [
                 "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
             ),
         ],
-        right=[_backward_by_jacobians, _backward_by_output],
+        alternatives=[_backward_by_jacobians, _backward_by_output],
     ),
     Step(
         "split_heads",
@@ -1334,7 +1345,7 @@ STEPS = [
                 "The axis of the heads comes second, after the batch.",
             ),
         ],
-        right=[_split_by_chunks, _split_one_by_one],
+        alternatives=[_split_by_chunks, _split_one_by_one],
         gradients=["x"],
     ),
     Step(
@@ -1363,7 +1374,7 @@ STEPS = [
                 "Your result is (batch, heads * size, time); positions come before features.",
             ),
         ],
-        right=[_merge_einsum, _merge_one_by_one],
+        alternatives=[_merge_einsum, _merge_one_by_one],
         gradients=["x"],
     ),
     Step(
@@ -1400,9 +1411,9 @@ STEPS = [
                 "Your queries see what is forbidden: True means that a query may attend.",
             ),
         ],
-        right=[_GroupedByAxis, _GroupedInALoop],
+        alternatives=[_GroupedByAxis, _GroupedInALoop],
         gradients=["x", "memory"],
-        uses=["attention_with_entropy", "split_heads", "merge_heads"],
+        depends_on=["attention_with_entropy", "split_heads", "merge_heads"],
     ),
     Step(
         "CachedAttention",
@@ -1438,9 +1449,9 @@ STEPS = [
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
             ),
         ],
-        right=[_CachedByTorch, _CachedOneByOne],
+        alternatives=[_CachedByTorch, _CachedOneByOne],
         gradients=["x", "keys", "values"],
-        uses=["attention_with_entropy", "split_heads", "merge_heads"],
+        depends_on=["attention_with_entropy", "split_heads", "merge_heads"],
     ),
     Step(
         "as_multihead",
@@ -1473,7 +1484,7 @@ STEPS = [
                 "The weight is right, but the biases of keys and values must be repeated like its rows.",
             ),
         ],
-        right=[_multihead_by_expand, _multihead_by_einsum],
+        alternatives=[_multihead_by_expand, _multihead_by_einsum],
         gradients=["memory_weight", "memory_bias"],
     ),
 ]

@@ -1,4 +1,4 @@
-"""What the steps of the Transformer exercise expect, and the wrong answers that they recognise."""
+"""The steps of the Transformer exercise, with their reference answers and known mistakes."""
 
 import math
 
@@ -7,29 +7,29 @@ import torch
 from torch import nn
 
 from seqbook.layers.transformer import sinusoids
-from stepgrader.steps import Build, Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
 
 # -- 1. position_codes
 
 
-def _from_zero(draw: Draw) -> dict:
-    time, half = draw.lengths(2)
-    longest = int(draw.random.choice([100, 1000]))
+def _from_zero(sampler: CaseSampler) -> dict:
+    time, half = sampler.lengths(2)
+    longest = int(sampler.random.choice([100, 1000]))
     return {"time": time, "width": 2 * half, "longest": longest, "start": 0}
 
 
-def _from_later(draw: Draw) -> dict:
-    return _from_zero(draw) | {"start": int(draw.random.integers(3, 20))}
+def _from_later(sampler: CaseSampler) -> dict:
+    return _from_zero(sampler) | {"start": int(sampler.random.integers(3, 20))}
 
 
-def _one_position(draw: Draw) -> dict:
-    return _from_later(draw) | {"time": 1}
+def _one_position(sampler: CaseSampler) -> dict:
+    return _from_later(sampler) | {"time": 1}
 
 
 def _codes_reference(time, width, longest, start):
     """The chapter's codes, drawn apart and cut out of a longer sequence."""
     torch.set_default_dtype(torch.float64)
-    codes = sinusoids(start + time, width, longest=float(longest))[start:]
+    codes = sinusoids(start + time, width, base=float(longest))[start:]
     torch.set_default_dtype(torch.float32)
     return torch.cat([codes[:, 1::2], codes[:, 0::2]], 1)
 
@@ -118,26 +118,26 @@ def _codes_einsum(time, width, longest, start):
 # -- 2. layer_norm
 
 
-def _to_norm(draw: Draw) -> dict:
-    batch, time = draw.lengths(2)
-    width = 4 + draw.size
+def _to_norm(sampler: CaseSampler) -> dict:
+    batch, time = sampler.lengths(2)
+    width = 4 + sampler.size
     return {
-        "inputs": draw.normal(batch, time, width),
-        "weight": draw.normal(width),
-        "bias": draw.normal(width),
-        "epsilon": float(draw.random.choice([0.1, 0.2, 0.5])),
+        "inputs": sampler.normal(batch, time, width),
+        "weight": sampler.normal(width),
+        "bias": sampler.normal(width),
+        "epsilon": float(sampler.random.choice([0.1, 0.2, 0.5])),
     }
 
 
-def _to_norm_one_sequence(draw: Draw) -> dict:
-    drawn = _to_norm(draw)
+def _to_norm_one_sequence(sampler: CaseSampler) -> dict:
+    drawn = _to_norm(sampler)
     return drawn | {"inputs": drawn["inputs"][0]}
 
 
-def _to_norm_constant(draw: Draw) -> dict:
-    drawn = _to_norm(draw)
+def _to_norm_constant(sampler: CaseSampler) -> dict:
+    drawn = _to_norm(sampler)
     # Whole numbers, so that their mean is exact and what is left is exactly zero.
-    values = draw.random.permutation(9)[: drawn["inputs"].shape[1]] + 1.0
+    values = sampler.random.permutation(9)[: drawn["inputs"].shape[1]] + 1.0
     inputs = torch.from_numpy(values)[:, None].expand(drawn["inputs"].shape[1:])
     return drawn | {"inputs": inputs.clone()}
 
@@ -251,18 +251,18 @@ def _norm_position_by_position(inputs, weight, bias, epsilon):
 # -- 3. gated_feed_forward
 
 
-def _to_feed(draw: Draw) -> dict:
-    batch, time, width, hidden = draw.lengths(4)
+def _to_feed(sampler: CaseSampler) -> dict:
+    batch, time, width, hidden = sampler.lengths(4)
     return {
-        "inputs": draw.normal(batch, time, width),
-        "gate": draw.normal(width, hidden),
-        "up": draw.normal(width, hidden),
-        "down": draw.normal(hidden, width),
+        "inputs": sampler.normal(batch, time, width),
+        "gate": sampler.normal(width, hidden),
+        "up": sampler.normal(width, hidden),
+        "down": sampler.normal(hidden, width),
     }
 
 
-def _to_feed_one(draw: Draw) -> dict:
-    drawn = _to_feed(draw)
+def _to_feed_one(sampler: CaseSampler) -> dict:
+    drawn = _to_feed(sampler)
     return drawn | {"inputs": drawn["inputs"][:1, :1]}
 
 
@@ -331,21 +331,21 @@ def _feed_einsum_in_single_precision(inputs, gate, up, down):
 # -- 4. streams
 
 
-def _stack(draw: Draw, layers: int, norm: str) -> dict:
-    time, width = 2 + draw.size % 2, 3 + draw.size
+def _stack(sampler: CaseSampler, layers: int, norm: str) -> dict:
+    time, width = 2 + sampler.size % 2, 3 + sampler.size
     return {
-        "inputs": draw.normal(time, width),
-        "matrices": draw.normal(layers, width, width),
+        "inputs": sampler.normal(time, width),
+        "matrices": sampler.normal(layers, width, width),
         "norm": norm,
     }
 
 
-def _post(draw: Draw) -> dict:
-    return _stack(draw, 2 + draw.size, "post")
+def _post(sampler: CaseSampler) -> dict:
+    return _stack(sampler, 2 + sampler.size, "post")
 
 
-def _pre(draw: Draw) -> dict:
-    return _stack(draw, 2 + draw.size, "pre")
+def _pre(sampler: CaseSampler) -> dict:
+    return _stack(sampler, 2 + sampler.size, "pre")
 
 
 def _streams_reference(inputs, matrices, norm):
@@ -495,39 +495,44 @@ def _streams_recursive(inputs, matrices, norm):
 # -- 5. EncoderLayer
 
 
-def _layer(draw: Draw, *, padded: bool) -> Build:
-    heads, width, hidden = 2, 4, 3 + draw.size // 2
-    batch, time = ((2, 3), (3, 2), (3, 4), (2, 5))[draw.size]
+def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
+    heads, width, hidden = 2, 4, 3 + sampler.size // 2
+    batch, time = ((2, 3), (3, 2), (3, 4), (2, 5))[sampler.size]
     lengths = torch.full((batch,), time)
     if padded:
-        lengths[1:] = torch.from_numpy(1 + draw.integers(time - 1, batch - 1))
+        lengths[1:] = torch.from_numpy(
+            1 + sampler.integers(time - 1, batch - 1)
+        )
         lengths[-1] = 1
     state = {
-        "norm1.weight": draw.normal(width),
-        "norm1.bias": draw.normal(width),
-        "norm2.weight": draw.normal(width),
-        "norm2.bias": draw.normal(width),
-        "attention.in_proj_weight": draw.normal(3 * width, width),
-        "attention.in_proj_bias": draw.normal(3 * width),
-        "attention.out_proj.weight": draw.normal(width, width),
-        "attention.out_proj.bias": draw.normal(width),
-        "gate": draw.normal(width, hidden),
-        "up": draw.normal(width, hidden),
-        "down": draw.normal(hidden, width),
+        "norm1.weight": sampler.normal(width),
+        "norm1.bias": sampler.normal(width),
+        "norm2.weight": sampler.normal(width),
+        "norm2.bias": sampler.normal(width),
+        "attention.in_proj_weight": sampler.normal(3 * width, width),
+        "attention.in_proj_bias": sampler.normal(3 * width),
+        "attention.out_proj.weight": sampler.normal(width, width),
+        "attention.out_proj.bias": sampler.normal(width),
+        "gate": sampler.normal(width, hidden),
+        "up": sampler.normal(width, hidden),
+        "down": sampler.normal(hidden, width),
     }
-    return Build(
-        inputs={"inputs": draw.normal(batch, time, width), "lengths": lengths},
+    return ModuleCase(
+        inputs={
+            "inputs": sampler.normal(batch, time, width),
+            "lengths": lengths,
+        },
         options={"width": width, "heads": heads, "hidden": hidden},
         state=state,
     )
 
 
-def _layer_full(draw: Draw) -> Build:
-    return _layer(draw, padded=False)
+def _layer_full(sampler: CaseSampler) -> ModuleCase:
+    return _layer(sampler, padded=False)
 
 
-def _layer_padded(draw: Draw) -> Build:
-    return _layer(draw, padded=True)
+def _layer_padded(sampler: CaseSampler) -> ModuleCase:
+    return _layer(sampler, padded=True)
 
 
 class _LayerReference(nn.Module):
@@ -793,25 +798,25 @@ class _LayerAdditiveMask(nn.Module):
 # -- 6. teacher_forcing
 
 
-def _ids(draw: Draw, *lengths: int) -> dict:
+def _ids(sampler: CaseSampler, *lengths: int) -> dict:
     return {
         "sequences": [
-            [3 + int(n) for n in draw.integers(6, k)] for k in lengths
+            [3 + int(n) for n in sampler.integers(6, k)] for k in lengths
         ]
     }
 
 
-def _different_lengths(draw: Draw) -> dict:
-    return _ids(draw, *draw.lengths(2 + draw.size, low=1))
+def _different_lengths(sampler: CaseSampler) -> dict:
+    return _ids(sampler, *sampler.lengths(2 + sampler.size, low=1))
 
 
-def _with_an_empty_one(draw: Draw) -> dict:
-    lengths = [0, *draw.lengths(1 + draw.size)]
-    return _ids(draw, *draw.random.permutation(lengths))
+def _with_an_empty_one(sampler: CaseSampler) -> dict:
+    lengths = [0, *sampler.lengths(1 + sampler.size)]
+    return _ids(sampler, *sampler.random.permutation(lengths))
 
 
-def _one_sequence(draw: Draw) -> dict:
-    return _ids(draw, *draw.lengths(1))
+def _one_sequence(sampler: CaseSampler) -> dict:
+    return _ids(sampler, *sampler.lengths(1))
 
 
 def _forcing_reference(sequences):
@@ -921,34 +926,34 @@ def _forcing_lists(sequences):
 # -- 7. smoothed_loss
 
 
-def _to_smooth(draw: Draw, *, padded: bool = True) -> dict:
-    batch, time, symbols = 2 + draw.size, 3, 5 + draw.size
-    wanted = 2 + draw.integers(symbols - 2, batch, time)
+def _to_smooth(sampler: CaseSampler, *, padded: bool = True) -> dict:
+    batch, time, symbols = 2 + sampler.size, 3, 5 + sampler.size
+    wanted = 2 + sampler.integers(symbols - 2, batch, time)
     if padded:
         wanted[0, 1:] = 0
         for i in range(2, batch):
-            wanted[i, int(draw.random.integers(1, time + 1)) :] = 0
+            wanted[i, int(sampler.random.integers(1, time + 1)) :] = 0
     return {
-        "logits": draw.normal(batch, time, symbols),
+        "logits": sampler.normal(batch, time, symbols),
         "wanted": torch.from_numpy(wanted),
-        "share": float(draw.random.choice([0.1, 0.2, 0.3])),
+        "share": float(sampler.random.choice([0.1, 0.2, 0.3])),
     }
 
 
-def _to_smooth_padded(draw: Draw) -> dict:
-    return _to_smooth(draw)
+def _to_smooth_padded(sampler: CaseSampler) -> dict:
+    return _to_smooth(sampler)
 
 
-def _to_smooth_full(draw: Draw) -> dict:
-    return _to_smooth(draw, padded=False)
+def _to_smooth_full(sampler: CaseSampler) -> dict:
+    return _to_smooth(sampler, padded=False)
 
 
-def _to_smooth_not(draw: Draw) -> dict:
-    return _to_smooth(draw) | {"share": 0.0}
+def _to_smooth_not(sampler: CaseSampler) -> dict:
+    return _to_smooth(sampler) | {"share": 0.0}
 
 
-def _to_smooth_huge(draw: Draw) -> dict:
-    drawn = _to_smooth(draw)
+def _to_smooth_huge(sampler: CaseSampler) -> dict:
+    drawn = _to_smooth(sampler)
     logits = drawn["logits"]
     # Sure of a symbol that is not the right one.
     sure = (drawn["wanted"] + 1) % logits.shape[-1]
@@ -1099,25 +1104,25 @@ def _loss_by_halves(logits, wanted, share):
 # -- 8. learning_rates
 
 
-def _run(draw: Draw) -> dict:
+def _run(sampler: CaseSampler) -> dict:
     return {
-        "steps": 8 + draw.size,
-        "warm_up": int(draw.random.integers(3, 5)),
-        "peak": float(draw.random.integers(4, 9)),
-        "floor": float(draw.random.integers(1, 4)) / 2,
+        "steps": 8 + sampler.size,
+        "warm_up": int(sampler.random.integers(3, 5)),
+        "peak": float(sampler.random.integers(4, 9)),
+        "floor": float(sampler.random.integers(1, 4)) / 2,
     }
 
 
-def _run_to_zero(draw: Draw) -> dict:
-    return _run(draw) | {"floor": 0.0}
+def _run_to_zero(sampler: CaseSampler) -> dict:
+    return _run(sampler) | {"floor": 0.0}
 
 
-def _run_without_warm_up(draw: Draw) -> dict:
-    return _run(draw) | {"warm_up": 0}
+def _run_without_warm_up(sampler: CaseSampler) -> dict:
+    return _run(sampler) | {"warm_up": 0}
 
 
-def _run_of_warm_up(draw: Draw) -> dict:
-    drawn = _run(draw)
+def _run_of_warm_up(sampler: CaseSampler) -> dict:
+    drawn = _run(sampler)
     return drawn | {"warm_up": drawn["steps"]}
 
 
@@ -1262,19 +1267,19 @@ def _rates_as_a_list(steps, warm_up, peak, floor):
 
 
 def _beginnings(
-    draw: Draw, count: int = 3, *, ended=(), wins: bool = True
+    sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True
 ) -> dict:
     """Beginnings, some of which ended at a place, and have a high or a low score."""
-    symbols, time = 6 + draw.size, 1 if count == 1 else 3 + draw.size % 2
+    symbols, time = 6 + sampler.size, 1 if count == 1 else 3 + sampler.size % 2
     # Ids that differ from row to row, so that a mix-up of beginnings shows.
-    written = 3 + (draw.integers(3, time) + np.arange(count)[:, None]) % 3
+    written = 3 + (sampler.integers(3, time) + np.arange(count)[:, None]) % 3
     written[:, 0] = 1
     for i, place in ended:
         written[i, place:] = [2] + [0] * (time - 1 - place)
     going = [i for i in range(count) if i not in dict(ended)]
     while True:
-        scores = -draw.random.uniform(1, 4, count).round(2)
-        log_p = -draw.random.uniform(0.3, 4, (count, symbols)).round(2)
+        scores = -sampler.random.uniform(1, 4, count).round(2)
+        log_p = -sampler.random.uniform(0.3, 4, (count, symbols)).round(2)
         log_p[:, :2] = -0.02, -0.01  # what is forbidden would be best
         totals = scores[:, None] + log_p
         for i in dict(ended):
@@ -1300,28 +1305,30 @@ def _beginnings(
     }
 
 
-def _all_go_on(draw: Draw) -> dict:
-    return _beginnings(draw)
+def _all_go_on(sampler: CaseSampler) -> dict:
+    return _beginnings(sampler)
 
 
-def _first_step(draw: Draw) -> dict:
-    return _beginnings(draw, 1)
+def _first_step(sampler: CaseSampler) -> dict:
+    return _beginnings(sampler, 1)
 
 
-def _one_has_just_ended(draw: Draw) -> dict:
-    return _beginnings(draw, ended=[(1, 2 + draw.size % 2)])
+def _one_has_just_ended(sampler: CaseSampler) -> dict:
+    return _beginnings(sampler, ended=[(1, 2 + sampler.size % 2)])
 
 
-def _one_ended_earlier(draw: Draw) -> dict:
-    return _beginnings(draw, ended=[(0, 1)])
+def _one_ended_earlier(sampler: CaseSampler) -> dict:
+    return _beginnings(sampler, ended=[(0, 1)])
 
 
-def _one_is_overtaken(draw: Draw) -> dict:
-    return _beginnings(draw, ended=[(1, 2 + draw.size % 2)], wins=False)
+def _one_is_overtaken(sampler: CaseSampler) -> dict:
+    return _beginnings(sampler, ended=[(1, 2 + sampler.size % 2)], wins=False)
 
 
-def _all_have_ended(draw: Draw) -> dict:
-    return _beginnings(draw, ended=[(0, 1), (1, 2 + draw.size % 2), (2, 2)])
+def _all_have_ended(sampler: CaseSampler) -> dict:
+    return _beginnings(
+        sampler, ended=[(0, 1), (1, 2 + sampler.size % 2), (2, 2)]
+    )
 
 
 def _beam_reference(scores, written, log_p, width):
@@ -1523,7 +1530,7 @@ STEPS = [
                 "The exponent of the task is -2i/d.",
             ),
         ],
-        right=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
+        alternatives=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
         tolerance=3e-5,
     ),
     Step(
@@ -1575,7 +1582,7 @@ STEPS = [
                 "depend on the inputs too.",
             ),
         ],
-        right=[
+        alternatives=[
             _norm_by_var,
             _norm_in_single_precision,
             _norm_position_by_position,
@@ -1620,7 +1627,7 @@ STEPS = [
                 "You add the inputs. The residual is not part of the network; the layer adds it.",
             ),
         ],
-        right=[
+        alternatives=[
             _feed_joined,
             _feed_position_by_position,
             _feed_einsum_in_single_precision,
@@ -1665,9 +1672,9 @@ STEPS = [
                 "You norm the stream after the last layer; here pre-LN has no last norm.",
             ),
         ],
-        right=[_streams_with_a_module, _streams_recursive],
+        alternatives=[_streams_with_a_module, _streams_recursive],
         gradients=["inputs", "matrices"],
-        uses=["layer_norm"],
+        depends_on=["layer_norm"],
     ),
     Step(
         "EncoderLayer",
@@ -1712,9 +1719,9 @@ STEPS = [
                 "You use norm1 twice; the network has its own, norm2.",
             ),
         ],
-        right=[_LayerByHand, _LayerAdditiveMask],
+        alternatives=[_LayerByHand, _LayerAdditiveMask],
         gradients=["inputs"],
-        uses=["gated_feed_forward"],
+        depends_on=["gated_feed_forward"],
     ),
     Step(
         "teacher_forcing",
@@ -1768,7 +1775,7 @@ STEPS = [
                 "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
             ),
         ],
-        right=[_forcing_pad_sequence, _forcing_lists],
+        alternatives=[_forcing_pad_sequence, _forcing_lists],
     ),
     Step(
         "smoothed_loss",
@@ -1835,7 +1842,7 @@ STEPS = [
                 "infinity. Get the logarithms straight from the logits.",
             ),
         ],
-        right=[_loss_by_table, _loss_by_halves],
+        alternatives=[_loss_by_table, _loss_by_halves],
         gradients=["logits"],
     ),
     Step(
@@ -1893,7 +1900,7 @@ STEPS = [
                 "Your warm-up starts at the floor; it is a straight line through zero.",
             ),
         ],
-        right=[_rates_in_tensors, _rates_as_a_list],
+        alternatives=[_rates_in_tensors, _rates_as_a_list],
     ),
     Step(
         "beam_step",
@@ -1954,6 +1961,6 @@ STEPS = [
                 "The right candidates in the wrong order: the best comes first.",
             ),
         ],
-        right=[_beam_by_heap, _beam_in_single_precision],
+        alternatives=[_beam_by_heap, _beam_in_single_precision],
     ),
 ]

@@ -1,41 +1,45 @@
-"""What the steps of the LSTM exercise expect, and the wrong answers that they recognise."""
+"""The steps of the LSTM exercise, with their reference answers and known mistakes."""
 
 import torch
 
-from stepgrader.steps import Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, Step
 
 
-def _sizes(draw: Draw) -> tuple[int, int, int]:
-    return draw.lengths(3)  # batch, features, hidden
+def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
+    return sampler.lengths(3)  # batch, features, hidden
 
 
-def _weights(draw: Draw, features: int, hidden: int) -> dict[str, torch.Tensor]:
+def _weights(
+    sampler: CaseSampler, features: int, hidden: int
+) -> dict[str, torch.Tensor]:
     return {
-        "w": draw.normal(4 * hidden, features),
-        "u": draw.normal(4 * hidden, hidden),
-        "peepholes": draw.normal(3, hidden),
-        "bias": draw.normal(4 * hidden),
+        "w": sampler.normal(4 * hidden, features),
+        "u": sampler.normal(4 * hidden, hidden),
+        "peepholes": sampler.normal(3, hidden),
+        "bias": sampler.normal(4 * hidden),
     }
 
 
-def _states(draw: Draw, batch: int, hidden: int) -> dict[str, torch.Tensor]:
+def _states(
+    sampler: CaseSampler, batch: int, hidden: int
+) -> dict[str, torch.Tensor]:
     return {
-        "hidden": draw.normal(batch, hidden),
-        "cell": draw.normal(batch, hidden),
+        "hidden": sampler.normal(batch, hidden),
+        "cell": sampler.normal(batch, hidden),
     }
 
 
 # -- 1. split_gates
 
 
-def _matrix(draw: Draw) -> dict:
-    hidden, features = draw.lengths(2)
-    return {"stacked": draw.normal(4 * hidden, features)}
+def _matrix(sampler: CaseSampler) -> dict:
+    hidden, features = sampler.lengths(2)
+    return {"stacked": sampler.normal(4 * hidden, features)}
 
 
-def _vector(draw: Draw) -> dict:
-    (hidden,) = draw.lengths(1)
-    return {"stacked": draw.normal(4 * hidden)}
+def _vector(sampler: CaseSampler) -> dict:
+    (hidden,) = sampler.lengths(1)
+    return {"stacked": sampler.normal(4 * hidden)}
 
 
 def _split_reference(stacked):
@@ -86,15 +90,15 @@ def _split_with_a_loop(stacked):
 # -- 2. forget_gate
 
 
-def _one_gate(draw: Draw) -> dict:
-    batch, features, hidden = _sizes(draw)
+def _one_gate(sampler: CaseSampler) -> dict:
+    batch, features, hidden = _sizes(sampler)
     return {
-        "inputs": draw.normal(batch, features),
-        **_states(draw, batch, hidden),
-        "w": draw.normal(hidden, features),
-        "u": draw.normal(hidden, hidden),
-        "peephole": draw.normal(hidden),
-        "bias": draw.normal(hidden),
+        "inputs": sampler.normal(batch, features),
+        **_states(sampler, batch, hidden),
+        "w": sampler.normal(hidden, features),
+        "u": sampler.normal(hidden, hidden),
+        "peephole": sampler.normal(hidden),
+        "bias": sampler.normal(hidden),
     }
 
 
@@ -141,12 +145,12 @@ def _forget_joined(inputs, hidden, cell, w, u, peephole, bias):
 # -- 3. input_gate
 
 
-def _stacked(draw: Draw) -> dict:
-    batch, features, hidden = _sizes(draw)
+def _stacked(sampler: CaseSampler) -> dict:
+    batch, features, hidden = _sizes(sampler)
     return {
-        "inputs": draw.normal(batch, features),
-        **_states(draw, batch, hidden),
-        **_weights(draw, features, hidden),
+        "inputs": sampler.normal(batch, features),
+        **_states(sampler, batch, hidden),
+        **_weights(sampler, features, hidden),
     }
 
 
@@ -205,8 +209,8 @@ def _input_einsum(inputs, hidden, cell, w, u, peepholes, bias):
 # -- 4. candidate
 
 
-def _without_cell(draw: Draw) -> dict:
-    inputs = _stacked(draw)
+def _without_cell(sampler: CaseSampler) -> dict:
+    inputs = _stacked(sampler)
     return {
         name: inputs[name] for name in ("inputs", "hidden", "w", "u", "bias")
     }
@@ -254,17 +258,17 @@ def _candidate_row_by_row(inputs, hidden, w, u, bias):
 # -- 5. new_cell
 
 
-def _belt(draw: Draw) -> dict:
-    batch, hidden = draw.lengths(2)
+def _belt(sampler: CaseSampler) -> dict:
+    batch, hidden = sampler.lengths(2)
     return {
         "forget": torch.from_numpy(
-            draw.random.uniform(0, 1, (batch, hidden)).round(1)
+            sampler.random.uniform(0, 1, (batch, hidden)).round(1)
         ),
         "write": torch.from_numpy(
-            draw.random.uniform(0, 1, (batch, hidden)).round(1)
+            sampler.random.uniform(0, 1, (batch, hidden)).round(1)
         ),
-        "proposal": draw.normal(batch, hidden),
-        "cell": draw.normal(batch, hidden),
+        "proposal": sampler.normal(batch, hidden),
+        "cell": sampler.normal(batch, hidden),
     }
 
 
@@ -416,19 +420,19 @@ def _step_row_by_row(inputs, hidden, cell, w, u, peepholes, bias):
 # -- 8. peephole_layer
 
 
-def _padded(draw: Draw) -> dict:
-    batch, features, hidden, time = draw.lengths(4)
-    lengths = torch.from_numpy(1 + draw.integers(time, batch))
+def _padded(sampler: CaseSampler) -> dict:
+    batch, features, hidden, time = sampler.lengths(4)
+    lengths = torch.from_numpy(1 + sampler.integers(time, batch))
     lengths[0], lengths[-1] = time, 1
     return {
-        "inputs": draw.normal(batch, time, features),
+        "inputs": sampler.normal(batch, time, features),
         "lengths": lengths,
-        **_weights(draw, features, hidden),
+        **_weights(sampler, features, hidden),
     }
 
 
-def _full(draw: Draw) -> dict:
-    inputs = _padded(draw)
+def _full(sampler: CaseSampler) -> dict:
+    inputs = _padded(sampler)
     return inputs | {
         "lengths": torch.full_like(inputs["lengths"], inputs["inputs"].shape[1])
     }
@@ -617,7 +621,7 @@ STEPS = [
                 "You cut the last dimension; the gates are stacked in the first.",
             ),
         ],
-        right=[_split_by_reshape, _split_with_a_loop],
+        alternatives=[_split_by_reshape, _split_with_a_loop],
         gradients=["stacked"],
     ),
     Step(
@@ -644,7 +648,7 @@ STEPS = [
                 "Your peephole looks at the hidden state; it must look at the cell state.",
             ),
         ],
-        right=[_forget_row_by_row, _forget_joined],
+        alternatives=[_forget_row_by_row, _forget_joined],
         gradients=["inputs", "hidden", "cell", "w", "u", "peephole", "bias"],
     ),
     Step(
@@ -665,9 +669,9 @@ STEPS = [
                 "The peephole is missing: the gate must see the cell state too.",
             ),
         ],
-        right=[_input_sliced, _input_einsum],
+        alternatives=[_input_sliced, _input_einsum],
         gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
-        uses=["split_gates", "forget_gate"],
+        depends_on=["split_gates", "forget_gate"],
     ),
     Step(
         "candidate",
@@ -686,9 +690,9 @@ STEPS = [
                 _candidate_not_squashed, "The tanh around the sum is missing."
             ),
         ],
-        right=[_candidate_chunked, _candidate_row_by_row],
+        alternatives=[_candidate_chunked, _candidate_row_by_row],
         gradients=["inputs", "hidden", "w", "u", "bias"],
-        uses=["split_gates"],
+        depends_on=["split_gates"],
     ),
     Step(
         "new_cell",
@@ -713,7 +717,7 @@ STEPS = [
                 "needs for its gradient: make a new tensor.",
             ),
         ],
-        right=[_new_cell_addcmul, _new_cell_loop],
+        alternatives=[_new_cell_addcmul, _new_cell_loop],
         gradients=["forget", "write", "proposal", "cell"],
     ),
     Step(
@@ -734,9 +738,9 @@ STEPS = [
                 "Your gate sees tanh of the new cell state; the peephole looks at the cell state itself.",
             ),
         ],
-        right=[_output_in_one_go, _output_by_halves],
+        alternatives=[_output_in_one_go, _output_by_halves],
         gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
-        uses=[
+        depends_on=[
             "split_gates",
             "forget_gate",
             "input_gate",
@@ -766,7 +770,7 @@ STEPS = [
                 "The peepholes are missing in all three gates.",
             ),
         ],
-        right=[_step_joined, _step_row_by_row],
+        alternatives=[_step_joined, _step_row_by_row],
         gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
     ),
     Step(
@@ -801,8 +805,8 @@ STEPS = [
                 "step gives there.",
             ),
         ],
-        right=[_layer_with_products_first, _layer_by_sequence],
+        alternatives=[_layer_with_products_first, _layer_by_sequence],
         gradients=["inputs", "w", "u", "peepholes", "bias"],
-        uses=["peephole_step"],
+        depends_on=["peephole_step"],
     ),
 ]

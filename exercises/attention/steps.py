@@ -1,4 +1,4 @@
-"""What the steps of the attention exercise expect, and the wrong answers that they recognise."""
+"""The steps of the attention exercise, with their reference answers and known mistakes."""
 
 import math
 
@@ -6,15 +6,15 @@ import numpy as np
 import torch
 
 from seqbook.layers.attention import scaled_dot_product_attention
-from stepgrader.steps import Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, Step
 
 
-def _some(draw: Draw, *shape: int) -> torch.Tensor:
+def _some(sampler: CaseSampler, *shape: int) -> torch.Tensor:
     """A mask whose rows each forbid a key and allow two, or one of two."""
     mask = np.zeros((math.prod(shape[:-1]), shape[-1]), dtype=bool)
     for row in mask:
-        allowed = draw.random.integers(min(2, shape[-1] - 1), shape[-1])
-        row[draw.random.permutation(shape[-1])[:allowed]] = True
+        allowed = sampler.random.integers(min(2, shape[-1] - 1), shape[-1])
+        row[sampler.random.permutation(shape[-1])[:allowed]] = True
     return torch.from_numpy(mask.reshape(shape))
 
 
@@ -27,21 +27,25 @@ def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
 # -- 1. window_mask
 
 
-def _as_many(draw: Draw) -> dict:
-    count = 3 + draw.size
+def _as_many(sampler: CaseSampler) -> dict:
+    count = 3 + sampler.size
     return {"queries": count, "keys": count, "window": 2}
 
 
-def _at_the_end(draw: Draw) -> dict:
-    return {"queries": 2 + draw.size, "keys": 6 + draw.size, "window": 3}
+def _at_the_end(sampler: CaseSampler) -> dict:
+    return {"queries": 2 + sampler.size, "keys": 6 + sampler.size, "window": 3}
 
 
-def _own_alone(draw: Draw) -> dict:
-    return {"queries": 3, "keys": 4 + draw.size, "window": 1}
+def _own_alone(sampler: CaseSampler) -> dict:
+    return {"queries": 3, "keys": 4 + sampler.size, "window": 1}
 
 
-def _too_wide(draw: Draw) -> dict:
-    return {"queries": 2 + draw.size, "keys": 4 + draw.size, "window": 100}
+def _too_wide(sampler: CaseSampler) -> dict:
+    return {
+        "queries": 2 + sampler.size,
+        "keys": 4 + sampler.size,
+        "window": 100,
+    }
 
 
 def _window_reference(queries, keys, window):
@@ -112,25 +116,25 @@ def _window_cut_from_a_square(queries, keys, window):
 # -- 2. prompt_mask
 
 
-def _prompts(draw: Draw) -> dict:
-    time = 4 + draw.size // 2
-    lengths = [time, time - 2, 1] + [2] * (draw.size > 1)
-    order = draw.random.permutation(len(lengths))
+def _prompts(sampler: CaseSampler) -> dict:
+    time = 4 + sampler.size // 2
+    lengths = [time, time - 2, 1] + [2] * (sampler.size > 1)
+    order = sampler.random.permutation(len(lengths))
     return {
         "lengths": torch.tensor(lengths)[order],
         "time": time,
-        "window": 2 + (draw.size > 1),
+        "window": 2 + (sampler.size > 1),
     }
 
 
-def _prompts_full(draw: Draw) -> dict:
-    time = 3 + draw.size
+def _prompts_full(sampler: CaseSampler) -> dict:
+    time = 3 + sampler.size
     return {"lengths": torch.tensor([time, time]), "time": time, "window": 2}
 
 
-def _prompts_empty(draw: Draw) -> dict:
-    time = 3 + draw.size
-    lengths = torch.tensor([0, 2, time] if draw.size else [0, 2])
+def _prompts_empty(sampler: CaseSampler) -> dict:
+    time = 3 + sampler.size
+    lengths = torch.tensor([0, 2, time] if sampler.size else [0, 2])
     return {"lengths": lengths, "time": time, "window": 3}
 
 
@@ -214,49 +218,49 @@ def _prompt_einsum(lengths, time, window):
 # -- 3. masked_softmax
 
 
-def _rows(draw: Draw) -> tuple[int, int]:
-    return 2, 3 + draw.size
+def _rows(sampler: CaseSampler) -> tuple[int, int]:
+    return 2, 3 + sampler.size
 
 
-def _ordinary(draw: Draw) -> dict:
-    queries, keys = _rows(draw)
+def _ordinary(sampler: CaseSampler) -> dict:
+    queries, keys = _rows(sampler)
     return {
-        "scores": draw.normal(queries, keys),
-        "mask": _some(draw, queries, keys),
+        "scores": sampler.normal(queries, keys),
+        "mask": _some(sampler, queries, keys),
     }
 
 
-def _broadcast(draw: Draw) -> dict:
-    queries, keys = _rows(draw)
+def _broadcast(sampler: CaseSampler) -> dict:
+    queries, keys = _rows(sampler)
     return {
-        "scores": draw.normal(2, queries, keys),
-        "mask": _some(draw, 2, 1, keys),
+        "scores": sampler.normal(2, queries, keys),
+        "mask": _some(sampler, 2, 1, keys),
     }
 
 
-def _empty_row(draw: Draw) -> dict:
-    queries, keys = _rows(draw)
+def _empty_row(sampler: CaseSampler) -> dict:
+    queries, keys = _rows(sampler)
     return {
-        "scores": draw.normal(queries, keys),
-        "mask": _with_an_empty_row(_some(draw, queries, keys)),
+        "scores": sampler.normal(queries, keys),
+        "mask": _with_an_empty_row(_some(sampler, queries, keys)),
     }
 
 
-def _million(draw: Draw) -> dict:
-    queries, keys = _rows(draw)
-    steps = torch.from_numpy(draw.integers(4, queries, keys)).double()
-    return {"scores": 1e6 + steps, "mask": _some(draw, queries, keys)}
+def _million(sampler: CaseSampler) -> dict:
+    queries, keys = _rows(sampler)
+    steps = torch.from_numpy(sampler.integers(4, queries, keys)).double()
+    return {"scores": 1e6 + steps, "mask": _some(sampler, queries, keys)}
 
 
-def _minus_a_million(draw: Draw) -> dict:
-    inputs = _million(draw)
+def _minus_a_million(sampler: CaseSampler) -> dict:
+    inputs = _million(sampler)
     return inputs | {"scores": inputs["scores"] - 2e6}
 
 
-def _forbidden_million(draw: Draw) -> dict:
-    queries, keys = _rows(draw)
-    mask = _some(draw, queries, keys)
-    scores = draw.normal(queries, keys).masked_fill(~mask, 1e6)
+def _forbidden_million(sampler: CaseSampler) -> dict:
+    queries, keys = _rows(sampler)
+    mask = _some(sampler, queries, keys)
+    scores = sampler.normal(queries, keys).masked_fill(~mask, 1e6)
     return {"scores": scores, "mask": mask}
 
 
@@ -359,22 +363,22 @@ def _softmax_row_by_row(scores, mask):
 # -- 4. distance_bias
 
 
-def _slopes(draw: Draw, heads: int) -> torch.Tensor:
-    return torch.from_numpy((1 + draw.random.permutation(9)[:heads]) / 10)
+def _slopes(sampler: CaseSampler, heads: int) -> torch.Tensor:
+    return torch.from_numpy((1 + sampler.random.permutation(9)[:heads]) / 10)
 
 
-def _bias_square(draw: Draw) -> dict:
-    heads, time = draw.lengths(2) if draw.size else (3, 2)
-    return {"queries": time, "keys": time, "slopes": _slopes(draw, heads)}
+def _bias_square(sampler: CaseSampler) -> dict:
+    heads, time = sampler.lengths(2) if sampler.size else (3, 2)
+    return {"queries": time, "keys": time, "slopes": _slopes(sampler, heads)}
 
 
-def _bias_at_the_end(draw: Draw) -> dict:
-    queries, keys, heads = sorted(draw.lengths(3))
-    return {"queries": queries, "keys": keys, "slopes": _slopes(draw, heads)}
+def _bias_at_the_end(sampler: CaseSampler) -> dict:
+    queries, keys, heads = sorted(sampler.lengths(3))
+    return {"queries": queries, "keys": keys, "slopes": _slopes(sampler, heads)}
 
 
-def _bias_one_head(draw: Draw) -> dict:
-    return {"queries": 1, "keys": 3, "slopes": _slopes(draw, 1)}
+def _bias_one_head(sampler: CaseSampler) -> dict:
+    return {"queries": 1, "keys": 3, "slopes": _slopes(sampler, 1)}
 
 
 def _bias_reference(queries, keys, slopes):
@@ -435,41 +439,41 @@ def _bias_in_a_loop(queries, keys, slopes):
 # -- 5. biased_attention
 
 
-def _triple(draw: Draw, *leading: int, queries: int) -> dict:
-    d_k, width = draw.lengths(2)
-    keys = 3 + draw.size // 2
+def _triple(sampler: CaseSampler, *leading: int, queries: int) -> dict:
+    d_k, width = sampler.lengths(2)
+    keys = 3 + sampler.size // 2
     return {
-        "query": draw.normal(*leading, queries, d_k),
-        "key": draw.normal(*leading, keys, d_k),
-        "value": draw.normal(*leading, keys, width),
+        "query": sampler.normal(*leading, queries, d_k),
+        "key": sampler.normal(*leading, keys, d_k),
+        "value": sampler.normal(*leading, keys, width),
     }
 
 
-def _attention_batch(draw: Draw) -> dict:
-    inputs = _triple(draw, 2, queries=2)
+def _attention_batch(sampler: CaseSampler) -> dict:
+    inputs = _triple(sampler, 2, queries=2)
     queries, keys = 2, inputs["key"].shape[-2]
     return inputs | {
-        "mask": _some(draw, 2, queries, keys),
-        "bias": draw.normal(queries, keys),
+        "mask": _some(sampler, 2, queries, keys),
+        "bias": sampler.normal(queries, keys),
     }
 
 
-def _attention_heads(draw: Draw) -> dict:
-    heads = 3 if draw.size > 1 else 2
-    inputs = _triple(draw, 1, heads, queries=2)
+def _attention_heads(sampler: CaseSampler) -> dict:
+    heads = 3 if sampler.size > 1 else 2
+    inputs = _triple(sampler, 1, heads, queries=2)
     keys = inputs["key"].shape[-2]
     return inputs | {
-        "mask": _some(draw, 1, 1, 2, keys),
-        "bias": draw.normal(heads, 2, keys),
+        "mask": _some(sampler, 1, 1, 2, keys),
+        "bias": sampler.normal(heads, 2, keys),
     }
 
 
-def _attention_empty(draw: Draw) -> dict:
-    inputs = _triple(draw, queries=2)
+def _attention_empty(sampler: CaseSampler) -> dict:
+    inputs = _triple(sampler, queries=2)
     keys = inputs["key"].shape[-2]
     return inputs | {
-        "mask": _with_an_empty_row(_some(draw, 2, keys)),
-        "bias": draw.normal(2, keys),
+        "mask": _with_an_empty_row(_some(sampler, 2, keys)),
+        "bias": sampler.normal(2, keys),
     }
 
 
@@ -553,25 +557,25 @@ def _attention_in_float32(query, key, value, mask, bias):
 # -- 6. one_head
 
 
-def _head(draw: Draw, batch: int, queries: int, keys: int) -> dict:
-    d, d_k, width = draw.lengths(3)
+def _head(sampler: CaseSampler, batch: int, queries: int, keys: int) -> dict:
+    d, d_k, width = sampler.lengths(3)
     return {
-        "x": draw.normal(batch, queries, d),
-        "memory": draw.normal(batch, keys, d),
-        "w_q": draw.normal(d, d_k),
-        "w_k": draw.normal(d, d_k),
-        "w_v": draw.normal(d, width),
-        "mask": _some(draw, batch, queries, keys),
-        "bias": draw.normal(queries, keys),
+        "x": sampler.normal(batch, queries, d),
+        "memory": sampler.normal(batch, keys, d),
+        "w_q": sampler.normal(d, d_k),
+        "w_k": sampler.normal(d, d_k),
+        "w_v": sampler.normal(d, width),
+        "mask": _some(sampler, batch, queries, keys),
+        "bias": sampler.normal(queries, keys),
     }
 
 
-def _head_rectangular(draw: Draw) -> dict:
-    return _head(draw, 2, 2, 3 + draw.size)
+def _head_rectangular(sampler: CaseSampler) -> dict:
+    return _head(sampler, 2, 2, 3 + sampler.size)
 
 
-def _head_square(draw: Draw) -> dict:
-    return _head(draw, 1, 3, 3)
+def _head_square(sampler: CaseSampler) -> dict:
+    return _head(sampler, 1, 3, 3)
 
 
 def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
@@ -660,28 +664,28 @@ def _head_with_one_matrix(x, memory, w_q, w_k, w_v, mask, bias):
 # -- 7. multi_head
 
 
-def _heads(draw: Draw, batch: int, heads: int, size: int) -> dict:
-    queries, keys = 2, 3 + draw.size // 2
+def _heads(sampler: CaseSampler, batch: int, heads: int, size: int) -> dict:
+    queries, keys = 2, 3 + sampler.size // 2
     width = heads * size
     return {
-        "x": draw.normal(batch, queries, width),
-        "memory": draw.normal(batch, keys, width),
-        "in_weight": draw.normal(3 * width, width),
-        "in_bias": draw.normal(3 * width),
-        "out_weight": draw.normal(width, width),
-        "out_bias": draw.normal(width),
-        "slopes": _slopes(draw, heads),
-        "mask": _some(draw, batch, queries, keys),
+        "x": sampler.normal(batch, queries, width),
+        "memory": sampler.normal(batch, keys, width),
+        "in_weight": sampler.normal(3 * width, width),
+        "in_bias": sampler.normal(3 * width),
+        "out_weight": sampler.normal(width, width),
+        "out_bias": sampler.normal(width),
+        "slopes": _slopes(sampler, heads),
+        "mask": _some(sampler, batch, queries, keys),
     }
 
 
-def _some_heads(draw: Draw) -> dict:
-    heads, size = ((2, 2), (2, 3), (3, 2), (3, 4))[draw.size]
-    return _heads(draw, 1 if draw.size < 2 else 2, heads, size)
+def _some_heads(sampler: CaseSampler) -> dict:
+    heads, size = ((2, 2), (2, 3), (3, 2), (3, 4))[sampler.size]
+    return _heads(sampler, 1 if sampler.size < 2 else 2, heads, size)
 
 
-def _some_heads_in_a_batch(draw: Draw) -> dict:
-    inputs = _heads(draw, 2, 2, 2 if draw.size < 2 else 3)
+def _some_heads_in_a_batch(sampler: CaseSampler) -> dict:
+    inputs = _heads(sampler, 2, 2, 2 if sampler.size < 2 else 3)
     return inputs | {"mask": _with_an_empty_row(inputs["mask"])}
 
 
@@ -1043,7 +1047,7 @@ STEPS = [
                 "Your window looks forward: you subtract the other way round.",
             ),
         ],
-        right=[
+        alternatives=[
             _window_by_triangles,
             _window_as_lists,
             _window_cut_from_a_square,
@@ -1089,8 +1093,8 @@ STEPS = [
                 "You let padding attend to itself. A query in the padding finds no key at all.",
             ),
         ],
-        right=[_prompt_one_by_one, _prompt_by_positions, _prompt_einsum],
-        uses=["window_mask"],
+        alternatives=[_prompt_one_by_one, _prompt_by_positions, _prompt_einsum],
+        depends_on=["window_mask"],
     ),
     Step(
         "masked_softmax",
@@ -1153,7 +1157,7 @@ STEPS = [
                 "You overwrite the scores that you were given; a name that ends in _ works in place.",
             ),
         ],
-        right=[
+        alternatives=[
             _softmax_by_logsumexp,
             _softmax_infinity_replaced,
             _softmax_in_float32,
@@ -1195,7 +1199,7 @@ STEPS = [
                 "The distance of a position to itself is zero; yours is one.",
             ),
         ],
-        right=[_bias_einsum, _bias_in_a_loop],
+        alternatives=[_bias_einsum, _bias_in_a_loop],
         gradients=["slopes"],
     ),
     Step(
@@ -1229,9 +1233,9 @@ STEPS = [
                 "Your columns of weights sum to one; each query shares out its weight among the keys.",
             ),
         ],
-        right=[_attention_einsum, _attention_in_float32],
+        alternatives=[_attention_einsum, _attention_in_float32],
         gradients=["query", "key", "value", "bias"],
-        uses=["masked_softmax"],
+        depends_on=["masked_softmax"],
     ),
     Step(
         "one_head",
@@ -1262,9 +1266,9 @@ STEPS = [
                 "Your values come from x; like the keys they come from the memory.",
             ),
         ],
-        right=[_head_one_query_at_a_time, _head_with_one_matrix],
+        alternatives=[_head_one_query_at_a_time, _head_with_one_matrix],
         gradients=["x", "memory", "w_q", "w_k", "w_v", "bias"],
-        uses=["masked_softmax", "biased_attention"],
+        depends_on=["masked_softmax", "biased_attention"],
     ),
     Step(
         "multi_head",
@@ -1309,8 +1313,8 @@ STEPS = [
                 "You multiply by out_weight instead of its transpose.",
             ),
         ],
-        right=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],
+        alternatives=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],
         gradients=MULTI,
-        uses=["distance_bias", "masked_softmax", "biased_attention"],
+        depends_on=["distance_bias", "masked_softmax", "biased_attention"],
     ),
 ]

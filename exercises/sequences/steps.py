@@ -1,36 +1,39 @@
-"""What the steps of the exercise on sequence data expect, and the wrong answers that they recognise."""
+"""The steps of the exercise on sequence data, with their reference answers and known mistakes."""
 
 import math
 
 import numpy as np
 
 from seqbook.statistics.dependence import autocorrelation, effective_sample_size
-from stepgrader.steps import Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, Step
 
 # -- 1. autocorrelation_at
 
 
-def _lagged(draw: Draw) -> dict:
-    length = 6 + 2 * draw.size
-    return {"series": 5 + draw.array(length), "lag": 1 + draw.size}
+def _lagged(sampler: CaseSampler) -> dict:
+    length = 6 + 2 * sampler.size
+    return {"series": 5 + sampler.array(length), "lag": 1 + sampler.size}
 
 
-def _lag_zero(draw: Draw) -> dict:
-    return {"series": 5 + draw.array(5 + draw.size), "lag": 0}
+def _lag_zero(sampler: CaseSampler) -> dict:
+    return {"series": 5 + sampler.array(5 + sampler.size), "lag": 0}
 
 
-def _negative_lag(draw: Draw) -> dict:
-    return _lagged(draw) | {"lag": -1 - draw.size}
+def _negative_lag(sampler: CaseSampler) -> dict:
+    return _lagged(sampler) | {"lag": -1 - sampler.size}
 
 
-def _long_lag(draw: Draw) -> dict:
-    length = 5 + draw.size
-    return {"series": 5 + draw.array(length), "lag": length + 2 * draw.size}
+def _long_lag(sampler: CaseSampler) -> dict:
+    length = 5 + sampler.size
+    return {
+        "series": 5 + sampler.array(length),
+        "lag": length + 2 * sampler.size,
+    }
 
 
-def _last_lag(draw: Draw) -> dict:
-    length = 5 + draw.size
-    return {"series": 5 + draw.array(length), "lag": length - 1}
+def _last_lag(sampler: CaseSampler) -> dict:
+    length = 5 + sampler.size
+    return {"series": 5 + sampler.array(length), "lag": length - 1}
 
 
 def _autocorrelation_reference(series, lag):
@@ -142,28 +145,28 @@ def _autocorrelation_by_correlate(series, lag):
 # -- 2. permutation_p_value
 
 
-def _test(draw: Draw) -> dict:
-    shuffled = draw.array(9 + 5 * draw.size)
+def _test(sampler: CaseSampler) -> dict:
+    shuffled = sampler.array(9 + 5 * sampler.size)
     return {"observed": 0.75, "shuffled": shuffled}
 
 
-def _negative_test(draw: Draw) -> dict:
-    shuffled = draw.array(9 + 5 * draw.size)
+def _negative_test(sampler: CaseSampler) -> dict:
+    shuffled = sampler.array(9 + 5 * sampler.size)
     return {"observed": -0.65, "shuffled": shuffled}
 
 
-def _ties(draw: Draw) -> dict:
-    shuffled = draw.array(7 + draw.size)
+def _ties(sampler: CaseSampler) -> dict:
+    shuffled = sampler.array(7 + sampler.size)
     shuffled[1], shuffled[4] = 0.5, -0.5
     return {"observed": 0.5, "shuffled": shuffled}
 
 
-def _out_of_reach(draw: Draw) -> dict:
-    return {"observed": 9.5, "shuffled": draw.array(5 + draw.size)}
+def _out_of_reach(sampler: CaseSampler) -> dict:
+    return {"observed": 9.5, "shuffled": sampler.array(5 + sampler.size)}
 
 
-def _one_shuffle(draw: Draw) -> dict:
-    return {"observed": 0.25, "shuffled": draw.array(1)}
+def _one_shuffle(sampler: CaseSampler) -> dict:
+    return {"observed": 0.25, "shuffled": sampler.array(1)}
 
 
 def _p_value_reference(observed, shuffled):
@@ -215,54 +218,54 @@ def _p_value_by_mean(observed, shuffled):
 # -- 3. shuffle_blocks
 
 
-def _order(draw: Draw, blocks: int) -> np.ndarray:
-    """Draw an order of at least three blocks that is not its own inverse."""
+def _order(sampler: CaseSampler, blocks: int) -> np.ndarray:
+    """CaseSampler an order of at least three blocks that is not its own inverse."""
     while True:
-        order = draw.random.permutation(blocks)
+        order = sampler.random.permutation(blocks)
         if not np.array_equal(order[order], np.arange(blocks)):
             return order
 
 
-def _blocks(draw: Draw) -> dict:
-    blocks, length = 3 + draw.size, 2 + draw.size // 2
+def _blocks(sampler: CaseSampler) -> dict:
+    blocks, length = 3 + sampler.size, 2 + sampler.size // 2
     return {
-        "series": draw.array(blocks * length),
+        "series": sampler.array(blocks * length),
         "length": length,
-        "order": _order(draw, blocks),
+        "order": _order(sampler, blocks),
     }
 
 
-def _remainder(draw: Draw) -> dict:
-    blocks, length = 3 + draw.size, 3
+def _remainder(sampler: CaseSampler) -> dict:
+    blocks, length = 3 + sampler.size, 3
     return {
-        "series": draw.array(blocks * length + 2),
+        "series": sampler.array(blocks * length + 2),
         "length": length,
-        "order": _order(draw, blocks),
+        "order": _order(sampler, blocks),
     }
 
 
-def _blocks_of_one(draw: Draw) -> dict:
-    count = 4 + draw.size
+def _blocks_of_one(sampler: CaseSampler) -> dict:
+    count = 4 + sampler.size
     return {
-        "series": draw.array(count),
+        "series": sampler.array(count),
         "length": 1,
-        "order": _order(draw, count),
+        "order": _order(sampler, count),
     }
 
 
-def _one_block(draw: Draw) -> dict:
-    length = 3 + draw.size
+def _one_block(sampler: CaseSampler) -> dict:
+    length = 3 + sampler.size
     return {
-        "series": draw.array(length + 1),
+        "series": sampler.array(length + 1),
         "length": length,
         "order": np.array([0]),
     }
 
 
-def _no_block(draw: Draw) -> dict:
-    count = 3 + draw.size
+def _no_block(sampler: CaseSampler) -> dict:
+    count = 3 + sampler.size
     return {
-        "series": draw.array(count),
+        "series": sampler.array(count),
         "length": count + 2,
         "order": np.zeros(0, dtype=np.int64),
     }
@@ -340,11 +343,13 @@ def _blocks_by_places(series, length, order):
 # -- 4. effective_size
 
 
-def _with_memory(draw: Draw, weight: float, length: int, max_lag: int) -> dict:
-    """Draw a series whose estimated variance factor is well above zero."""
+def _with_memory(
+    sampler: CaseSampler, weight: float, length: int, max_lag: int
+) -> dict:
+    """CaseSampler a series whose estimated variance factor is well above zero."""
     while True:
-        path = [draw.array(1)[0]]
-        for shock in draw.array(length - 1):
+        path = [sampler.array(1)[0]]
+        for shock in sampler.array(length - 1):
             path.append(round(weight * path[-1] + shock, 1))
         series = 10 + np.array(path)
         if np.ptp(series) == 0:
@@ -356,16 +361,16 @@ def _with_memory(draw: Draw, weight: float, length: int, max_lag: int) -> dict:
             return {"series": series, "max_lag": max_lag}
 
 
-def _memory(draw: Draw) -> dict:
-    return _with_memory(draw, 0.8, 8 + 3 * draw.size, 2 + draw.size)
+def _memory(sampler: CaseSampler) -> dict:
+    return _with_memory(sampler, 0.8, 8 + 3 * sampler.size, 2 + sampler.size)
 
 
-def _alternating(draw: Draw) -> dict:
-    return _with_memory(draw, -0.6, 8 + 3 * draw.size, 1)
+def _alternating(sampler: CaseSampler) -> dict:
+    return _with_memory(sampler, -0.6, 8 + 3 * sampler.size, 1)
 
 
-def _without_lags(draw: Draw) -> dict:
-    return {"series": 10 + draw.array(5 + draw.size), "max_lag": 0}
+def _without_lags(sampler: CaseSampler) -> dict:
+    return {"series": 10 + sampler.array(5 + sampler.size), "max_lag": 0}
 
 
 def _effective_reference(series, max_lag):
@@ -478,29 +483,37 @@ def _effective_by_all_pairs(series, max_lag):
 # -- 5. split_in_time
 
 
-def _split(draw: Draw) -> dict:
+def _split(sampler: CaseSampler) -> dict:
     return {
-        "series": draw.array(11 + 5 * draw.size),
+        "series": sampler.array(11 + 5 * sampler.size),
         "share": 0.25,
-        "gap": 1 + draw.size,
+        "gap": 1 + sampler.size,
     }
 
 
-def _round_down(draw: Draw) -> dict:
-    return {"series": draw.array(11 + 4 * draw.size), "share": 0.25, "gap": 1}
+def _round_down(sampler: CaseSampler) -> dict:
+    return {
+        "series": sampler.array(11 + 4 * sampler.size),
+        "share": 0.25,
+        "gap": 1,
+    }
 
 
-def _without_gap(draw: Draw) -> dict:
-    return {"series": draw.array(9 + draw.size), "share": 0.375, "gap": 0}
+def _without_gap(sampler: CaseSampler) -> dict:
+    return {"series": sampler.array(9 + sampler.size), "share": 0.375, "gap": 0}
 
 
-def _vectors(draw: Draw) -> dict:
-    series = draw.array(9 + draw.size, 2 + draw.size)
+def _vectors(sampler: CaseSampler) -> dict:
+    series = sampler.array(9 + sampler.size, 2 + sampler.size)
     return {"series": series, "share": 0.25, "gap": 1}
 
 
-def _nothing_held_out(draw: Draw) -> dict:
-    return {"series": draw.array(7), "share": 0.125, "gap": 1 + draw.size // 2}
+def _nothing_held_out(sampler: CaseSampler) -> dict:
+    return {
+        "series": sampler.array(7),
+        "share": 0.125,
+        "gap": 1 + sampler.size // 2,
+    }
 
 
 def _split_reference(series, share, gap):
@@ -620,45 +633,45 @@ def _split_by_masks(series, share, gap):
 # -- 6. sequence_probability
 
 
-def _distributions(draw: Draw, *shape: int) -> np.ndarray:
-    """Draw uneven distributions along the last axis, with two decimals."""
-    shares = 1 + draw.integers(12, *shape)
+def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
+    """CaseSampler uneven distributions along the last axis, with two decimals."""
+    shares = 1 + sampler.integers(12, *shape)
     rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
     rows[..., -1] = 1 - rows[..., :-1].sum(-1)
     if rows.min() < 0.02 or np.ptp(rows) < 0.2:
-        return _distributions(draw, *shape)
+        return _distributions(sampler, *shape)
     return rows.round(2)
 
 
-def _chain(draw: Draw, length: int) -> dict:
-    size = 2 + min(draw.size, 2)
+def _chain(sampler: CaseSampler, length: int) -> dict:
+    size = 2 + min(sampler.size, 2)
     while True:
-        symbols = draw.integers(size, length)
+        symbols = sampler.integers(size, length)
         turned = symbols[::-1]
         if length == 1 or not np.array_equal(symbols, turned):
             break
     return {
-        "initial": _distributions(draw, size),
-        "transition": _distributions(draw, size, size),
+        "initial": _distributions(sampler, size),
+        "transition": _distributions(sampler, size, size),
         "symbols": symbols,
     }
 
 
-def _sequence(draw: Draw) -> dict:
-    return _chain(draw, 3 + min(draw.size, 2))
+def _sequence(sampler: CaseSampler) -> dict:
+    return _chain(sampler, 3 + min(sampler.size, 2))
 
 
-def _one_symbol(draw: Draw) -> dict:
-    return _chain(draw, 1)
+def _one_symbol(sampler: CaseSampler) -> dict:
+    return _chain(sampler, 1)
 
 
-def _same_symbol(draw: Draw) -> dict:
-    case = _chain(draw, 3)
+def _same_symbol(sampler: CaseSampler) -> dict:
+    case = _chain(sampler, 3)
     return case | {"symbols": np.full(3, case["symbols"][0])}
 
 
-def _impossible(draw: Draw) -> dict:
-    case = _chain(draw, 3)
+def _impossible(sampler: CaseSampler) -> dict:
+    case = _chain(sampler, 3)
     before, after = case["symbols"][:2]
     case["transition"][before] = np.eye(len(case["initial"]))[after - 1]
     return case
@@ -719,37 +732,37 @@ def _probability_by_einsum(initial, transition, symbols):
 # -- 7. sequence_bits
 
 
-def _tables(draw: Draw, size: int, past: int) -> list:
-    return [_distributions(draw, *[size] * k) for k in range(1, past + 2)]
+def _tables(sampler: CaseSampler, size: int, past: int) -> list:
+    return [_distributions(sampler, *[size] * k) for k in range(1, past + 2)]
 
 
-def _long_sequence(draw: Draw) -> dict:
-    size, past = 2 + draw.size // 2, 2 + draw.size // 3
-    symbols = draw.integers(size, 7 + draw.size)
+def _long_sequence(sampler: CaseSampler) -> dict:
+    size, past = 2 + sampler.size // 2, 2 + sampler.size // 3
+    symbols = sampler.integers(size, 7 + sampler.size)
     symbols[:6] = [0, 1, 0, 0, 1, 1]  # not the same when read backwards
-    return {"tables": _tables(draw, size, past), "symbols": symbols}
+    return {"tables": _tables(sampler, size, past), "symbols": symbols}
 
 
-def _short_sequence(draw: Draw) -> dict:
-    size = 2 + draw.size // 2
+def _short_sequence(sampler: CaseSampler) -> dict:
+    size = 2 + sampler.size // 2
     return {
-        "tables": _tables(draw, size, 2),
-        "symbols": draw.integers(size, 1 + min(draw.size, 1)),
+        "tables": _tables(sampler, size, 2),
+        "symbols": sampler.integers(size, 1 + min(sampler.size, 1)),
     }
 
 
-def _one_table(draw: Draw) -> dict:
-    size = 3 + draw.size
+def _one_table(sampler: CaseSampler) -> dict:
+    size = 3 + sampler.size
     return {
-        "tables": _tables(draw, size, 0),
-        "symbols": draw.integers(size, 5 + draw.size),
+        "tables": _tables(sampler, size, 0),
+        "symbols": sampler.integers(size, 5 + sampler.size),
     }
 
 
-def _rare(draw: Draw) -> dict:
-    tables = _tables(draw, 2, 1)
+def _rare(sampler: CaseSampler) -> dict:
+    tables = _tables(sampler, 2, 1)
     tables[1] = np.array([[0.5, 0.5], [0.999999, 0.000001]])
-    return {"tables": tables, "symbols": np.ones(60 + draw.size, dtype=int)}
+    return {"tables": tables, "symbols": np.ones(60 + sampler.size, dtype=int)}
 
 
 def _bits_reference(tables, symbols):
@@ -922,7 +935,7 @@ STEPS = [
                 "A lag longer than the series must give 0; there your slices count from the wrong end.",
             ),
         ],
-        right=[
+        alternatives=[
             _autocorrelation_by_a_loop,
             _autocorrelation_in_float32,
             _autocorrelation_by_correlate,
@@ -968,7 +981,7 @@ STEPS = [
                 "You count the shuffles that are less extreme; the p-value counts those at least as extreme.",
             ),
         ],
-        right=[_p_value_by_counting, _p_value_by_mean],
+        alternatives=[_p_value_by_counting, _p_value_by_mean],
     ),
     Step(
         "shuffle_blocks",
@@ -1010,7 +1023,7 @@ STEPS = [
                 "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
             ),
         ],
-        right=[_blocks_in_a_list, _blocks_by_places],
+        alternatives=[_blocks_in_a_list, _blocks_by_places],
     ),
     Step(
         "effective_size",
@@ -1054,8 +1067,8 @@ STEPS = [
                 "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
             ),
         ],
-        right=[_effective_by_einsum, _effective_by_all_pairs],
-        uses=["autocorrelation_at"],
+        alternatives=[_effective_by_einsum, _effective_by_all_pairs],
+        depends_on=["autocorrelation_at"],
     ),
     Step(
         "split_in_time",
@@ -1102,7 +1115,7 @@ STEPS = [
                 "Validation and test part hold `share` each, not together.",
             ),
         ],
-        right=[_split_from_the_front, _split_by_masks],
+        alternatives=[_split_from_the_front, _split_by_masks],
     ),
     Step(
         "sequence_probability",
@@ -1139,7 +1152,7 @@ STEPS = [
                 "This is the logarithm of the probability; here the probability itself is asked for.",
             ),
         ],
-        right=[_probability_by_a_loop, _probability_by_einsum],
+        alternatives=[_probability_by_a_loop, _probability_by_einsum],
         tolerance=1e-6,  # the probabilities are small
     ),
     Step(
@@ -1193,6 +1206,6 @@ STEPS = [
                 "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
             ),
         ],
-        right=[_bits_by_windows, _bits_by_einsum],
+        alternatives=[_bits_by_windows, _bits_by_einsum],
     ),
 ]

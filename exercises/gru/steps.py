@@ -1,41 +1,43 @@
-"""What the steps of the GRU exercise expect, and the wrong answers that they recognise."""
+"""The steps of the GRU exercise, with their reference answers and known mistakes."""
 
 import torch
 
 from seqbook.layers.gru import gru_step as package_step
-from stepgrader.steps import Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, Step
 
 
-def _sizes(draw: Draw) -> tuple[int, int, int]:
+def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
     """Batch, features, hidden; few hidden units, so that little is stored."""
-    if draw.size < 2:
-        return (3, 4, 2) if draw.size == 0 else (2, 4, 3)
-    return draw.lengths(3)
+    if sampler.size < 2:
+        return (3, 4, 2) if sampler.size == 0 else (2, 4, 3)
+    return sampler.lengths(3)
 
 
-def _weights(draw: Draw, features: int, hidden: int) -> dict[str, torch.Tensor]:
+def _weights(
+    sampler: CaseSampler, features: int, hidden: int
+) -> dict[str, torch.Tensor]:
     return {
-        "w": draw.normal(features, 3 * hidden),
-        "u": draw.normal(hidden, 3 * hidden),
-        "bias": draw.normal(2, 3 * hidden),
+        "w": sampler.normal(features, 3 * hidden),
+        "u": sampler.normal(hidden, 3 * hidden),
+        "bias": sampler.normal(2, 3 * hidden),
     }
 
 
-def _step_inputs(draw: Draw) -> dict:
-    batch, features, hidden = _sizes(draw)
+def _step_inputs(sampler: CaseSampler) -> dict:
+    batch, features, hidden = _sizes(sampler)
     return {
-        "inputs": draw.normal(batch, features),
-        "hidden": draw.normal(batch, hidden),
-        **_weights(draw, features, hidden),
+        "inputs": sampler.normal(batch, features),
+        "hidden": sampler.normal(batch, hidden),
+        **_weights(sampler, features, hidden),
     }
 
 
-def _batch_of_one(draw: Draw) -> dict:
-    _, features, hidden = _sizes(draw)
+def _batch_of_one(sampler: CaseSampler) -> dict:
+    _, features, hidden = _sizes(sampler)
     return {
-        "inputs": draw.normal(1, features),
-        "hidden": draw.normal(1, hidden),
-        **_weights(draw, features, hidden),
+        "inputs": sampler.normal(1, features),
+        "hidden": sampler.normal(1, hidden),
+        **_weights(sampler, features, hidden),
     }
 
 
@@ -167,10 +169,10 @@ def _update_by_halves(inputs, hidden, w, u, bias):
 # -- 3. candidates
 
 
-def _candidate_inputs(draw: Draw) -> dict:
-    inputs = _step_inputs(draw)
+def _candidate_inputs(sampler: CaseSampler) -> dict:
+    inputs = _step_inputs(sampler)
     shape = inputs["hidden"].shape
-    reset = torch.from_numpy(draw.random.uniform(0.1, 0.9, shape).round(1))
+    reset = torch.from_numpy(sampler.random.uniform(0.1, 0.9, shape).round(1))
     first = ("inputs", "hidden")
     return {
         **{name: inputs[name] for name in first},
@@ -179,8 +181,8 @@ def _candidate_inputs(draw: Draw) -> dict:
     }
 
 
-def _extreme_reset(draw: Draw) -> dict:
-    inputs = _candidate_inputs(draw)
+def _extreme_reset(sampler: CaseSampler) -> dict:
+    inputs = _candidate_inputs(sampler)
     reset = (inputs["reset"] > 0.5).double()
     reset[0, 0], reset[-1, -1] = 0.0, 1.0
     return inputs | {"reset": reset}
@@ -272,13 +274,13 @@ def _candidates_einsum(inputs, hidden, reset, w, u, bias):
 
 
 def _mix(one_keeps: bool):
-    def case(draw: Draw) -> dict:
-        batch, hidden = draw.lengths(2)
-        update = draw.random.uniform(0, 1, (batch, hidden)).round(1)
+    def case(sampler: CaseSampler) -> dict:
+        batch, hidden = sampler.lengths(2)
+        update = sampler.random.uniform(0, 1, (batch, hidden)).round(1)
         return {
             "update": torch.from_numpy(update),
-            "proposal": draw.normal(batch, hidden),
-            "hidden": draw.normal(batch, hidden),
+            "proposal": sampler.normal(batch, hidden),
+            "hidden": sampler.normal(batch, hidden),
             "one_keeps": one_keeps,
         }
 
@@ -331,9 +333,9 @@ def _new_state_in_single_precision(update, proposal, hidden, one_keeps):
 
 
 def _combination(reset_after: bool, one_keeps: bool):
-    def case(draw: Draw) -> dict:
+    def case(sampler: CaseSampler) -> dict:
         choice = {"reset_after": reset_after, "one_keeps": one_keeps}
-        return _step_inputs(draw) | choice
+        return _step_inputs(sampler) | choice
 
     return case
 
@@ -472,9 +474,9 @@ def _step_with_a_cell(inputs, hidden, w, u, bias, reset_after, one_keeps):
 
 
 def _translate(one_keeps: bool):
-    def case(draw: Draw) -> dict:
-        _, features, hidden = _sizes(draw)
-        return _weights(draw, features, hidden) | {"one_keeps": one_keeps}
+    def case(sampler: CaseSampler) -> dict:
+        _, features, hidden = _sizes(sampler)
+        return _weights(sampler, features, hidden) | {"one_keeps": one_keeps}
 
     return case
 
@@ -586,20 +588,20 @@ def _to_torch_by_a_matrix(w, u, bias, one_keeps):
 # -- 7. gru_layer
 
 
-def _padded(draw: Draw) -> dict:
-    hidden, batch, time, features = sorted(draw.lengths(4))
-    lengths = torch.from_numpy(1 + draw.integers(time, batch))
+def _padded(sampler: CaseSampler) -> dict:
+    hidden, batch, time, features = sorted(sampler.lengths(4))
+    lengths = torch.from_numpy(1 + sampler.integers(time, batch))
     lengths[:3] = torch.tensor([time, 1, time - 1])
     return {
-        "inputs": draw.normal(batch, time, features),
+        "inputs": sampler.normal(batch, time, features),
         "lengths": lengths,
-        "hidden": draw.normal(batch, hidden),
-        **_weights(draw, features, hidden),
+        "hidden": sampler.normal(batch, hidden),
+        **_weights(sampler, features, hidden),
     }
 
 
-def _full(draw: Draw) -> dict:
-    inputs = _padded(draw)
+def _full(sampler: CaseSampler) -> dict:
+    inputs = _padded(sampler)
     time = inputs["inputs"].shape[1]
     return inputs | {"lengths": torch.full_like(inputs["lengths"], time)}
 
@@ -776,14 +778,14 @@ def _layer_gathered(inputs, lengths, hidden, w, u, bias):
 # -- 8. mgu_step
 
 
-def _mgu_inputs(draw: Draw) -> dict:
-    batch, features, hidden = _sizes(draw)
+def _mgu_inputs(sampler: CaseSampler) -> dict:
+    batch, features, hidden = _sizes(sampler)
     return {
-        "inputs": draw.normal(batch, features),
-        "hidden": draw.normal(batch, hidden),
-        "w": draw.normal(features, 2 * hidden),
-        "u": draw.normal(hidden, 2 * hidden),
-        "bias": draw.normal(2 * hidden),
+        "inputs": sampler.normal(batch, features),
+        "hidden": sampler.normal(batch, hidden),
+        "w": sampler.normal(features, 2 * hidden),
+        "u": sampler.normal(hidden, 2 * hidden),
+        "bias": sampler.normal(2 * hidden),
     }
 
 
@@ -896,7 +898,7 @@ STEPS = [
                 "You took every third column; a gate's columns are neighbours, block beside block.",
             ),
         ],
-        right=[_reset_row_by_row, _reset_einsum],
+        alternatives=[_reset_row_by_row, _reset_einsum],
         gradients=["inputs", "hidden", "w", "u", "bias"],
     ),
     Step(
@@ -926,7 +928,7 @@ STEPS = [
                 "Your gate does not see the state: the product with u is missing.",
             ),
         ],
-        right=[_update_in_single_precision, _update_by_halves],
+        alternatives=[_update_in_single_precision, _update_by_halves],
         gradients=["inputs", "hidden", "w", "u", "bias"],
     ),
     Step(
@@ -968,7 +970,7 @@ STEPS = [
                 "scales it.",
             ),
         ],
-        right=[_candidates_with_sums, _candidates_einsum],
+        alternatives=[_candidates_with_sums, _candidates_einsum],
         gradients=["inputs", "hidden", "reset", "w", "u", "bias"],
     ),
     Step(
@@ -1001,7 +1003,7 @@ STEPS = [
                 "needs for its gradient: make a new tensor.",
             ),
         ],
-        right=[_new_state_as_a_step, _new_state_in_single_precision],
+        alternatives=[_new_state_as_a_step, _new_state_in_single_precision],
         gradients=["update", "proposal", "hidden"],
     ),
     Step(
@@ -1040,9 +1042,9 @@ STEPS = [
                 "The new state is right; the gates are returned in the wrong order: first r, then z.",
             ),
         ],
-        right=[_step_row_by_row, _step_with_a_cell],
+        alternatives=[_step_row_by_row, _step_with_a_cell],
         gradients=["inputs", "hidden", "w", "u", "bias"],
-        uses=["reset_gate", "update_gate", "candidates", "new_state"],
+        depends_on=["reset_gate", "update_gate", "candidates", "new_state"],
     ),
     Step(
         "to_torch",
@@ -1088,7 +1090,7 @@ STEPS = [
                 "The matrices must be transposed: torch's have one row for each unit of each block.",
             ),
         ],
-        right=[_to_torch_by_rolling, _to_torch_by_a_matrix],
+        alternatives=[_to_torch_by_rolling, _to_torch_by_a_matrix],
         gradients=["w", "u", "bias"],
     ),
     Step(
@@ -1132,9 +1134,9 @@ STEPS = [
                 "Your last state is the one in the last column, which for shorter sequences is padding.",
             ),
         ],
-        right=[_layer_by_sequence, _layer_gathered],
+        alternatives=[_layer_by_sequence, _layer_gathered],
         gradients=["inputs", "hidden", "w", "u", "bias"],
-        uses=["gru_step"],
+        depends_on=["gru_step"],
     ),
     Step(
         "mgu_step",
@@ -1162,8 +1164,8 @@ STEPS = [
                 "Your mix uses the state after its reset; what is kept is the old state itself.",
             ),
         ],
-        right=[_mgu_row_by_row, _mgu_joined],
+        alternatives=[_mgu_row_by_row, _mgu_joined],
         gradients=["inputs", "hidden", "w", "u", "bias"],
-        uses=["new_state"],
+        depends_on=["new_state"],
     ),
 ]

@@ -1,4 +1,4 @@
-"""What the steps of the recurrent network's exercise expect, and the wrong answers recognised."""
+"""The steps of the recurrent network's exercise, with their reference answers and known mistakes."""
 
 import math
 
@@ -6,50 +6,54 @@ import numpy as np
 import torch
 from torch import nn
 
-from stepgrader.steps import Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, Step
 
 
-def _rates(draw: Draw, *shape: int) -> torch.Tensor:
+def _rates(sampler: CaseSampler, *shape: int) -> torch.Tensor:
     """Rates with one decimal, never 0.5, where keeping and taking would be the same."""
     choices = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
-    return torch.from_numpy(draw.random.choice(choices, size=shape))
+    return torch.from_numpy(sampler.random.choice(choices, size=shape))
 
 
-def _weights(draw: Draw, features: int, hidden: int) -> dict[str, torch.Tensor]:
+def _weights(
+    sampler: CaseSampler, features: int, hidden: int
+) -> dict[str, torch.Tensor]:
     return {
-        "w_x": draw.normal(features, hidden),
-        "w_h": draw.normal(hidden, hidden),
-        "b": draw.normal(hidden),
-        "rate": _rates(draw, hidden),
+        "w_x": sampler.normal(features, hidden),
+        "w_h": sampler.normal(hidden, hidden),
+        "b": sampler.normal(hidden),
+        "rate": _rates(sampler, hidden),
     }
 
 
-def _readable(draw: Draw, small: tuple[int, ...]) -> tuple[int, ...]:
+def _readable(sampler: CaseSampler, small: tuple[int, ...]) -> tuple[int, ...]:
     """These sizes for the smallest case, whose numbers are shown; else all different ones."""
-    if draw.size == 0:
+    if sampler.size == 0:
         return small
-    *others, features = (2 + draw.size // 2 + n for n in range(4))
-    batch, hidden, time = draw.random.permutation(others).tolist()
+    *others, features = (2 + sampler.size // 2 + n for n in range(4))
+    batch, hidden, time = sampler.random.permutation(others).tolist()
     return batch, features, hidden, time
 
 
 # -- 1. leaky_step
 
 
-def _step_inputs(draw: Draw, batch: int, features: int, hidden: int) -> dict:
+def _step_inputs(
+    sampler: CaseSampler, batch: int, features: int, hidden: int
+) -> dict:
     return {
-        "inputs": draw.normal(batch, features),
-        "hidden": draw.normal(batch, hidden),
-        **_weights(draw, features, hidden),
+        "inputs": sampler.normal(batch, features),
+        "hidden": sampler.normal(batch, hidden),
+        **_weights(sampler, features, hidden),
     }
 
 
-def _one_step(draw: Draw) -> dict:
-    return _step_inputs(draw, *draw.lengths(3))
+def _one_step(sampler: CaseSampler) -> dict:
+    return _step_inputs(sampler, *sampler.lengths(3))
 
 
-def _one_row(draw: Draw) -> dict:
-    return _step_inputs(draw, 1, *draw.lengths(2))
+def _one_row(sampler: CaseSampler) -> dict:
+    return _step_inputs(sampler, 1, *sampler.lengths(2))
 
 
 def _leaky_reference(inputs, hidden, w_x, w_h, b, rate):
@@ -118,22 +122,24 @@ def _leaky_in_float32(inputs, hidden, w_x, w_h, b, rate):
 # -- 2. leaky_layer
 
 
-def _layer_inputs(draw: Draw, sizes: tuple[int, ...], time: int) -> dict:
+def _layer_inputs(
+    sampler: CaseSampler, sizes: tuple[int, ...], time: int
+) -> dict:
     batch, features, hidden = sizes
     return {
-        "inputs": draw.normal(batch, time, features),
-        "initial": draw.normal(batch, hidden),
-        **_weights(draw, features, hidden),
+        "inputs": sampler.normal(batch, time, features),
+        "initial": sampler.normal(batch, hidden),
+        **_weights(sampler, features, hidden),
     }
 
 
-def _several_steps(draw: Draw) -> dict:
-    batch, features, hidden, time = _readable(draw, small=(2, 2, 2, 3))
-    return _layer_inputs(draw, (batch, features, hidden), time)
+def _several_steps(sampler: CaseSampler) -> dict:
+    batch, features, hidden, time = _readable(sampler, small=(2, 2, 2, 3))
+    return _layer_inputs(sampler, (batch, features, hidden), time)
 
 
-def _one_step_only(draw: Draw) -> dict:
-    return _layer_inputs(draw, draw.lengths(3), 1)
+def _one_step_only(sampler: CaseSampler) -> dict:
+    return _layer_inputs(sampler, sampler.lengths(3), 1)
 
 
 def _layer_reference(inputs, initial, w_x, w_h, b, rate):
@@ -262,35 +268,37 @@ def _layer_filled(inputs, initial, w_x, w_h, b, rate):
 # -- 3. turn_round
 
 
-def _lengths(draw: Draw, batch: int, time: int) -> torch.Tensor:
+def _lengths(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     """One sequence of full length, the others shorter, in any order."""
-    lengths = 1 + draw.integers(time - 1, batch)
-    lengths[draw.random.integers(batch)] = time
+    lengths = 1 + sampler.integers(time - 1, batch)
+    lengths[sampler.random.integers(batch)] = time
     return torch.from_numpy(lengths)
 
 
-def _sequences(draw: Draw) -> dict:
-    batch, features, time = sorted(draw.lengths(3)) if draw.size else (2, 2, 3)
+def _sequences(sampler: CaseSampler) -> dict:
+    batch, features, time = (
+        sorted(sampler.lengths(3)) if sampler.size else (2, 2, 3)
+    )
     return {
-        "padded": draw.normal(batch, time, features),
-        "lengths": _lengths(draw, batch, time),
+        "padded": sampler.normal(batch, time, features),
+        "lengths": _lengths(sampler, batch, time),
     }
 
 
-def _nothing_padded(draw: Draw) -> dict:
-    made = _sequences(draw)
+def _nothing_padded(sampler: CaseSampler) -> dict:
+    made = _sequences(sampler)
     return made | {
         "lengths": torch.full_like(made["lengths"], made["padded"].shape[1])
     }
 
 
-def _all_padded(draw: Draw) -> dict:
-    made = _sequences(draw)
+def _all_padded(sampler: CaseSampler) -> dict:
+    made = _sequences(sampler)
     return made | {"lengths": (made["lengths"] - 1).clamp(min=1)}
 
 
-def _not_a_number(draw: Draw) -> dict:
-    made = _sequences(draw)
+def _not_a_number(sampler: CaseSampler) -> dict:
+    made = _sequences(sampler)
     steps = torch.arange(made["padded"].shape[1])
     beyond = steps >= made["lengths"][:, None]
     return made | {
@@ -374,32 +382,34 @@ def _turn_by_permutations(padded, lengths):
 # -- 4. both_directions
 
 
-def _two_layers(draw: Draw, lengths) -> dict:
-    batch, hidden, time, features = (n + draw.size // 2 for n in (2, 3, 4, 5))
-    if draw.size == 0:
+def _two_layers(sampler: CaseSampler, lengths) -> dict:
+    batch, hidden, time, features = (
+        n + sampler.size // 2 for n in (2, 3, 4, 5)
+    )
+    if sampler.size == 0:
         batch, hidden, time, features = 2, 1, 3, 2
-    made = [_weights(draw, features, hidden) for _ in range(2)]
+    made = [_weights(sampler, features, hidden) for _ in range(2)]
     return {
-        "padded": draw.normal(batch, time, features),
-        "lengths": lengths(draw, batch, time),
+        "padded": sampler.normal(batch, time, features),
+        "lengths": lengths(sampler, batch, time),
         **{
             name: torch.stack([part[name] for part in made]) for name in made[0]
         },
     }
 
 
-def _both_padded(draw: Draw) -> dict:
-    return _two_layers(draw, _lengths)
+def _both_padded(sampler: CaseSampler) -> dict:
+    return _two_layers(sampler, _lengths)
 
 
-def _both_full(draw: Draw) -> dict:
+def _both_full(sampler: CaseSampler) -> dict:
     return _two_layers(
-        draw, lambda draw, batch, time: torch.full((batch,), time)
+        sampler, lambda sampler, batch, time: torch.full((batch,), time)
     )
 
 
-def _both_all_padded(draw: Draw) -> dict:
-    made = _both_padded(draw)
+def _both_all_padded(sampler: CaseSampler) -> dict:
+    made = _both_padded(sampler)
     return made | {"lengths": (made["lengths"] - 1).clamp(min=1)}
 
 
@@ -612,30 +622,30 @@ def _both_as_one_batch(padded, lengths, w_x, w_h, b, rate):
 # -- 5. bits_per_symbol
 
 
-def _scores(draw: Draw) -> dict:
-    made = _no_padding(draw)
+def _scores(sampler: CaseSampler) -> dict:
+    made = _no_padding(sampler)
     batch, time = made["targets"].shape
-    beyond = torch.arange(time) >= _lengths(draw, batch, time)[:, None]
+    beyond = torch.arange(time) >= _lengths(sampler, batch, time)[:, None]
     return made | {"targets": made["targets"].masked_fill(beyond, -1)}
 
 
-def _no_padding(draw: Draw) -> dict:
-    batch, time, symbols = draw.lengths(3) if draw.size else (2, 3, 2)
+def _no_padding(sampler: CaseSampler) -> dict:
+    batch, time, symbols = sampler.lengths(3) if sampler.size else (2, 3, 2)
     return {
-        "logits": draw.normal(batch, time, symbols),
-        "targets": torch.from_numpy(draw.integers(symbols, batch, time)),
+        "logits": sampler.normal(batch, time, symbols),
+        "targets": torch.from_numpy(sampler.integers(symbols, batch, time)),
     }
 
 
-def _empty_sequence(draw: Draw) -> dict:
-    made = _scores(draw)
+def _empty_sequence(sampler: CaseSampler) -> dict:
+    made = _scores(sampler)
     real = (made["targets"] >= 0).sum(1)
     made["targets"][real.argmin()] = -1
     return made
 
 
-def _huge_scores(draw: Draw) -> dict:
-    made = _scores(draw)
+def _huge_scores(sampler: CaseSampler) -> dict:
+    made = _scores(sampler)
     logits = (made["logits"] * 1e4).round()
     # The first symbol that came is far behind another: its probability is 0 in any precision.
     first = made["targets"][0, 0]
@@ -746,22 +756,22 @@ def _bits_weighted_by_mask(logits, targets):
 # -- 6. perplexity
 
 
-def _parts(draw: Draw) -> dict:
-    parts = 3 + draw.size
-    counts = draw.random.permutation(np.array([2, 5, 9, 20, 30, 50])[:parts])
-    bits = draw.random.permutation(
+def _parts(sampler: CaseSampler) -> dict:
+    parts = 3 + sampler.size
+    counts = sampler.random.permutation(np.array([2, 5, 9, 20, 30, 50])[:parts])
+    bits = sampler.random.permutation(
         np.array([0.5, 1.5, 2.3, 3.1, 4.6, 5.2])[:parts]
     )
     return {"bits": bits, "counts": counts}
 
 
-def _one_part(draw: Draw) -> dict:
-    made = _parts(draw)
+def _one_part(sampler: CaseSampler) -> dict:
+    made = _parts(sampler)
     return {name: values[:1] for name, values in made.items()}
 
 
-def _empty_part(draw: Draw) -> dict:
-    made = _parts(draw)
+def _empty_part(sampler: CaseSampler) -> dict:
+    made = _parts(sampler)
     made["bits"][0], made["counts"][0] = 0.0, 0
     return made
 
@@ -814,31 +824,33 @@ def _perplexity_average(bits, counts):
 # -- 7. choose
 
 
-def _rows(draw: Draw, temperature: float) -> dict:
-    batch, symbols = 3 + draw.size, 4 + draw.size
-    uniforms = draw.random.permutation(np.linspace(0.02, 0.97, batch).round(2))
+def _rows(sampler: CaseSampler, temperature: float) -> dict:
+    batch, symbols = 3 + sampler.size, 4 + sampler.size
+    uniforms = sampler.random.permutation(
+        np.linspace(0.02, 0.97, batch).round(2)
+    )
     return {
-        "logits": draw.normal(batch, symbols),
+        "logits": sampler.normal(batch, symbols),
         "temperature": temperature,
         "uniforms": torch.from_numpy(uniforms),
     }
 
 
-def _at_one(draw: Draw) -> dict:
-    return _rows(draw, 1.0)
+def _at_one(sampler: CaseSampler) -> dict:
+    return _rows(sampler, 1.0)
 
 
-def _cold(draw: Draw) -> dict:
-    return _rows(draw, 0.4)
+def _cold(sampler: CaseSampler) -> dict:
+    return _rows(sampler, 0.4)
 
 
-def _hot(draw: Draw) -> dict:
-    return _rows(draw, 5.0)
+def _hot(sampler: CaseSampler) -> dict:
+    return _rows(sampler, 5.0)
 
 
-def _frozen(draw: Draw) -> dict:
+def _frozen(sampler: CaseSampler) -> dict:
     """Temperature 0, with a tie of the largest in every second row."""
-    made = _rows(draw, 0.0)
+    made = _rows(sampler, 0.0)
     logits = made["logits"]
     order = logits.argsort(1)
     for row in range(0, len(logits), 2):
@@ -846,16 +858,16 @@ def _frozen(draw: Draw) -> dict:
     return made
 
 
-def _large(draw: Draw) -> dict:
-    made = _rows(draw, 2.0)
+def _large(sampler: CaseSampler) -> dict:
+    made = _rows(sampler, 2.0)
     return made | {
         "logits": made["logits"]
         + 1e5 * (-1.0) ** torch.arange(len(made["logits"]))[:, None]
     }
 
 
-def _forbidden(draw: Draw) -> dict:
-    made = _rows(draw, 1.0)
+def _forbidden(sampler: CaseSampler) -> dict:
+    made = _rows(sampler, 1.0)
     logits, uniforms = made["logits"], made["uniforms"]
     logits[:, 0] = -math.inf
     logits[:, 2] = -math.inf
@@ -863,9 +875,9 @@ def _forbidden(draw: Draw) -> dict:
     return made
 
 
-def _almost_one(draw: Draw) -> dict:
+def _almost_one(sampler: CaseSampler) -> dict:
     """Four equally likely symbols where the number is 1: those sums are rounded nowhere."""
-    made = _rows(draw, 1.0)
+    made = _rows(sampler, 1.0)
     logits = made["logits"]
     logits[::2, :-4] = -math.inf
     logits[::2, -4:] = 0.0
@@ -1031,7 +1043,7 @@ STEPS = [
                 "This is the network without a leak: the old state itself must be mixed in.",
             ),
         ],
-        right=[_leaky_row_by_row, _leaky_in_float32],
+        alternatives=[_leaky_row_by_row, _leaky_in_float32],
         gradients=["inputs", "hidden", "w_x", "w_h", "b", "rate"],
     ),
     Step(
@@ -1079,9 +1091,9 @@ STEPS = [
                 "gradient reaches the past. Do not detach here.",
             ),
         ],
-        right=[_layer_products_first, _layer_filled],
+        alternatives=[_layer_products_first, _layer_filled],
         gradients=["inputs", "initial", "w_x", "w_h", "b", "rate"],
-        uses=["leaky_step"],
+        depends_on=["leaky_step"],
     ),
     Step(
         "turn_round",
@@ -1132,7 +1144,7 @@ STEPS = [
                 "reversed.",
             ),
         ],
-        right=[_turn_step_by_step, _turn_by_permutations],
+        alternatives=[_turn_step_by_step, _turn_by_permutations],
         gradients=["padded"],
     ),
     Step(
@@ -1181,9 +1193,9 @@ STEPS = [
                 "The halves are swapped: the forward states stand first.",
             ),
         ],
-        right=[_both_holding_still, _both_as_one_batch],
+        alternatives=[_both_holding_still, _both_as_one_batch],
         gradients=["padded", "w_x", "w_h", "b", "rate"],
-        uses=["leaky_layer", "turn_round"],
+        depends_on=["leaky_layer", "turn_round"],
     ),
     Step(
         "bits_per_symbol",
@@ -1245,7 +1257,7 @@ STEPS = [
                 "This is the cost of all symbols together; the mean is asked for.",
             ),
         ],
-        right=[_bits_ignoring, _bits_weighted_by_mask],
+        alternatives=[_bits_ignoring, _bits_weighted_by_mask],
         gradients=["logits"],
     ),
     Step(
@@ -1284,7 +1296,7 @@ STEPS = [
                 "This is the (geometric) mean probability of a symbol. The perplexity is its inverse.",
             ),
         ],
-        right=[_perplexity_with_a_loop, _perplexity_average],
+        alternatives=[_perplexity_with_a_loop, _perplexity_average],
     ),
     Step(
         "choose",
@@ -1345,6 +1357,6 @@ STEPS = [
                 "You add up from the last symbol; begin with symbol 0.",
             ),
         ],
-        right=[_choose_by_search, _choose_one_by_one],
+        alternatives=[_choose_by_search, _choose_one_by_one],
     ),
 ]

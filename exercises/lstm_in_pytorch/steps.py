@@ -1,4 +1,4 @@
-"""What the steps of the exercise "LSTM in PyTorch" expect, and the mistakes that they recognise.
+"""The steps of the exercise "LSTM in PyTorch", with their reference answers and known mistakes.
 
 Mistakes and other right answers must stand alone, so they repeat the cell again and again.
 """
@@ -6,18 +6,18 @@ Mistakes and other right answers must stand alone, so they repeat the cell again
 import torch
 from torch import nn
 
-from stepgrader.steps import Build, Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
 
 
-def _parameters(draw: Draw, features: int, hidden: int) -> dict:
+def _parameters(sampler: CaseSampler, features: int, hidden: int) -> dict:
     """Parameters of a cell, with gains that are not one."""
     rows = 3 * hidden
     return {
-        "weight_ih": draw.normal(rows, features),
-        "weight_hh": draw.normal(rows, hidden),
-        "gain_ih": 1 + draw.normal(rows) / 2,
-        "gain_hh": 1 + draw.normal(rows) / 2,
-        "bias": draw.normal(rows),
+        "weight_ih": sampler.normal(rows, features),
+        "weight_hh": sampler.normal(rows, hidden),
+        "gain_ih": 1 + sampler.normal(rows) / 2,
+        "gain_hh": 1 + sampler.normal(rows) / 2,
+        "bias": sampler.normal(rows),
     }
 
 
@@ -119,16 +119,16 @@ class _Classifier(nn.Module):
 # -- 1. normalise_gates
 
 
-def _sums(draw: Draw) -> dict:
-    batch, hidden = 2 + draw.size // 2, 3 + draw.size % 2
+def _sums(sampler: CaseSampler) -> dict:
+    batch, hidden = 2 + sampler.size // 2, 3 + sampler.size % 2
     return {
-        "sums": draw.normal(batch, 3 * hidden),
-        "gain": 1 + draw.normal(3 * hidden) / 2,
+        "sums": sampler.normal(batch, 3 * hidden),
+        "gain": 1 + sampler.normal(3 * hidden) / 2,
     }
 
 
-def _tiny_sums(draw: Draw) -> dict:
-    inputs = _sums(draw)
+def _tiny_sums(sampler: CaseSampler) -> dict:
+    inputs = _sums(sampler)
     return inputs | {"sums": inputs["sums"] / 200}
 
 
@@ -226,10 +226,12 @@ def _normalise_in_single_precision(sums, gain):
 
 
 def _random(hidden: int | None, forget_bias: float):
-    def case(draw: Draw) -> dict:
-        drawn, features = sorted(draw.lengths(2)) if draw.size > 1 else (3, 2)
+    def case(sampler: CaseSampler) -> dict:
+        drawn, features = (
+            sorted(sampler.lengths(2)) if sampler.size > 1 else (3, 2)
+        )
         size = hidden or drawn
-        uniform = draw.random.uniform
+        uniform = sampler.random.uniform
         return {
             "random_ih": torch.from_numpy(
                 uniform(0, 1, (3 * size, features)).round(2)
@@ -378,38 +380,38 @@ def _initial_in_single_precision(random_ih, random_hh, forget_bias):
 # -- 3. CoupledCell
 
 
-def _sizes(draw: Draw) -> tuple[int, int, int]:
+def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
     """Batch, features, hidden; the last at least 4, so that normalising shows."""
-    if draw.size < 2:
-        return (2, 3, 4) if draw.size == 0 else (2, 3, 5)
-    return *draw.lengths(2), 4 + draw.size % 2
+    if sampler.size < 2:
+        return (2, 3, 4) if sampler.size == 0 else (2, 3, 5)
+    return *sampler.lengths(2), 4 + sampler.size % 2
 
 
-def _loaded_cell(draw: Draw) -> Build:
-    batch, features, hidden = _sizes(draw)
-    return Build(
+def _loaded_cell(sampler: CaseSampler) -> ModuleCase:
+    batch, features, hidden = _sizes(sampler)
+    return ModuleCase(
         inputs={
-            "inputs": draw.normal(batch, features),
-            "hidden": draw.normal(batch, hidden),
-            "cell": draw.normal(batch, hidden),
+            "inputs": sampler.normal(batch, features),
+            "hidden": sampler.normal(batch, hidden),
+            "cell": sampler.normal(batch, hidden),
         },
         options={
             "features": features,
             "hidden_size": hidden,
             "forget_bias": 1.0,
         },
-        state=_parameters(draw, features, hidden),
+        state=_parameters(sampler, features, hidden),
     )
 
 
-def _fresh_cell(draw: Draw) -> Build:
+def _fresh_cell(sampler: CaseSampler) -> ModuleCase:
     """With nothing to read, the state after a step shows the initial bias alone."""
-    batch, features, hidden = _sizes(draw)
-    return Build(
+    batch, features, hidden = _sizes(sampler)
+    return ModuleCase(
         inputs={
             "inputs": torch.zeros(batch, features),
             "hidden": torch.zeros(batch, hidden),
-            "cell": draw.normal(batch, hidden).float(),
+            "cell": sampler.normal(batch, hidden).float(),
         },
         options={
             "features": features,
@@ -676,46 +678,46 @@ class _CellRowByRow(nn.Module):
 # -- 4. CoupledLSTM
 
 
-def _long_sizes(draw: Draw) -> tuple[int, int, int, int]:
+def _long_sizes(sampler: CaseSampler) -> tuple[int, int, int, int]:
     """Batch, time, features, hidden; what is stored in the release is small."""
-    if draw.size < 2:
-        return 2, 3 + draw.size, 2, 3
-    return 5, 6 + draw.random.integers(3), 2, 3
+    if sampler.size < 2:
+        return 2, 3 + sampler.size, 2, 3
+    return 5, 6 + sampler.random.integers(3), 2, 3
 
 
 def _layer_case(lengths_of):
-    def case(draw: Draw) -> Build:
-        batch, time, features, hidden = _long_sizes(draw)
-        return Build(
+    def case(sampler: CaseSampler) -> ModuleCase:
+        batch, time, features, hidden = _long_sizes(sampler)
+        return ModuleCase(
             inputs={
-                "inputs": draw.normal(batch, time, features),
-                "lengths": lengths_of(draw, batch, time),
-                "hidden": draw.normal(batch, hidden),
-                "cell": draw.normal(batch, hidden),
+                "inputs": sampler.normal(batch, time, features),
+                "lengths": lengths_of(sampler, batch, time),
+                "hidden": sampler.normal(batch, hidden),
+                "cell": sampler.normal(batch, hidden),
             },
             options={"features": features, "hidden_size": hidden},
-            state=_prefixed("cell.", _parameters(draw, features, hidden)),
+            state=_prefixed("cell.", _parameters(sampler, features, hidden)),
         )
 
     return case
 
 
-def _full(draw: Draw, batch: int, time: int) -> torch.Tensor:
+def _full(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     return torch.full((batch,), time)
 
 
-def _padded(draw: Draw, batch: int, time: int) -> torch.Tensor:
-    lengths = torch.from_numpy(1 + draw.integers(time, batch))
-    lengths[:2] = torch.tensor([time - 2 + draw.size % 2, time])
+def _padded(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
+    lengths = torch.from_numpy(1 + sampler.integers(time, batch))
+    lengths[:2] = torch.tensor([time - 2 + sampler.size % 2, time])
     return lengths
 
 
-def _single(draw: Draw, batch: int, time: int) -> torch.Tensor:
+def _single(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     return torch.tensor([time, 1, *[2] * batch])[:batch]
 
 
-def _with_empty(draw: Draw, batch: int, time: int) -> torch.Tensor:
-    lengths = torch.from_numpy(draw.integers(time + 1, batch))
+def _with_empty(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
+    lengths = torch.from_numpy(sampler.integers(time + 1, batch))
     lengths[:2] = torch.tensor([0, time - 1])
     return lengths
 
@@ -1006,12 +1008,14 @@ class _LayerShrinks(nn.Module):
 
 
 def _turn_case(lengths_of):
-    def case(draw: Draw) -> dict:
-        small = draw.size < 2
-        features, batch, time = (2, 3, 4) if small else sorted(draw.lengths(3))
-        lengths = lengths_of(draw, batch, time)
+    def case(sampler: CaseSampler) -> dict:
+        small = sampler.size < 2
+        features, batch, time = (
+            (2, 3, 4) if small else sorted(sampler.lengths(3))
+        )
+        lengths = lengths_of(sampler, batch, time)
         return {
-            "inputs": draw.normal(batch, time, features),
+            "inputs": sampler.normal(batch, time, features),
             "lengths": lengths,
         }
 
@@ -1101,21 +1105,21 @@ def _turn_with_numbers(inputs, lengths):
 
 
 def _stack_case(layers: int, lengths_of):
-    def case(draw: Draw) -> Build:
-        batch, time, features, hidden = _long_sizes(draw)
+    def case(sampler: CaseSampler) -> ModuleCase:
+        batch, time, features, hidden = _long_sizes(sampler)
         classes = 4
         state = {}
         for layer in range(layers):
-            own = _parameters(draw, hidden if layer else features, hidden)
+            own = _parameters(sampler, hidden if layer else features, hidden)
             state |= _prefixed(f"layers.{layer}.cell.", own)
         state |= {
-            "readout.weight": draw.normal(classes, hidden),
-            "readout.bias": draw.normal(classes),
+            "readout.weight": sampler.normal(classes, hidden),
+            "readout.bias": sampler.normal(classes),
         }
-        return Build(
+        return ModuleCase(
             inputs={
-                "inputs": draw.normal(batch, time, features),
-                "lengths": lengths_of(draw, batch, time),
+                "inputs": sampler.normal(batch, time, features),
+                "lengths": lengths_of(sampler, batch, time),
             },
             options={
                 "features": features,
@@ -1472,15 +1476,15 @@ class _StackOneByOne(nn.Module):
 def _readout_case(
     *, max_norm: float, batch_size: int | None = None, scale: float = 1.0
 ):
-    def case(draw: Draw) -> dict:
-        small = draw.size < 2
-        hidden, classes, batch = (2, 3, 4) if small else draw.lengths(3)
+    def case(sampler: CaseSampler) -> dict:
+        small = sampler.size < 2
+        hidden, classes, batch = (2, 3, 4) if small else sampler.lengths(3)
         batch = batch_size or batch
         return {
-            "weight": draw.normal(classes, hidden),
-            "bias": draw.normal(classes),
-            "states": scale * draw.normal(batch, hidden),
-            "labels": torch.from_numpy(draw.integers(classes, batch)),
+            "weight": sampler.normal(classes, hidden),
+            "bias": sampler.normal(classes),
+            "states": scale * sampler.normal(batch, hidden),
+            "labels": torch.from_numpy(sampler.integers(classes, batch)),
             "learning_rate": 0.5,
             "max_norm": max_norm,
         }
@@ -1488,9 +1492,9 @@ def _readout_case(
     return case
 
 
-def _learned(draw: Draw) -> dict:
+def _learned(sampler: CaseSampler) -> dict:
     """Scores so far apart that the gradient is zero."""
-    inputs = _readout_case(max_norm=0.25)(draw)
+    inputs = _readout_case(max_norm=0.25)(sampler)
     labels, classes = inputs["labels"], len(inputs["bias"])
     hidden = inputs["states"].shape[1]
     weight = torch.zeros(classes, hidden, dtype=torch.float64)
@@ -1704,7 +1708,7 @@ STEPS = [
                 "The mean is not subtracted: you divide by the root mean square alone.",
             ),
         ],
-        right=[
+        alternatives=[
             _normalise_row_by_row,
             _normalise_as_groups,
             _normalise_in_single_precision,
@@ -1747,7 +1751,7 @@ STEPS = [
                 "make new tensors.",
             ),
         ],
-        right=[_initial_with_a_layer, _initial_in_single_precision],
+        alternatives=[_initial_with_a_layer, _initial_in_single_precision],
     ),
     Step(
         "CoupledCell",
@@ -1797,9 +1801,9 @@ STEPS = [
                 "initial_parameters.",
             ),
         ],
-        right=[_CellOfLayerNorms, _CellRowByRow],
+        alternatives=[_CellOfLayerNorms, _CellRowByRow],
         gradients=["cell"],
-        uses=["normalise_gates", "initial_parameters"],
+        depends_on=["normalise_gates", "initial_parameters"],
     ),
     Step(
         "CoupledLSTM",
@@ -1841,9 +1845,9 @@ STEPS = [
                 "padding.",
             ),
         ],
-        right=[_LayerRunsOnAndLooksBack, _LayerShrinks],
+        alternatives=[_LayerRunsOnAndLooksBack, _LayerShrinks],
         gradients=["inputs", "hidden", "cell"],
-        uses=["CoupledCell"],
+        depends_on=["CoupledCell"],
     ),
     Step(
         "reverse_padded",
@@ -1883,7 +1887,7 @@ STEPS = [
                 "Your numbers are right, but the input is overwritten: work on a copy.",
             ),
         ],
-        right=[_turn_after_all, _turn_by_matrices, _turn_with_numbers],
+        alternatives=[_turn_after_all, _turn_by_matrices, _turn_with_numbers],
         gradients=["inputs"],
     ),
     Step(
@@ -1923,9 +1927,9 @@ STEPS = [
                 "Your layers run on into the padding: the lengths are not used.",
             ),
         ],
-        right=[_StackLooksUp, _StackOneByOne],
+        alternatives=[_StackLooksUp, _StackOneByOne],
         gradients=["inputs"],
-        uses=["CoupledLSTM", "reverse_padded"],
+        depends_on=["CoupledLSTM", "reverse_padded"],
     ),
     Step(
         "training_step",
@@ -1980,6 +1984,6 @@ STEPS = [
                 "sum of their squares.",
             ),
         ],
-        right=[_training_with_an_optimiser, _training_by_formula],
+        alternatives=[_training_with_an_optimiser, _training_by_formula],
     ),
 ]

@@ -1,4 +1,4 @@
-"""What the steps of the exercise on autoregressive models expect, and the wrong answers that they recognise."""
+"""The steps of the exercise on autoregressive models, with their reference answers and known mistakes."""
 
 import math
 
@@ -11,63 +11,63 @@ from seqbook.statistics.markov import (
     MarkovChain,
     bits_per_symbol,
 )
-from stepgrader.steps import Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, Step
 
 
-def _distributions(draw: Draw, *shape: int) -> np.ndarray:
-    """Draw uneven distributions along the last axis, with two decimals."""
-    shares = 1 + draw.integers(12, *shape)
+def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
+    """CaseSampler uneven distributions along the last axis, with two decimals."""
+    shares = 1 + sampler.integers(12, *shape)
     rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
     rows[..., -1] = 1 - rows[..., :-1].sum(-1)
     if rows.min() < 0.02 or np.ptp(rows) < 0.2:
-        return _distributions(draw, *shape)
+        return _distributions(sampler, *shape)
     return rows.round(2)
 
 
 # -- 1. transition_table
 
 
-def _symbols(draw: Draw, size: int, length: int) -> np.ndarray:
-    """Draw symbols with a repeated pair, and not the same backwards."""
-    symbols = draw.integers(size, length)
+def _symbols(sampler: CaseSampler, size: int, length: int) -> np.ndarray:
+    """CaseSampler symbols with a repeated pair, and not the same backwards."""
+    symbols = sampler.integers(size, length)
     symbols[:8] = [0, 1, 1, 0, 1, 0, 0, 0]
     return symbols
 
 
-def _count(draw: Draw, size: int, order: int, alpha: float) -> dict:
+def _count(sampler: CaseSampler, size: int, order: int, alpha: float) -> dict:
     return {
-        "symbols": _symbols(draw, size, 10 + 4 * draw.size),
+        "symbols": _symbols(sampler, size, 10 + 4 * sampler.size),
         "size": size,
         "order": order,
         "alpha": alpha,
     }
 
 
-def _first_order(draw: Draw) -> dict:
-    return _count(draw, 2 + draw.size // 2, 1, 0.5)
+def _first_order(sampler: CaseSampler) -> dict:
+    return _count(sampler, 2 + sampler.size // 2, 1, 0.5)
 
 
-def _order_zero(draw: Draw) -> dict:
-    return _count(draw, 3 + draw.size // 2, 0, 1)
+def _order_zero(sampler: CaseSampler) -> dict:
+    return _count(sampler, 3 + sampler.size // 2, 0, 1)
 
 
-def _second_order(draw: Draw) -> dict:
-    return _count(draw, 2 + draw.size // 2, 2, 0.25)
+def _second_order(sampler: CaseSampler) -> dict:
+    return _count(sampler, 2 + sampler.size // 2, 2, 0.25)
 
 
-def _unseen_symbol(draw: Draw) -> dict:
-    case = _count(draw, 2, 1, 0.5)
-    return case | {"size": 3 + draw.size // 2}
+def _unseen_symbol(sampler: CaseSampler) -> dict:
+    case = _count(sampler, 2, 1, 0.5)
+    return case | {"size": 3 + sampler.size // 2}
 
 
-def _unseen_context(draw: Draw) -> dict:
-    case = _count(draw, 2, 1 + draw.size // 3, 0)
+def _unseen_context(sampler: CaseSampler) -> dict:
+    case = _count(sampler, 2, 1 + sampler.size // 3, 0)
     return case | {"size": 3}
 
 
-def _one_window(draw: Draw) -> dict:
-    order = 1 + draw.size // 2
-    symbols = draw.integers(2, order + 1)
+def _one_window(sampler: CaseSampler) -> dict:
+    order = 1 + sampler.size // 2
+    symbols = sampler.integers(2, order + 1)
     return {"symbols": symbols, "size": 2, "order": order, "alpha": 1}
 
 
@@ -221,33 +221,37 @@ def _table_by_einsum(symbols, size, order, alpha):
 
 
 def _scored(
-    draw: Draw, size: int, order: int, skip: int, length: int | None = None
+    sampler: CaseSampler,
+    size: int,
+    order: int,
+    skip: int,
+    length: int | None = None,
 ) -> dict:
     return {
-        "table": _distributions(draw, *[size] * (order + 1)),
-        "symbols": _symbols(draw, size, length or 9 + 2 * draw.size),
+        "table": _distributions(sampler, *[size] * (order + 1)),
+        "symbols": _symbols(sampler, size, length or 9 + 2 * sampler.size),
         "skip": skip,
     }
 
 
-def _skip_the_order(draw: Draw) -> dict:
-    return _scored(draw, 2 + draw.size // 2, 1, 1)
+def _skip_the_order(sampler: CaseSampler) -> dict:
+    return _scored(sampler, 2 + sampler.size // 2, 1, 1)
 
 
-def _skip_more(draw: Draw) -> dict:
-    return _scored(draw, 2 + draw.size // 2, 1, 3)
+def _skip_more(sampler: CaseSampler) -> dict:
+    return _scored(sampler, 2 + sampler.size // 2, 1, 3)
 
 
-def _score_second_order(draw: Draw) -> dict:
-    return _scored(draw, 2 + draw.size // 3, 2, 2 + draw.size // 2)
+def _score_second_order(sampler: CaseSampler) -> dict:
+    return _scored(sampler, 2 + sampler.size // 3, 2, 2 + sampler.size // 2)
 
 
-def _score_order_zero(draw: Draw) -> dict:
-    return _scored(draw, 3 + draw.size, 0, 0)
+def _score_order_zero(sampler: CaseSampler) -> dict:
+    return _scored(sampler, 3 + sampler.size, 0, 0)
 
 
-def _score_one_symbol(draw: Draw) -> dict:
-    return _scored(draw, 2 + draw.size // 2, 1, 8, length=9)
+def _score_one_symbol(sampler: CaseSampler) -> dict:
+    return _scored(sampler, 2 + sampler.size // 2, 1, 8, length=9)
 
 
 def _held_out_reference(table, symbols, skip):
@@ -371,36 +375,36 @@ def _held_out_by_product(table, symbols, skip):
 # -- 3. fit_ar
 
 
-def _recordings(draw: Draw, lengths: list[int], order: int) -> dict:
-    """Draw recordings of a process with memory around a mean of five."""
+def _recordings(sampler: CaseSampler, lengths: list[int], order: int) -> dict:
+    """CaseSampler recordings of a process with memory around a mean of five."""
     recordings = []
     for length in lengths:
-        values = [draw.array(1)[0]]
-        for shock in draw.array(length - 1):
+        values = [sampler.array(1)[0]]
+        for shock in sampler.array(length - 1):
             values.append(round(0.5 * values[-1] + shock, 1))
         recordings.append(5 + np.array(values))
     return {"recordings": recordings, "order": order}
 
 
-def _two_recordings(draw: Draw) -> dict:
-    lengths = [6 + draw.size, 5 + 2 * draw.size]
-    return _recordings(draw, lengths, 1)
+def _two_recordings(sampler: CaseSampler) -> dict:
+    lengths = [6 + sampler.size, 5 + 2 * sampler.size]
+    return _recordings(sampler, lengths, 1)
 
 
-def _one_recording(draw: Draw) -> dict:
-    return _recordings(draw, [9 + 2 * draw.size], 1 + draw.size)
+def _one_recording(sampler: CaseSampler) -> dict:
+    return _recordings(sampler, [9 + 2 * sampler.size], 1 + sampler.size)
 
 
-def _longer_window(draw: Draw) -> dict:
-    return _recordings(draw, [7 + draw.size, 8, 9 + draw.size], 2)
+def _longer_window(sampler: CaseSampler) -> dict:
+    return _recordings(sampler, [7 + sampler.size, 8, 9 + sampler.size], 2)
 
 
-def _short_recordings(draw: Draw) -> dict:
-    return _recordings(draw, [1, 8 + draw.size, 2, 7], 2)
+def _short_recordings(sampler: CaseSampler) -> dict:
+    return _recordings(sampler, [1, 8 + sampler.size, 2, 7], 2)
 
 
-def _mean_only(draw: Draw) -> dict:
-    return _recordings(draw, [3, 2 + draw.size], 0)
+def _mean_only(sampler: CaseSampler) -> dict:
+    return _recordings(sampler, [3, 2 + sampler.size], 0)
 
 
 def _fit_reference(recordings, order):
@@ -535,44 +539,48 @@ def _fit_by_centring(recordings, order):
 # -- 4. roll_out
 
 
-def _batch(draw: Draw, batch: int, time: int, order: int, steps: int) -> dict:
-    weights = draw.array(order)
+def _batch(
+    sampler: CaseSampler, batch: int, time: int, order: int, steps: int
+) -> dict:
+    weights = sampler.array(order)
     while order and (abs(weights).min() < 0.2 or abs(weights).sum() > 1.6):
-        weights = draw.array(order)
+        weights = sampler.array(order)
     return {
-        "intercept": 0.5 + draw.size,
+        "intercept": 0.5 + sampler.size,
         "weights": weights,
-        "histories": draw.array(batch, time),
+        "histories": sampler.array(batch, time),
         "steps": steps,
     }
 
 
-def _small_batch(draw: Draw) -> dict:
-    batch, steps = 2 + draw.size, 3 + 2 * draw.size
-    return _batch(draw, batch, 4 + draw.size, 2 + draw.size // 3, steps)
+def _small_batch(sampler: CaseSampler) -> dict:
+    batch, steps = 2 + sampler.size, 3 + 2 * sampler.size
+    return _batch(
+        sampler, batch, 4 + sampler.size, 2 + sampler.size // 3, steps
+    )
 
 
-def _just_enough(draw: Draw) -> dict:
-    order = 2 + draw.size // 3
-    return _batch(draw, 3, order, order, 2 + 2 * draw.size)
+def _just_enough(sampler: CaseSampler) -> dict:
+    order = 2 + sampler.size // 3
+    return _batch(sampler, 3, order, order, 2 + 2 * sampler.size)
 
 
-def _batch_of_one(draw: Draw) -> dict:
-    return _batch(draw, 1, 4 + draw.size, 1, 2 + draw.size)
+def _batch_of_one(sampler: CaseSampler) -> dict:
+    return _batch(sampler, 1, 4 + sampler.size, 1, 2 + sampler.size)
 
 
-def _whole_numbers(draw: Draw) -> dict:
-    case = _batch(draw, 2, 3 + draw.size, 2, 4 + draw.size)
-    histories = 1 + draw.integers(9, *case["histories"].shape)
+def _whole_numbers(sampler: CaseSampler) -> dict:
+    case = _batch(sampler, 2, 3 + sampler.size, 2, 4 + sampler.size)
+    histories = 1 + sampler.integers(9, *case["histories"].shape)
     return case | {"histories": histories}
 
 
-def _no_weights(draw: Draw) -> dict:
-    return _batch(draw, 2, 3 + draw.size, 0, 2 + 2 * draw.size)
+def _no_weights(sampler: CaseSampler) -> dict:
+    return _batch(sampler, 2, 3 + sampler.size, 0, 2 + 2 * sampler.size)
 
 
-def _no_steps(draw: Draw) -> dict:
-    return _batch(draw, 2, 3 + draw.size, 2, 0)
+def _no_steps(sampler: CaseSampler) -> dict:
+    return _batch(sampler, 2, 3 + sampler.size, 2, 0)
 
 
 def _roll_out_reference(intercept, weights, histories, steps):
@@ -696,10 +704,10 @@ def _roll_out_by_companion(intercept, weights, histories, steps):
 # -- 5. long_run
 
 
-def _linear(draw: Draw, order: int, wanted) -> dict:
-    """Draw weights until the model is as wanted, and no mistake a close call."""
+def _linear(sampler: CaseSampler, order: int, wanted) -> dict:
+    """CaseSampler weights until the model is as wanted, and no mistake a close call."""
     while True:
-        weights = draw.array(order)
+        weights = sampler.array(order)
         if weights[-1] == 0:
             continue
         model = LinearAR(0.0, weights)
@@ -715,7 +723,7 @@ def _linear(draw: Draw, order: int, wanted) -> dict:
         ]
         close = min(abs(1 - np.array(decisive)))
         if close > 0.02 and abs(total) > 0.1 and wanted(model):
-            return {"intercept": 1.5 + draw.size, "weights": weights}
+            return {"intercept": 1.5 + sampler.size, "weights": weights}
 
 
 def _stable(model: LinearAR) -> bool:
@@ -730,36 +738,38 @@ def _turning(model: LinearAR) -> bool:
     return abs(model.roots[0].imag) > 0.2
 
 
-def _settling(draw: Draw) -> dict:
-    return _linear(draw, 2 + draw.size // 2, _stable)
+def _settling(sampler: CaseSampler) -> dict:
+    return _linear(sampler, 2 + sampler.size // 2, _stable)
 
 
-def _settling_in_turns(draw: Draw) -> dict:
-    return _linear(draw, 2, lambda m: _stable(m) and _turning(m))
+def _settling_in_turns(sampler: CaseSampler) -> dict:
+    return _linear(sampler, 2, lambda m: _stable(m) and _turning(m))
 
 
-def _large_weights(draw: Draw) -> dict:
-    return _linear(draw, 2, lambda m: _stable(m) and abs(m.weights).sum() > 1.2)
-
-
-def _exploding(draw: Draw) -> dict:
-    return _linear(draw, 2 + draw.size // 2, _unstable)
-
-
-def _exploding_in_turns(draw: Draw) -> dict:
+def _large_weights(sampler: CaseSampler) -> dict:
     return _linear(
-        draw,
+        sampler, 2, lambda m: _stable(m) and abs(m.weights).sum() > 1.2
+    )
+
+
+def _exploding(sampler: CaseSampler) -> dict:
+    return _linear(sampler, 2 + sampler.size // 2, _unstable)
+
+
+def _exploding_in_turns(sampler: CaseSampler) -> dict:
+    return _linear(
+        sampler,
         2,
         lambda m: _unstable(m) and _turning(m) and abs(m.roots[0].real) < 0.9,
     )
 
 
-def _negative_root(draw: Draw) -> dict:
-    return _linear(draw, 1, lambda m: _unstable(m) and m.weights[0] < 0)
+def _negative_root(sampler: CaseSampler) -> dict:
+    return _linear(sampler, 1, lambda m: _unstable(m) and m.weights[0] < 0)
 
 
-def _random_walk(draw: Draw) -> dict:
-    return {"intercept": 0.5 + draw.size, "weights": np.array([1.0])}
+def _random_walk(sampler: CaseSampler) -> dict:
+    return {"intercept": 0.5 + sampler.size, "weights": np.array([1.0])}
 
 
 def _long_run_reference(intercept, weights):
@@ -864,15 +874,15 @@ def _long_run_by_settling(intercept, weights):
 # -- 6. filter_step
 
 
-def _model(draw: Draw) -> dict:
-    """Draw a hidden Markov model whose states differ and do not last."""
-    states, symbols = 2 + draw.size // 2, 3 + draw.size // 2
-    if draw.size % 2:
+def _model(sampler: CaseSampler) -> dict:
+    """CaseSampler a hidden Markov model whose states differ and do not last."""
+    states, symbols = 2 + sampler.size // 2, 3 + sampler.size // 2
+    if sampler.size % 2:
         states, symbols = symbols, states
     while True:
-        initial = _distributions(draw, states)
-        transition = _distributions(draw, states, states)
-        emission = _distributions(draw, states, symbols)
+        initial = _distributions(sampler, states)
+        transition = _distributions(sampler, states, states)
+        emission = _distributions(sampler, states, symbols)
         apart = [
             np.ptp(transition, axis=0).max(),
             np.ptp(emission, axis=0).max(),
@@ -886,24 +896,24 @@ def _model(draw: Draw) -> dict:
             }
 
 
-def _one_step(draw: Draw) -> dict:
-    model = _model(draw)
+def _one_step(sampler: CaseSampler) -> dict:
+    model = _model(sampler)
     return {
         "belief": model["initial"],
         "transition": model["transition"],
         "emission": model["emission"],
-        "symbol": int(draw.integers(model["emission"].shape[1])),
+        "symbol": int(sampler.integers(model["emission"].shape[1])),
     }
 
 
-def _certain(draw: Draw) -> dict:
-    case = _one_step(draw)
+def _certain(sampler: CaseSampler) -> dict:
+    case = _one_step(sampler)
     return case | {"belief": np.eye(len(case["belief"]))[1]}
 
 
-def _telling_symbol(draw: Draw) -> dict:
+def _telling_symbol(sampler: CaseSampler) -> dict:
     """A symbol that only one state can emit."""
-    case = _one_step(draw)
+    case = _one_step(sampler)
     case["emission"][:, 0] = 0
     case["emission"] /= case["emission"].sum(1, keepdims=True)
     case["emission"][0] = np.eye(case["emission"].shape[1])[0]
@@ -986,21 +996,21 @@ def _filter_by_einsum(belief, transition, emission, symbol):
 # -- 7. filter_bits
 
 
-def _observed(draw: Draw) -> dict:
-    model = _model(draw)
-    symbols = draw.integers(model["emission"].shape[1], 5 + 3 * draw.size)
+def _observed(sampler: CaseSampler) -> dict:
+    model = _model(sampler)
+    symbols = sampler.integers(model["emission"].shape[1], 5 + 3 * sampler.size)
     symbols[:3] = [0, 1, 1]
     return model | {"symbols": symbols}
 
 
-def _first_only(draw: Draw) -> dict:
-    model = _model(draw)
-    return model | {"symbols": draw.integers(model["emission"].shape[1], 1)}
+def _first_only(sampler: CaseSampler) -> dict:
+    model = _model(sampler)
+    return model | {"symbols": sampler.integers(model["emission"].shape[1], 1)}
 
 
-def _settled_start(draw: Draw) -> dict:
+def _settled_start(sampler: CaseSampler) -> dict:
     """It is known which state comes first, and it does not last."""
-    case = _observed(draw)
+    case = _observed(sampler)
     states = len(case["initial"])
     return case | {
         "initial": np.eye(states)[0],
@@ -1008,13 +1018,13 @@ def _settled_start(draw: Draw) -> dict:
     }
 
 
-def _rare_symbols(draw: Draw) -> dict:
-    model = _model(draw)
+def _rare_symbols(sampler: CaseSampler) -> dict:
+    model = _model(sampler)
     states = len(model["initial"])
     rare = 1e-6 * (1 + np.arange(states))
     return model | {
         "emission": np.column_stack([1 - rare, rare]),
-        "symbols": np.ones(60 + draw.size, dtype=int),
+        "symbols": np.ones(60 + sampler.size, dtype=int),
     }
 
 
@@ -1199,7 +1209,7 @@ STEPS = [
                 "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
             ),
         ],
-        right=[_table_by_bincount, _table_by_einsum],
+        alternatives=[_table_by_bincount, _table_by_einsum],
     ),
     Step(
         "held_out_bits",
@@ -1253,7 +1263,7 @@ STEPS = [
                 "The sign is wrong: the cost is minus the logarithm, and never negative.",
             ),
         ],
-        right=[_held_out_by_windows, _held_out_by_product],
+        alternatives=[_held_out_by_windows, _held_out_by_product],
     ),
     Step(
         "fit_ar",
@@ -1299,7 +1309,7 @@ STEPS = [
                 "Your numbers are right; return the intercept and the weights as a pair.",
             ),
         ],
-        right=[_fit_by_normal_equations, _fit_by_centring],
+        alternatives=[_fit_by_normal_equations, _fit_by_centring],
     ),
     Step(
         "roll_out",
@@ -1350,7 +1360,7 @@ STEPS = [
                 "For histories of whole numbers your forecasts are rounded: an integer array can't hold them.",
             ),
         ],
-        right=[_roll_out_by_lists, _roll_out_by_companion],
+        alternatives=[_roll_out_by_lists, _roll_out_by_companion],
     ),
     Step(
         "long_run",
@@ -1410,7 +1420,7 @@ STEPS = [
                 "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
             ),
         ],
-        right=[_long_run_by_companion, _long_run_by_settling],
+        alternatives=[_long_run_by_companion, _long_run_by_settling],
     ),
     Step(
         "filter_step",
@@ -1458,7 +1468,7 @@ STEPS = [
                 "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
             ),
         ],
-        right=[_filter_by_matrix, _filter_by_einsum],
+        alternatives=[_filter_by_matrix, _filter_by_einsum],
     ),
     Step(
         "filter_bits",
@@ -1507,7 +1517,7 @@ STEPS = [
                 "You go on from the most probable state alone; the belief in the others must be carried along.",
             ),
         ],
-        right=[_filter_bits_scaled, _filter_bits_in_logs],
-        uses=["filter_step"],
+        alternatives=[_filter_bits_scaled, _filter_bits_in_logs],
+        depends_on=["filter_step"],
     ),
 ]

@@ -1,50 +1,50 @@
-"""What the steps of the exercise on the gradient of a leaky network expect, and its mistakes."""
+"""The steps of the exercise on the gradient of a leaky network, with their reference answers and known mistakes."""
 
 import math
 
 import numpy as np
 import torch
 
-from stepgrader.steps import Draw, Mistake, Step
+from stepgrader.steps import CaseSampler, Mistake, Step
 
 
-def _rates(draw: Draw, hidden: int) -> torch.Tensor:
+def _rates(sampler: CaseSampler, hidden: int) -> torch.Tensor:
     """Rates with one decimal, all different while there are enough, and none of them 0.5."""
     choices = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
     return torch.from_numpy(
-        draw.random.choice(choices, size=hidden, replace=False)
+        sampler.random.choice(choices, size=hidden, replace=False)
     )
 
 
-def _squashed(draw: Draw, *shape: int) -> torch.Tensor:
+def _squashed(sampler: CaseSampler, *shape: int) -> torch.Tensor:
     """Numbers as tanh gives them, with one decimal, none of which is 0, 1 or -1."""
-    sizes = draw.random.integers(1, 10, size=shape) / 10
-    return torch.from_numpy(sizes * draw.random.choice([-1, 1], size=shape))
+    sizes = sampler.random.integers(1, 10, size=shape) / 10
+    return torch.from_numpy(sizes * sampler.random.choice([-1, 1], size=shape))
 
 
 # -- 1. leaky_jacobians
 
 
-def _candidates(draw: Draw, time: int, hidden: int) -> dict:
+def _candidates(sampler: CaseSampler, time: int, hidden: int) -> dict:
     return {
-        "candidates": _squashed(draw, time, hidden),
-        "weight_hh": draw.normal(hidden, hidden),
-        "rate": _rates(draw, hidden),
+        "candidates": _squashed(sampler, time, hidden),
+        "weight_hh": sampler.normal(hidden, hidden),
+        "rate": _rates(sampler, hidden),
     }
 
 
-def _small_run(draw: Draw) -> dict:
-    time, hidden = draw.random.permutation([2, 3]).tolist()
-    more = draw.size // 2
-    return _candidates(draw, time + more, hidden + more)
+def _small_run(sampler: CaseSampler) -> dict:
+    time, hidden = sampler.random.permutation([2, 3]).tolist()
+    more = sampler.size // 2
+    return _candidates(sampler, time + more, hidden + more)
 
 
-def _small_run_of_one(draw: Draw) -> dict:
-    return _candidates(draw, 1, 2 + draw.size)
+def _small_run_of_one(sampler: CaseSampler) -> dict:
+    return _candidates(sampler, 1, 2 + sampler.size)
 
 
-def _small_run_without_leak(draw: Draw) -> dict:
-    made = _small_run(draw)
+def _small_run_without_leak(sampler: CaseSampler) -> dict:
+    made = _small_run(sampler)
     return made | {"rate": torch.ones_like(made["rate"])}
 
 
@@ -134,20 +134,20 @@ def _jacobians_number_by_number(candidates, weight_hh, rate):
 # -- 2. over_lag
 
 
-def _some_jacobians(draw: Draw) -> dict:
-    hidden, time = 2 + (draw.size + 1) // 2, 3 + (draw.size + 1) // 2
+def _some_jacobians(sampler: CaseSampler) -> dict:
+    hidden, time = 2 + (sampler.size + 1) // 2, 3 + (sampler.size + 1) // 2
     return {
-        "jacobians": draw.normal(time, hidden, hidden),
-        "lag": int(draw.random.integers(2, time)),
+        "jacobians": sampler.normal(time, hidden, hidden),
+        "lag": int(sampler.random.integers(2, time)),
     }
 
 
-def _no_lag(draw: Draw) -> dict:
-    return _some_jacobians(draw) | {"lag": 0}
+def _no_lag(sampler: CaseSampler) -> dict:
+    return _some_jacobians(sampler) | {"lag": 0}
 
 
-def _whole_lag(draw: Draw) -> dict:
-    made = _some_jacobians(draw)
+def _whole_lag(sampler: CaseSampler) -> dict:
+    made = _some_jacobians(sampler)
     return made | {"lag": len(made["jacobians"])}
 
 
@@ -233,10 +233,10 @@ def _over_lag_by_recursion(jacobians, lag):
 # -- 3. recurrent_terms
 
 
-def _consistent_run(draw: Draw, time: int, hidden: int) -> dict:
+def _consistent_run(sampler: CaseSampler, time: int, hidden: int) -> dict:
     """States that follow from an initial one and the candidates."""
-    made = _candidates(draw, time, hidden)
-    states = [draw.normal(hidden)]
+    made = _candidates(sampler, time, hidden)
+    states = [sampler.normal(hidden)]
     for candidate in made["candidates"]:
         states.append(
             (1 - made["rate"]) * states[-1] + made["rate"] * candidate
@@ -244,17 +244,17 @@ def _consistent_run(draw: Draw, time: int, hidden: int) -> dict:
     return {"hidden": torch.stack(states).round(decimals=6), **made}
 
 
-def _several_terms(draw: Draw) -> dict:
+def _several_terms(sampler: CaseSampler) -> dict:
     """The smallest has one unit, as the three steps by hand of the chapter."""
-    if draw.size == 0:
-        return _consistent_run(draw, 3, 1)
-    time, hidden = draw.random.permutation([3, 2]).tolist()
-    more = draw.size // 2
-    return _consistent_run(draw, time + 1 + more, hidden + more)
+    if sampler.size == 0:
+        return _consistent_run(sampler, 3, 1)
+    time, hidden = sampler.random.permutation([3, 2]).tolist()
+    more = sampler.size // 2
+    return _consistent_run(sampler, time + 1 + more, hidden + more)
 
 
-def _one_term(draw: Draw) -> dict:
-    return _consistent_run(draw, 1, 2 + draw.size // 2)
+def _one_term(sampler: CaseSampler) -> dict:
+    return _consistent_run(sampler, 1, 2 + sampler.size // 2)
 
 
 def _terms_reference(hidden, candidates, weight_hh, rate):
@@ -409,31 +409,31 @@ def _terms_in_float32(hidden, candidates, weight_hh, rate):
 # -- 4. carry_back
 
 
-def _carried(draw: Draw, batch: int, time: int, hidden: int) -> dict:
+def _carried(sampler: CaseSampler, batch: int, time: int, hidden: int) -> dict:
     return {
-        "arriving": draw.normal(batch, time, hidden),
-        "candidates": _squashed(draw, batch, time, hidden),
-        "weight_hh": draw.normal(hidden, hidden),
-        "rate": _rates(draw, hidden),
+        "arriving": sampler.normal(batch, time, hidden),
+        "candidates": _squashed(sampler, batch, time, hidden),
+        "weight_hh": sampler.normal(hidden, hidden),
+        "rate": _rates(sampler, hidden),
     }
 
 
-def _small_batch(draw: Draw) -> dict:
+def _small_batch(sampler: CaseSampler) -> dict:
     batch, hidden = (
-        draw.random.permutation([2, 3]).tolist() if draw.size else (2, 2)
+        sampler.random.permutation([2, 3]).tolist() if sampler.size else (2, 2)
     )
-    more = draw.size // 2
-    return _carried(draw, batch + more, 3 + more, hidden + more)
+    more = sampler.size // 2
+    return _carried(sampler, batch + more, 3 + more, hidden + more)
 
 
-def _at_the_end_only(draw: Draw) -> dict:
-    made = _small_batch(draw)
+def _at_the_end_only(sampler: CaseSampler) -> dict:
+    made = _small_batch(sampler)
     made["arriving"][:, :-1] = 0
     return made
 
 
-def _carried_one_step(draw: Draw) -> dict:
-    made = _small_batch(draw)
+def _carried_one_step(sampler: CaseSampler) -> dict:
+    made = _small_batch(sampler)
     return made | {
         name: made[name][:, :1] for name in ("arriving", "candidates")
     }
@@ -606,21 +606,23 @@ def _carry_by_jacobians(arriving, candidates, weight_hh, rate):
 
 
 def _for_weights(
-    draw: Draw, batch: int, time: int, features: int, hidden: int
+    sampler: CaseSampler, batch: int, time: int, features: int, hidden: int
 ) -> dict:
     return {
-        "deltas": draw.normal(batch, time, hidden),
-        "inputs": draw.normal(batch, time, features),
-        "hidden": _squashed(draw, batch, time + 1, hidden),
+        "deltas": sampler.normal(batch, time, hidden),
+        "inputs": sampler.normal(batch, time, features),
+        "hidden": _squashed(sampler, batch, time + 1, hidden),
     }
 
 
-def _weights_batch(draw: Draw) -> dict:
-    return _for_weights(draw, *(draw.lengths(4) if draw.size else (2, 2, 3, 2)))
+def _weights_batch(sampler: CaseSampler) -> dict:
+    return _for_weights(
+        sampler, *(sampler.lengths(4) if sampler.size else (2, 2, 3, 2))
+    )
 
 
-def _weights_one(draw: Draw) -> dict:
-    return _for_weights(draw, 1, 1, *draw.lengths(2))
+def _weights_one(sampler: CaseSampler) -> dict:
+    return _for_weights(sampler, 1, 1, *sampler.lengths(2))
 
 
 def _weights_reference(deltas, inputs, hidden):
@@ -727,37 +729,37 @@ def _weights_outer(deltas, inputs, hidden):
 # -- 6. truncated_gradient
 
 
-def _to_truncate(draw: Draw, time: int, window: int) -> dict:
-    batch, features, hidden = draw.random.permutation([2, 3, 4]).tolist()
-    if draw.size == 0:
+def _to_truncate(sampler: CaseSampler, time: int, window: int) -> dict:
+    batch, features, hidden = sampler.random.permutation([2, 3, 4]).tolist()
+    if sampler.size == 0:
         batch, features, hidden = 1, 1, 2
     return {
-        "inputs": draw.normal(batch, time, features),
-        "targets": draw.normal(batch, time, hidden),
-        "initial": draw.normal(batch, hidden),
-        "weight_ih": draw.normal(hidden, features),
-        "weight_hh": draw.normal(hidden, hidden),
-        "bias": draw.normal(hidden),
-        "rate": _rates(draw, hidden),
+        "inputs": sampler.normal(batch, time, features),
+        "targets": sampler.normal(batch, time, hidden),
+        "initial": sampler.normal(batch, hidden),
+        "weight_ih": sampler.normal(hidden, features),
+        "weight_hh": sampler.normal(hidden, hidden),
+        "bias": sampler.normal(hidden),
+        "rate": _rates(sampler, hidden),
         "window": window,
     }
 
 
-def _equal_windows(draw: Draw) -> dict:
-    window = 2 + draw.size // 2
-    return _to_truncate(draw, 3 * window, window)
+def _equal_windows(sampler: CaseSampler) -> dict:
+    window = 2 + sampler.size // 2
+    return _to_truncate(sampler, 3 * window, window)
 
 
-def _shorter_last(draw: Draw) -> dict:
-    return _to_truncate(draw, 5 + 3 * (draw.size // 2), 3)
+def _shorter_last(sampler: CaseSampler) -> dict:
+    return _to_truncate(sampler, 5 + 3 * (sampler.size // 2), 3)
 
 
-def _windows_of_one(draw: Draw) -> dict:
-    return _to_truncate(draw, 3 + draw.size // 2, 1)
+def _windows_of_one(sampler: CaseSampler) -> dict:
+    return _to_truncate(sampler, 3 + sampler.size // 2, 1)
 
 
-def _longer_window(draw: Draw) -> dict:
-    return _to_truncate(draw, 3 + draw.size // 2, 7)
+def _longer_window(sampler: CaseSampler) -> dict:
+    return _to_truncate(sampler, 3 + sampler.size // 2, 7)
 
 
 def _truncated_reference(
@@ -981,45 +983,45 @@ def _truncated_by_formulas(
 # -- 7. clip_together
 
 
-def _gradients(draw: Draw) -> list:
-    more = draw.size // 2
+def _gradients(sampler: CaseSampler) -> list:
+    more = sampler.size // 2
     return [
-        draw.normal(2 + more, 3),
-        draw.normal(3),
-        torch.tensor(draw.random.normal(), dtype=torch.float64).round(
+        sampler.normal(2 + more, 3),
+        sampler.normal(3),
+        torch.tensor(sampler.random.normal(), dtype=torch.float64).round(
             decimals=1
         ),
     ]
 
 
-def _long_gradients(draw: Draw) -> dict:
-    gradients = _gradients(draw)
+def _long_gradients(sampler: CaseSampler) -> dict:
+    gradients = _gradients(sampler)
     gradients[1][0] = 3.0
     return {"gradients": gradients, "threshold": 0.7}
 
 
-def _short_gradients(draw: Draw) -> dict:
+def _short_gradients(sampler: CaseSampler) -> dict:
     return {
-        "gradients": [gradient / 10 for gradient in _gradients(draw)],
+        "gradients": [gradient / 10 for gradient in _gradients(sampler)],
         "threshold": 20.0,
     }
 
 
-def _zero_gradients(draw: Draw) -> dict:
+def _zero_gradients(sampler: CaseSampler) -> dict:
     return {
-        "gradients": [torch.zeros_like(g) for g in _gradients(draw)],
+        "gradients": [torch.zeros_like(g) for g in _gradients(sampler)],
         "threshold": 1.0,
     }
 
 
-def _infinite_gradient(draw: Draw) -> dict:
-    made = _long_gradients(draw)
+def _infinite_gradient(sampler: CaseSampler) -> dict:
+    made = _long_gradients(sampler)
     made["gradients"][0][0, 1] = -math.inf
     return made
 
 
-def _not_a_number(draw: Draw) -> dict:
-    made = _long_gradients(draw)
+def _not_a_number(sampler: CaseSampler) -> dict:
+    made = _long_gradients(sampler)
     made["gradients"][2].fill_(math.nan)
     return made
 
@@ -1199,7 +1201,7 @@ STEPS = [
                 "The rate is on the wrong road: it scales the candidate, and 1 - rate the old state.",
             ),
         ],
-        right=[_jacobians_of_diagonals, _jacobians_number_by_number],
+        alternatives=[_jacobians_of_diagonals, _jacobians_number_by_number],
     ),
     Step(
         "over_lag",
@@ -1241,7 +1243,7 @@ STEPS = [
                 "You take a power of the last Jacobian, but every step has one of its own.",
             ),
         ],
-        right=[_over_lag_multi_dot, _over_lag_by_recursion],
+        alternatives=[_over_lag_multi_dot, _over_lag_by_recursion],
     ),
     Step(
         "recurrent_terms",
@@ -1289,8 +1291,8 @@ STEPS = [
                 "This is the whole sum; return its terms one by one.",
             ),
         ],
-        right=[_terms_forwards, _terms_in_float32],
-        uses=["leaky_jacobians", "over_lag"],
+        alternatives=[_terms_forwards, _terms_in_float32],
+        depends_on=["leaky_jacobians", "over_lag"],
     ),
     Step(
         "carry_back",
@@ -1353,7 +1355,7 @@ STEPS = [
                 "step more, to the initial one.",
             ),
         ],
-        right=[_carry_in_vectors, _carry_by_jacobians],
+        alternatives=[_carry_in_vectors, _carry_by_jacobians],
     ),
     Step(
         "weight_gradients",
@@ -1394,7 +1396,7 @@ STEPS = [
                 "Your first two results are swapped: weight_ih comes first.",
             ),
         ],
-        right=[_weights_products, _weights_outer],
+        alternatives=[_weights_products, _weights_outer],
     ),
     Step(
         "truncated_gradient",
@@ -1450,8 +1452,8 @@ STEPS = [
                 "a square has a factor 2.",
             ),
         ],
-        right=[_truncated_by_windows, _truncated_by_formulas],
-        uses=["carry_back", "weight_gradients"],
+        alternatives=[_truncated_by_windows, _truncated_by_formulas],
+        depends_on=["carry_back", "weight_gradients"],
     ),
     Step(
         "clip_together",
@@ -1505,6 +1507,6 @@ STEPS = [
                 "Your numbers are right, but you overwrite the given gradients. Return new tensors.",
             ),
         ],
-        right=[_clip_by_loop, _clip_as_one_vector],
+        alternatives=[_clip_by_loop, _clip_as_one_vector],
     ),
 ]

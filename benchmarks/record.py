@@ -1,0 +1,46 @@
+"""Writing of what the benchmarks measure, with what it takes to measure it again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqbook.training.profiling import processor_name
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def benchmark_record(script: str, arguments: Sequence[str] = (), **contents: Any) -> dict[str, Any]:
+    """Return a record of a measurement: command, machine, versions, threads, then the contents.
+
+    Args:
+        script: Path of the benchmark, its ``__file__``.
+        arguments: Its command line.
+        contents: Settings and results, of what JSON can hold.
+    """
+    command = shlex.join(["python", f"benchmarks/{Path(script).name}", *arguments])
+    return {
+        "command": f"OMP_NUM_THREADS={torch.get_num_threads()} {command}",
+        "machine": f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "threads": torch.get_num_threads(),
+        **contents,
+    }
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Write a record as JSON, making its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,92 @@
+"""Read the outcomes that a process in the sandbox wrote, all of which is untrusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stepgrader.judge import Verdict
+from stepgrader.sandbox import Reply
+from stepgrader.steps import CompiledStep
+from stepgrader.worker.calls import OWN_CELL
+
+__all__ = ["last_line", "read_outcomes"]
+
+FAILURES = {
+    "time": "it did not end in time: is there a loop that never stops?",
+    "output": "it wrote too much",
+    "ended": "the process ended before it answered: by os._exit, a crash, or out of memory",
+}
+
+
+def read_outcomes(
+    reply: Reply, step: CompiledStep, cells: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]] | Verdict:
+    """Return the outcomes in a reply, or the verdict on an answer that gave none.
+
+    Args:
+        reply: The reply of the sandbox.
+        step: The step, with the cases that were sent.
+        cells: The cells that were run, as pairs of id and source, the answer's last.
+    """
+    *earlier, own_cell = [cell_id for cell_id, _ in cells]
+    last = last_line(reply.output)
+    try:
+        if reply.end == "ended" and "outcomes" in last:
+            return _validate(last["outcomes"], len(step.cases), dict(cells))
+        if reply.end == "ended" and "failed" in last:
+            outcomes = [{"raised": last["failed"]}] * len(step.cases)
+            return _validate(outcomes, len(step.cases), dict(cells))
+    except ValueError:
+        return Verdict("wrong", finding="what came out of the sandbox can't be read")
+    if "undefined" in last:
+        return Verdict("wrong", finding=f"the cell {own_cell} does not define {step.name}")
+    cell = last.get("at")
+    where = f", in {cell}, which runs before" if cell in earlier else ""
+    return Verdict("wrong", finding=FAILURES[reply.end] + where)
+
+
+def last_line(output: bytes) -> dict[str, Any]:
+    r"""Return the last whole line of an output if it is a JSON object, else an empty one.
+
+    Example:
+        >>> last_line(b'{"at": "setup"}\n{"calls": "gate"}\n{"outc')
+        {'calls': 'gate'}
+    """
+    line = output.rpartition(b"\n")[0].rpartition(b"\n")[2]
+    try:
+        last = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return last if isinstance(last, dict) else {}
+
+
+def _validate(outcomes: Any, count: int, cells: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return outcomes that have the form of those of ``run_case``."""
+    if not isinstance(outcomes, list) or len(outcomes) != count:
+        raise ValueError("expected an outcome for every case")
+    for outcome in outcomes:
+        if not isinstance(outcome, dict):
+            raise ValueError("expected an outcome")
+        if "raised" in outcome:
+            _validate_error(outcome["raised"], cells)
+        elif "returned" not in outcome or not all(
+            isinstance(outcome.get(part, {}), dict) for part in ("arguments", "gradients")
+        ):
+            raise ValueError("expected a result")
+    return outcomes
+
+
+def _validate_error(raised: Any, cells: Mapping[str, str]) -> None:
+    """Validate an error, and drop a line number that its cell does not have."""
+    match raised:
+        case {"type": str(), "message": str()}:
+            cell, line = raised.get("cell"), raised.get("line")
+        case _:
+            raise ValueError("expected an error")
+    if not isinstance(cell, (str, type(None))) or type(line) not in (int, type(None)):
+        raise ValueError("expected a cell and a line")
+    source = cells.get((cell or "").removeprefix(f"{OWN_CELL} ").removesuffix(">"), "")
+    if not 0 < (line or 0) <= len(source.splitlines()):
+        raised["line"] = None
