@@ -9,8 +9,8 @@
 What names an address is left out where none is known, see ``addresses``. Written by hand, since:
 
 - sphinx-sitemap lists only the pages of one build: after an edit the site map would have one page;
-- sphinxext-opengraph cuts descriptions in the middle of a sentence and keeps the TeX of formulas,
-  and writes an empty address where none is known;
+- sphinxext-opengraph cuts descriptions in the middle of a sentence, all 19 when it was tried, and
+  writes a relative address where none is known;
 - the page of sphinx-notfound-page loads its style from a path that must be known at build time.
 """
 
