@@ -27,7 +27,15 @@ from seqbook.layers.transformer import LayerCache, SinusoidalPositions, Transfor
 from seqbook.models.ids import as_ids
 from seqbook.validation import check_choice
 
-__all__ = ["NETWORKS", "Memory", "RecurrentSeq2Seq", "Seq2Seq", "TransformerSeq2Seq"]
+__all__ = [
+    "NETWORKS",
+    "Memory",
+    "RecurrentSeq2Seq",
+    "RecurrentState",
+    "Seq2Seq",
+    "TransformerSeq2Seq",
+    "TransformerState",
+]
 
 NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
