@@ -579,6 +579,10 @@ def test_a_shape_without_numbers_is_wrong_wherever_it_stands(tiny, part, value):
     assert len(verdict.finding) + len(verdict.example) < 2000
 
 
+def test_of_rows_without_numbers_the_shape_alone_is_shown(say):
+    assert say(lambda x: torch.zeros(10**6, 0))[-2] == "  got float32 (1000000, 0)"
+
+
 # Calls.
 
 

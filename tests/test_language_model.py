@@ -237,20 +237,15 @@ def test_ids_that_are_not_integers_are_refused(ids):
             use()
 
 
-def test_a_tiny_temperature_gives_the_most_probable_symbol_or_an_error_that_names_it():
+def test_a_tiny_temperature_gives_the_most_probable_symbol():
     model, prompt = make().float(), np.array([2, 0, 1])
     with torch.no_grad():
         model.readout.weight.mul_(1000)  # logits far apart, so that a quotient overflows
         best = model(torch.as_tensor(prompt[None]))[0][0, -1].argmax()
     generator = torch.Generator().manual_seed(0)
-    for temperature in (1e-6, 1e-30, 2e-38):
+    for temperature in (1e-6, 1e-30, 1e-38, 1e-40, 1e-320):
         drawn = generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
         assert drawn == [best]
-    for temperature in (1e-38, 1e-40, 1e-320):
-        with pytest.raises(
-            ValueError, match=r"temperature: expected at least 1\.18e-38, the small"
-        ):
-            generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
 
 
 def test_lengths_and_windows_out_of_range_are_refused():

@@ -6,8 +6,9 @@ import random
 import pytest
 import safetensors.torch
 import torch
+from devices import other_device
 
-from seqbook.data.batches import END, Vocabularies
+from seqbook.data.batches import END, Vocabularies, encode_pairs
 from seqbook.data.pairs import Pair, read_pairs, tokenize
 from seqbook.models.decoding import Hypothesis
 from seqbook.models.metrics import error_rates
@@ -511,3 +512,57 @@ def test_a_blank_text_gives_an_empty_one(text):
     made = make_decided()
     expected = made.transcribe(["a", "b"])
     assert made.transcribe(["a", text, "b"]) == [expected[0], "", expected[1]]
+
+
+# What a model generates for a source depends on that source alone, and on no device.
+
+
+def make_undecided(kind):
+    """A model in float64 that rarely ends by itself, so that limits decide."""
+    made = make(kind, seed=1)
+    made.model.double()
+    with torch.no_grad():
+        if kind == "transformer":
+            made.model.target_embedding.weight[END] = 0
+        else:
+            made.model.readout.bias[END] -= 3
+    return made
+
+
+@pytest.mark.parametrize("beam_width", [1, 3])
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_score_is_the_same_in_batches_of_any_size(kind, beam_width):
+    made = make_undecided(kind)
+    sources = draw_sources(40)
+    pairs = [Pair(source, (tuple("XYZ"),)) for source in sources]
+    generated = made.generate(sources, batch=1)
+    assert len({len(h.ids) for h in generated if not h.complete}) > 2  # several limits
+    scores = [made.score(pairs, batch=batch, beam_width=beam_width) for batch in (1, 16, 256)]
+    assert scores[0] == scores[1] == scores[2]
+
+
+@pytest.mark.parametrize("beam_width", [1, 3])
+@pytest.mark.parametrize("kind", MODELS)
+def test_everything_is_computed_on_the_device_of_the_model(kind, beam_width):
+    texts = ["".join(source) for source in draw_sources(6)]
+    expected = make_undecided(kind).transcribe(texts, beam_width=beam_width)
+    with other_device() as device:
+        made = make_undecided(kind)
+        made.model.to(device)
+        assert made.device == device
+        assert made.transcribe(texts, beam_width=beam_width) == expected
+        examples = encode_pairs(PAIRS, made.vocabularies).to(device)
+        assert made.model.loss(examples).device == device
+
+
+def test_a_model_is_saved_from_any_device_and_loaded_to_one_that_is_here(tmp_path):
+    expected = make()
+    expected.save(tmp_path / "expected")
+    with other_device() as device:
+        made = make()
+        made.model.to(device)
+        made.save(tmp_path / "model")
+    assert (tmp_path / "model").read_bytes() == (tmp_path / "expected").read_bytes()
+    assert Transcriber.load(tmp_path / "model", device="cpu").device == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device: expected one of this machine \(cpu.*'cuda:99'"):
+        Transcriber.load(tmp_path / "model", device="cuda:99")

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from devices import other_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import assert_equal, dependence, randomise, values_and_gradients
@@ -580,3 +581,57 @@ def step_with(shape):
 def test_an_error_names_what_came_and_what_was_expected(use, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         use()
+
+
+# Devices and types
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_layers_compute_where_the_inputs_are(norm, source, target):
+    def compute(device=None):
+        generator = torch.Generator().manual_seed(0)  # of the CPU
+        placed = {"device": device, "dtype": torch.float64}
+        sizes = {"encoder_layers": 1, "decoder_layers": 2, "d_ff": 8, "norm": norm}
+        model = Transformer(6, 2, **sizes, generator=generator, **placed)
+        learned = LearnedPositions(6, 9, generator=generator, **placed)
+        inputs, targets = (x.to(device or "cpu") for x in (source, target))
+        output = model(SinusoidalPositions(6)(inputs), learned(targets))
+        steps, caches = [], model.decoder.start(model.encoder(inputs))
+        for now in targets.split(1, 1):
+            step, caches = model.decoder.step(now, caches)
+            steps.append(step)
+        return [output, *steps, sinusoids(3, 4, **placed)]
+
+    expected = compute()
+    with other_device() as device:
+        found = compute(device)
+        assert {x.device for x in found} == {device}
+        for ours, theirs in zip(found, expected, strict=True):
+            assert_equal({"": ours.cpu()}, {"": theirs})
+
+
+def test_sinusoids_of_a_double_precision_model_are_exact():
+    inputs = torch.zeros(1, 40, 4, dtype=torch.float64)
+    encodings = SinusoidalPositions(4)(inputs)[0]
+    for t in range(40):
+        expected = [f(t / 10000 ** (2 * i / 4)) for i in range(2) for f in (math.sin, math.cos)]
+        assert encodings[t].tolist() == pytest.approx(expected, abs=1e-14)
+
+
+@pytest.mark.parametrize("positions", [SinusoidalPositions(6), LearnedPositions(6, 9)])
+@pytest.mark.parametrize("shape", [(2, 3, 1), (2, 3, 5), (3, 6)])
+def test_positions_are_not_broadcast_to_other_shapes(positions, shape):
+    message = re.escape(f"inputs: expected shape (batch, time, 6), got {shape}")
+    with pytest.raises(ValueError, match=message):
+        positions(torch.zeros(shape))
+
+
+def test_a_cache_continued_in_two_ways_keeps_both(decoder, source, target):
+    with torch.no_grad():
+        _, caches = decoder.step(target[:, :1], decoder.start(source))
+        _, one = decoder.step(target[:, 1:2], caches)
+        _, other = decoder.step(target[:, 2:3], caches)
+        for row, branch in ((1, one), (2, other)):
+            output, _ = decoder.step(target[:, 3:4], branch)
+            whole = decoder(target[:, [0, row, 3]], source, mask=causal_mask(3))
+            assert_equal({"": output}, {"": whole[:, 2:]})

@@ -82,7 +82,9 @@ def test_what_is_no_id_is_refused(wrong):
 
 @pytest.mark.parametrize("wrong", [None, 3, ["a", 3], [["a"]], [None]])
 @pytest.mark.parametrize(
-    "call", [Vocabulary, Vocabulary.from_sequence, Vocabulary("abc").encode], ids=str
+    "call",
+    [Vocabulary, Vocabulary.from_sequence, Vocabulary("abc").encode],
+    ids=["Vocabulary", "from_sequence", "encode"],
 )
 def test_symbols_are_strings(call, wrong):
     with pytest.raises(TypeError, match=r"(symbols|sequence): expected (strings|a sequence), got"):

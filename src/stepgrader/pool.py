@@ -7,6 +7,7 @@ learns which notebook it was grading.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import signal
@@ -120,7 +121,8 @@ class _Process:
     def send(self, task: int) -> None:
         """Let the process grade a notebook."""
         self.task = task
-        self.connection.send_bytes(json.dumps(task).encode())
+        with contextlib.suppress(OSError):  # if it has died, receive says so
+            self.connection.send_bytes(json.dumps(task).encode())
 
     def receive(self) -> Outcome | None:
         """Return the outcome of the present task, or None from a process that is ready for one."""

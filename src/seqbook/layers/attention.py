@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -151,7 +152,8 @@ def scaled_dot_product_attention(
     """
     _check_inputs(query, key, value, mask)
     dtype, precise = _dtypes(query, key, value)
-    query, key, value = query.to(precise), key.to(precise), value.to(precise)
+    if any(tensor.dtype != precise for tensor in (query, key, value)):
+        query, key, value = query.to(precise), key.to(precise), value.to(precise)
     with _without_autocast(query.device):
         query = query * query.shape[-1] ** -0.5 if scaled else query
         scores = query @ key.transpose(-2, -1)  # (..., queries, keys)
@@ -160,10 +162,14 @@ def scaled_dot_product_attention(
         else:
             # The lowest number instead of -inf keeps a row that may attend to nothing
             # free of NaN; the second fill makes its weights zero, and no others.
-            lowest = torch.finfo(scores.dtype).min
-            weights = scores.masked_fill(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
+            blocked, lowest = ~mask, torch.finfo(scores.dtype).min
+            weights = scores.masked_fill(blocked, lowest).softmax(-1).masked_fill(blocked, 0)
         output = weights @ value  # (..., queries, d_v)
-    return Attention(output.to(dtype), weights.to(dtype))
+    return (
+        Attention(output, weights)
+        if dtype == precise
+        else Attention(output.to(dtype), weights.to(dtype))
+    )
 
 
 def chunked_attention(
@@ -550,9 +556,7 @@ def _over_heads(mask: Tensor | None) -> Tensor | None:
 
 def _dtypes(*tensors: Tensor) -> tuple[torch.dtype, torch.dtype]:
     """Return the common type of the inputs and the one to compute in, at least float32."""
-    dtype = tensors[0].dtype
-    for tensor in tensors[1:]:
-        dtype = torch.promote_types(dtype, tensor.dtype)
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
     return dtype, torch.promote_types(dtype, torch.float32)
 
 
@@ -568,30 +572,40 @@ def _check_inputs(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> tuple[int, ...]:
     """Raise unless the inputs fit each other; return their leading axes, broadcast."""
-    for name, tensor in {"query": query, "key": key, "value": value}.items():
+    for name, tensor in (("query", query), ("key", key), ("value", value)):
         if not tensor.is_floating_point():
             raise TypeError(f"{name}: expected floating-point numbers, got {tensor.dtype}")
         if tensor.device != query.device:
             raise ValueError(f"{name}: expected the query's {query.device}, got {tensor.device}")
-    shapes = {"query": query.shape, "key": key.shape, "value": value.shape}
-    listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
-    if min(map(len, shapes.values())) < 2:
-        raise ValueError(f"query, key, value: expected (..., positions, features), got {listed}")
-    if query.shape[-1] < 1:
-        raise ValueError(f"query: expected at least one feature, got {listed}")
-    if query.shape[-1] != key.shape[-1]:
-        raise ValueError(f"key: expected the queries' {query.shape[-1]} features, got {listed}")
-    if key.shape[-2] != value.shape[-2]:
-        raise ValueError(f"value: expected one for each of {key.shape[-2]} keys, got {listed}")
+    shapes = query.shape, key.shape, value.shape
+    leading = _broadcast(*(shape[:-2] for shape in shapes))
+    if min(map(len, shapes)) < 2:
+        problem = "query, key, value: expected (..., positions, features)"
+    elif query.shape[-1] < 1:
+        problem = "query: expected at least one feature"
+    elif query.shape[-1] != key.shape[-1]:
+        problem = f"key: expected the queries' {query.shape[-1]} features"
+    elif key.shape[-2] != value.shape[-2]:
+        problem = f"value: expected one for each of {key.shape[-2]} keys"
+    elif leading is None:
+        problem = "query, key, value: expected the same leading axes"
+    else:
+        if mask is not None:
+            _check_mask(mask, (*leading, query.shape[-2], key.shape[-2]), query.device)
+        return leading
+    names = ("query", "key", "value")
+    listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in zip(names, shapes, strict=True))
+    raise ValueError(f"{problem}, got {listed}")
+
+
+def _broadcast(*shapes: torch.Size) -> tuple[int, ...] | None:
+    """Return the common shape, or None if there is none."""
+    if all(shape == shapes[0] for shape in shapes):  # torch.broadcast_shapes is slow
+        return tuple(shapes[0])
     try:
-        leading = torch.broadcast_shapes(*(shape[:-2] for shape in shapes.values()))
+        return tuple(torch.broadcast_shapes(*shapes))
     except RuntimeError:
-        raise ValueError(
-            f"query, key, value: expected the same leading axes, got {listed}"
-        ) from None
-    if mask is not None:
-        _check_mask(mask, (*leading, query.shape[-2], key.shape[-2]), query.device)
-    return tuple(leading)
+        return None
 
 
 def _check_mask(mask: Tensor, scores: tuple[int, ...], device: torch.device) -> None:
@@ -599,10 +613,8 @@ def _check_mask(mask: Tensor, scores: tuple[int, ...], device: torch.device) -> 
         raise TypeError(f"mask: expected booleans, True = may attend, got {mask.dtype}")
     if mask.device != device:
         raise ValueError(f"mask: expected the query's {device}, got {mask.device}")
-    try:
-        fits = torch.broadcast_shapes(mask.shape, scores) == scores
-    except RuntimeError:
-        fits = False
+    pairs = zip(reversed(mask.shape), reversed(scores), strict=False)
+    fits = mask.dim() <= len(scores) and all(size in (1, full) for size, full in pairs)
     if not fits:
         raise ValueError(
             f"mask: expected a shape broadcastable to {scores} (..., queries, keys), got "

@@ -196,8 +196,7 @@ def generate(
         length: Number of symbols to generate.
         prompt: Symbols that the model reads first, integers of any type, ``(time,)``, at least one.
         generator: Random generator that draws the symbols, on any device.
-        temperature: Positive and finite, and at least the smallest normal number of the model's
-            floating type, which is 1.2e-38 for float32.
+        temperature: Positive and finite. As it goes to zero, the most probable symbol is drawn.
 
     Shape:
         result: int64 ``(length,)``, without ``prompt``.
@@ -214,24 +213,21 @@ def generate(
         (7,)
     """
     weight = model.embedding.weight
-    least = torch.finfo(weight.dtype).tiny
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
-    if temperature < least:
-        raise ValueError(
-            f"temperature: expected at least {least:.3g}, the smallest normal number of "
-            f"{weight.dtype}, got {temperature}"
-        )
     if length < 0:
         raise ValueError(f"length: expected at least 0, got {length}")
     inputs = as_ids(prompt, size=model.size, dims=1, name="prompt").to(weight.device)
     if len(inputs) == 0:
         raise ValueError("prompt: expected at least one symbol, got none")
     symbols, state = [], None
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    temperature = max(temperature, torch.finfo(dtype).tiny)  # a smaller one would be rounded to 0
     for _ in range(length):
         logits, state = model(inputs[None], state)
-        logits = logits[0, -1] - logits[0, -1].max()  # at most 0, so that a quotient is no NaN
-        probabilities = torch.softmax(logits / temperature, dim=-1)
+        logits = logits[0, -1].to(dtype)
+        # Exactly 0 for the most probable symbol, so that no quotient overflows to infinity.
+        probabilities = torch.softmax((logits - logits.max()) / temperature, dim=-1)
         inputs = torch.multinomial(probabilities.to(generator.device), 1, generator=generator).to(
             weight.device
         )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -73,7 +74,7 @@ class Seq2Seq(nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
-        return next(tensor for tensor in (*self.parameters(), *self.buffers())).device
+        return next(chain(self.parameters(), self.buffers())).device
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Encode sources.
@@ -262,7 +263,7 @@ class RecurrentSeq2Seq(Seq2Seq):
     def _run(
         self, target: Tensor, parts: tuple[Tensor, ...], memory: Memory
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        target = as_ids(target, dims=2, name="target").to(self.device)
+        target = as_ids(target, dims=2, name="target").to(self.target_embedding.weight.device)
         embedded = self.dropout(self.target_embedding(target))
         hidden, final = self.decoder(embedded, self._state(parts))  # (batch, time, hidden)
         if self.query is not None:
@@ -377,7 +378,7 @@ class TransformerSeq2Seq(Seq2Seq):
 
     def decode(self, target: Tensor, memory: Memory) -> Tensor:
         """See ``Seq2Seq.decode``."""
-        target = as_ids(target, dims=2, name="target").to(self.device)
+        target = as_ids(target, dims=2, name="target").to(self.target_embedding.weight.device)
         hidden = self.transformer.decoder(
             self._embed(target, self.target_embedding),
             memory.values,
@@ -393,7 +394,7 @@ class TransformerSeq2Seq(Seq2Seq):
     def step(self, symbol: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """See ``Seq2Seq.step``."""
         caches, mask, position = state
-        symbol = as_ids(symbol, dims=1, name="symbol").to(self.device)
+        symbol = as_ids(symbol, dims=1, name="symbol").to(self.target_embedding.weight.device)
         embedded = self._embed(symbol.unsqueeze(1), self.target_embedding, start=position)
         hidden, caches = self.transformer.decoder.step(embedded, caches, memory_mask=mask)
         return self._read_out(hidden)[:, 0], TransformerState(caches, mask, position + 1)

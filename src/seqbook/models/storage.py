@@ -66,7 +66,7 @@ def write_tensors(
     """Write tensors and a description in the safetensors format.
 
     The description stands in the file's metadata as JSON, with a checksum of everything, since the
-    format itself has none.
+    format itself has none. The same content gives the same bytes.
 
     Args:
         path: The file.
@@ -88,8 +88,9 @@ def write_tensors(
         ({'weight': tensor([1., 1.])}, {'steps': 3})
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(description, ensure_ascii=False)
-    metadata = {_KEY: text, "sha256": _digest(tensors, text)}
+    content = {"sha256": _digest(tensors, description), "description": description}
+    # In one entry, since the library writes several in random order.
+    metadata = {_KEY: json.dumps(content, ensure_ascii=False)}
     write_file(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -119,15 +120,14 @@ def read_tensors(file: Path | str | BinaryIO) -> tuple[dict[str, Tensor], dict[s
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-        text, digest = metadata[_KEY], metadata["sha256"]
-        description = json.loads(text)
+        metadata = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
+        description, digest = metadata["description"], metadata["sha256"]
     except Exception as error:  # the library raises many kinds at damaged bytes
         raise DamagedModelError(
             f"{name_of(file)}: expected a model file of this package, got one that is damaged or "
             f"of another kind ({brief(error)})"
         ) from error
-    if digest != _digest(tensors, text):
+    if digest != _digest(tensors, description):
         raise DamagedModelError(
             f"{name_of(file)}: expected content with the checksum beside it, got a damaged file"
         )
@@ -154,8 +154,8 @@ def name_of(file: Path | str | BinaryIO) -> str:
     return str(file if isinstance(file, (str, Path)) else getattr(file, "name", file))
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
+def _digest(tensors: Mapping[str, Tensor], description: Any) -> str:
+    digest = hashlib.sha256(json.dumps(description).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())

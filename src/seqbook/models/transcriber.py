@@ -150,7 +150,6 @@ class Transcriber:
             for start in range(0, len(order), batch):
                 chosen = order[start : start + batch]
                 ids, lengths = self.vocabularies.encode_sources([sources[i] for i in chosen])
-                ids, lengths = ids.to(self.device), lengths.to(self.device)
                 limit = 10 + 3 * lengths  # of each source by its own length
                 if beam_width == 1:
                     found = greedy(self.model, ids, lengths, max_length=limit)
