@@ -9,9 +9,16 @@ import torch
 from api_reference import PACKAGES, public_modules, public_objects, without_docstrings
 from bs4 import BeautifulSoup
 from conftest import HTML
+from system_packages import why_no_sandbox
 
 MODULES = [module.__name__ for package in PACKAGES for module in public_modules(package)]
-WITHOUT_EXAMPLE = 240  # public classes and functions that have none yet; this number only falls
+NEED_A_SANDBOX = {  # whose examples make what bubblewrap and the grader's processes need
+    "stepgrader.pool",
+    "stepgrader.sandbox",
+    "stepgrader.grader",
+    "stepgrader.worker.hardening",
+    "stepgrader.worker.server",
+}
 
 
 def objects() -> dict[str, object]:
@@ -101,6 +108,8 @@ def test_source_is_shown_without_docstrings():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
+    if name in NEED_A_SANDBOX and (reason := why_no_sandbox()):
+        pytest.skip(reason)
     module = importlib.import_module(name)
     finder, flags = doctest.DocTestFinder(exclude_empty=True), doctest.NORMALIZE_WHITESPACE
     runner, said = doctest.DocTestRunner(optionflags=flags | doctest.ELLIPSIS), []
@@ -110,14 +119,13 @@ def test_examples_run(name):
     assert runner.summarize(verbose=False).failed == 0, "".join(said)
 
 
-def test_public_objects_have_examples():
-    without = [
-        name for name, value in objects().items() if callable(value) and not has_example(value)
-    ]
-    assert len(without) <= WITHOUT_EXAMPLE, "\n".join(without)
+def test_public_classes_and_functions_have_examples():
+    assert [name for name, value in objects().items() if lacks_example(value)] == []
 
 
-def has_example(value: object) -> bool:
-    """Whether the docstring of a class, of one of its methods, or of a function has an example."""
+def lacks_example(value: object) -> bool:
+    """Whether a class or function has no example, nor has one of the methods of the class."""
+    if not (inspect.isclass(value) or inspect.isroutine(value)):
+        return False
     parts = [value, *vars(value).values()] if inspect.isclass(value) else [value]
-    return any(">>> " in (inspect.getdoc(part) or "") for part in parts)
+    return not any(">>> " in (inspect.getdoc(part) or "") for part in parts)

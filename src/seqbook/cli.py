@@ -44,7 +44,17 @@ BATCH = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
+    """Run the command line; return its exit code.
+
+    Example:
+        >>> import contextlib
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        ...     code = main(["start", folder])
+        ...     notebooks = sorted(path.name for path in Path(folder).glob("*.ipynb"))
+        >>> code, notebooks[0]
+        (0, 'attention.ipynb')
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)

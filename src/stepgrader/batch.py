@@ -49,6 +49,10 @@ class Result:
         graded: The grade; None if there is none.
         problem: Why there is none.
         grader_fault: Whether that is the fault of the grader, and not of the file.
+
+    Example:
+        >>> Result(Submission("ada", Path("ada/lstm.ipynb")), None, "it is not JSON").grader_fault
+        False
     """
 
     submission: Submission
@@ -136,6 +140,14 @@ def grade_folder(
 
     Raises:
         NoSandboxError: Submissions can't be run here.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, TemporaryDirectory() as out:
+        ...     length = Path(folder, "ada.ipynb").write_text("a text, no notebook")
+        ...     results = grade_folder(Path(folder), Path(out), exercises=[], seed=1, jobs=1)
+        >>> results[0].submission.student, results[0].problem
+        ('ada', 'it is not JSON, so it is not a notebook, or damaged')
     """
     compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")

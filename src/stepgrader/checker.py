@@ -29,6 +29,25 @@ class Checker:
 
     Args:
         exercise: The released exercise.
+
+    Example:
+        >>> from stepgrader.steps import Step, compile_step
+        >>> task = {"id": "double-task", "source": "## 1. Double it (★, 5 minutes, 1 point)"}
+        >>> cases = {"a list": lambda sampler: {"x": [1, 2]}}
+        >>> step = compile_step(Step("double", lambda x: [2 * a for a in x], cases, [], []))
+        >>> check = Checker(Released("doubling", {"cells": [task]}, [step]))
+        >>> def double(x):
+        ...     return 2 * x
+        >>> check(double)
+        ✗ double: 0 of 1 point, the first that fails: a list
+          expected 2 values, got 4
+          inputs:
+            x = [1, 2]
+          expected [2, 4]
+          got [1, 2, 1, 2]
+          it should return check.expected; to try it yourself: double(**check.inputs)
+        >>> check.expected, double(**check.inputs)
+        ([2, 4], [1, 2, 1, 2])
     """
 
     def __init__(self, exercise: Released):

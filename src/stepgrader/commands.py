@@ -34,6 +34,20 @@ def add_commands(
     Args:
         course: The course.
         add: Adds a command, given its name, the function that runs it, and its help.
+
+    Example:
+        >>> parser = argparse.ArgumentParser(prog="mycourse")
+        >>> commands = parser.add_subparsers()
+        >>> def add(name, run, text):
+        ...     command = commands.add_parser(name, help=text)
+        ...     command.set_defaults(run=run)
+        ...     return command
+        >>> folder = Path("mycourse")
+        >>> add_commands(Course("mycourse", package=folder, released=folder / "exercises"), add)
+        >>> sorted(commands.choices)
+        ['check', 'grade', 'release', 'start']
+        >>> parser.parse_args(["check", "lstm.ipynb"]).notebook.name
+        'lstm.ipynb'
     """
 
     def bind(run: Callable[[Course, argparse.Namespace], int]) -> Command:

@@ -25,6 +25,15 @@ class Course:
         released: Folder with the released exercises and their index.
         sources: Folder with the authors' exercises and their index; None in an installation that
             does not have them.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = Path(name)
+        ...     length = (folder / INDEX).write_text('["rnn", "lstm"]')
+        ...     course = Course("mycourse", package=folder, released=folder)
+        ...     course.order
+        ['rnn', 'lstm']
     """
 
     command: str

@@ -22,6 +22,13 @@ class Difference:
     Args:
         kind: Its kind, without any value, which may be shown for a hidden case.
         text: Its description, with values.
+
+    Example:
+        >>> different = difference([1.0, 2.0, 3.0], [1.0, 2.0], tolerance=1e-5)
+        >>> different.kind  # of a hidden case, a student sees no more
+        'the result has the wrong form'
+        >>> different.text
+        'expected 3 values, got 2'
     """
 
     kind: str

@@ -44,6 +44,11 @@ class Heading:
         level: Difficulty, from 1 to 3 stars.
         minutes: Expected time.
         points: Points that a right answer earns.
+
+    Example:
+        >>> task = {"id": "double-task", "source": "## 1. Double it (★★, 5 minutes, 3 points)"}
+        >>> headings({"cells": [task]}, ["double"])["double"]
+        Heading(title='Double it', level=2, minutes=5, points=3)
     """
 
     title: str
@@ -60,6 +65,16 @@ class Released:
         name: Name of the exercise.
         notebook: The notebook, as parsed JSON.
         steps: The steps with their visible cases, in the order of the notebook.
+
+    Example:
+        >>> cells = [
+        ...     {"id": "title", "source": "# Doubling"},
+        ...     {"id": "double-task", "source": "## 1. Double it (★, 5 minutes, 1 point)"},
+        ... ]
+        >>> step = CompiledStep("double", [], tolerance=1e-5, mistakes=[], cases=[])
+        >>> exercise = Released("doubling", {"cells": cells}, [step])
+        >>> exercise.title, exercise.headings["double"].points
+        ('Doubling', 1)
     """
 
     name: str
@@ -110,6 +125,25 @@ class Exercise:
 
     Raises:
         ValueError: The notebook and the steps do not belong together.
+
+    Example:
+        >>> answer = '''
+        ... def double(x):
+        ...     ### BEGIN SOLUTION
+        ...     return 2 * x
+        ...     ### END SOLUTION
+        ... '''
+        >>> cells = [
+        ...     {"id": "double-task", "source": "## 1. Double it (★, 5 minutes, 1 point)"},
+        ...     {"id": "double-answer", "source": answer},
+        ...     {"id": "double-check", "source": "check(double)"},
+        ... ]
+        >>> cells = [{"cell_type": "code", **cell} for cell in cells]
+        >>> step = Step("double", lambda x: x + x, cases={}, mistakes=[], alternatives=[])
+        >>> exercise = Exercise("doubling", {"metadata": {}, "cells": cells}, [step])
+        >>> print(exercise.release().cell("double-answer").strip())
+        def double(x):
+            raise NotImplementedError
     """
 
     name: str
@@ -197,7 +231,15 @@ def headings(notebook: dict[str, Any], names: Sequence[str]) -> dict[str, Headin
 
 
 def as_text(notebook: dict[str, Any]) -> str:
-    """Return a notebook as Jupyter writes it."""
+    """Return a notebook as Jupyter writes it.
+
+    Example:
+        >>> print(as_text({"cells": [], "nbformat": 4}), end="")
+        {
+         "cells": [],
+         "nbformat": 4
+        }
+    """
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

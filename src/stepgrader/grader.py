@@ -21,7 +21,27 @@ TOO_LARGE = "to compare what it returned takes too much memory"
 
 
 class SandboxFaultError(RuntimeError):
-    """The sandbox failed twice, which is the grader's fault: there is no mark."""
+    """The sandbox failed twice, which is the grader's fault: there is no mark.
+
+    Example:
+        >>> from stepgrader.sandbox import Reply
+        >>> class Broken:
+        ...     def run(self, request):
+        ...         return Reply("fault", output=b"")
+        >>> cells = [
+        ...     {"id": "title", "source": "# Doubling"},
+        ...     {"id": "setup", "source": ""},
+        ...     {"id": "double-task", "source": "## 1. Double it (★, 5 minutes, 1 point)"},
+        ... ]
+        >>> from stepgrader.steps import Step, compile_step
+        >>> cases = {"a number": lambda sampler: {"x": 1.5}}
+        >>> step = compile_step(Step("double", lambda x: x + x, cases, [], []))
+        >>> exercise = Released("doubling", {"cells": cells}, [step])
+        >>> grade_answers({"double": Answer("def double(x): return x")}, exercise, [step], Broken())
+        Traceback (most recent call last):
+        ...
+        stepgrader.grader.SandboxFaultError: the sandbox failed on double
+    """
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,12 @@ class GradedStep:
         out_of: Points that a right answer earns.
         verdict: The verdict on the answer.
         notes: Further remarks for the student.
+
+    Example:
+        >>> note = "2 cells answer this step; the last counts"
+        >>> step = GradedStep("gate", "A gate", 2, 2, Verdict("right"), notes=[note])
+        >>> step.points == step.out_of, step.verdict.status
+        (True, 'right')
     """
 
     name: str
@@ -111,6 +137,22 @@ def grade_notebook(
 
     Raises:
         SandboxFaultError: The sandbox failed.
+
+    Example:
+        >>> from stepgrader.steps import Step, compile_step
+        >>> cells = [
+        ...     {"id": "title", "source": "# Doubling"},
+        ...     {"id": "setup", "source": "import math"},
+        ...     {"id": "double-task", "source": "## 1. Double it (★, 5 minutes, 1 point)"},
+        ... ]
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
+        >>> step = compile_step(Step("double", lambda x: x + x, cases, [], []), seed=1)
+        >>> exercise = Released("doubling", {"cells": cells}, [step.visible])
+        >>> answer = {"cell_type": "code", "source": "def double(x): return 2 * x"}
+        >>> with Sandbox(isolated=False) as sandbox:  # it is our own code
+        ...     graded = grade_notebook({"cells": [answer]}, exercise, [step], sandbox)
+        >>> graded.points, graded.out_of
+        (1, 1)
     """
     return grade_answers(read_answers(notebook, exercise), exercise, steps, sandbox)
 
@@ -137,6 +179,22 @@ def grade_answers(
 
     Raises:
         SandboxFaultError: The sandbox failed.
+
+    Example:
+        >>> from stepgrader.steps import Step, compile_step
+        >>> cells = [
+        ...     {"id": "title", "source": "# Doubling"},
+        ...     {"id": "setup", "source": "import math"},
+        ...     {"id": "double-task", "source": "## 1. Double it (★, 5 minutes, 1 point)"},
+        ... ]
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
+        >>> step = compile_step(Step("double", lambda x: x + x, cases, [], []), seed=1)
+        >>> exercise = Released("doubling", {"cells": cells}, [step.visible])
+        >>> answers = {"double": Answer("def double(x): return x ** 2")}
+        >>> with Sandbox(isolated=False) as sandbox:  # it is our own code
+        ...     graded = grade_answers(answers, exercise, [step], sandbox)
+        >>> graded.steps[0].verdict.status, graded.steps[0].verdict.property
+        ('wrong', 'a vector')
     """
     headings = exercise.headings
     cells = [("setup", exercise.cell("setup"))]

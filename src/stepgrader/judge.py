@@ -32,6 +32,11 @@ class Verdict:
         diagnosis: Message of that mistake.
         example: The smallest failing input with expected and actual result; None for a hidden case.
         case: Number of the case that failed; None for a hidden case.
+
+    Example:
+        >>> verdict = Verdict("wrong", property="a batch of one", diagnosis="You drop the batch.")
+        >>> verdict.example is None  # of a hidden case, no input is shown
+        True
     """
 
     status: str

@@ -23,12 +23,21 @@ FAILURES = {
 def read_outcomes(
     reply: Reply, step: CompiledStep, cells: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]] | Verdict:
-    """Return the outcomes in a reply, or the verdict on an answer that gave none.
+    r"""Return the outcomes in a reply, or the verdict on an answer that gave none.
 
     Args:
         reply: The reply of the sandbox.
         step: The step, with the cases that were sent.
         cells: The cells that were run, as pairs of id and source, the answer's last.
+
+    Example:
+        >>> step = CompiledStep("gate", [], tolerance=1e-5, mistakes=[], cases=[{}])
+        >>> cells = [("setup", "import math"), ("gate-answer", "def gate(x): return x")]
+        >>> right = Reply("ended", b'{"outcomes": [{"returned": 0.5, "arguments": {}}]}\n')
+        >>> read_outcomes(right, step, cells)
+        [{'returned': 0.5, 'arguments': {}}]
+        >>> read_outcomes(Reply("time", b'{"calls": "gate"}\n'), step, cells).finding
+        'it did not end in time: is there a loop that never stops?'
     """
     *earlier, own_cell = [cell_id for cell_id, _ in cells]
     last = last_line(reply.output)

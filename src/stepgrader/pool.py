@@ -38,6 +38,11 @@ class Outcome:
         graded: The grade; None if there is none.
         problem: Why there is none.
         killed: Whether the process that graded the notebook died of it.
+
+    Example:
+        >>> outcome = Outcome(None, "the process that graded it was ended by SIGKILL", killed=True)
+        >>> outcome.graded is None
+        True
     """
 
     graded: Graded | None
@@ -60,6 +65,14 @@ def grade_in_processes(
 
     Raises:
         NoSandboxError: Submissions can't be run here.
+
+    Example:
+        >>> import functools
+        >>> tasks = [lambda sandbox: Graded("lstm", "The LSTM", steps=[])]
+        >>> make_sandbox = functools.partial(Sandbox, isolated=False)
+        >>> for task, outcome in grade_in_processes(tasks, make_sandbox, jobs=2):
+        ...     print(task, outcome.graded.title)
+        0 The LSTM
     """
     waiting = deque(range(len(tasks)))
     processes: dict[Any, _Process] = {}  # by their connections
@@ -169,7 +182,16 @@ def _serve(
 
 
 def report_exception(error: Exception) -> str:
-    """Print the traceback of an exception in the grader; return what to call it in a report."""
+    r"""Print the traceback of an exception in the grader; return what to call it in a report.
+
+    Example:
+        >>> import contextlib, io
+        >>> with contextlib.redirect_stderr(io.StringIO()) as written:
+        ...     report_exception(ValueError("too large"))
+        'ValueError in the grader'
+        >>> written.getvalue()
+        'ValueError: too large\n'
+    """
     lines = "".join(traceback.format_exception(error)).splitlines()
     print(*(printable(line, limit=1000) for line in lines), sep="\n", file=sys.stderr)
     return f"{type(error).__name__} in the grader"

@@ -88,6 +88,21 @@ def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
 
     Raises:
         OSError: A file can't be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from stepgrader.batch import Result
+        >>> from stepgrader.grader import Graded, GradedStep
+        >>> from stepgrader.submissions import Submission
+        >>> step = GradedStep("gate", "A gate", 2, 2, Verdict("right"))
+        >>> graded = Graded("lstm", "The LSTM", [step])
+        >>> result = Result(Submission("ada", Path("lstm.ipynb")), graded)
+        >>> with TemporaryDirectory() as folder:
+        ...     write_reports([result], SafeWriter(Path(folder)))
+        ...     print(Path(folder, "grades.csv").read_text(), end="")
+        student,exercise,points,out_of,counts,file,remark
+        ada,lstm,2,2,yes,lstm.ipynb,
     """
     count = _counting(results)
     out = writer.folder
@@ -350,6 +365,14 @@ def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Itera
     Args:
         student: Name of the student.
         results: Their results, and for each whether it counts.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from stepgrader.batch import Result
+        >>> from stepgrader.submissions import Submission
+        >>> result = Result(Submission("<ada>", Path("lstm.ipynb")), None, "it is not JSON")
+        >>> print(list(feedback_html("<ada>", [(result, True)]))[-5].partition("<body>")[2])
+        <h1>Feedback for &lt;ada&gt;</h1>
     """
     title = html.escape(f"Feedback for {_name(student)}")
     yield "<!doctype html>"

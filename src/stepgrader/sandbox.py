@@ -49,17 +49,32 @@ ENVIRONMENT = {  # all that a sandbox has
 
 
 class NoSandboxError(OSError):
-    """Submissions can't be run safely on this system, so they are not run at all."""
+    """Submissions can't be run safely on this system, so they are not run at all.
+
+    Example:
+        >>> from unittest import mock
+        >>> with mock.patch("shutil.which", return_value=None):  # as without bubblewrap
+        ...     Sandbox()
+        Traceback (most recent call last):
+        ...
+        stepgrader.sandbox.NoSandboxError: submissions are graded in a sandbox ...
+    """
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply of a sandbox.
+    r"""The reply of a sandbox.
 
     Args:
         end: How the process ended: ``ended``, by itself; stopped at the limit of ``time`` or
             ``output``; or ``fault``, if the sandbox failed twice for an unknown reason.
         output: What the process wrote. It is untrusted.
+
+    Example:
+        >>> cells = [("wait-answer", "while True: pass")]
+        >>> with Sandbox(isolated=False, cpu_seconds=1, wall_seconds=1) as sandbox:
+        ...     sandbox.run({"cells": cells, "name": "wait", "cases": []})
+        Reply(end='time', output=b'{"at": "wait-answer"}\n')
     """
 
     end: str

@@ -90,6 +90,18 @@ class ModuleCase:
         inputs: Arguments of the call, by name.
         options: Arguments of the constructor, by name. They are passed by position.
         state: Parameters for ``load_state_dict``, in float64; None to load none.
+
+    Example:
+        >>> case = ModuleCase(
+        ...     inputs={"x": torch.ones(1, 2)},
+        ...     options={"in_features": 2, "out_features": 1},
+        ...     state={"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.zeros(1)},
+        ... )
+        >>> layer = torch.nn.Linear(*case.options.values())
+        >>> layer.load_state_dict(case.state)
+        <All keys matched successfully>
+        >>> layer(**{"input": case.inputs["x"]}).item()
+        7.0
     """
 
     inputs: Mapping[str, Any]
@@ -105,6 +117,10 @@ class Mistake:
         answer: The wrong function or class. It must stand on its own: it may use the names of the
             notebook's setup cell and nothing else.
         message: What is wrong, for the student, in a sentence or two.
+
+    Example:
+        >>> Mistake(lambda x: x, "You return x as it is.").answer(5)
+        5
     """
 
     answer: Callable[..., Any]
@@ -177,6 +193,15 @@ class CompiledStep:
         cases: For each case ``property``, ``hidden``, ``inputs``, ``gradients``, ``options``,
             ``state``, and outcomes as ``run_case`` returns them: ``expected``, and ``mistakes``,
             of which only that is kept by which they differ from the expected one.
+
+    Example:
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.array(2)}}
+        >>> step = compile_step(Step("double", lambda x: x + x, cases, [], []))
+        >>> case = step.cases[0]
+        >>> case["property"], case["expected"]["returned"]["shape"]
+        ('a vector', [2])
+        >>> sorted(step.requests[0])  # what is sent into the sandbox holds no expected value
+        ['gradients', 'inputs', 'options', 'state']
     """
 
     name: str

@@ -32,7 +32,14 @@ DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 
 
 class UnreadableError(ValueError):
-    """A file is not a notebook that can be graded; the message says why."""
+    """A file is not a notebook that can be graded; the message says why.
+
+    Example:
+        >>> read_notebook(b"a text, no notebook")
+        Traceback (most recent call last):
+        ...
+        stepgrader.submissions.UnreadableError: it is not JSON, so it is not a notebook, or damaged
+    """
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,10 @@ class Submission:
     Args:
         student: Name of the student, from that of the folder or file.
         path: Path of the file.
+
+    Example:
+        >>> Submission("ada", Path("submissions/ada/lstm.ipynb")).student
+        'ada'
     """
 
     student: str
@@ -55,6 +66,10 @@ class Answer:
     Args:
         source: Its code; None if there is no such cell.
         note: A remark for the student on how the cell was chosen.
+
+    Example:
+        >>> Answer("def gate(x): return x").note is None, Answer(None).source is None
+        (True, True)
     """
 
     source: str | None
@@ -68,6 +83,16 @@ def find(folder: Path) -> Iterator[Submission]:
     student of its name. Links are not followed, and hidden files are skipped. A link in the place
     of a student or a notebook, anything else with the name of a notebook, and a folder that can't
     be read are yielded too, so that they are reported.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as name:
+        ...     folder = Path(name)
+        ...     (folder / "ada").mkdir()
+        ...     for file in ("ada/lstm.ipynb", "ada/notes.txt", "bob.ipynb"):
+        ...         (folder / file).touch()
+        ...     [(found.student, found.path.name) for found in find(folder)]
+        [('ada', 'lstm.ipynb'), ('bob', 'bob.ipynb')]
     """
     for entry in _sorted(folder):
         if entry.name.endswith(".ipynb") or entry.is_symlink():
@@ -103,6 +128,14 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         UnreadableError: It is something else, is too large, or can't be read.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     read_bytes(Path(folder))
+        Traceback (most recent call last):
+        ...
+        stepgrader.submissions.UnreadableError: it is a folder, not a file
     """
     try:
         status = os.lstat(path)  # before it is opened: to open a device may have an effect
@@ -157,13 +190,21 @@ def read_notebook(content: bytes) -> dict[str, Any]:
 def identify(
     notebook: Mapping[str, Any], file_name: str, exercises: Mapping[str, Exercise | Released]
 ) -> str:
-    """Return the name of the exercise that a notebook belongs to.
+    r"""Return the name of the exercise that a notebook belongs to.
 
     This is the exercise that its metadata or else its file name states, or else the one of which
     it defines most answers.
 
     Raises:
         UnreadableError: It defines no answer of any exercise.
+
+    Example:
+        >>> from stepgrader.steps import CompiledStep
+        >>> step = CompiledStep("gate", [], tolerance=1e-5, mistakes=[], cases=[])
+        >>> exercises = {"lstm": Released("lstm", {"cells": []}, [step])}
+        >>> answer = {"cell_type": "code", "source": "def gate(x):\n    return x"}
+        >>> identify({"cells": [answer]}, "homework.ipynb", exercises)
+        'lstm'
     """
     metadata = notebook.get("metadata")
     stated = metadata.get(EXERCISE) if isinstance(metadata, dict) else None
@@ -188,10 +229,18 @@ def identify(
 
 
 def read_answers(notebook: Mapping[str, Any], exercise: Released) -> dict[str, Answer]:
-    """Return the answer to each step, by its name.
+    r"""Return the answer to each step, by its name.
 
     An answer is the cell with the step's id if it defines the step's name, or else another cell
     that defines it. Of several, the last counts, as it would if the notebook were run.
+
+    Example:
+        >>> from stepgrader.steps import CompiledStep
+        >>> step = CompiledStep("gate", [], tolerance=1e-5, mistakes=[], cases=[])
+        >>> exercise = Released("lstm", {"cells": []}, [step])
+        >>> answer = {"id": "other", "cell_type": "code", "source": "def gate(x):\n    return x"}
+        >>> read_answers({"cells": [answer]}, exercise)["gate"].note
+        'the cell gate-answer does not define gate; another cell does'
     """
     cells = list(_code(notebook))
     answer_ids = {f"{cell_stem(step.name)}-answer" for step in exercise.steps}

@@ -10,10 +10,12 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from addresses import ROOT, addresses
 from docutils import nodes
@@ -175,12 +177,14 @@ def skip_fields(_app, _kind, _name, value, skip, _options):
 
 
 def plain_text(_app, _env, node, text):
-    """Leave types of other packages in signatures as text, and report what is wrong with ours."""
-    if node.get("refdomain") == "py" and not node["reftarget"].startswith(
-        tuple(f"{package}." for package in PACKAGES)
-    ):
+    """Leave type variables and types of other packages as text, and report what else is unknown."""
+    if node.get("refdomain") != "py":
+        return None
+    module, _, name = node["reftarget"].rpartition(".")
+    if not module.startswith(PACKAGES):
         return text
-    return None
+    defined_in = sys.modules.get(module)
+    return text if isinstance(getattr(defined_in, name, None), TypeVar) else None
 
 
 def own_docstring(_app, kind, _name, value, _options, lines):

@@ -60,7 +60,19 @@ class Split(NamedTuple):
 
 
 class BadRowError(ValueError):
-    """Error in a row of a file of pairs."""
+    r"""Error in a row of a file of pairs.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "pairs.tsv")
+        ...     length = path.write_text("ab\tAB\nonly one column\n")
+        ...     try:
+        ...         read_pairs(path)
+        ...     except BadRowError as error:
+        ...         print(str(error).removeprefix(folder)[1:])
+        pairs.tsv, line 2: expected 2 columns, source and target, separated by a tab, got 1: ...
+    """
 
 
 def clean(text: str) -> str:

@@ -50,6 +50,12 @@ class ChunkedAttentionFunction(Function):
         result: ``(batch, heads, queries, d_v)``.
 
     Source: Rabe and Staats (2021).
+
+    Example:
+        >>> query, key, value = torch.randn(3, 1, 2, 6, 4)  # one example, two heads, six positions
+        >>> output = ChunkedAttentionFunction.apply(query, key, value, None, True, 3)
+        >>> torch.equal(output[0, :, 0], value[0, :, 0])  # the first attends to itself alone
+        True
     """
 
     @staticmethod

@@ -41,6 +41,11 @@ class Activation(NamedTuple):
         function: Maps the pre-activation to the output.
         function_: The same in place.
         derivative: The derivative, as a function of the *output*.
+
+    Example:
+        >>> output = ACTIVATIONS["tanh"].function(torch.tensor(0.5))
+        >>> torch.allclose(ACTIVATIONS["tanh"].derivative(output), 1 - output**2)
+        True
     """
 
     function: Callable[[Tensor], Tensor]

@@ -112,6 +112,11 @@ class Attention(NamedTuple):
         output: Weighted means of the values, ``(..., queries, d_v)``.
         weights: How much each query attends to each key, ``(..., queries, keys)``; each row sums
             to one, or to zero where the query may attend to nothing.
+
+    Example:
+        >>> query, keys, values = torch.zeros(1, 2), torch.zeros(2, 2), torch.tensor([[1.0], [3.0]])
+        >>> scaled_dot_product_attention(query, keys, values)
+        Attention(output=tensor([[2.]]), weights=tensor([[0.5000, 0.5000]]))
     """
 
     output: Tensor
@@ -248,6 +253,11 @@ class KeysAndValues(NamedTuple):
     Attributes:
         keys: ``(batch, heads, keys, d_model / heads)``.
         values: Of the same shape.
+
+    Example:
+        >>> cached = KeysAndValues(torch.randn(3, 2, 5, 4), torch.randn(3, 2, 5, 4))
+        >>> cached.index_select(torch.tensor([0, 0])).keys.shape  # two copies of the first example
+        torch.Size([2, 2, 5, 4])
     """
 
     keys: Tensor
@@ -520,6 +530,13 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Yields:
         Name of the layer in ``model`` to the weights of its last call,
         ``(batch, heads, queries, keys)``; filled as the model runs.
+
+    Example:
+        >>> layer = MultiHeadAttention(8, 2)
+        >>> with recorded_weights(nn.Sequential(layer)) as weights:
+        ...     output = layer(torch.ones(1, 3, 8))
+        >>> weights["0"].shape, torch.allclose(weights["0"].sum(-1), torch.ones(()))
+        (torch.Size([1, 2, 3, 3]), True)
     """
     recorded: dict[str, Tensor] = {}
 

@@ -43,6 +43,11 @@ class Weights(NamedTuple):
         bias_ih: ``(G * hidden,)``, or None.
         bias_hh: ``(G * hidden,)``, or None. For most gates only the sum of the two biases matters;
             torch's layers have both, and so have these.
+
+    Example:
+        >>> weights = Weights(torch.ones(4, 2), torch.eye(4), bias_ih=None, bias_hh=None)  # G = 1
+        >>> torch.nn.functional.linear(torch.ones(1, 2), weights.weight_ih, weights.bias_ih)
+        tensor([[2., 2., 2., 2.]])
     """
 
     weight_ih: Tensor
@@ -62,6 +67,12 @@ class CellSpecification(NamedTuple):
         kernel: Maps the inputs ``(time, batch, features)``, the parts of the initial state and the
             weights, biases included, to each part at every step, ``(time, batch, hidden)``: the
             same function with a backward pass derived by hand.
+
+    Example:
+        >>> from seqbook.layers.lstm import LSTM
+        >>> specification = LSTM(3, 5).specification
+        >>> specification.gates, specification.state
+        (4, ('hidden', 'cell'))
     """
 
     gates: int
@@ -79,6 +90,13 @@ def specification_option(
         name: Of the option, a keyword of the specification's ``step``, which is a ``partial``.
         specify: Makes the specification for a value of the option.
         description: The property's docstring.
+
+    Example:
+        >>> from seqbook.layers.rnn import RNN
+        >>> layer = RNN(1, 1)
+        >>> layer.activation = "relu"
+        >>> layer.specification.step.keywords["activation"]
+        'relu'
     """
 
     def read(module: _RecurrentModule) -> Any:
@@ -182,6 +200,14 @@ class RecurrentCell(_RecurrentModule):
     Raises:
         ValueError: A size is not positive.
         TypeError: A size is not an integer.
+
+    Example:
+        >>> from seqbook.layers.gru import GRUCell
+        >>> cell = GRUCell(3, 5)
+        >>> isinstance(cell, RecurrentCell), cell.weight_hh.shape  # three gates of five units
+        (True, torch.Size([15, 5]))
+        >>> cell.load_state_dict(nn.GRUCell(3, 5).state_dict())
+        <All keys matched successfully>
     """
 
     def __init__(
@@ -248,6 +274,13 @@ class RecurrentLayer(_RecurrentModule):
     Raises:
         ValueError: A size is not positive, or ``backward`` is neither of the two.
         TypeError: A size is not an integer.
+
+    Example:
+        >>> from seqbook.layers.gru import GRU
+        >>> layer = GRU(3, 5, num_layers=2, bidirectional=True)
+        >>> outputs, final = layer(torch.ones(2, 7, 3), lengths=torch.tensor([7, 4]))
+        >>> outputs.shape, outputs[1, 4:].abs().sum().item()  # zero past its end
+        (torch.Size([2, 7, 10]), 0.0)
     """
 
     def __init__(

@@ -296,6 +296,12 @@ class LayerCache(NamedTuple):
     Attributes:
         own: Keys and values of its own past positions, or None before the first.
         memory: Keys and values of the encoder's output.
+
+    Example:
+        >>> decoder = Decoder(1, 8, 2, 16)
+        >>> (cache,) = decoder.start(torch.ones(3, 5, 8))
+        >>> cache.own is None, cache.memory.keys.shape
+        (True, torch.Size([3, 2, 5, 4]))
     """
 
     own: KeyValueCache | None
@@ -507,6 +513,11 @@ class Transformer(nn.Module):
         dtype: Of the parameters; by default torch's default type.
 
     Source: Vaswani et al. (2017).
+
+    Example:
+        >>> model = Transformer(8, 2, encoder_layers=1, decoder_layers=1, d_ff=16)
+        >>> model(torch.ones(3, 5, 8), torch.ones(3, 4, 8)).shape  # of the target
+        torch.Size([3, 4, 8])
     """
 
     def __init__(

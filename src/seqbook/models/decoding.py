@@ -35,6 +35,13 @@ class Hypothesis(NamedTuple):
         log_probability: Of the ids and, if it is ``complete``, the end after them; in nats, of
             the model's own distribution, whatever the temperature.
         complete: Whether the model ended it. If not, ``max_length`` did.
+
+    Example:
+        >>> import math
+        >>> hypothesis = Hypothesis([5, 7], log_probability=math.log(0.25), complete=True)
+        >>> symbols = len(hypothesis.ids) + hypothesis.complete  # the end counts
+        >>> round(-hypothesis.log_probability / symbols / math.log(2), 2)  # bits a symbol
+        0.67
     """
 
     ids: list[int]

@@ -28,7 +28,15 @@ from seqbook.layers.transformer import LayerCache, SinusoidalPositions, Transfor
 from seqbook.models.ids import as_ids
 from seqbook.validation import check_choice
 
-__all__ = ["NETWORKS", "Memory", "RecurrentSeq2Seq", "Seq2Seq", "TransformerSeq2Seq"]
+__all__ = [
+    "NETWORKS",
+    "Memory",
+    "RecurrentSeq2Seq",
+    "RecurrentState",
+    "Seq2Seq",
+    "TransformerSeq2Seq",
+    "TransformerState",
+]
 
 NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
@@ -41,6 +49,12 @@ class Memory(NamedTuple):
         mask: Which positions are no padding, bool ``(batch, 1, source)``, True = may attend.
         final: The encoder's last recurrent state, if it has one: parts
             ``(num_layers, batch, hidden)``.
+
+    Example:
+        >>> mask = torch.tensor([[[True, True, True]], [[True, False, False]]])
+        >>> memory = Memory(torch.randn(2, 3, 4), mask)  # the second source has length 1
+        >>> memory.index_select(torch.tensor([1, 1])).mask.sum().item()
+        2
     """
 
     values: Tensor
@@ -61,6 +75,15 @@ class Seq2Seq(nn.Module):
     A subclass defines how to ``encode`` a source, how to ``decode`` a whole target at once while
     it is given (teacher forcing), and how to ``start`` and ``step`` when it is not. Ids may be
     integers of any type and stand on any device; the model moves them to its own.
+
+    Example:
+        >>> model = TransformerSeq2Seq(10, 12, d_model=8, heads=2, d_ff=16)
+        >>> memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+        >>> state = model.start(memory)
+        >>> logits, state = model.step(torch.tensor([1]), state)
+        >>> together = model.decode(torch.tensor([[1]]), memory)  # the target is given
+        >>> torch.allclose(logits, together[:, 0], atol=1e-6)
+        True
     """
 
     @property
@@ -124,7 +147,15 @@ class Seq2Seq(nn.Module):
 
 
 class RecurrentState(NamedTuple):
-    """State of a recurrent decoder between two steps."""
+    """State of a recurrent decoder between two steps.
+
+    Example:
+        >>> model = RecurrentSeq2Seq(10, 12, embedding_size=4, hidden_size=6, network="LSTM")
+        >>> memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+        >>> state = model.start(memory)
+        >>> [tuple(part.shape) for part in state.parts]  # hidden state and cell
+        [(1, 1, 6), (1, 1, 6)]
+    """
 
     parts: tuple[Tensor, ...]  # each (num_layers, batch, hidden)
     memory: Memory
@@ -274,7 +305,15 @@ class RecurrentSeq2Seq(Seq2Seq):
 
 
 class TransformerState(NamedTuple):
-    """State of a Transformer's decoder between two steps."""
+    """State of a Transformer's decoder between two steps.
+
+    Example:
+        >>> model = TransformerSeq2Seq(10, 12, d_model=8, heads=2, d_ff=16)
+        >>> memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
+        >>> logits, state = model.step(torch.tensor([1]), model.start(memory))
+        >>> state.position, [cache.own.length for cache in state.caches]
+        (1, [1, 1])
+    """
 
     caches: list[LayerCache]
     memory_mask: Tensor

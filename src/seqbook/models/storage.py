@@ -20,7 +20,17 @@ _KEY = "seqbook"
 
 
 class DamagedModelError(ValueError):
-    """A file does not hold a model or checkpoint that this version can use."""
+    """A file does not hold a model or checkpoint that this version can use.
+
+    Example:
+        >>> import io
+        >>> file = io.BytesIO(b"no tensors")
+        >>> file.name = "model.safetensors"
+        >>> read_tensors(file)
+        Traceback (most recent call last):
+        ...
+        seqbook.models.storage.DamagedModelError: model.safetensors: expected a model file ...
+    """
 
 
 def write_file(path: Path | str, content: bytes | memoryview) -> None:
@@ -95,6 +105,16 @@ def read_tensors(file: Path | str | BinaryIO) -> tuple[dict[str, Tensor], dict[s
     Raises:
         OSError: The file can't be read.
         DamagedModelError: It is damaged, or of another kind.
+
+    Example:
+        >>> import io, torch
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "file"
+        ...     write_tensors(path, {"weight": torch.eye(2)}, {"words": ["the", "cat"]})
+        ...     tensors, description = read_tensors(path)
+        >>> tensors["weight"].shape, description["words"]
+        (torch.Size([2, 2]), ['the', 'cat'])
     """
     content = Path(file).read_bytes() if isinstance(file, (str, Path)) else file.read()
     try:
@@ -115,12 +135,22 @@ def read_tensors(file: Path | str | BinaryIO) -> tuple[dict[str, Tensor], dict[s
 
 
 def brief(error: Exception) -> str:
-    """Return the message of an error on one line of moderate length."""
+    r"""Return the message of an error on one line of moderate length.
+
+    Example:
+        >>> brief(ValueError("on two\nlines")), brief(KeyError())
+        ('on two lines', 'KeyError')
+    """
     return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
 
 
 def name_of(file: Path | str | BinaryIO) -> str:
-    """Return the name of a file, for messages."""
+    """Return the name of a file, for messages.
+
+    Example:
+        >>> name_of(Path("folder") / "model"), name_of(open(os.devnull, "rb")) == os.devnull
+        ('folder/model', True)
+    """
     return str(file if isinstance(file, (str, Path)) else getattr(file, "name", file))
 
 

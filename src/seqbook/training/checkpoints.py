@@ -39,6 +39,14 @@ def load_checkpoint(path: Path | str) -> Any:
     Raises:
         OSError: The file can't be read.
         DamagedModelError: It is not such a file, or damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "checkpoint.pt"
+        ...     save_checkpoint({"weight": torch.zeros(3), "history": [1.5, 0.5]}, path)
+        ...     load_checkpoint(path)
+        {'weight': tensor([0., 0., 0.]), 'history': [1.5, 0.5]}
     """
     content = io.BytesIO(Path(path).read_bytes())
     try:

@@ -19,6 +19,11 @@ class TrainingStep(NamedTuple):
         number: Number of the step, counted from 0.
         loss: Loss before the update.
         gradient_norm: Euclidean norm of the gradient before it was clipped.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor(3.0))
+        >>> next(training_steps([weight], lambda _: weight**2, steps=1, learning_rate=0.1))
+        TrainingStep(number=0, loss=9.0, gradient_norm=6.0)
     """
 
     number: int

@@ -36,7 +36,22 @@ __all__ = ["Progress", "Run", "RunMismatchError"]
 
 
 class RunMismatchError(ValueError):
-    """A folder holds a run with other settings."""
+    """A folder holds a run with other settings.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from seqbook.data.pairs import Pair
+        >>> data = Split([Pair(("a",), (("A",),))], [], [])
+        >>> sizes = {"embedding_size": 4, "hidden_size": 4}
+        >>> recipe = Recipe("gru", sizes, epochs=2, batch=1)
+        >>> with TemporaryDirectory() as folder:
+        ...     Run(folder, recipe, data, task="letters").save()
+        ...     try:
+        ...         Run(folder, Recipe("gru", sizes, epochs=3, batch=1), data, task="letters")
+        ...     except RunMismatchError as error:
+        ...         print(str(error).removeprefix(folder))
+        : holds a run with other settings: ...
+    """
 
 
 class Progress(NamedTuple):
@@ -49,6 +64,11 @@ class Progress(NamedTuple):
         minutes: Processor time of training so far.
         history: One entry for each time the validation pairs were scored: ``step``, ``minutes``,
             ``word`` and ``symbol`` error.
+
+    Example:
+        >>> progress = Progress(step=50, steps=200, loss=1.25, minutes=0.5, history=[])
+        >>> f"{progress.step / progress.steps:.0%} done, loss {progress.loss:.2f} nats a symbol"
+        '25% done, loss 1.25 nats a symbol'
     """
 
     step: int

@@ -85,7 +85,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def drop_root() -> None:
-    """Become nobody if this is root, for whom limits on processes do not hold."""
+    """Become nobody if this is root, for whom limits on processes do not hold.
+
+    Example:
+        >>> import subprocess, sys
+        >>> code = "import os; from stepgrader.worker import hardening; hardening.drop_root(); "
+        >>> code += "print(os.getuid() != 0)"
+        >>> print(subprocess.check_output([sys.executable, "-c", code], text=True), end="")
+        True
+    """
     if os.getuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -93,7 +101,23 @@ def drop_root() -> None:
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent ends, whatever ends it."""
+    """Let the kernel kill this process when its parent ends, whatever ends it.
+
+    Example:
+        >>> import subprocess, sys
+        >>> code = '''
+        ... import os, time
+        ... from stepgrader.worker.hardening import die_with_parent
+        ... reader, writer = os.pipe()
+        ... if os.fork() == 0:  # the child
+        ...     die_with_parent()
+        ...     os.write(writer, b"now")
+        ...     time.sleep(600)
+        ... os.read(reader, 3)  # and the parent ends
+        ... '''
+        >>> subprocess.check_output([sys.executable, "-c", code])  # waits until both have ended
+        b''
+    """
     _call(_libc.prctl, PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -122,12 +146,42 @@ def address_space() -> int:
 
 
 def enter_namespaces() -> None:
-    """Give the next child its own user, process and IPC namespaces."""
+    """Give the next child its own user, process and IPC namespaces.
+
+    Example:
+        >>> import subprocess, sys
+        >>> code = '''
+        ... import os
+        ... from stepgrader.worker.hardening import enter_namespaces
+        ... enter_namespaces()
+        ... if os.fork() == 0:
+        ...     print("the child is process", os.getpid())
+        ... else:
+        ...     os.wait()
+        ... '''
+        >>> print(subprocess.check_output([sys.executable, "-c", code], text=True), end="")
+        the child is process 1
+    """
     _call(_libc.unshare, CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC)
 
 
 def lock_down(*, bytes_of_memory: int, cpu_seconds: int) -> None:
-    """Set limits, drop capabilities and filter system calls. There is no way back."""
+    """Set limits, drop capabilities and filter system calls. There is no way back.
+
+    Example:
+        >>> import subprocess, sys
+        >>> code = '''
+        ... import os
+        ... from stepgrader.worker.hardening import lock_down
+        ... lock_down(bytes_of_memory=2**32, cpu_seconds=10)
+        ... try:
+        ...     os.fork()
+        ... except PermissionError:
+        ...     print("no more processes")
+        ... '''
+        >>> print(subprocess.check_output([sys.executable, "-c", code], text=True), end="")
+        no more processes
+    """
     limits = {
         resource.RLIMIT_AS: bytes_of_memory,
         resource.RLIMIT_CPU: cpu_seconds,

@@ -29,10 +29,16 @@ NO_MORE = 2
 
 
 def serve(*, isolated: bool) -> None:
-    """Answer requests from standard input, on standard output, until there are no more.
+    r"""Answer requests from standard input, on standard output, until there are no more.
 
     Args:
         isolated: False runs code without isolation, on the machine of whoever wrote it.
+
+    Example:
+        >>> import subprocess, sys
+        >>> code = "from stepgrader.worker.server import serve; serve(isolated=False)"
+        >>> subprocess.check_output([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
+        b'\x00\x00\x00\x00\x00\x00\x00\x05ready'
     """
     requests, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -123,6 +129,19 @@ def run_step(request: dict[str, Any], output: int) -> None:
     The lines name the cell that begins to run, then the answer that begins to be called. The last
     one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
     own cell; or ``undefined``.
+
+    Example:
+        >>> reader, writer = os.pipe()
+        >>> case = {"inputs": {"x": 1.5}, "gradients": []}
+        >>> answer = "def floor(x): return math.floor(x)"
+        >>> cells = [("setup", "import math"), ("floor-answer", answer)]
+        >>> run_step({"cells": cells, "name": "floor", "cases": [case]}, writer)
+        >>> os.close(writer)
+        >>> print(open(reader).read(), end="")
+        {"at": "setup"}
+        {"at": "floor-answer"}
+        {"calls": "floor"}
+        {"outcomes": [{"returned": 1, "arguments": {"x": 1.5}}]}
     """
 
     def write_line(**line: Any) -> None:

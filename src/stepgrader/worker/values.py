@@ -24,7 +24,12 @@ MAX_AXES = 16
 
 @dataclass(frozen=True)
 class Unsupported:
-    """An answer of a type that no step asks for."""
+    """An answer of a type that no step asks for.
+
+    Example:
+        >>> decode(encode(print))
+        Unsupported(type_name='builtin_function_or_method')
+    """
 
     type_name: str
 
