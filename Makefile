@@ -35,7 +35,7 @@ lint: .venv/installed  ## style and format of the code
 	$(BIN)/mypy
 
 unit: .venv/installed  ## the tests of the package and of the notebooks' rules
-	$(BIN)/pytest -n 2 --cov --cov-report= --junit-xml=$(REPORTS)/unit.xml $(addprefix --ignore=,$(OF_PAGES))
+	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report= --junit-xml=$(REPORTS)/unit.xml $(addprefix --ignore=,$(OF_PAGES))
 	@echo "Coverage of src: $$($(BIN)/coverage report --format=total) %"
 
 site: book  ## the tests of the built pages
