@@ -226,9 +226,7 @@ def _scale(query: Tensor) -> float:
     return query.shape[-1] ** -0.5
 
 
-def _powers(
-    query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor
-) -> tuple[Tensor, Tensor]:
+def _powers(query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor) -> tuple[Tensor, Tensor]:
     """Attention weights of a block times their row's sum, and these sums.
 
     The weights are written into the first part of a flat buffer. They are powers of 2, of scores
