@@ -167,7 +167,8 @@ def print_parts(browser, site: str, parts: Sequence[Part]) -> None:
 def print_text(browser, site: str, style: str, body: str) -> PdfReader:
     """Print a page that is not part of the site, whose pictures may be."""
     page = browser.new_page()
-    page.goto(site + "index.html")  # so that pictures are of the same host
+    # An address of the same host, for the pictures. Links to it itself would lose their address.
+    page.goto(site + "index.html?contents")
     page.set_content(f"<style>{style}</style>{body}", wait_until="load")
     page.emulate_media(media="print")
     content = page.pdf(**PAPER)

@@ -171,6 +171,12 @@ class LinkedCode(SphinxPostTransform):
         return name
 
 
+def plain_ids_first(_app, doctree):
+    """Let a section be found by its id without dots: Sphinx's search reads dots as CSS classes."""
+    for section in doctree.findall(nodes.section):
+        section["ids"].sort(key=lambda id_: "." in id_)
+
+
 def skip_fields(_app, _kind, _name, value, skip, _options):
     """Leave out the fields of named tuples: their class describes them."""
     return True if type(value).__name__ == "_tuplegetter" else skip
@@ -199,6 +205,7 @@ def setup(app):
     app.add_directive("api-reference", ApiReference)
     app.add_post_transform(LinkedCode)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("doctree-read", plain_ids_first, priority=100)  # before the tables of contents
     app.connect("autodoc-process-docstring", own_docstring)
     app.connect("missing-reference", plain_text)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -148,8 +148,11 @@ def name_of(file: Path | str | BinaryIO) -> str:
     """Return the name of a file, for messages.
 
     Example:
-        >>> name_of(Path("folder") / "model"), name_of(open(os.devnull, "rb")) == os.devnull
-        ('folder/model', True)
+        >>> name_of(Path("folder") / "model")
+        'folder/model'
+        >>> with open(os.devnull, "rb") as file:
+        ...     name_of(file) == os.devnull
+        True
     """
     return str(file if isinstance(file, (str, Path)) else getattr(file, "name", file))
 

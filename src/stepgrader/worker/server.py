@@ -137,7 +137,8 @@ def run_step(request: dict[str, Any], output: int) -> None:
         >>> cells = [("setup", "import math"), ("floor-answer", answer)]
         >>> run_step({"cells": cells, "name": "floor", "cases": [case]}, writer)
         >>> os.close(writer)
-        >>> print(open(reader).read(), end="")
+        >>> with open(reader) as file:
+        ...     print(file.read(), end="")
         {"at": "setup"}
         {"at": "floor-answer"}
         {"calls": "floor"}
