@@ -414,7 +414,7 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def batch(bubblewrap, tmp_path_factory, guarded, marked):
+def batch(bubblewrap, tmp_path_factory, guarded):
     exercise, source_folder = guarded
     batch = Batch(tmp_path_factory.mktemp("hostile"))
     for student in ("a honest", "ann_", "zz honest"):
@@ -434,18 +434,33 @@ def batch(bubblewrap, tmp_path_factory, guarded, marked):
         (batch.folder / f"link {student}").symlink_to(target)
         batch.expected[f"link {student}"] = (None, "it is a link")
     batch.before = listing(batch.folder.parent)
-    batch.grade(exercise)
+    with marked_sandboxes() as batch.processes, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQBOOK_SECRET", SECRET)
+        batch.grade(exercise)
     batch.after = listing(batch.folder.parent)
     return batch
 
 
-@pytest.fixture(scope="module")
-def marked():
-    """Know the sandboxes of these tests by their environment, which also has what is secret."""
+@contextlib.contextmanager
+def marked_sandboxes():
+    """Give the sandboxes started in this context a mark of their own in their environment.
+
+    Yields:
+        A function that returns the folders, in ``/proc``, of the processes that have the mark.
+    """
+    mark = f"MARK={uuid.uuid4().hex}".encode()
+
+    def processes():
+        found = []
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in environment.read_bytes():
+                    found.append(environment.parent)
+        return found
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEQBOOK_SECRET", SECRET)
-        patch.setitem(sandbox.ENVIRONMENT, "MARK", MARK)
-        yield
+        patch.setitem(sandbox.ENVIRONMENT, *mark.decode().split("="))
+        yield processes
 
 
 def listing(folder):
@@ -507,22 +522,12 @@ def test_nothing_is_left_behind(batch):
     assert after == batch.before
     for place in ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", Path.home(), Path.cwd(), sys.prefix):
         assert not (Path(place) / f"seqbook-{MARK}").exists()
-    assert not processes()
+    wait_until(lambda: not batch.processes())
 
 
-def processes():
-    """Return the folders, in ``/proc``, of the processes that run in sandboxes of these tests."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if f"MARK={MARK}".encode() in environment.read_bytes():
-                found.append(environment.parent)
-    return found
-
-
-def test_who_waits_is_stopped_by_the_clock_and_no_process_is_left(bubblewrap, marked):
+def test_who_waits_is_stopped_by_the_clock_and_no_process_is_left(bubblewrap):
     case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
-    with Sandbox(cpu_seconds=2, wall_seconds=1) as waited_for:
+    with marked_sandboxes() as processes, Sandbox(cpu_seconds=2, wall_seconds=1) as waited_for:
         assert processes()
         for source in hostile.WAITING.values():
             cells = [("setup", "import torch"), ("doubled-answer", source)]
