@@ -243,8 +243,8 @@ def chunked_attention(
 
     inputs = (with_four_axes(tensor.to(precise)) for tensor in (query, key, value))
     mask = None if mask is None else with_four_axes(torch.atleast_2d(mask))
-    output = ChunkedAttentionFunction.apply(*inputs, mask, causal, chunk)
-    return output.view(*leading, *output.shape[2:]).to(dtype)
+    output, _ = ChunkedAttentionFunction.apply(*inputs, mask, causal, chunk)
+    return output.reshape(*leading, *output.shape[2:]).to(dtype)
 
 
 class KeysAndValues(NamedTuple):
