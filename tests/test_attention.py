@@ -184,6 +184,25 @@ def test_scores_of_ten_thousand_stay_finite_and_both_ways_equal(chunk, dtype, ma
 # Chunked attention
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_of_moderate_and_of_extreme_scores_may_stand_in_one_call(masked, dtype):
+    """The kernel subtracts a row's highest score only where the sums of powers demand it."""
+    generator = torch.Generator().manual_seed(4)
+    query, key, value = (draw(generator, 1, 2, 12, 4, dtype=dtype) for _ in range(3))
+    key[..., 0] = 1.0
+    query[:, :, 4:6, 0] -= 400.0  # scores near -200: their powers underflow
+    query[:, 0, 8:10, 0] += 400.0  # near 200: they overflow
+    query[:, :, 10] *= 1e3  # of both signs, far apart
+    mask = torch.rand(12, 12, generator=generator) < 0.7 if masked else None
+    ours = values_and_gradients(
+        lambda *x: chunked_attention(*x, mask=mask, chunk=2), query, key, value
+    )
+    theirs = values_and_gradients(lambda *x: textbook(*x, mask=mask), query, key, value)
+    # A score of a thousand has an error of a thousand times float32's 6e-8, and so have weights.
+    assert_equal(ours, theirs, tolerance={torch.float64: 1e-10, torch.float32: 1e-3})
+
+
 @settings(max_examples=100)
 @given(
     size=sizes,

@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from seqbook.kernels.tensors import has_values
+
 __all__ = ["SCORES_PER_CHUNK", "ChunkedAttentionFunction"]
 
 SCORES_PER_CHUNK = 2**20
+_SMALL = 2.0**-40
 
 
 class ChunkedAttentionFunction(Function):
@@ -81,21 +84,25 @@ class ChunkedAttentionFunction(Function):
         log_sums = query.new_zeros(*query.shape[:3], 1)
         plan = _Plan.of(query, key, causal, chunk)
         buffer = plan.buffer(query)
+        moderate = query.device.type == "cpu" and has_values(query)  # a GPU would have to wait
         for group in plan.groups():
             rows, columns, values, allowed = group.select(query, key, value, mask)
             result, logs = group.select(output, log_sums)
             for block in plan.blocks():
                 masking = block.masking(allowed, causal, query.device)
-                scores = _scores(rows[:, block.queries], columns[:, block.keys], masking, buffer)
-                highest = scores.amax(-1, keepdim=True)
-                powers = scores.sub_(highest).exp2_()
-                sums = powers.sum(-1, keepdim=True)
+                powers, sums, subtracted = _powers(
+                    rows[:, block.queries], columns[:, block.keys], masking, buffer, moderate
+                )
+                moderate &= subtracted is None
                 block_output = result[:, block.queries]
                 torch.bmm(powers, values[:, block.keys], out=block_output)
                 block_output.div_(sums)  # fewer numbers than the weights
                 if masking.empty is not None:
                     block_output.masked_fill_(masking.empty, 0)
-                torch.add(sums.log2_(), highest, out=logs[:, block.queries])
+                logarithms = sums.log2_()
+                if subtracted is not None:
+                    logarithms.add_(subtracted)
+                logs[:, block.queries] = logarithms
         return output, log_sums
 
     @staticmethod
@@ -263,6 +270,27 @@ def _scores(query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor) -> Te
     if masking.blocked is not None:
         scores.masked_fill_(masking.blocked, -torch.inf)
     return scores
+
+
+def _powers(
+    query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor, moderate: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Powers of a block's scores, their row sums, and what was subtracted from each row before.
+
+    The row's highest score is subtracted so that no power overflows and no row vanishes. Where
+    ``moderate`` scores are supposed, that is first tried without, which spares two passes over the
+    scores; all sums between ``_SMALL`` and its inverse prove that nothing overflowed or vanished.
+    """
+    if moderate:
+        powers = _scores(query, key, masking, buffer).exp2_()
+        sums = powers.sum(-1, keepdim=True)
+        lowest, highest = sums.aminmax()
+        if float(lowest) > _SMALL and float(highest) < 1 / _SMALL:
+            return powers, sums, None
+    scores = _scores(query, key, masking, buffer)
+    subtracted = scores.amax(-1, keepdim=True)
+    powers = scores.sub_(subtracted).exp2_()
+    return powers, powers.sum(-1, keepdim=True), subtracted
 
 
 def _gradients(

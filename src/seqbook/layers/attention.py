@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 from torch.nn.functional import linear
 from torch.nn.init import xavier_uniform_
 
 from seqbook.kernels.attention import SCORES_PER_CHUNK, ChunkedAttentionFunction
+from seqbook.kernels.tensors import has_values
 from seqbook.layers.initialization import initialize
 from seqbook.validation import check_choice
 
@@ -98,7 +98,7 @@ def padding_mask(lengths: Tensor, time: int) -> Tensor:
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths: expected integers, got {lengths.dtype}")
     lengths = lengths.to(torch.int64)
-    if len(lengths) and not (lengths.is_meta or isinstance(lengths, FakeTensor)):
+    if len(lengths) and has_values(lengths):
         shortest, longest = lengths.aminmax()
         if not 0 <= int(shortest) <= int(longest) <= time:
             raise ValueError(f"lengths: expected 0 to {time}, got {lengths.tolist()}")

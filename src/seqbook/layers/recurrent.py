@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from seqbook.kernels.tensors import has_values
 from seqbook.validation import check_choice, check_integer
 
 __all__ = [
@@ -507,7 +508,7 @@ def _checked_lengths(lengths: Tensor, inputs: Tensor) -> Tensor:
             f"got {tuple(lengths.shape)}"
         )
     lengths = lengths.to(torch.int64)
-    if not lengths.is_meta and not bool(((lengths >= 1) & (lengths <= time)).all()):
+    if has_values(lengths) and not bool(((lengths >= 1) & (lengths <= time)).all()):
         raise ValueError(
             f"lengths: expected 1 to {time} for inputs of shape {tuple(inputs.shape)}, got "
             f"{lengths.tolist()} of shape {tuple(lengths.shape)}"
