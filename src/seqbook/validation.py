@@ -23,6 +23,7 @@ __all__ = [
     "check_number",
     "check_series",
     "check_symbols",
+    "has_values",
 ]
 
 
@@ -251,3 +252,16 @@ def _kind(values: Any, array: np.ndarray) -> str:
 def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def has_values(tensor: Any) -> bool:
+    """Whether a torch tensor has numbers that can be checked.
+
+    Those of the meta device and fake tensors have only a shape, a type and a device.
+
+    Example:
+        >>> import torch
+        >>> has_values(torch.zeros(2)), has_values(torch.zeros(2, device="meta"))
+        (True, False)
+    """
+    return not (tensor.is_meta or hasattr(tensor, "fake_mode"))

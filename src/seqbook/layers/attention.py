@@ -16,7 +16,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -25,9 +24,8 @@ from torch.nn.functional import linear
 from torch.nn.init import xavier_uniform_
 
 from seqbook.kernels.attention import SCORES_PER_CHUNK, ChunkedAttentionFunction
-from seqbook.kernels.tensors import has_values
 from seqbook.layers.initialization import initialize
-from seqbook.validation import check_choice
+from seqbook.validation import check_choice, has_values
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -573,7 +571,12 @@ def _over_heads(mask: Tensor | None) -> Tensor | None:
 
 def _dtypes(*tensors: Tensor) -> tuple[torch.dtype, torch.dtype]:
     """Return the common type of the inputs and the one to compute in, at least float32."""
-    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        if tensor.dtype != dtype:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    if dtype in (torch.float32, torch.float64):  # a step of decoding is made of small operations
+        return dtype, dtype
     return dtype, torch.promote_types(dtype, torch.float32)
 
 
@@ -589,11 +592,12 @@ def _check_inputs(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> tuple[int, ...]:
     """Raise unless the inputs fit each other; return their leading axes, broadcast."""
+    device = query.device
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         if not tensor.is_floating_point():
             raise TypeError(f"{name}: expected floating-point numbers, got {tensor.dtype}")
-        if tensor.device != query.device:
-            raise ValueError(f"{name}: expected the query's {query.device}, got {tensor.device}")
+        if tensor.device != device:
+            raise ValueError(f"{name}: expected the query's {device}, got {tensor.device}")
     shapes = query.shape, key.shape, value.shape
     leading = _broadcast(*(shape[:-2] for shape in shapes))
     if min(map(len, shapes)) < 2:
@@ -608,7 +612,7 @@ def _check_inputs(
         problem = "query, key, value: expected the same leading axes"
     else:
         if mask is not None:
-            _check_mask(mask, (*leading, query.shape[-2], key.shape[-2]), query.device)
+            _check_mask(mask, (*leading, query.shape[-2], key.shape[-2]), device)
         return leading
     names = ("query", "key", "value")
     listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in zip(names, shapes, strict=True))

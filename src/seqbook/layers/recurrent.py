@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from seqbook.kernels.tensors import has_values
-from seqbook.validation import check_choice, check_integer
+from seqbook.validation import check_choice, check_integer, has_values
 
 __all__ = [
     "CellSpecification",

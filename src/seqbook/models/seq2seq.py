@@ -26,7 +26,7 @@ from seqbook.layers.lstm import LSTM
 from seqbook.layers.rnn import RNN
 from seqbook.layers.transformer import LayerCache, SinusoidalPositions, Transformer
 from seqbook.models.ids import as_ids
-from seqbook.validation import check_choice
+from seqbook.validation import check_choice, has_values
 
 __all__ = [
     "NETWORKS",
@@ -316,13 +316,14 @@ class TransformerState(NamedTuple):
     """
 
     caches: list[LayerCache]
-    memory_mask: Tensor
+    memory_mask: Tensor | None
     position: int
 
     def index_select(self, rows: Tensor) -> TransformerState:
         """Select examples of the batch by their numbers."""
         caches, mask = [cache.index_select(rows) for cache in self.caches], self.memory_mask
-        return TransformerState(caches, mask.index_select(0, rows), self.position)
+        mask = None if mask is None else mask.index_select(0, rows)
+        return TransformerState(caches, mask, self.position)
 
 
 class TransformerSeq2Seq(Seq2Seq):
@@ -420,7 +421,10 @@ class TransformerSeq2Seq(Seq2Seq):
 
     def start(self, memory: Memory) -> TransformerState:
         """See ``Seq2Seq.start``."""
-        return TransformerState(self.transformer.decoder.start(memory.values), memory.mask, 0)
+        mask: Tensor | None = memory.mask
+        if has_values(memory.mask) and bool(memory.mask.all()):  # it would hide nothing
+            mask = None
+        return TransformerState(self.transformer.decoder.start(memory.values), mask, 0)
 
     def step(self, symbol: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """See ``Seq2Seq.step``."""
