@@ -261,8 +261,8 @@ def _scale(query: Tensor) -> float:
 def _scores(query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor) -> Tensor:
     """Scores of a block, -inf where it may hold nothing, in the first part of a flat buffer.
 
-    They are multiplied by log2(e), for powers of 2: torch computes these in a sixth of the time of
-    powers of e.
+    They are multiplied by log2(e), for powers of 2: torch computes these in half the time of powers
+    of e.
     """
     scores = _product(query, key, buffer, scale=_scale(query) * math.log2(math.e))
     if masking.later is not None and masking.blocked is None:
