@@ -46,6 +46,15 @@ def test_every_public_object_has_an_entry(entries):
     assert sorted(set(objects()) - set(entries)) == []
 
 
+def test_every_entry_says_what_it_is(entries):
+    assert [name for name, entry in entries.items() if not entry.dd.get_text(strip=True)] == []
+
+
+def test_an_object_has_one_entry():
+    values = [id(value) for value in objects().values() if not isinstance(value, int | float)]
+    assert len(set(values)) == len(values)
+
+
 def test_every_name_that_a_module_exports_is_defined_by_a_documented_one():
     """A name that is only passed on has its entry where it is defined."""
     known = {id(value) for value in objects().values()}
@@ -79,6 +88,10 @@ def test_code_is_linked_to_its_entry():
     chapter = BeautifulSoup((HTML / "gru.html").read_text("utf-8"), "html.parser")
     targets = {link["href"] for link in chapter.select("article a.reference") if link.code}
     assert "api/layers.html#module-seqbook.layers.gru" in targets
+    architecture = BeautifulSoup((HTML / "architecture.html").read_text("utf-8"), "html.parser")
+    links = {link.get_text(): link["href"] for link in architecture.select("article dd a")}
+    assert links["src/seqbook/layers/lstm.py"] == "api/layers.html#module-seqbook.layers.lstm"
+    assert links["lstm_step"] == "api/layers.html#seqbook.layers.lstm.lstm_step"
 
 
 def test_source_is_shown_without_docstrings():

@@ -22,8 +22,8 @@ def limited(*, memory: int, cpu_seconds: int) -> Iterator[None]:
     one. They are lifted again at the end.
 
     Args:
-        memory: In bytes of address space.
-        cpu_seconds: Of processor time.
+        memory: Address space, in bytes.
+        cpu_seconds: Processor time, in seconds.
 
     Example:
         >>> with limited(memory=2**30, cpu_seconds=60):

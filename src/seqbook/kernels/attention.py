@@ -17,6 +17,7 @@ from torch.autograd import Function
 __all__ = ["SCORES_PER_CHUNK", "ChunkedAttentionFunction"]
 
 SCORES_PER_CHUNK = 2**20
+"""Largest number of scores that are held at a time by default, four megabytes in float32."""
 
 
 class ChunkedAttentionFunction(Function):

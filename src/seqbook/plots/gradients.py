@@ -61,7 +61,7 @@ def seeds(
         xscale: ``"linear"`` or ``"log"``; on a logarithmic axis the ticks are the points of ``x``.
         levels: Label to the height of a dashed line in every panel.
         marker: Drawn at each point of a mean.
-        height: Of a panel, in inches.
+        height: Height of a panel, in inches.
 
     Example:
         >>> lags = np.arange(1, 5)

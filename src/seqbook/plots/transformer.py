@@ -100,7 +100,7 @@ def errors_by_time(
         ylabel: With its unit.
         xscale: ``"linear"`` or ``"log"``.
         levels: Label to the height of a dashed line.
-        height: Of the figure, in inches.
+        height: Height of the figure, in inches.
 
     Example:
         >>> run = np.array([1.0, 2.0, 4.0]), np.array([80.0, 60.0, 50.0])
