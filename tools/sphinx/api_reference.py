@@ -141,7 +141,7 @@ class LinkedCode(SphinxPostTransform):
     def run(self, **_):
         docname = self.env.docname
         objects = self.env.domains["py"].objects
-        sources: dict[nodes.Node, str] = {}  # paragraph to the module that its last path names
+        sources = {}  # paragraph to the module that its last path names
         for literal in list(self.document.findall(nodes.literal)):
             inside = literal.parent
             if isinstance(inside, (nodes.reference, addnodes.pending_xref, nodes.title)):
