@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import re
 
 import pytest
 import torch
@@ -80,11 +81,28 @@ def test_an_entry_shows_docstring_and_source(entries):
     assert not shown.select("details.source a")  # no address is known
 
 
+def test_every_class_and_function_shows_its_source(entries):
+    lacking = []
+    for name, value in objects().items():
+        if inspect.isroutine(value) or (
+            inspect.isclass(value) and not issubclass(value, BaseException)
+        ):
+            source = entries[name].select_one("details.source")
+            if not (source and source.pre and re.search(r"src/\S+\.py, line \d+", source.p.text)):
+                lacking.append(name)
+    assert lacking == []
+
+
 def test_code_is_linked_to_its_entry():
     page = BeautifulSoup((HTML / "api" / "layers.html").read_text("utf-8"), "html.parser")
     cell = page.find(id="seqbook.layers.lstm.LSTMCell").parent
     links = {link.get_text(): link["href"] for link in cell.select("a.reference") if link.code}
     assert links["lstm_step"] == "#seqbook.layers.lstm.lstm_step"
+    introduction = page.find(string=re.compile("is the mathematics")).parent
+    assert "#seqbook.layers.gru.gru_step" in [link["href"] for link in introduction.find_all("a")]
+    training = BeautifulSoup((HTML / "api" / "training.html").read_text("utf-8"), "html.parser")
+    links = {link.get_text(): link["href"] for link in training.select("a.reference") if link.code}
+    assert links["Seq2Seq.loss"] == "models.html#seqbook.models.seq2seq.Seq2Seq.loss"
     chapter = BeautifulSoup((HTML / "gru.html").read_text("utf-8"), "html.parser")
     targets = {link["href"] for link in chapter.select("article a.reference") if link.code}
     assert "api/layers.html#module-seqbook.layers.gru" in targets

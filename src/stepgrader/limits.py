@@ -15,7 +15,7 @@ __all__ = ["limited"]
 
 @contextlib.contextmanager
 def limited(*, memory: int, cpu_seconds: int) -> Iterator[None]:
-    """Limit what this process may take beside what it has taken already.
+    """Limit the further memory and processor time of this process.
 
     Past the limit on memory, allocations raise ``MemoryError``; past the limit on processor time,
     the kernel ends the process. The limits hold for all threads of the process, so it should have

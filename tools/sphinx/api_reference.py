@@ -166,14 +166,16 @@ class LinkedCode(SphinxPostTransform):
     def _full_name(self, text: str, literal: nodes.literal, objects) -> str | None:
         if text.startswith(tuple(f"{package}." for package in PACKAGES)):
             return text
-        if not self.env.docname.startswith(FOLDER) or not text.isidentifier():
+        words = text.split(".")
+        if not self.env.docname.startswith(FOLDER) or not all(map(str.isidentifier, words)):
             return None
         module = self._entry_of(literal).rpartition(".")[0]
         own = f"{module}.{text}"
         if own in objects:
             return own
         named = [name for name in objects if name.endswith(f".{text}")]
-        return named[0] if len(named) == 1 and text[:1].isupper() else None
+        telling = text[:1].isupper() or len(words) > 1
+        return named[0] if len(named) == 1 and telling else None
 
     def _entry_of(self, node: nodes.Node) -> str:
         """Return the full name of the object, or the module and a dot, that a node is part of."""
@@ -183,8 +185,8 @@ class LinkedCode(SphinxPostTransform):
                 signature = node.children[0]
                 name = f"{signature.get('module')}.{signature.get('fullname')}"
             elif isinstance(node, nodes.section) and not name:
-                ids = [id_ for part in node.findall(nodes.target) for id_ in part["ids"]]
-                name = next((f"{i[7:]}." for i in ids if i.startswith("module-")), "")
+                modules = (i for i in node["ids"] if i.startswith("module-"))
+                name = next((f"{i.removeprefix('module-')}." for i in modules), "")
             node = node.parent
         return name
 

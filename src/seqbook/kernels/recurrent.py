@@ -77,7 +77,7 @@ ACTIVATIONS = {
 class RNNFunction(Function):
     r"""A vanilla RNN over time and its backward pass.
 
-    Forward, for t = 1 to T, with the first two summands computed for all t at once:
+    Forward, for t = 1 to T, with the first two terms computed for all t at once:
 
     .. math:: h_t = \phi(W_x x_t + b + W_h h_{t-1})
 
@@ -301,7 +301,8 @@ class GRUFunction(Function):
     .. math:: \delta_t &= \big(
         \bar h_t \cdot \nu_t m_t\, r_t (1 - r_t),\;
         \bar h_t \cdot (h_{t-1} - n_t)\, z_t (1 - z_t),\;
-        \bar h_t \cdot \nu_t r_t \big), \qquad \nu_t = (1 - z_t)(1 - n_t^2) \\
+        \bar h_t \cdot \nu_t r_t \big) \\
+        \nu_t &= (1 - z_t)(1 - n_t^2) \\
         \bar h_{t-1} &= g_{t-1} + \bar h_t z_t + W_h^\top \delta_t
 
     The inputs' part of the candidate is not multiplied by r, so there the last factor is

@@ -222,7 +222,7 @@ class LSTM(RecurrentLayer):
             ValueError: A shape or device does not fit, or a length is not in 1 to the number of
                 steps.
             TypeError: ``state`` is not a pair, an argument is not a tensor of the parameters' type,
-                or ``lengths`` not one of integers.
+                or ``lengths`` is not one of integers.
         """
         outputs, final = self._run(inputs, _pair(state), lengths)
         return outputs, LSTMState(*final)

@@ -1,4 +1,4 @@
-"""Ids of symbols, whatever integers they come as."""
+"""Symbol ids, from integers of any type."""
 
 from __future__ import annotations
 

@@ -173,11 +173,11 @@ def curves(
     Args:
         x: ``(points,)``.
         lines: Label to y ``(points,)``; labels are names in ``COLOURS``.
-        xlabel: With its unit.
-        ylabel: With its unit.
+        xlabel: Label of the x axis, with its unit.
+        ylabel: Label of the y axis, with its unit.
         levels: Label to the height of a horizontal line: baselines and noise floors.
         yscale: ``"linear"`` or ``"log"``.
-        marker: Drawn at each point; ``""`` for none.
+        marker: Marker drawn at each point; ``""`` for none.
         height: Height of the figure, in inches.
 
     Example:

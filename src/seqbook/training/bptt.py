@@ -276,7 +276,8 @@ def randomised_bptt(
     Raises:
         ValueError: ``keep`` is not in (0, 1], ``window`` is not positive, or the lengths of inputs
             and targets differ.
-        TypeError: ``window`` is not an integer, or ``generator`` not a generator of torch.
+        TypeError: ``window`` is not an integer, or ``generator`` is not a
+            ``torch.Generator``.
 
     Source: Tallec and Ollivier (2017), Unbiasing Truncated Backpropagation Through Time.
 
