@@ -14,7 +14,7 @@ import numpy as np
 
 from seqbook.validation import check_instance, check_number
 
-__all__ = ["ClaimError", "claim", "claim_equal", "measured", "as_array"]
+__all__ = ["ClaimError", "claim", "claim_equal", "measured"]
 
 
 class ClaimError(AssertionError):

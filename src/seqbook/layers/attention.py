@@ -2,9 +2,10 @@
 
 The whole book has one convention for masks: boolean, **True = may attend**, broadcastable to
 ``(..., queries, keys)``. A query that may attend to nothing gets the value zero, weights of zero
-and no gradient. (torch's ``scaled_dot_product_attention`` does the same and reads masks as this
-module does. In the masks of its ``nn.MultiheadAttention`` and ``nn.Transformer`` True means "may
-not", and where they return weights, a query that may attend to nothing gets NaN.)
+and no gradient. (``torch.nn.functional.scaled_dot_product_attention`` does the same and reads
+masks as this module does. In the masks of ``torch.nn.MultiheadAttention`` and
+``torch.nn.Transformer`` True means "may not attend", and where they return weights, a query that
+may attend to nothing gets NaN.)
 
 Everything works on the device of its inputs. Products and softmax of half-precision inputs are
 computed in float32, and results returned in the inputs' type.
