@@ -3,13 +3,16 @@
 import doctest
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 from api_reference import PACKAGES, public_modules, public_objects, without_docstrings
 from bs4 import BeautifulSoup
-from conftest import HTML
+from conftest import HTML, PATIENCE, ROOT
 from system_packages import why_no_sandbox
 
 MODULES = [module.__name__ for package in PACKAGES for module in public_modules(package)]
@@ -110,6 +113,27 @@ def test_code_is_linked_to_its_entry():
     links = {link.get_text(): link["href"] for link in architecture.select("article dd a")}
     assert links["src/seqbook/layers/lstm.py"] == "api/layers.html#module-seqbook.layers.lstm"
     assert links["lstm_step"] == "api/layers.html#seqbook.layers.lstm.lstm_step"
+
+
+def test_a_type_variable_is_text_in_a_build_that_has_not_imported_its_module():
+    """As after an edit of another page."""
+    module = "seqbook.training.bptt"
+    program = (
+        "import sys, api_reference as reference\n"
+        f"assert {module!r} not in sys.modules\n"
+        "for name in ('State', 'detach_stat'):\n"
+        f"    node = {{'refdomain': 'py', 'reftarget': f'{module}.{{name}}'}}\n"
+        "    print(reference.plain_text(None, None, node, name))"
+    )
+    folders = [ROOT / "src", ROOT / "tools", ROOT / "tools" / "sphinx"]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.stdout, done.stderr) == ("State\nNone\n", "")
 
 
 def test_source_is_shown_without_docstrings():

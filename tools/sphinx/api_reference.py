@@ -12,7 +12,6 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,7 +224,10 @@ def plain_text(_app, _env, node, text):
     module, _, name = node["reftarget"].rpartition(".")
     if not module.startswith(PACKAGES):
         return text
-    defined_in = sys.modules.get(module)
+    try:  # a build after an edit has imported only the modules of pages that it read
+        defined_in = importlib.import_module(module)
+    except ImportError:
+        return None
     return text if isinstance(getattr(defined_in, name, None), TypeVar) else None
 
 
