@@ -3,12 +3,16 @@
 import doctest
 import importlib
 import inspect
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
 from api_reference import PACKAGES, public_modules, public_objects, without_docstrings
 from bs4 import BeautifulSoup
-from conftest import HTML
+from conftest import HTML, PATIENCE, ROOT
 from system_packages import why_no_sandbox
 
 MODULES = [module.__name__ for package in PACKAGES for module in public_modules(package)]
@@ -46,6 +50,15 @@ def test_every_public_object_has_an_entry(entries):
     assert sorted(set(objects()) - set(entries)) == []
 
 
+def test_every_entry_says_what_it_is(entries):
+    assert [name for name, entry in entries.items() if not entry.dd.get_text(strip=True)] == []
+
+
+def test_an_object_has_one_entry():
+    values = [id(value) for value in objects().values() if not isinstance(value, int | float)]
+    assert len(set(values)) == len(values)
+
+
 def test_every_name_that_a_module_exports_is_defined_by_a_documented_one():
     """A name that is only passed on has its entry where it is defined."""
     known = {id(value) for value in objects().values()}
@@ -71,14 +84,56 @@ def test_an_entry_shows_docstring_and_source(entries):
     assert not shown.select("details.source a")  # no address is known
 
 
+def test_every_class_and_function_shows_its_source(entries):
+    lacking = []
+    for name, value in objects().items():
+        if inspect.isroutine(value) or (
+            inspect.isclass(value) and not issubclass(value, BaseException)
+        ):
+            source = entries[name].select_one("details.source")
+            if not (source and source.pre and re.search(r"src/\S+\.py, line \d+", source.p.text)):
+                lacking.append(name)
+    assert lacking == []
+
+
 def test_code_is_linked_to_its_entry():
     page = BeautifulSoup((HTML / "api" / "layers.html").read_text("utf-8"), "html.parser")
     cell = page.find(id="seqbook.layers.lstm.LSTMCell").parent
     links = {link.get_text(): link["href"] for link in cell.select("a.reference") if link.code}
     assert links["lstm_step"] == "#seqbook.layers.lstm.lstm_step"
+    introduction = page.find(string=re.compile("is the mathematics")).parent
+    assert "#seqbook.layers.gru.gru_step" in [link["href"] for link in introduction.find_all("a")]
+    training = BeautifulSoup((HTML / "api" / "training.html").read_text("utf-8"), "html.parser")
+    links = {link.get_text(): link["href"] for link in training.select("a.reference") if link.code}
+    assert links["Seq2Seq.loss"] == "models.html#seqbook.models.seq2seq.Seq2Seq.loss"
     chapter = BeautifulSoup((HTML / "gru.html").read_text("utf-8"), "html.parser")
     targets = {link["href"] for link in chapter.select("article a.reference") if link.code}
     assert "api/layers.html#module-seqbook.layers.gru" in targets
+    architecture = BeautifulSoup((HTML / "architecture.html").read_text("utf-8"), "html.parser")
+    links = {link.get_text(): link["href"] for link in architecture.select("article dd a")}
+    assert links["src/seqbook/layers/lstm.py"] == "api/layers.html#module-seqbook.layers.lstm"
+    assert links["lstm_step"] == "api/layers.html#seqbook.layers.lstm.lstm_step"
+
+
+def test_a_type_variable_is_text_in_a_build_that_has_not_imported_its_module():
+    """As after an edit of another page."""
+    module = "seqbook.training.bptt"
+    program = (
+        "import sys, api_reference as reference\n"
+        f"assert {module!r} not in sys.modules\n"
+        "for name in ('State', 'detach_stat'):\n"
+        f"    node = {{'refdomain': 'py', 'reftarget': f'{module}.{{name}}'}}\n"
+        "    print(reference.plain_text(None, None, node, name))"
+    )
+    folders = [ROOT / "src", ROOT / "tools", ROOT / "tools" / "sphinx"]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.stdout, done.stderr) == ("State\nNone\n", "")
 
 
 def test_source_is_shown_without_docstrings():

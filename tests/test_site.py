@@ -27,7 +27,8 @@ LOADING = {
     "link": "href",
 }
 LOADING_RELATIONS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "icon"}
-TEX = re.compile(r"\$\S[^$\n]*\$|\$\$|\\\(|\\\[|\\begin\{")
+TEX = re.compile(r"\$\S[^$\n]*\$|\$\$|\\\(|\\\[|\\begin\{|[_^]\{")
+MARKUP = re.compile(r"`|:[a-z]+:\S|<factory>|(?<![\w/])~[a-z]+\.")
 SPOKEN = {"alt", "aria-label", "content", "placeholder", "title"}  # attributes that people read
 FILE_NAME = re.compile(r"\S+\.(png|svg|jpe?g|gif|webp)", re.IGNORECASE)
 
@@ -117,6 +118,12 @@ def raw_mathematics(path: Path) -> Iterator[str]:
                 yield f"not typeset in {name}: {value[:60]!r}"
 
 
+def raw_markup(path: Path) -> Iterator[str]:
+    for text in read(path).body.find_all(string=MARKUP):
+        if not text.find_parent(["pre", "code", "script", "style", "annotation"]):
+            yield f"not read: {text.strip()[:60]!r}"
+
+
 def incomplete_heads(path: Path) -> Iterator[str]:
     page = read(path)
     title = page.title.get_text(strip=True) if page.title else ""
@@ -149,6 +156,7 @@ RULES = [
     pictures_without_words,
     loads_from_elsewhere,
     raw_mathematics,
+    raw_markup,
     incomplete_heads,
 ]
 
@@ -212,6 +220,11 @@ def test_a_sound_page_keeps_all_rules(make):
         (raw_mathematics, "It costs $O(n^2)$ in memory."),
         (raw_mathematics, '<a title="It costs $O(n^2)$.">x</a>'),
         (raw_mathematics, '<meta content="Of $n$ symbols">'),
+        (raw_mathematics, "The state h_{t-1}."),
+        (raw_markup, "See ``lstm_step``."),
+        (raw_markup, "See :func:`lstm_step`."),
+        (raw_markup, "<dt>Recipe(options: ~typing.Any)</dt>"),
+        (raw_markup, "<dt>Recipe(options=&lt;factory&gt;)</dt>"),
         (incomplete_heads, "<h1>Two</h1>"),
         (incomplete_heads, "<h2> </h2>"),
     ],

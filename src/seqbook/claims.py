@@ -40,8 +40,8 @@ def claim(statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numb
         numbers: Values of the placeholders.
 
     Raises:
-        TypeError: ``statement`` is no sentence, its placeholders are not the names of ``numbers``,
-            or ``holds`` is no truth value.
+        TypeError: ``statement`` is not a sentence, its placeholders are not the names of
+            ``numbers``, or ``holds`` is not a truth value.
         ClaimError: The statement does not hold, or one of its numbers can't be printed safely.
 
     Example:
@@ -81,7 +81,7 @@ def claim_equal(statement: str, actual: Any, expected: Any, *, tolerance: float 
         tolerance: Bound on the difference, positive; the default suits short float64 computations.
 
     Raises:
-        TypeError: ``statement`` is no sentence, or an argument does not hold numbers.
+        TypeError: ``statement`` is not a sentence, or an argument does not hold numbers.
         ValueError: ``tolerance`` is not positive.
         ClaimError: The shapes differ or are empty, an entry is not finite, or the difference is
             too large.
@@ -124,7 +124,7 @@ def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
             measured.
 
     Raises:
-        TypeError: ``value`` or ``noise`` is no number, or ``spec`` no string.
+        TypeError: ``value`` or ``noise`` is not a number, or ``spec`` is not a string.
         ValueError: ``noise`` is negative or not finite.
         ClaimError: ``spec`` is empty, or the number is not finite or lies too close to a rounding
             boundary.

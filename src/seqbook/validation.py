@@ -1,7 +1,7 @@
 """Checks of arguments that every module may use.
 
-Each raises ``TypeError`` for what is of the wrong kind (text where numbers are expected, a float
-where an integer is) and ``ValueError`` for what is of the right kind and still can't be used: a
+Each raises ``TypeError`` for a value of the wrong kind (text where numbers are expected, a float
+where an integer is) and ``ValueError`` for one of the right kind that can't be used: a
 wrong shape, a number out of range, NaN. The message names the argument, what was expected and what
 came. Those that return something return the argument in one known type.
 """
@@ -72,7 +72,7 @@ def check_instance(name: str, value: object, kind: type, *, hint: str = "") -> N
 
     Args:
         name: The argument's name.
-        value: What came.
+        value: Value to check.
         kind: The class expected.
         hint: How to make one, appended to the message.
 
@@ -90,7 +90,7 @@ def check_integer(name: str, value: Any, *, minimum: int, maximum: int | None = 
     """Return ``value`` as an ``int``; integers of NumPy count, booleans and 2.0 don't.
 
     Raises:
-        TypeError: It is no integer.
+        TypeError: It is not an integer.
         ValueError: It is below ``minimum`` or above ``maximum``.
 
     Example:
@@ -113,7 +113,7 @@ def check_number(name: str, value: Any, *, minimum: float = -np.inf) -> float:
     """Return a finite real number as a ``float``.
 
     Raises:
-        TypeError: It is no real number.
+        TypeError: It is not a real number.
         ValueError: It is not finite, or below ``minimum``.
 
     Example:
@@ -137,12 +137,12 @@ def check_series(
 
     Args:
         name: The argument's name.
-        values: What came.
+        values: Values to check.
         minimum_length: The least length that is enough.
         axis: What the message calls the one axis.
 
     Raises:
-        TypeError: They are no real numbers.
+        TypeError: They are not real numbers.
         ValueError: The shape is not ``(time,)``, there are fewer than ``minimum_length``, or one
             is not finite.
 
@@ -178,7 +178,7 @@ def check_symbols(
         ndim: The numbers of dimensions allowed, of 1 and 2.
 
     Raises:
-        TypeError: They are no integers.
+        TypeError: They are not integers.
         ValueError: The number of dimensions is wrong, or an id is outside 0 to ``size`` - 1.
 
     Example:
@@ -211,8 +211,8 @@ def check_distributions(name: str, values: Any, *, ndim: int | None = None) -> n
         ndim: Number of dimensions; any, from 1, if not given.
 
     Raises:
-        TypeError: They are no real numbers.
-        ValueError: The number of dimensions is wrong, or they are no distributions.
+        TypeError: They are not real numbers.
+        ValueError: The number of dimensions is wrong, or they are not distributions.
 
     Example:
         >>> check_distributions("initial", [0.5, 0.5], ndim=1)

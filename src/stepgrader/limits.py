@@ -15,15 +15,15 @@ __all__ = ["limited"]
 
 @contextlib.contextmanager
 def limited(*, memory: int, cpu_seconds: int) -> Iterator[None]:
-    """Limit what this process may take beside what it has taken already.
+    """Limit the further memory and processor time of this process.
 
     Past the limit on memory, allocations raise ``MemoryError``; past the limit on processor time,
     the kernel ends the process. The limits hold for all threads of the process, so it should have
     one. They are lifted again at the end.
 
     Args:
-        memory: In bytes of address space.
-        cpu_seconds: Of processor time.
+        memory: Address space, in bytes.
+        cpu_seconds: Processor time, in seconds.
 
     Example:
         >>> with limited(memory=2**30, cpu_seconds=60):

@@ -3,14 +3,15 @@
 ``.. api-reference:: seqbook.layers`` gives a section for each module of the package: its
 docstring, and an entry for each name in its ``__all__`` with signature, docstring and source code.
 The source is on the page itself, so that it needs no address. On all pages, code such as
-``seqbook.layers.lstm.LSTM`` is linked to its entry; on the pages of the reference ``LSTM`` is too.
+``seqbook.layers.lstm.LSTM`` is linked to its entry, and so are ``src/seqbook/layers/lstm.py`` and
+the names after it; on the pages of the reference ``LSTM`` is too.
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import pkgutil
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,17 @@ def public_objects(module: ModuleType) -> Iterator[tuple[str, object]]:
     """Yield the public objects of a module; what it passes on has its entry where it is defined."""
     for name in module.__all__:
         value = getattr(module, name)
+        if inspect.ismodule(value) or (is_constant(value) and hasattr(module, "__path__")):
+            continue  # a package passes on the constants of its modules
         home = getattr(value, "__module__", module.__name__)
         own = home == module.__name__ or not home.startswith(PACKAGES)
-        if not inspect.ismodule(value) and (own or home.rpartition(".")[2].startswith("_")):
+        if own or home.rpartition(".")[2].startswith("_"):
             yield name, value
+
+
+def is_constant(value: object) -> bool:
+    """Whether an object is neither a class nor a function."""
+    return directive(value) == "autodata"
 
 
 def directive(value: object) -> str:
@@ -99,6 +107,8 @@ class ApiReference(SphinxDirective):
         for member, value in members.items():
             kind = directive(value)
             options = {"autoclass": "   :members:", "autodata": "   :no-value:"}
+            if isinstance(value, (int, float, tuple)):
+                options["autodata"] = ""  # short enough to be shown
             lines += [f".. {kind}:: {name}.{member}", options.get(kind, ""), ""]
         return "\n".join(lines)
 
@@ -130,11 +140,18 @@ class LinkedCode(SphinxPostTransform):
     def run(self, **_):
         docname = self.env.docname
         objects = self.env.domains["py"].objects
+        sources = {}  # paragraph to the module that its last path names
         for literal in list(self.document.findall(nodes.literal)):
             inside = literal.parent
             if isinstance(inside, (nodes.reference, addnodes.pending_xref, nodes.title)):
                 continue
-            name = self._full_name(literal.astext().removesuffix("()"), literal, objects)
+            text = literal.astext().removesuffix("()")
+            if text.startswith("src/") and text.endswith(".py"):
+                name = sources[inside] = text[len("src/") : -len(".py")].replace("/", ".")
+            elif inside in sources and text.isidentifier():
+                name = f"{sources[inside]}.{text}"
+            else:
+                name = self._full_name(text, literal, objects)
             if name is None or name not in objects:
                 continue
             entry = objects[name]
@@ -148,14 +165,16 @@ class LinkedCode(SphinxPostTransform):
     def _full_name(self, text: str, literal: nodes.literal, objects) -> str | None:
         if text.startswith(tuple(f"{package}." for package in PACKAGES)):
             return text
-        if not self.env.docname.startswith(FOLDER) or not text.isidentifier():
+        words = text.split(".")
+        if not self.env.docname.startswith(FOLDER) or not all(map(str.isidentifier, words)):
             return None
         module = self._entry_of(literal).rpartition(".")[0]
         own = f"{module}.{text}"
         if own in objects:
             return own
         named = [name for name in objects if name.endswith(f".{text}")]
-        return named[0] if len(named) == 1 and text[:1].isupper() else None
+        telling = text[:1].isupper() or len(words) > 1
+        return named[0] if len(named) == 1 and telling else None
 
     def _entry_of(self, node: nodes.Node) -> str:
         """Return the full name of the object, or the module and a dot, that a node is part of."""
@@ -165,8 +184,8 @@ class LinkedCode(SphinxPostTransform):
                 signature = node.children[0]
                 name = f"{signature.get('module')}.{signature.get('fullname')}"
             elif isinstance(node, nodes.section) and not name:
-                ids = [id_ for part in node.findall(nodes.target) for id_ in part["ids"]]
-                name = next((f"{i[7:]}." for i in ids if i.startswith("module-")), "")
+                modules = (i for i in node["ids"] if i.startswith("module-"))
+                name = next((f"{i.removeprefix('module-')}." for i in modules), "")
             node = node.parent
         return name
 
@@ -182,6 +201,22 @@ def skip_fields(_app, _kind, _name, value, skip, _options):
     return True if type(value).__name__ == "_tuplegetter" else skip
 
 
+def default_values(_app, kind, _name, value, _options, signature, returns):
+    """Show the default factories of a data class as calls.
+
+    Sphinx can't read ``<factory>``, which ``inspect`` writes, and would show the types unparsed.
+    NumPy's truth value is named in full: in short it reads as Python's.
+    """
+    if signature is None:
+        return None
+    if kind == "class" and dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if field.default_factory is not dataclasses.MISSING:
+                call = f"{field.default_factory.__name__}()"
+                signature = signature.replace("<factory>", call, 1)
+    return signature.replace("~numpy.bool", "numpy.bool"), returns
+
+
 def plain_text(_app, _env, node, text):
     """Leave type variables and types of other packages as text, and report what else is unknown."""
     if node.get("refdomain") != "py":
@@ -189,13 +224,16 @@ def plain_text(_app, _env, node, text):
     module, _, name = node["reftarget"].rpartition(".")
     if not module.startswith(PACKAGES):
         return text
-    defined_in = sys.modules.get(module)
+    try:  # a build after an edit has imported only the modules of pages that it read
+        defined_in = importlib.import_module(module)
+    except ImportError:
+        return None
     return text if isinstance(getattr(defined_in, name, None), TypeVar) else None
 
 
 def own_docstring(_app, kind, _name, value, _options, lines):
-    """Clear what a constant has instead of a docstring of its own: that of its type."""
-    if kind == "data" and inspect.getdoc(value) == inspect.getdoc(type(value)):
+    """Clear what a constant without a docstring of its own has instead: that of its type."""
+    if kind == "data" and lines[:1] == (inspect.getdoc(type(value)) or "").splitlines()[:1]:
         lines.clear()
 
 
@@ -207,5 +245,6 @@ def setup(app):
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("doctree-read", plain_ids_first, priority=100)  # before the tables of contents
     app.connect("autodoc-process-docstring", own_docstring)
+    app.connect("autodoc-process-signature", default_values)
     app.connect("missing-reference", plain_text)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

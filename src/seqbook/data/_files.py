@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent / "files"
 
 
 class DamagedDataError(ValueError):
-    """A data file has another content than the one that the course was written with.
+    """A data file differs from the one that the course was written with.
 
     Example:
         >>> issubclass(DamagedDataError, ValueError)

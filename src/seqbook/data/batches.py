@@ -14,7 +14,15 @@ from seqbook.data.vocabulary import Vocabulary
 
 __all__ = ["END", "PADDING", "START", "Encoded", "Vocabularies", "encode_pairs"]
 
-PADDING, START, END = 0, 1, 2
+PADDING = 0
+"""Id of padding, on both sides."""
+
+START = 1
+"""Id of the symbol before the first of a target."""
+
+END = 2
+"""Id of the symbol after the last of a source or target."""
+
 _SPECIAL = ("<pad>", "<s>", "</s>")
 
 
@@ -105,7 +113,7 @@ class Encoded(NamedTuple):
         return Encoded(*(part.to(device) for part in self))
 
     def rows(self, chosen: Tensor) -> Encoded:
-        """Return the examples with the given numbers, cut to the longest of them."""
+        """Return the examples with the given indices, cut to the longest of them."""
         source_lengths, target_lengths = self.source_lengths[chosen], self.target_lengths[chosen]
         return Encoded(
             self.source[chosen, : int(source_lengths.max())],

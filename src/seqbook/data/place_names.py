@@ -78,7 +78,7 @@ def syllables(
 def romanise(jamo: Iterable[str]) -> list[str]:
     """Transliterate jamo into Latin letters, one by one, for readers and fonts without Hangul.
 
-    The silent initial becomes a dash; symbols that are no jamo stay as they are.
+    The silent initial becomes a dash; symbols that are not jamo stay as they are.
 
     Source: Revised Romanization of Korean (2000), applied letter by letter and not by sound.
 

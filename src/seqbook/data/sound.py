@@ -42,7 +42,7 @@ def load(digit: int) -> Recording:
         digit: 0 to 9.
 
     Raises:
-        TypeError: ``digit`` is no integer.
+        TypeError: ``digit`` is not an integer.
         ValueError: ``digit`` is not one of the ten.
         FileNotFoundError: The data file is missing.
         DamagedDataError: The data file was altered.
@@ -64,8 +64,8 @@ def to_wav(recording: Recording) -> bytes:
     """Encode a recording as a 16-bit WAV file, the inverse of ``load``.
 
     Raises:
-        TypeError: ``recording`` is no ``Recording``, its samples are no real numbers, or its rate
-            is no integer.
+        TypeError: ``recording`` is not a ``Recording``, its samples are not real numbers, or its
+            rate is not an integer.
         ValueError: The samples have another shape than ``(time,)`` or lie outside [-1, 1), or the
             rate is not positive.
 

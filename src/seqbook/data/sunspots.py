@@ -32,7 +32,7 @@ class Sunspots(NamedTuple):
         """Return the years ``first`` to ``last``, both included.
 
         Raises:
-            TypeError: A year is no integer.
+            TypeError: A year is not an integer.
             ValueError: A year is not in the record, or ``last`` is before ``first``.
         """
         earliest, latest = int(self.years[0]), int(self.years[-1])

@@ -60,8 +60,8 @@ def adding(
         inputs ``(batch, length, 2)``; targets ``(batch,)`` in [0, 2].
 
     Raises:
-        TypeError: A size is no integer, ``generator`` is no ``torch.Generator``, or ``dtype`` is no
-            floating type.
+        TypeError: A size is not an integer, ``generator`` is not a ``torch.Generator``, or
+            ``dtype`` is not a floating type.
         ValueError: A size is too small.
 
     Source: Hochreiter and Schmidhuber (1997), section 5.4, in the form of Arjovsky, Shah and Bengio
@@ -102,7 +102,7 @@ def adding_error(length: int, *, window: int = 0) -> float:
         window: Number of steps at the end that are seen, 0 to ``length``.
 
     Raises:
-        TypeError: An argument is no integer.
+        TypeError: An argument is not an integer.
         ValueError: An argument is out of range.
 
     Example:
@@ -145,8 +145,8 @@ def recall(
         inputs ``(batch, delay + 1, symbols + 1)``; targets int64 ``(batch,)``.
 
     Raises:
-        TypeError: A size is no integer, ``generator`` is no ``torch.Generator``, or ``dtype`` is no
-            floating type.
+        TypeError: A size is not an integer, ``generator`` is not a ``torch.Generator``, or
+            ``dtype`` is not a floating type.
         ValueError: A size is too small.
 
     Source: a minimal form of the long time lag problems of Hochreiter and Schmidhuber (1997).
@@ -195,8 +195,8 @@ def copying(
         ``(batch, delay + 2 * count)``.
 
     Raises:
-        TypeError: A size is no integer, ``generator`` is no ``torch.Generator``, or ``dtype`` is no
-            floating type.
+        TypeError: A size is not an integer, ``generator`` is not a ``torch.Generator``, or
+            ``dtype`` is not a floating type.
         ValueError: A size is too small.
 
     Source: Hochreiter and Schmidhuber (1997), in the form of Arjovsky, Shah and Bengio (2016),
@@ -237,7 +237,7 @@ def copying_loss(*, delay: int, count: int = 10, symbols: int = 8) -> float:
         symbols: As for ``copying``.
 
     Raises:
-        TypeError: A size is no integer.
+        TypeError: A size is not an integer.
         ValueError: A size is too small.
 
     Source: Arjovsky, Shah and Bengio (2016), section 5.1.

@@ -33,7 +33,7 @@ class Vocabulary:
             not among ``symbols``. Without it an unknown symbol is an error.
 
     Raises:
-        TypeError: A symbol is no string.
+        TypeError: A symbol is not a string.
         ValueError: There are no symbols, or one occurs twice.
 
     Example:
@@ -67,7 +67,7 @@ class Vocabulary:
             unknown: Symbol that represents all others, such as ``"<unk>"``.
 
         Raises:
-            TypeError: A symbol is no string.
+            TypeError: A symbol is not a string.
             ValueError: The sequence is empty.
 
         Example:
@@ -89,7 +89,7 @@ class Vocabulary:
             result: int64 ``(time,)``.
 
         Raises:
-            TypeError: A symbol is no string.
+            TypeError: A symbol is not a string.
             UnknownSymbolError: A symbol is not in the vocabulary, which has no ``unknown``.
         """
         symbols = _as_symbols("sequence", sequence)
@@ -110,7 +110,7 @@ class Vocabulary:
             ids: Integers of any type, ``(time,)``.
 
         Raises:
-            TypeError: ``ids`` are no integers.
+            TypeError: ``ids`` are not integers.
             ValueError: An id is not in ``range(len(vocabulary))``, or the shape is not ``(time,)``.
         """
         array = ids if hasattr(ids, "__array__") or isinstance(ids, str) else _as_list("ids", ids)

@@ -19,6 +19,7 @@ from seqbook.validation import has_values
 __all__ = ["SCORES_PER_CHUNK", "ChunkedAttentionFunction"]
 
 SCORES_PER_CHUNK = 2**20
+"""Largest number of scores that are held at a time by default, four megabytes in float32."""
 _SMALL = 2.0**-40
 
 

@@ -39,7 +39,7 @@ class Activation(NamedTuple):
 
     Attributes:
         function: Maps the pre-activation to the output.
-        function_: The same in place.
+        in_place: The same, in place.
         derivative: The derivative, as a function of the *output*.
 
     Example:
@@ -49,7 +49,7 @@ class Activation(NamedTuple):
     """
 
     function: Callable[[Tensor], Tensor]
-    function_: Callable[[Tensor], Tensor]
+    in_place: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
 
 
@@ -70,29 +70,31 @@ ACTIVATIONS = {
     "relu": Activation(torch.relu, torch.relu_, _relu_derivative),
     "identity": Activation(_identity, _identity, torch.ones_like),
 }
+"""Activation functions of the vanilla RNN, by name."""
 
 
 @_manual
 class RNNFunction(Function):
     r"""A vanilla RNN over time and its backward pass.
 
-    Forward, for t = 1 to T, with the first two summands computed for all t at once:
+    Forward, for t = 1 to T, with the first two terms computed for all t at once:
 
     .. math:: h_t = \phi(W_x x_t + b + W_h h_{t-1})
 
-    Backward, with :math:`\delta_t = \partial \ell / \partial a_t` for the pre-activation a_t, and
-    :math:`g_t = \partial^+ \ell / \partial h_t` the part that does not pass through h_{t+1}:
+    Backward, with :math:`\delta_t = \partial \ell / \partial a_t` for the pre-activation
+    :math:`a_t`, and :math:`g_t = \partial^+ \ell / \partial h_t` the part that does not pass
+    through :math:`h_{t+1}`:
 
     .. math:: \delta_t = (g_t + W_h^\top \delta_{t+1}) \odot \phi'(a_t), \qquad
         \frac{\partial \ell}{\partial W_h} = \sum_t \delta_t h_{t-1}^\top, \qquad
         \frac{\partial \ell}{\partial W_x} = \sum_t \delta_t x_t^\top
 
     ``RNNFunction.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh, activation)``
-    returns the states h_0 to h_T.
+    returns the states :math:`h_0` to :math:`h_T`.
 
     Shape:
-        inputs ``(time, batch, features)``; hidden ``(batch, hidden)``, the state h_0; weights and
-        biases as in ``torch.nn.RNN``; result ``(time + 1, batch, hidden)``.
+        inputs ``(time, batch, features)``; hidden ``(batch, hidden)``, the state :math:`h_0`;
+        weights and biases as in ``torch.nn.RNN``; result ``(time + 1, batch, hidden)``.
 
     Raises:
         NotImplementedError: It is differentiated twice, in forward mode or under ``vmap``.
@@ -121,7 +123,7 @@ class RNNFunction(Function):
         activation: str,
     ) -> Tensor:
         """Compute the states at every step."""
-        function_ = ACTIVATIONS[activation].function_
+        function_ = ACTIVATIONS[activation].in_place
         states = _states_from(hidden, len(inputs))
         _project(inputs, weight_ih, bias_ih + bias_hh, out=states[1:])
         recurrent = weight_hh.t().contiguous()
@@ -299,14 +301,15 @@ class GRUFunction(Function):
     .. math:: \delta_t &= \big(
         \bar h_t \cdot \nu_t m_t\, r_t (1 - r_t),\;
         \bar h_t \cdot (h_{t-1} - n_t)\, z_t (1 - z_t),\;
-        \bar h_t \cdot \nu_t r_t \big), \qquad \nu_t = (1 - z_t)(1 - n_t^2) \\
+        \bar h_t \cdot \nu_t r_t \big) \\
+        \nu_t &= (1 - z_t)(1 - n_t^2) \\
         \bar h_{t-1} &= g_{t-1} + \bar h_t z_t + W_h^\top \delta_t
 
     The inputs' part of the candidate is not multiplied by r, so there the last factor is
     :math:`\nu_t` alone.
 
     ``GRUFunction.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh)`` returns the states
-    h_0 to h_T, and without gradients the gates r, z, n and the products m.
+    :math:`h_0` to :math:`h_T`, and without gradients the gates r, z, n and the products m.
 
     Shape:
         inputs ``(time, batch, features)``; hidden ``(batch, hidden)``; weights and biases as in

@@ -2,9 +2,10 @@
 
 The whole book has one convention for masks: boolean, **True = may attend**, broadcastable to
 ``(..., queries, keys)``. A query that may attend to nothing gets the value zero, weights of zero
-and no gradient. (torch's ``scaled_dot_product_attention`` does the same and reads masks as this
-module does. In the masks of its ``nn.MultiheadAttention`` and ``nn.Transformer`` True means "may
-not", and where they return weights, a query that may attend to nothing gets NaN.)
+and no gradient. (``torch.nn.functional.scaled_dot_product_attention`` does the same and reads
+masks as this module does. In the masks of ``torch.nn.MultiheadAttention`` and
+``torch.nn.Transformer`` True means "may not attend", and where they return weights, a query that
+may attend to nothing gets NaN.)
 
 Everything works on the device of its inputs. Products and softmax of half-precision inputs are
 computed in float32, and results returned in the inputs' type.
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 IMPLEMENTATIONS = ("fused", "loop", "chunked")
+"""Values of ``MultiHeadAttention``'s argument ``implementation``."""
+
 _CAPACITY = 64  # positions, at least, of a cache with room for more
 
 
@@ -77,7 +80,7 @@ def padding_mask(lengths: Tensor, time: int) -> Tensor:
     Combine it with a causal mask by ``&``.
 
     Args:
-        lengths: Number of keys of each sequence that are no padding, integers ``(batch,)``.
+        lengths: Number of keys of each sequence that are not padding, integers ``(batch,)``.
         time: Number of keys after padding.
 
     Shape:
@@ -85,7 +88,7 @@ def padding_mask(lengths: Tensor, time: int) -> Tensor:
 
     Raises:
         ValueError: A length is not in 0 to ``time``, or ``lengths`` has another shape.
-        TypeError: The lengths are no integers.
+        TypeError: The lengths are not integers.
 
     Example:
         >>> padding_mask(torch.tensor([3, 1]), 3).int().tolist()
@@ -250,7 +253,7 @@ class KeysAndValues(NamedTuple):
 
     Attributes:
         keys: ``(batch, heads, keys, d_model / heads)``.
-        values: Of the same shape.
+        values: Values, of the same shape.
 
     Example:
         >>> cached = KeysAndValues(torch.randn(3, 2, 5, 4), torch.randn(3, 2, 5, 4))
@@ -262,7 +265,7 @@ class KeysAndValues(NamedTuple):
     values: Tensor
 
     def index_select(self, rows: Tensor) -> KeysAndValues:
-        """Select examples of the batch by their numbers."""
+        """Select examples of the batch by their indices."""
         return KeysAndValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
 
@@ -296,7 +299,7 @@ class KeyValueCache:
 
     @classmethod
     def of(cls, contents: KeysAndValues) -> KeyValueCache:
-        """Make a cache that is full."""
+        """Make a cache of these keys and values, with no room for more."""
         length = contents.keys.shape[2]
         return cls(contents, length, [length])
 
@@ -320,7 +323,7 @@ class KeyValueCache:
         return KeyValueCache(cache.buffers, length, cache.written)
 
     def index_select(self, rows: Tensor) -> KeyValueCache:
-        """Select examples of the batch by their numbers."""
+        """Select examples of the batch by their indices."""
         return KeyValueCache(self.buffers.index_select(rows), self.length, [self.length])
 
     def _with_capacity(self, capacity: int) -> KeyValueCache:
@@ -346,17 +349,17 @@ class MultiHeadAttention(nn.Module):
     queries, then of the keys, then of the values.
 
     Args:
-        d_model: Of queries, keys, values and outputs.
+        d_model: Number of features of queries, keys, values and outputs.
         heads: Number of heads; it must divide ``d_model``.
-        bias: Whether there are biases.
+        bias: Whether to add biases.
         implementation: ``"fused"`` computes all heads in one product, and by
             ``chunked_attention`` where that would hold more than 2**20 scores; ``"loop"`` one head
             after the other, as in the equation; ``"chunked"`` always by ``chunked_attention``.
             Values and gradients are equal. Chunks do not support forward-mode differentiation.
         generator: Draws the initial weights, Glorot-uniform (over all three projections together,
             as in torch); by default torch's own. Biases start at zero.
-        device: Of the parameters; by default torch's default device.
-        dtype: Of the parameters; by default torch's default type.
+        device: Device of the parameters; by default torch's default device.
+        dtype: Floating type of the parameters; by default torch's default type.
 
     Raises:
         ValueError: A size is not positive, ``heads`` does not divide ``d_model``, or
@@ -407,7 +410,7 @@ class MultiHeadAttention(nn.Module):
         *,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend from each query to the keys and return what the heads found, mixed.
+        """Attend from each query to the keys with all heads, and project the result.
 
         Args:
             query: ``(batch, queries, d_model)``.
@@ -515,7 +518,7 @@ class MultiHeadAttention(nn.Module):
         return torch.stack(outputs, 1)
 
     def extra_repr(self) -> str:
-        """The sizes, for ``print``."""
+        """Return the sizes, which ``print`` shows."""
         return f"{self.d_model}, heads={self.heads}"
 
 

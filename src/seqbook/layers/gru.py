@@ -24,6 +24,7 @@ from seqbook.validation import check_choice
 __all__ = ["GRU", "RESETS", "GRUCell", "gru_step"]
 
 RESETS = ("after", "before")
+"""Where the reset gate acts: after or before the matrix product; see ``gru_step``."""
 
 
 def gru_step(
@@ -118,8 +119,8 @@ class GRUCell(RecurrentCell):
         hidden_size: Number of hidden units.
         reset: Whether the reset gate acts ``"after"`` the matrix product, as in torch, or
             ``"before"`` it; see ``gru_step``.
-        bias: Whether there are biases.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+        bias: Whether to add biases.
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(hidden_size)``; by default
             torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
@@ -185,10 +186,10 @@ class GRU(RecurrentLayer):
             ``"before"`` it; see ``gru_step``.
         num_layers: Number of layers.
         bidirectional: Whether to add a second network that reads from the last step to the first.
-        bias: Whether there are biases.
+        bias: Whether to add biases.
         backward: ``"manual"``, the fast kernel, or ``"autograd"``, the textbook loop, which can be
             differentiated twice; see ``seqbook.layers.recurrent.RecurrentLayer``.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(hidden_size)``; by default
             torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.

@@ -95,8 +95,8 @@ class LSTMCell(RecurrentCell):
         forget_bias: Initial value of the forget gate's bias, that is of the sum of its two bias
             vectors; by default both are drawn like the other parameters. With a bias b and small
             weights a memory shrinks by the factor sigmoid(b) at each step.
-        bias: Whether there are biases.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+        bias: Whether to add biases.
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(hidden_size)``; by default
             torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
@@ -158,10 +158,10 @@ class LSTM(RecurrentLayer):
         forget_bias: As for ``LSTMCell``, in every layer and direction.
         num_layers: Number of layers.
         bidirectional: Whether to add a second network that reads from the last step to the first.
-        bias: Whether there are biases.
+        bias: Whether to add biases.
         backward: ``"manual"``, the fast kernel, or ``"autograd"``, the textbook loop, which can be
             differentiated twice; see ``seqbook.layers.recurrent.RecurrentLayer``.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(hidden_size)``; by default
             torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
@@ -222,7 +222,7 @@ class LSTM(RecurrentLayer):
             ValueError: A shape or device does not fit, or a length is not in 1 to the number of
                 steps.
             TypeError: ``state`` is not a pair, an argument is not a tensor of the parameters' type,
-                or ``lengths`` not one of integers.
+                or ``lengths`` is not one of integers.
         """
         outputs, final = self._run(inputs, _pair(state), lengths)
         return outputs, LSTMState(*final)

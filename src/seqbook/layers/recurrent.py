@@ -87,7 +87,7 @@ def specification_option(
     """Make a property that reads an option of a network's specification and can change it.
 
     Args:
-        name: Of the option, a keyword of the specification's ``step``, which is a ``partial``.
+        name: Name of the option, a keyword of the specification's ``step``, which is a ``partial``.
         specify: Makes the specification for a value of the option.
         description: The property's docstring.
 
@@ -192,8 +192,8 @@ class RecurrentCell(_RecurrentModule):
         specification: The kind of network.
         input_size: Number of input features.
         hidden_size: Number of hidden units H.
-        bias: Whether there are biases.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(H); by default torch's own.
+        bias: Whether to add biases.
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(H)``; by default torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
 
@@ -262,12 +262,12 @@ class RecurrentLayer(_RecurrentModule):
         hidden_size: Number of hidden units H.
         num_layers: Number of layers.
         bidirectional: Whether to add the backward direction.
-        bias: Whether there are biases.
+        bias: Whether to add biases.
         backward: ``"manual"`` runs the kernel, whose backward pass is derived by hand and fast;
             ``"autograd"`` runs the textbook loop over the step and lets torch differentiate it.
             Values and gradients are equal up to rounding. Only the second can be differentiated
             twice, in forward mode or under ``torch.func.vmap``; the first then raises.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(H); by default torch's own.
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(H)``; by default torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
 
@@ -322,7 +322,7 @@ class RecurrentLayer(_RecurrentModule):
         Args:
             inputs: ``(batch, time, features)``.
             state: The parts of the initial state; None is zero.
-            lengths: Of the sequences, if they are padded.
+            lengths: Lengths of the sequences, if they are padded.
 
         Returns:
             The outputs, ``(batch, time, directions * hidden)``, and the parts of the final state,

@@ -88,8 +88,8 @@ class RNNCell(RecurrentCell):
         input_size: Number of input features.
         hidden_size: Number of hidden units.
         activation: ``"tanh"``, ``"relu"`` or ``"identity"`` (a linear network).
-        bias: Whether there are biases.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+        bias: Whether to add biases.
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(hidden_size)``; by default
             torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
@@ -158,10 +158,10 @@ class RNN(RecurrentLayer):
             steps of padding count.
         num_layers: Number of layers.
         bidirectional: Whether to add a second network that reads from the last step to the first.
-        bias: Whether there are biases.
+        bias: Whether to add biases.
         backward: ``"manual"``, the fast kernel, or ``"autograd"``, the textbook loop, which can be
             differentiated twice; see ``seqbook.layers.recurrent.RecurrentLayer``.
-        generator: Draws the initial parameters, uniform in +-1 / sqrt(hidden_size); by default
+        generator: Draws the initial parameters, uniform in ``±1/sqrt(hidden_size)``; by default
             torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.

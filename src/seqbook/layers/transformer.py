@@ -34,7 +34,10 @@ __all__ = [
 ]
 
 NORMS = ("pre", "post")
+"""Where the layer norms stand; see ``EncoderLayer``."""
+
 FEED_FORWARD_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
+"""Activation functions of the feed-forward networks, by name."""
 
 
 def sinusoids(
@@ -135,8 +138,8 @@ class LearnedPositions(nn.Module):
         max_length: Number of positions that have a vector.
         generator: Draws the initial vectors, normal with a standard deviation of 0.02; by default
             torch's own.
-        device: Of the vectors; by default torch's default device.
-        dtype: Of the vectors; by default torch's default type.
+        device: Device of the vectors; by default torch's default device.
+        dtype: Floating type of the vectors; by default torch's default type.
 
     Example:
         >>> positions = LearnedPositions(4, 10)
@@ -259,7 +262,7 @@ class EncoderLayer(_Layer):
         \text{post:}\quad & \operatorname{norm}(x + \operatorname{sublayer}(x))
 
     Args:
-        d_model: Of inputs and outputs.
+        d_model: Number of features of inputs and outputs.
         heads: Number of attention heads; it must divide ``d_model``.
         d_ff: Hidden units of the feed-forward network.
         norm: Where the layer norms stand: ``"pre"``, inside the residual branch, as in GPT-2 and
@@ -269,8 +272,8 @@ class EncoderLayer(_Layer):
         activation: ``"relu"`` or ``"gelu"``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights, Glorot-uniform; by default torch's own.
-        device: Of the parameters; by default torch's default device.
-        dtype: Of the parameters; by default torch's default type.
+        device: Device of the parameters; by default torch's default device.
+        dtype: Floating type of the parameters; by default torch's default type.
 
     Raises:
         ValueError: A size does not fit or an option is unknown.
@@ -284,7 +287,7 @@ class EncoderLayer(_Layer):
     """
 
     def forward(self, source: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The sequence after the layer.
+        """Return the sequence after the layer.
 
         Shape:
             source and result ``(batch, time, d_model)``; mask broadcastable to
@@ -312,7 +315,7 @@ class LayerCache(NamedTuple):
     memory: KeysAndValues
 
     def index_select(self, rows: Tensor) -> LayerCache:
-        """Select examples of the batch by their numbers."""
+        """Select examples of the batch by their indices."""
         return LayerCache(self.own and self.own.index_select(rows), self.memory.index_select(rows))
 
 
@@ -337,13 +340,13 @@ class DecoderLayer(_Layer):
         mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
-        """The target sequence after the layer.
+        """Return the target sequence after the layer.
 
         Args:
             target: ``(batch, time, d_model)``.
             memory: The encoder's output, ``(batch, source, d_model)``.
-            mask: Of the self-attention, broadcastable to ``(batch, time, time)``.
-            memory_mask: Of the attention to ``memory``, broadcastable to
+            mask: Mask of the self-attention, broadcastable to ``(batch, time, time)``.
+            memory_mask: Mask of the attention to ``memory``, broadcastable to
                 ``(batch, time, source)``.
         """
         x = self._residual(target, self.norm1, lambda y: self.self_attn(y, mask=mask))
@@ -353,7 +356,7 @@ class DecoderLayer(_Layer):
         return self._residual(x, self.norm3, self._feed_forward)
 
     def start(self, memory: Tensor) -> LayerCache:
-        """Project the encoder's output, which is all that is kept before the first step."""
+        """Return the cache before the first step: the projected output of the encoder."""
         return LayerCache(None, self.multihead_attn.project_memory(memory))
 
     def step(
@@ -438,7 +441,7 @@ class Encoder(_Stack):
 
     Args:
         layers: Number of layers.
-        d_model: Of the sequence.
+        d_model: Number of features of the sequence.
         heads: See ``EncoderLayer``.
         d_ff: See ``EncoderLayer``.
         norm: See ``EncoderLayer``.
@@ -449,14 +452,14 @@ class Encoder(_Stack):
         activation: See ``EncoderLayer``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights; by default torch's own.
-        device: Of the parameters; by default torch's default device.
-        dtype: Of the parameters; by default torch's default type.
+        device: Device of the parameters; by default torch's default device.
+        dtype: Floating type of the parameters; by default torch's default type.
     """
 
     layer = EncoderLayer
 
     def forward(self, source: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The sequence after all layers; see ``EncoderLayer.forward``."""
+        """Return the sequence after all layers; see ``EncoderLayer.forward``."""
         for layer in self.layers:
             source = layer(source, mask=mask)
         return self.norm(source)
@@ -475,7 +478,7 @@ class Decoder(_Stack):
         mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
-        """The target sequence after all layers; see ``DecoderLayer.forward``."""
+        """Return the target sequence after all layers; see ``DecoderLayer.forward``."""
         for layer in self.layers:
             target = layer(target, memory, mask=mask, memory_mask=memory_mask)
         return self.norm(target)
@@ -499,10 +502,10 @@ class Decoder(_Stack):
 class Transformer(nn.Module):
     """Encoder and decoder, from vectors to vectors, as ``torch.nn.Transformer``.
 
-    ``seqbook.models.seq2seq.TransformerSeq2Seq`` puts embeddings before it and a readout behind.
+    ``seqbook.models.seq2seq.TransformerSeq2Seq`` puts embeddings before it and a readout after it.
 
     Args:
-        d_model: Of both sequences.
+        d_model: Number of features of both sequences.
         heads: Number of attention heads; it must divide ``d_model``.
         encoder_layers: Number of encoder layers.
         decoder_layers: Number of decoder layers.
@@ -513,8 +516,8 @@ class Transformer(nn.Module):
         activation: See ``EncoderLayer``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights; by default torch's own.
-        device: Of the parameters; by default torch's default device.
-        dtype: Of the parameters; by default torch's default type.
+        device: Device of the parameters; by default torch's default device.
+        dtype: Floating type of the parameters; by default torch's default type.
 
     Source: Vaswani et al. (2017).
 
@@ -564,7 +567,7 @@ class Transformer(nn.Module):
         target_mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
-        """The target sequence after encoder and decoder.
+        """Return the target sequence after encoder and decoder.
 
         Shape:
             source ``(batch, source, d_model)``; target and result ``(batch, time, d_model)``; masks

@@ -45,7 +45,7 @@ class LabelledSequences(NamedTuple):
         return LabelledSequences(*(part.to(device) for part in self))
 
     def rows(self, chosen: Tensor) -> LabelledSequences:
-        """Return the sequences with the given numbers, cut to the longest of them."""
+        """Return the sequences with the given indices, cut to the longest of them."""
         lengths = self.lengths[chosen]
         return LabelledSequences(
             self.inputs[chosen, : int(lengths.max())], lengths, self.labels[chosen]
@@ -107,7 +107,8 @@ class LastStateReadout(nn.Module):
         layer: An ``RNN``, ``LSTM`` or ``GRU`` of this package, of any number of layers and either
             or both directions. The readout is made on its device and of its floating type.
         outputs: Number of outputs: one for each class, or one for a number.
-        generator: Draws the initial weights, uniform in +-1 / sqrt(inputs); by default torch's own.
+        generator: Draws the initial weights, uniform in ``±1/sqrt(inputs)``; by default torch's
+            own.
 
     Raises:
         ValueError: ``outputs`` is not positive.
@@ -144,7 +145,7 @@ class LastStateReadout(nn.Module):
 
         Args:
             inputs: Sequences, ``(batch, time, features)``.
-            lengths: Steps of each sequence that are no padding, integers ``(batch,)``, each 1 to
+            lengths: Steps of each sequence that are not padding, integers ``(batch,)``, each 1 to
                 ``time``; by default ``time``.
 
         Shape:

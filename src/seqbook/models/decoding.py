@@ -32,8 +32,8 @@ class Hypothesis(NamedTuple):
 
     Attributes:
         ids: Without start and end.
-        log_probability: Of the ids and, if it is ``complete``, the end after them; in nats, of
-            the model's own distribution, whatever the temperature.
+        log_probability: Log-probability of the ids and, if it is ``complete``, the end after them;
+            in nats, of the model's own distribution, whatever the temperature.
         complete: Whether the model ended it. If not, ``max_length`` did.
 
     Example:
@@ -63,7 +63,7 @@ def greedy(
     Args:
         model: The model.
         source: Ids, ``(batch, source)``.
-        lengths: Of the sources, ``(batch,)``.
+        lengths: Lengths of the sources, ``(batch,)``.
         max_length: Number of symbols after which to stop, the end counted: one for all sources, or
             one for each.
         cached: Whether to keep what can be kept between steps.
@@ -105,7 +105,7 @@ def sample(
     Args:
         model: The model.
         source: Ids, ``(batch, source)``.
-        lengths: Of the sources, ``(batch,)``.
+        lengths: Lengths of the sources, ``(batch,)``.
         generator: Random generator, of any device. It draws one seed for each source, in order, so
             that what is drawn for a source depends on its place in the batch, but not on the other
             sources.
@@ -163,7 +163,7 @@ def beam(
     Args:
         model: The model.
         source: Ids, ``(batch, source)``.
-        lengths: Of the sources, ``(batch,)``.
+        lengths: Lengths of the sources, ``(batch,)``.
         width: Number of prefixes to keep.
         max_length: Number of symbols after which to stop, the end counted: one for all sources, or
             one for each.

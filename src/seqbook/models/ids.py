@@ -1,4 +1,4 @@
-"""Ids of symbols, whatever integers they come as."""
+"""Symbol ids, from integers of any type."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def as_ids(
         name: Name of the argument, for the error.
 
     Returns:
-        The ids, int64, on the device where they are. The tensor itself if nothing is to do.
+        The ids, int64, on the device where they are. The tensor itself if it is int64 already.
 
     Raises:
         TypeError: The values are not integers.

@@ -34,7 +34,7 @@ class CharacterModel(nn.Module):
         layer: A recurrent layer of this package, which reads forwards. The embeddings and the
             readout are made on its device and of its floating type.
         size: Number of symbols V.
-        generator: Draws E, standard normal, and W and b, uniform in +-1 / sqrt(H); by default
+        generator: Draws E, standard normal, and W and b, uniform in ``±1/sqrt(H)``; by default
             torch's own.
 
     Shape:

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+"""Recurrent layers of ``RecurrentSeq2Seq``, by name."""
 
 
 class Memory(NamedTuple):
@@ -46,7 +47,7 @@ class Memory(NamedTuple):
 
     Attributes:
         values: One vector for each source position, ``(batch, source, features)``.
-        mask: Which positions are no padding, bool ``(batch, 1, source)``, True = may attend.
+        mask: Which positions are not padding, bool ``(batch, 1, source)``, True = may attend.
         final: The encoder's last recurrent state, if it has one: parts
             ``(num_layers, batch, hidden)``.
 
@@ -62,7 +63,7 @@ class Memory(NamedTuple):
     final: tuple[Tensor, ...] = ()
 
     def index_select(self, rows: Tensor) -> Memory:
-        """Select examples of the batch by their numbers."""
+        """Select examples of the batch by their indices."""
         final = tuple(part.index_select(1, rows) for part in self.final)
         return Memory(self.values.index_select(0, rows), self.mask.index_select(0, rows), final)
 
@@ -96,7 +97,7 @@ class Seq2Seq(nn.Module):
 
         Args:
             source: Ids ``(batch, source)``.
-            lengths: Number of ids of each source that are no padding, ``(batch,)``.
+            lengths: Number of ids of each source that are not padding, ``(batch,)``.
         """
         raise NotImplementedError
 
@@ -161,7 +162,7 @@ class RecurrentState(NamedTuple):
     memory: Memory
 
     def index_select(self, rows: Tensor) -> RecurrentState:
-        """Select examples of the batch by their numbers."""
+        """Select examples of the batch by their indices."""
         parts = tuple(part.index_select(1, rows) for part in self.parts)
         return RecurrentState(parts, self.memory.index_select(rows))
 
@@ -191,8 +192,8 @@ class RecurrentSeq2Seq(Seq2Seq):
         dropout: Fraction of units set to zero in training, of embeddings and of the input of the
             readout.
         generator: Draws the initial weights; by default torch's own.
-        device: Of the parameters; by default torch's default device.
-        dtype: Of the parameters; by default torch's default type.
+        device: Device of the parameters; by default torch's default device.
+        dtype: Floating type of the parameters; by default torch's default type.
 
     Raises:
         ValueError: A size does not fit or ``network`` is unknown.
@@ -320,7 +321,7 @@ class TransformerState(NamedTuple):
     position: int
 
     def index_select(self, rows: Tensor) -> TransformerState:
-        """Select examples of the batch by their numbers."""
+        """Select examples of the batch by their indices."""
         caches, mask = [cache.index_select(rows) for cache in self.caches], self.memory_mask
         mask = None if mask is None else mask.index_select(0, rows)
         return TransformerState(caches, mask, self.position)
@@ -346,8 +347,8 @@ class TransformerSeq2Seq(Seq2Seq):
         activation: See ``seqbook.layers.transformer.EncoderLayer``.
         implementation: See ``seqbook.layers.attention.MultiHeadAttention``.
         generator: Draws the initial weights; by default torch's own.
-        device: Of the parameters; by default torch's default device.
-        dtype: Of the parameters; by default torch's default type.
+        device: Device of the parameters; by default torch's default device.
+        dtype: Floating type of the parameters; by default torch's default type.
 
     Source: Vaswani et al. (2017), section 3.4; Press and Wolf (2017) for the shared weights.
 

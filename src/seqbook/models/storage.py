@@ -34,7 +34,7 @@ class DamagedModelError(ValueError):
 
 
 def write_file(path: Path | str, content: bytes | memoryview) -> None:
-    """Write a file; whatever stood at ``path`` stays whole until the new content is on the disk.
+    """Write a file; an existing one at ``path`` stays intact until the new content is on disk.
 
     Raises:
         OSError: The file can't be written, as on a full disk.
@@ -65,8 +65,8 @@ def write_tensors(
 ) -> None:
     """Write tensors and a description in the safetensors format.
 
-    The description stands in the file's metadata as JSON, with a checksum of everything, since the
-    format itself has none. The same content gives the same bytes.
+    The description is stored in the file's metadata as JSON, with a checksum of everything, since
+    the format itself has none. The same content gives the same bytes.
 
     Args:
         path: The file.
@@ -97,7 +97,7 @@ def write_tensors(
 def read_tensors(file: Path | str | BinaryIO) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors, on the CPU, and the description of ``write_tensors``.
 
-    Nothing in such a file can run.
+    Reading a file never runs code from it.
 
     Args:
         file: A path, or an open binary file.

@@ -1,4 +1,4 @@
-"""A trained encoder-decoder with what it takes to use it: vocabularies, levels, a file format."""
+"""A trained encoder-decoder with all it needs: vocabularies, tokenization, a file format."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ MODELS: dict[str, tuple[type[Seq2Seq], dict[str, Any]]] = {
     "lstm": (RecurrentSeq2Seq, {"network": "LSTM"}),
     "gru": (RecurrentSeq2Seq, {"network": "GRU"}),
 }
+"""Each kind of model: its class, and the options that the kind implies."""
 """Class and fixed options of each kind of model."""
 
 _FORMAT = "seqbook transcriber 2"
@@ -160,7 +161,7 @@ class Transcriber:
         return [generated[i] for i in range(len(sources))]
 
     def transcribe(self, texts: Sequence[str], *, beam_width: int = 1) -> list[str]:
-        """Write a text for each text; an empty one, or white space alone, gives an empty text.
+        """Transcribe each text; an empty one, or white space alone, gives an empty text.
 
         Args:
             texts: Source texts.
@@ -182,7 +183,7 @@ class Transcriber:
     def save(self, path: Path | str) -> None:
         """Write the model to a file in the safetensors format, its weights in half precision.
 
-        Whatever stood at ``path`` stays whole until the new file is on the disk.
+        An existing file at ``path`` stays intact until the new one is on disk.
 
         Raises:
             OSError: The file can't be written, as on a full disk.
@@ -209,7 +210,7 @@ class Transcriber:
     def load(
         cls, file: Path | str | BinaryIO, *, device: torch.device | str = "cpu"
     ) -> Transcriber:
-        """Read a model from a file, or from an open binary one; nothing in it can run.
+        """Read a model from a path or an open binary file; reading it never runs code from it.
 
         Args:
             file: The file.

@@ -113,7 +113,7 @@ def losses_by_step(
     Args:
         losses: Network to one history ``(steps,)`` per seed; drawn as moving averages of 20 steps.
         levels: Label to the height of a dashed line, in the colour of the noise floor.
-        ylabel: With its unit.
+        ylabel: Label of the y axis, with its unit.
 
     Example:
         >>> history = np.linspace(1, 0.1, 50)
@@ -162,7 +162,7 @@ def learning_curves(
     Args:
         texts: Title of a panel to its networks' curves; the score before training is not drawn.
         levels: Title of a panel to the dashed levels of other models.
-        ylabel: With its unit.
+        ylabel: Label of the y axis, with its unit.
 
     Example:
         >>> curve = LearningCurve(np.array([0, 1, 2]), np.array([[6.0, 3.0, 2.5]]))

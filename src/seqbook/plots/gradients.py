@@ -56,12 +56,12 @@ def seeds(
     Args:
         x: ``(points,)``, shared by the panels.
         lines: Panel title to label to values ``(seeds, points)``; labels are in ``COLOURS``.
-        xlabel: With its unit.
+        xlabel: Label of the x axis, with its unit.
         yscale: ``"log"`` or ``"linear"``.
         xscale: ``"linear"`` or ``"log"``; on a logarithmic axis the ticks are the points of ``x``.
         levels: Label to the height of a dashed line in every panel.
-        marker: Drawn at each point of a mean.
-        height: Of a panel, in inches.
+        marker: Marker drawn at each point of a mean.
+        height: Height of a panel, in inches.
 
     Example:
         >>> lags = np.arange(1, 5)

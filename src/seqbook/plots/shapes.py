@@ -29,7 +29,7 @@ def node(
         axes: Where to draw.
         place: The centre.
         text: Label.
-        colour: Of text and edge.
+        colour: Colour of text and edge.
         shape: The ``boxstyle`` of ``matplotlib.patches.FancyBboxPatch``.
         style: Further properties of the text, such as ``fontsize``.
 
@@ -91,7 +91,7 @@ def arrow(
         axes: Where to draw.
         start: Its tail.
         end: Its head.
-        colour: Of line and head.
+        colour: Colour of line and head.
         bend: Curvature, as a fraction of its length.
         gap: Distance in points from start and end, to leave room for nodes.
         style: Further ``arrowprops``, such as ``linewidth`` or, for the head, ``mutation_scale``.

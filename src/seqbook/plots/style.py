@@ -75,6 +75,7 @@ COLOURS = {
     "without positions": "#767676",
     "published": "#333333",
 }
+"""Colour of each model, data set and baseline, by the name that labels it in figures."""
 
 
 def use_house_style() -> None:
@@ -111,7 +112,7 @@ def panels(count: int, *, height: float = 1.6, **options: Any) -> tuple[Figure, 
 
     Args:
         count: Number of panels.
-        height: Of one panel, in inches.
+        height: Height of one panel, in inches.
         options: Passed to ``matplotlib.pyplot.subplots``.
 
     Example:
@@ -172,12 +173,12 @@ def curves(
     Args:
         x: ``(points,)``.
         lines: Label to y ``(points,)``; labels are names in ``COLOURS``.
-        xlabel: With its unit.
-        ylabel: With its unit.
+        xlabel: Label of the x axis, with its unit.
+        ylabel: Label of the y axis, with its unit.
         levels: Label to the height of a horizontal line: baselines and noise floors.
         yscale: ``"linear"`` or ``"log"``.
-        marker: Drawn at each point; ``""`` for none.
-        height: Of the figure, in inches.
+        marker: Marker drawn at each point; ``""`` for none.
+        height: Height of the figure, in inches.
 
     Example:
         >>> figure = curves(

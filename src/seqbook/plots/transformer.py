@@ -96,11 +96,11 @@ def errors_by_time(
 
     Args:
         runs: Model to one pair of times and errors, ``(points,)`` each, for each run.
-        xlabel: With its unit.
-        ylabel: With its unit.
+        xlabel: Label of the x axis, with its unit.
+        ylabel: Label of the y axis, with its unit.
         xscale: ``"linear"`` or ``"log"``.
         levels: Label to the height of a dashed line.
-        height: Of the figure, in inches.
+        height: Height of the figure, in inches.
 
     Example:
         >>> run = np.array([1.0, 2.0, 4.0]), np.array([80.0, 60.0, 50.0])

@@ -28,7 +28,7 @@ def windows(series: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         past ``(time - order, order)``; next ``(time - order,)``.
 
     Raises:
-        TypeError: ``series`` does not hold real numbers, or ``order`` is no integer.
+        TypeError: ``series`` does not hold real numbers, or ``order`` is not an integer.
         ValueError: ``series`` has another shape, is not finite or is too short, or ``order`` is
             negative.
 
@@ -95,7 +95,7 @@ class LinearAR:
             order: Number of weights, 0 or more.
 
         Raises:
-            TypeError: ``series`` does not hold real numbers, or ``order`` is no integer.
+            TypeError: ``series`` does not hold real numbers, or ``order`` is not an integer.
             ValueError: ``series`` has another shape, is not finite, or has fewer windows than the
                 model has parameters, or ``order`` is negative.
         """
@@ -165,7 +165,7 @@ class LinearAR:
             result ``(steps,)``.
 
         Raises:
-            TypeError: ``history`` does not hold real numbers, or ``steps`` is no integer.
+            TypeError: ``history`` does not hold real numbers, or ``steps`` is not an integer.
             ValueError: ``history`` has another shape, is not finite or is shorter than the order,
                 or ``steps`` is negative.
         """
@@ -194,7 +194,7 @@ class LinearAR:
             result ``(steps,)`` for the horizons 1 to ``steps``.
 
         Raises:
-            TypeError: ``steps`` is no integer, or ``noise_variance`` no number.
+            TypeError: ``steps`` is not an integer, or ``noise_variance`` is not a number.
             ValueError: One of them is negative.
 
         Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 5.1.
@@ -220,8 +220,8 @@ class LinearAR:
             result ``(length,)``.
 
         Raises:
-            TypeError: ``length`` or ``discard`` is no integer, ``noise_std`` no number, or
-                ``generator`` no ``numpy.random.Generator``.
+            TypeError: ``length`` or ``discard`` is not an integer, ``noise_std`` is not a number,
+                or ``generator`` is not a ``numpy.random.Generator``.
             ValueError: One of the numbers is negative.
         """
         length = check_integer("length", length, minimum=0)

@@ -47,7 +47,7 @@ def autocorrelation(series: np.ndarray, *, max_lag: int) -> np.ndarray:
         result ``(max_lag + 1,)`` with ``result[0] == 1``.
 
     Raises:
-        TypeError: ``series`` does not hold real numbers, or ``max_lag`` is no integer.
+        TypeError: ``series`` does not hold real numbers, or ``max_lag`` is not an integer.
         ValueError: ``series`` has another shape, is not finite or is constant, or ``max_lag`` does
             not lie in 0 to T - 1.
 
@@ -78,7 +78,7 @@ def white_noise_band(length: int) -> float:
     1 / T. The band is the noise floor of an autocorrelation plot.
 
     Raises:
-        TypeError: ``length`` is no integer.
+        TypeError: ``length`` is not an integer.
         ValueError: ``length`` is not positive.
 
     Source: Bartlett (1946).
@@ -131,8 +131,8 @@ def permutation_test(
         generator: Random generator.
 
     Raises:
-        TypeError: ``statistic`` can't be called, ``permutations`` is no integer, or ``generator``
-            is no ``numpy.random.Generator``.
+        TypeError: ``statistic`` can't be called, ``permutations`` is not an integer, or
+            ``generator`` is not a ``numpy.random.Generator``.
         ValueError: The series is empty or a scalar, or ``permutations`` is not positive.
 
     Source: Phipson and Smyth (2010), which count the original order among the permutations.
@@ -173,7 +173,7 @@ def effective_sample_size(autocorrelations: np.ndarray, *, length: int) -> float
         length: Size of the sample, T.
 
     Raises:
-        TypeError: ``autocorrelations`` does not hold real numbers, or ``length`` is no integer.
+        TypeError: ``autocorrelations`` does not hold real numbers, or ``length`` is not an integer.
         ValueError: ``autocorrelations[0]`` is not 1, there are more than ``length``, or no process
             has them (the variance would not be positive).
 
@@ -205,7 +205,7 @@ def entropy(probabilities: np.ndarray) -> float:
         probabilities: A distribution of any shape; a joint distribution is a table.
 
     Raises:
-        TypeError: They are no real numbers.
+        TypeError: They are not real numbers.
         ValueError: One is negative, or they don't sum to 1.
 
     Source: Shannon (1948), section 6.
@@ -233,7 +233,7 @@ def mutual_information(symbols: np.ndarray, *, lag: int) -> float:
         lag: Distance in steps, from 1 to T - 1.
 
     Raises:
-        TypeError: ``symbols`` or ``lag`` are no integers.
+        TypeError: ``symbols`` or ``lag`` are not integers.
         ValueError: ``symbols`` has another shape or a negative id, or ``lag`` is out of range.
 
     Source: Cover and Thomas, Elements of Information Theory, section 2.3.

@@ -17,13 +17,14 @@ __all__ = ["Filtered", "HiddenMarkovModel"]
 
 
 class Filtered(NamedTuple):
-    """Predictive and filtering distributions along sequences.
+    r"""Predictive and filtering distributions along sequences.
 
     Attributes:
-        predicted: P(z_t | x_1..x_{t-1}), the belief before x_t is observed,
+        predicted: :math:`P(z_t \mid x_1, \dots, x_{t-1})`, the belief before :math:`x_t` is
+            observed, ``(..., time, states)``.
+        updated: :math:`P(z_t \mid x_1, \dots, x_t)`, the belief after it is observed,
             ``(..., time, states)``.
-        updated: P(z_t | x_1..x_t), the belief after it is observed, ``(..., time, states)``.
-        next_symbol: P(x_t | x_1..x_{t-1}), ``(..., time, symbols)``.
+        next_symbol: :math:`P(x_t \mid x_1, \dots, x_{t-1})`, ``(..., time, symbols)``.
 
     Example:
         >>> fair_or_loaded = HiddenMarkovModel(
@@ -88,7 +89,8 @@ class HiddenMarkovModel:
             results: int64 ``(sequences, length)`` each.
 
         Raises:
-            TypeError: ``generator`` is no ``numpy.random.Generator``, or a size is no integer.
+            TypeError: ``generator`` is not a ``numpy.random.Generator``, or a size is not an
+                integer.
             ValueError: A size is negative.
         """
         length = check_integer("length", length, minimum=0)
@@ -114,7 +116,7 @@ class HiddenMarkovModel:
             symbols: integer ids ``(time,)`` or ``(sequences, time)``.
 
         Raises:
-            TypeError: ``symbols`` are no integers.
+            TypeError: ``symbols`` are not integers.
             ValueError: ``symbols`` has another shape, an id is outside the emission table, or a
                 symbol has probability zero where it occurs.
         """

@@ -70,7 +70,7 @@ def bits_per_symbol(model: SymbolModel, symbols: np.ndarray, *, skip: int = 0) -
             of different orders with the same ``skip``, so that they predict the same symbols.
 
     Raises:
-        TypeError: ``symbols`` are no integers, or ``skip`` is none.
+        TypeError: ``symbols`` are not integers, or ``skip`` is not one.
         ValueError: ``symbols`` has another shape or an id outside the model's, or nothing is left
             to score after ``skip``.
 
@@ -108,8 +108,8 @@ def sample(
         result: int64 ``(length,)``, without ``past``.
 
     Raises:
-        TypeError: ``generator`` is no ``numpy.random.Generator``, or ``past`` or ``length`` are no
-            integers.
+        TypeError: ``generator`` is not a ``numpy.random.Generator``, or ``past`` or ``length`` are
+            not integers.
         ValueError: ``length`` is negative, or an id in ``past`` is outside the model's.
 
     Example:
@@ -220,7 +220,7 @@ class AdditiveMarkov(_CountedMarkov):
         alpha: Pseudocount added to each count, 0 or more; 1 is Laplace's rule.
 
     Raises:
-        TypeError: ``order`` or ``size`` is no integer, or ``alpha`` no number.
+        TypeError: ``order`` or ``size`` is not an integer, or ``alpha`` is not a number.
         ValueError: ``order`` or ``alpha`` is negative, or ``size`` is not positive.
 
     Source: Jurafsky and Martin, Speech and Language Processing, chapter 3.
@@ -242,7 +242,7 @@ class AdditiveMarkov(_CountedMarkov):
             symbols: Integer ids, ``(time,)`` with ``time > order``.
 
         Raises:
-            TypeError: ``symbols`` are no integers.
+            TypeError: ``symbols`` are not integers.
             ValueError: There are too few, or an id is outside 0 to ``size`` - 1.
         """
         self._count(symbols, [self.order])
@@ -277,7 +277,7 @@ class WittenBellMarkov(_CountedMarkov):
         size: Number of symbols V.
 
     Raises:
-        TypeError: ``order`` or ``size`` is no integer.
+        TypeError: ``order`` or ``size`` is not an integer.
         ValueError: ``order`` is negative or ``size`` is not positive.
 
     Source: Witten and Bell (1991), in the interpolated form of Chen and Goodman (1999).
@@ -299,7 +299,7 @@ class WittenBellMarkov(_CountedMarkov):
             symbols: Integer ids, ``(time,)`` with ``time > order``.
 
         Raises:
-            TypeError: ``symbols`` are no integers.
+            TypeError: ``symbols`` are not integers.
             ValueError: There are too few, or an id is outside 0 to ``size`` - 1.
         """
         self._count(symbols, range(self.order + 1))

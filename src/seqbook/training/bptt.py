@@ -38,7 +38,7 @@ def step_jacobians(hidden: Tensor, weight_hh: Tensor, *, activation: str = "tanh
         \qquad h_j = \phi(a_j), \quad a_j = W_x x_j + W_h h_{j-1} + b
 
     Shape:
-        hidden ``(..., time, hidden)``, the states h_1 to h_T of a run; weight_hh
+        hidden ``(..., time, hidden)``, the states :math:`h_1` to :math:`h_T` of a run; weight_hh
         ``(hidden, hidden)``; result ``(..., time, hidden, hidden)``.
 
     Raises:
@@ -71,11 +71,12 @@ def jacobian_products(hidden: Tensor, weight_hh: Tensor, *, activation: str = "t
     .. math:: \Big\lVert \prod_{j=T-k+1}^{T} \frac{\partial h_j}{\partial h_{j-1}} \Big\rVert_2,
         \qquad k = 0, \dots, T
 
-    the largest factor by which a small change of h_{T-k} can reach h_T, computed in float64.
+    the largest factor by which a small change of :math:`h_{T-k}` can reach :math:`h_T`, computed in
+    float64.
 
     Shape:
-        hidden ``(..., time, hidden)``, the states h_1 to h_T; weight_hh ``(hidden, hidden)``;
-        result ``(..., time + 1)``, by lag, with 1 at lag 0.
+        hidden ``(..., time, hidden)``, the states :math:`h_1` to :math:`h_T`; weight_hh
+        ``(hidden, hidden)``; result ``(..., time + 1)``, by lag, with 1 at lag 0.
 
     Raises:
         ValueError: The shapes do not fit, or the activation is unknown.
@@ -109,17 +110,18 @@ def bptt_terms(
         \Big( \prod_{j=i+1}^{T} \frac{\partial h_j}{\partial h_{j-1}} \Big)
         \frac{\partial^+ h_i}{\partial W_h}
 
-    The explicit partial derivative, marked +, holds h_{i-1} fixed; the total derivative on the
-    left does not. Its entries are those of an outer product:
+    The explicit partial derivative, marked +, holds :math:`h_{i-1}` fixed; the total
+    derivative on the left does not. Its entries are those of an outer product:
 
     .. math:: \frac{\partial^+ h_i[k]}{\partial W_h[a, b]}
         = \delta_{ka}\, \phi'(a_i)[a]\, h_{i-1}[b]
 
     Shape:
-        hidden ``(time, hidden)``, the states h_1 to h_T; initial ``(hidden,)``, the state h_0;
+        hidden ``(time, hidden)``, the states :math:`h_1` to :math:`h_T`; initial ``(hidden,)``, the
+        state :math:`h_0`;
         weight_hh ``(hidden, hidden)``; result float64 ``(time, hidden, hidden, hidden)``:
-        ``result[i - 1, k, a, b]`` is term i of the derivative of h_T[k] with respect to
-        W_h[a, b]. Its sum over the first axis is the whole derivative.
+        ``result[i - 1, k, a, b]`` is term i of the derivative of ``h_T[k]`` with respect to
+        ``W_h[a, b]``. Its sum over the first axis is the whole derivative.
 
     Raises:
         ValueError: The shapes do not fit, or the activation is unknown.
@@ -274,7 +276,8 @@ def randomised_bptt(
     Raises:
         ValueError: ``keep`` is not in (0, 1], ``window`` is not positive, or the lengths of inputs
             and targets differ.
-        TypeError: ``window`` is not an integer, or ``generator`` not a generator of torch.
+        TypeError: ``window`` is not an integer, or ``generator`` is not a
+            ``torch.Generator``.
 
     Source: Tallec and Ollivier (2017), Unbiasing Truncated Backpropagation Through Time.
 

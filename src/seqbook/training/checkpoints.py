@@ -16,7 +16,7 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(content: Any, path: Path | str) -> None:
-    """Write tensors and plain values; whatever stood at ``path`` stays whole until they are.
+    """Write tensors and plain values; an existing file stays intact until the write is complete.
 
     Raises:
         OSError: The file can't be written, as on a full disk.
@@ -34,7 +34,7 @@ def save_checkpoint(content: Any, path: Path | str) -> None:
 
 
 def load_checkpoint(path: Path | str) -> Any:
-    """Read tensors, to the CPU, and plain values, and nothing that could run.
+    """Read tensors, to the CPU, and plain values; reading never runs code from the file.
 
     Raises:
         OSError: The file can't be read.

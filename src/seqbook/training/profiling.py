@@ -23,7 +23,7 @@ __all__ = ["bytes_for_backward", "count_macs", "critical_path", "peak_bytes", "p
 
 
 def count_macs(compute: Callable[[], object]) -> int:
-    """Count the multiplications in matrix products, each with its addition.
+    """Count the multiply-accumulate operations of matrix products.
 
     Products inside torch's own recurrent layers and fused attention are not seen.
 

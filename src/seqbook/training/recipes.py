@@ -68,7 +68,7 @@ class Recipe:
             raise ValueError(f"seed: expected 0 to 2^32 - 1, got {self.seed}")
 
     def rate(self, step: int, steps: int) -> float:
-        """Return Adam's step size at a step, counted from 0, of so many."""
+        """Return Adam's step size at a step, counted from 0, of a run of so many steps."""
         return self.learning_rate * min((step + 1) / self.warmup, 1 - step / steps)
 
 
@@ -94,4 +94,5 @@ RECIPES = {
         for model in ("lstm", "gru", "rnn")
     },
 }
+"""Recipes of the command ``seqbook train``, by the name of the model."""
 """The recipe of each kind of model, by name."""

@@ -272,7 +272,7 @@ class Run:
         return transcriber
 
     def save(self) -> None:
-        """Write the checkpoint; the previous one stays whole until the new one is on the disk."""
+        """Write the checkpoint; the previous one stays intact until the new one is on disk."""
         self._write_description()
         content = {
             "model": self.transcriber.model.state_dict(),

@@ -11,7 +11,11 @@ from seqbook.models.transcriber import Transcriber
 
 __all__ = ["FIRST_SCORE", "SCORE_RATIO", "score", "score_steps"]
 
-FIRST_SCORE, SCORE_RATIO = 100, 1.5
+FIRST_SCORE = 100
+"""Number of steps after which a run is scored first."""
+
+SCORE_RATIO = 1.5
+"""Ratio of the number of steps at one score to that at the score before."""
 
 
 def score_steps(steps: int, *, first: int = FIRST_SCORE, ratio: float = SCORE_RATIO) -> list[int]:
