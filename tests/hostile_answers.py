@@ -656,6 +656,10 @@ def leaks(visible: dict[tuple, list]) -> dict[str, tuple[str, str]]:
             leak('os.write(3, b\'{"at": "setup"}\\n\')\nos._exit(0)'),
             f"out of memory, {HIDDEN}",
         ),
+        "an answer that is unwritten at times": (
+            leak("raise NotImplementedError"),
+            f"your code raised an error, {HIDDEN}",
+        ),
         "printing": (
             leak(
                 "print(x, file=sys.stderr)\nprint(x.tolist())\nwarnings.warn(repr(x.tolist()))\n"

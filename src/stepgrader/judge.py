@@ -86,7 +86,9 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
     """
     if len(outcomes) != len(step.cases):
         raise ValueError(f"expected {len(step.cases)} outcomes, got {len(outcomes)}")
-    if unwritten := [raised for outcome in outcomes if (raised := _unwritten(outcome))]:
+    pairs = zip(step.cases, outcomes, strict=True)
+    shown = [outcome for case, outcome in pairs if not case["hidden"]]
+    if unwritten := [raised for outcome in shown if (raised := _unwritten(outcome))]:
         return Verdict("open", finding=_waits_for(step, unwritten[0]))
     findings = (_finding(step, *pair) for pair in zip(step.cases, outcomes, strict=True))
     failures = ((number, finding) for number, finding in enumerate(findings) if finding)
