@@ -102,19 +102,43 @@ def read_everywhere(paths: list[str]) -> str:
     )
 
 
-def call_the_kernel(numbers: dict[str, int]) -> str:
+def call_the_kernel(numbers: list[int]) -> str:
     """Return an answer that makes system calls by number, and reports what is not forbidden."""
     return report(
         f"""
         import ctypes, errno
         libc = ctypes.CDLL(None, use_errno=True)
-        for name, number in {numbers!r}.items():
+        for number in {numbers!r}:
             got = libc.syscall(number, 0, 0, 0, 0, 0, 0)
             if got != -1 or ctypes.get_errno() != errno.EPERM:
-                came.append(name)
+                came.append(number)
         """
     )
 
+
+# What two submissions, or two steps of one, could tell each other by: states that all share.
+CHANNELS = report(
+    """
+    import fcntl, mmap, os, torch
+    file = os.open(torch.__file__, os.O_RDONLY)
+    page = mmap.mmap(file, mmap.PAGESIZE, prot=mmap.PROT_READ)
+    for name, attempt in {
+        "read from the cache alone": lambda: os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT),
+        "drop from the cache": lambda: os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED),
+        "advise on pages of files": lambda: page.madvise(mmap.MADV_WILLNEED),
+        "lock by flock": lambda: fcntl.flock(file, fcntl.LOCK_SH),
+        "lock by fcntl": lambda: fcntl.lockf(file, fcntl.LOCK_SH),
+        "lease": lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        "counts of page faults": lambda: __import__("resource").getrusage(0),
+        "free disk": lambda: os.statvfs("/"),
+    }.items():
+        try:
+            attempt()
+            came.append(name)
+        except OSError:
+            pass
+    """
+)
 
 # Who waits is stopped by the clock, which is set to so short a time in a test of their own alone.
 WAITING = {
@@ -577,6 +601,10 @@ SHOWING = {
         call("raise type('NotImplementedError', (BaseException,), {})('x')"),
         "raised NotImplementedError",
     ),
+    "where Python is": (
+        call("raise ValueError('in ' + torch.__file__)"),
+        "raised ValueError: in lib",
+    ),
     "a group of errors": (call("raise ExceptionGroup('g', [ValueError('v')])"), "ExceptionGroup"),
 }
 
@@ -595,7 +623,7 @@ def leaks(visible: dict[tuple, list]) -> dict[str, tuple[str, str]]:
         "nothing": (leak("return x"), HIDDEN),
         "a message": (
             leak("raise ValueError(repr(x.tolist()))"),
-            f"ValueError in line 6 of your cell, {HIDDEN}",
+            f"your code raised ValueError, {HIDDEN}",
         ),
         "a message of an unwritten answer": (
             leak("raise NotImplementedError(repr(x.tolist()))"),
@@ -603,7 +631,7 @@ def leaks(visible: dict[tuple, list]) -> dict[str, tuple[str, str]]:
         ),
         "the name of an error": (
             leak("raise type(repr(x.tolist()), (Exception,), {})"),
-            f"an error of its own in line 6 of your cell, {HIDDEN}",
+            f"your code raised an error, {HIDDEN}",
         ),
         "the name of a class": (leak("return type(repr(x.tolist()), (), {})()"), HIDDEN),
         "names": (leak("return {repr(one): one for one in x.tolist()}"), HIDDEN),
@@ -611,7 +639,26 @@ def leaks(visible: dict[tuple, list]) -> dict[str, tuple[str, str]]:
             leak(
                 "n = int(x[0]) % 9000 + 500\nexec(compile('\\n' * n + '1 / 0', '<answer doubled-answer>', 'exec'))"
             ),
-            f"your code raised ZeroDivisionError, {HIDDEN}",
+            f"your code raised an error, {HIDDEN}",
+        ),
+        "the number of an empty line": (
+            leak(
+                "n = int(x[0]) % 9000 + 500\nexec(compile('\\n' * n + '1 / 0', '<answer doubled-answer>', 'exec'))"
+            )
+            + "\n" * 10_000,
+            f"your code raised an error, {HIDDEN}",
+        ),
+        "the kind of a built-in error": (
+            leak("raise (BufferError, LookupError, MemoryError, OSError)[int(x[0]) % 4]"),
+            f"your code raised an error, {HIDDEN}",
+        ),
+        "an earlier cell": (
+            leak('os.write(3, b\'{"at": "setup"}\\n\')\nos._exit(0)'),
+            f"out of memory, {HIDDEN}",
+        ),
+        "an answer that is unwritten at times": (
+            leak("raise NotImplementedError"),
+            f"your code raised an error, {HIDDEN}",
         ),
         "printing": (
             leak(
@@ -619,7 +666,7 @@ def leaks(visible: dict[tuple, list]) -> dict[str, tuple[str, str]]:
                 "for n in (0, 1, 2):\n    os.write(n, repr(x.tolist()).encode())\n"
                 "raise ValueError('printed')"
             ),
-            f"ValueError in line 11 of your cell, {HIDDEN}",
+            f"your code raised ValueError, {HIDDEN}",
         ),
         "the pipe": (
             leak("os.write(3, repr(x.tolist()).encode() + b'\\n')\nos._exit(0)"),
@@ -636,7 +683,7 @@ def leaks(visible: dict[tuple, list]) -> dict[str, tuple[str, str]]:
                 "import json\nerror = {'type': 'E', 'message': repr(x.tolist()), 'cell': None, 'line': int(x[0])}\n"
                 "os.write(3, json.dumps({'failed': error}).encode() + b'\\n')\nos._exit(0)"
             ),
-            f"an error of its own, {HIDDEN}",
+            f"your code raised an error, {HIDDEN}",
         ),
         "memory of others": (
             report(

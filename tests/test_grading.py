@@ -468,7 +468,7 @@ def test_an_error_on_a_hidden_case_tells_no_message(tiny):
 
     (step,) = [one for one in tiny.compile(3) if one.name == "plus_one"]
     verdict = judge(step, outcomes(step.visible, lambda x: x + 1) + outcomes(step.hidden, betray))
-    assert verdict.finding == "your code raised an error of its own, on an input that is not shown"
+    assert verdict.finding == "your code raised an error, on an input that is not shown"
 
 
 # Values on their way in and out.

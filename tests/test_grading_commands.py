@@ -399,8 +399,9 @@ def test_grades_depend_on_nothing_but_answers_and_seed(graded, tmp_path, run, ex
                 cell |= {"outputs": [text], "execution_count": number}
         copy = hand_in(tmp_path / "in", f"{200 - ord(student[0])} {student}", notebook)
         os.utime(copy, (1, 1))
+    seed = (graded / "out" / "seed.txt").read_text().strip()
     command = ("grade", tmp_path / "in", "--exercises", exercises, "--out")
-    assert run(*command, tmp_path / "one", "--jobs", 1)[0] == 0
+    assert run(*command, tmp_path / "one", "--jobs", 1, "--seed", seed)[0] == 0
     expected = marks(graded / "out")
     found = marks(tmp_path / "one")
     assert {(student.split()[1], step): row for (student, step), row in found.items()} == expected
@@ -411,6 +412,28 @@ def test_grades_depend_on_nothing_but_answers_and_seed(graded, tmp_path, run, ex
     kept = {path.name for path in (tmp_path / "one" / "results").iterdir()}
     assert len(kept) == 3  # bob and cem handed in the same
     assert kept.isdisjoint(path.name for path in (tmp_path / "seed" / "results").iterdir())
+
+
+def test_a_seed_that_nobody_gave_is_random_and_kept(bubblewrap, tmp_path, run, exercises):
+    hand_in(tmp_path / "in", "ann", source_notebook())
+
+    def grade(name, *options):
+        command = ("grade", tmp_path / "in", "--exercises", exercises, "--out", tmp_path / name)
+        assert run(*command, *options)[0] == 0
+        stored = {path.name for path in (tmp_path / name / "results").iterdir()}
+        return int((tmp_path / name / "seed.txt").read_text()), stored
+
+    first, again, other = (grade(name) for name in ("one", "one", "other"))
+    assert again == first
+    assert other[0] != first[0]
+    assert not other[1] & first[1]
+    assert grade("given", "--seed", first[0]) == first
+    assert grade("given") == first
+    (tmp_path / "given" / "seed.txt").write_text("many")
+    command = ("grade", tmp_path / "in", "--exercises", exercises, "--out", tmp_path / "given")
+    code, _, errors = run(*command)
+    assert code == 1
+    assert "seed.txt: expected a whole number" in errors[-1]
 
 
 def test_after_a_change_of_the_exercise_all_are_graded_again(graded, tmp_path, run):

@@ -7,7 +7,8 @@ import functools
 import hashlib
 import json
 import sys
-from collections import Counter
+import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ from stepgrader.submissions import (
 __all__ = ["Result", "grade_folder"]
 
 MAX_NOTEBOOKS = 50
+STUDENT_SECONDS = 600  # for all notebooks of one student together; then the others go on
+NO_TIME = "the notebooks before it took all the time that one student has"
 JUDGE_MEMORY = 2 * 2**30
 JUDGE_CPU_SECONDS = 120
 
@@ -122,7 +125,11 @@ def grade_folder(
     A stored result is used again unless the notebook, its exercise, the seed or the grader has
     changed. The result depends on nothing else: not on other submissions, nor on ``jobs``. If the
     process that grades a notebook dies of it, that is stored too, so that the notebook is set
-    aside and doesn't stop this batch or the next.
+    aside and doesn't stop this batch or the next. A result that the clock had a part in is not
+    stored: on a machine that is less busy it may be better.
+
+    The first notebook of every student is graded before the second of any, and a student whose
+    notebooks have taken ``STUDENT_SECONDS`` waits no longer for the rest of them.
 
     Args:
         folder: Folder of submissions; see ``submissions.find``.
@@ -140,6 +147,7 @@ def grade_folder(
 
     Raises:
         NoSandboxError: Submissions can't be run here.
+        OSError: The folder for the results can't be written to.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -149,12 +157,15 @@ def grade_folder(
         >>> results[0].submission.student, results[0].problem
         ('ada', 'it is not JSON, so it is not a notebook, or damaged')
     """
+    out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=out).close()  # or raise before the work, and not after it
     compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
     submissions = list(find(folder))
     results: dict[int, Result] = {}
-    pending: list[tuple[int, _Readable]] = []
+    pending: list[tuple[int, int, _Readable]] = []  # with the number among those of the student
     counts: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     stored = 0
     for number, submission in enumerate(submissions):
         counts[submission.student] += 1
@@ -175,25 +186,36 @@ def grade_folder(
             results[number] = _result(submission, outcome)
             stored += 1
         else:
-            pending.append((number, readable))
+            pending.append((counts[submission.student], number, readable))
+    pending.sort(key=lambda item: item[:2])
     if stored:
         print(f"{stored} of {len(submissions)} were graded before.", file=sys.stderr)
     sandbox = functools.partial(
         Sandbox, cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, hidden=hidden
     )
-    tasks = [functools.partial(_grade, readable) for _, readable in pending]
+    tasks = [functools.partial(_grade, readable) for _, _, readable in pending]
+
+    def has_no_time(task: int) -> bool:
+        return seconds[submissions[pending[task][1]].student] > STUDENT_SECONDS
+
     with (
         tqdm(
             total=len(submissions), initial=len(results), unit="notebook", disable=None
         ) as progress_bar,
-        contextlib.closing(grade_in_processes(tasks, sandbox, jobs=jobs)) as outcomes,
+        contextlib.closing(
+            grade_in_processes(tasks, sandbox, jobs=jobs, skip=has_no_time)
+        ) as outcomes,
     ):
         for task, outcome in outcomes:
-            number, readable = pending[task]
-            if outcome.graded is not None or outcome.killed:
+            _, number, readable = pending[task]
+            seconds[submissions[number].student] += outcome.seconds
+            if outcome.killed or (outcome.graded is not None and not outcome.graded.by_clock):
                 outcome = cache.store(readable, outcome)
             results[number] = _result(submissions[number], outcome)
             progress_bar.update()
+    for _, number, _ in pending:
+        if number not in results:
+            results[number] = Result(submissions[number], None, NO_TIME)
     return [results[number] for number in range(len(submissions))]
 
 

@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -56,7 +57,9 @@ def add_commands(
     start = add("start", bind(_start), "copy the notebooks of the exercises into a folder")
     start.add_argument("folder", type=Path, metavar="FOLDER")
 
-    check = add("check", bind(_check), "check a notebook against the visible test cases")
+    check = add(
+        "check", bind(_check), "run a notebook of your own, without a sandbox, and check it"
+    )
     check.add_argument("notebook", type=Path, metavar="NOTEBOOK")
 
     release = add("release", bind(_release), "make the students' version of exercises")
@@ -85,7 +88,11 @@ def add_commands(
         help="folder for grades, feedback and summary",
     )
     grade.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="seed of the hidden cases (default: 0)"
+        "--seed",
+        type=int,
+        metavar="S",
+        help="seed of the hidden cases (default: the one in seed.txt in the folder for grades, "
+        "where a random one is written if there is none)",
     )
     grade.add_argument(
         "--jobs",
@@ -220,7 +227,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         options.submissions,
         options.out,
         _authored(options.exercises),
-        seed=options.seed,
+        seed=_stored_seed(options.out, options.seed),
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
     )
@@ -238,6 +245,20 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return INCOMPLETE if faults or writer.skipped else 0
+
+
+def _stored_seed(folder: Path, seed: int | None) -> int:
+    """Return a seed, by default the stored or else a random one, and store it."""
+    path = folder / "seed.txt"
+    if seed is None:
+        try:
+            seed = int(path.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            seed = secrets.randbits(128)  # nobody who hands in can guess the hidden cases
+        except ValueError:
+            raise ValueError(f"{path}: expected a whole number") from None
+    write_whole(path, f"{seed}\n".encode())
+    return seed
 
 
 def _require_fork(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,8 @@ from stepgrader.submissions import Answer, read_answers
 
 __all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_answers", "grade_notebook"]
 
+NOTEBOOK_SECONDS = 120  # for all answers of a notebook together; a usual one takes 2
+OUT_OF_TIME = "the answers before it took all the time that a notebook has"
 TOO_LARGE = "to compare what it returned takes too much memory"
 
 
@@ -79,6 +82,7 @@ class Graded:
         exercise: Name of the exercise.
         title: Title of the exercise.
         steps: The grade of each step.
+        by_clock: Whether the clock stopped an answer, so that another time it may come further.
 
     Example:
         >>> gate = GradedStep("gate", "A gate", 1, 1, Verdict("right"))
@@ -91,6 +95,7 @@ class Graded:
     exercise: str
     title: str
     steps: list[GradedStep]
+    by_clock: bool = False
 
     @property
     def points(self) -> int:
@@ -112,7 +117,7 @@ class Graded:
         steps = [
             GradedStep(**{**step, "verdict": Verdict(**step["verdict"])}) for step in data["steps"]
         ]
-        return cls(data["exercise"], data["title"], steps)
+        return cls(data["exercise"], data["title"], steps, data["by_clock"])
 
 
 def grade_notebook(
@@ -167,6 +172,10 @@ def grade_answers(
 ) -> Graded:
     """Grade the answers of a notebook.
 
+    All answers run on the visible cases before any runs on a hidden one. So what a student is told
+    about visible cases can't hold what a process left behind that knew hidden ones, such as which
+    pages of a file are in memory.
+
     Args:
         answers: The answer to each step, by its name.
         exercise: The exercise that they belong to.
@@ -196,24 +205,35 @@ def grade_answers(
         >>> graded.steps[0].verdict.status, graded.steps[0].verdict.property
         ('wrong', 'a vector')
     """
-    headings = exercise.headings
+    runs = _Runs(sandbox, limits)
     cells = [("setup", exercise.cell("setup"))]
+    cells_until: dict[str, list[tuple[str, str]]] = {}
+    verdicts: dict[str, Verdict] = {}
+    outcomes: dict[str, list[dict[str, Any]]] = {}
+    for step in steps:
+        source = answers[step.name].source
+        if source is None:
+            verdicts[step.name] = Verdict("missing", finding=f"no cell defines {step.name}")
+            continue
+        cells.append((f"{cell_stem(step.name)}-answer", source))
+        cells_until[step.name] = list(cells)
+        verdicts[step.name], outcomes[step.name], ended = runs.visible(step, cells)
+        if not ended:
+            cells.pop()  # the later steps need not wait for it again
+    for step in steps:
+        if verdicts[step.name].status == "right":
+            visible = outcomes[step.name]
+            verdicts[step.name] = runs.hidden(step, cells_until[step.name], visible)
     graded: list[GradedStep] = []
     for step in steps:
-        answer, heading = answers[step.name], headings[step.name]
-        if answer.source is None:
-            verdict = Verdict("missing", finding=f"no cell defines {step.name}")
-        else:
-            cells.append((f"{cell_stem(step.name)}-answer", answer.source))
-            verdict, ended = _grade_step(step, cells, sandbox, limits)
-            if not ended:
-                cells.pop()  # the later steps need not wait for it again
+        verdict, heading = verdicts[step.name], exercise.headings[step.name]
+        note = answers[step.name].note
         points = heading.points if verdict.status == "right" else 0
-        notes = [] if answer.note is None else [answer.note]
+        notes = [] if note is None else [note]
         if verdict.status == "wrong":
             notes += _earlier_faults(step, graded)
         graded.append(GradedStep(step.name, heading.title, points, heading.points, verdict, notes))
-    return Graded(exercise.name, exercise.title, graded)
+    return Graded(exercise.name, exercise.title, graded, by_clock=runs.by_clock)
 
 
 def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[str]:
@@ -225,32 +245,57 @@ def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[st
     return [f"if it calls {', '.join(wrong)}, fix that first"] if wrong else []
 
 
-def _grade_step(
-    step: CompiledStep,
-    cells: Sequence[tuple[str, str]],
-    sandbox: Sandbox,
-    limits: Callable[[], AbstractContextManager[None]],
-) -> tuple[Verdict, bool]:
-    """Return the verdict on the last of the cells, and whether that cell ran to its end."""
-    verdict = Verdict("right")
-    outcomes: list[dict[str, Any]] = []
-    # Messages of a process that knows hidden cases are never shown. So the answer runs on the
-    # visible cases alone first, where its messages may be repeated.
-    for part in (step.visible, step.hidden):
-        if not part.cases:
-            continue
-        reply = sandbox.run({"cells": cells, "name": step.name, "cases": part.requests})
+class _Runs:
+    """The runs of one notebook's answers, which share the time that a notebook has."""
+
+    def __init__(self, sandbox: Sandbox, limits: Callable[[], AbstractContextManager[None]]):
+        self.by_clock = False
+        self._sandbox = sandbox
+        self._limits = limits
+        self._seconds = 0.0
+
+    def visible(
+        self, step: CompiledStep, cells: Sequence[tuple[str, str]]
+    ) -> tuple[Verdict, list[dict[str, Any]], bool]:
+        """Return verdict and outcomes of the visible cases, and whether the answer's cell ended."""
+        if not step.visible.cases:
+            return Verdict("right"), [], True
+        return self._run(step, step.visible, cells, [])
+
+    def hidden(
+        self,
+        step: CompiledStep,
+        cells: Sequence[tuple[str, str]],
+        visible: list[dict[str, Any]],
+    ) -> Verdict:
+        """Return the verdict on an answer that is right on the visible cases."""
+        if not step.hidden.cases:
+            return Verdict("right")
+        return self._run(step, step.hidden, cells, visible)[0]
+
+    def _run(
+        self,
+        step: CompiledStep,
+        part: CompiledStep,
+        cells: Sequence[tuple[str, str]],
+        before: list[dict[str, Any]],
+    ) -> tuple[Verdict, list[dict[str, Any]], bool]:
+        if self._seconds > NOTEBOOK_SECONDS:
+            self.by_clock = True
+            return Verdict("wrong", finding=OUT_OF_TIME), before, True
+        began = time.monotonic()
+        reply = self._sandbox.run({"cells": cells, "name": step.name, "cases": part.requests})
+        self._seconds += time.monotonic() - began
         if reply.end == "fault":
             raise SandboxFaultError(f"the sandbox failed on {step.name}")
+        self.by_clock |= reply.end == "clock"
         try:
-            with limits():
+            with self._limits():
                 new = read_outcomes(reply, part, cells)
                 if isinstance(new, Verdict):
-                    return new, last_line(reply.output) != {"at": cells[-1][0]}
-                outcomes += new
-                verdict = judge(replace(step, cases=step.cases[: len(outcomes)]), outcomes)
+                    return new, before, last_line(reply.output) != {"at": cells[-1][0]}
+                outcomes = before + new
+                known = replace(step, cases=step.cases[: len(outcomes)])
+                return judge(known, outcomes), outcomes, True
         except MemoryError:
-            return Verdict("wrong", finding=TOO_LARGE), True
-        if verdict.status != "right":
-            break
-    return verdict, True
+            return Verdict("wrong", finding=TOO_LARGE), before, True

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stepgrader.judge import Verdict
-from stepgrader.sandbox import Reply
+from stepgrader.judge import NOT_SHOWN, Verdict
+from stepgrader.sandbox import PYTHON, Reply
 from stepgrader.steps import CompiledStep
 from stepgrader.worker.calls import OWN_CELL
 
@@ -15,6 +15,7 @@ __all__ = ["last_line", "read_outcomes"]
 
 FAILURES = {
     "time": "it did not end in time: is there a loop that never stops?",
+    "clock": "it did not end in time: does it wait for something?",
     "output": "it wrote too much",
     "ended": "the process ended before it answered: by os._exit, a crash, or out of memory",
 }
@@ -31,7 +32,7 @@ def read_outcomes(
         cells: The cells that were run, as pairs of id and source, the answer's last.
 
     Example:
-        >>> step = CompiledStep("gate", [], tolerance=1e-5, mistakes=[], cases=[{}])
+        >>> step = CompiledStep("gate", [], tolerance=1e-5, mistakes=[], cases=[{"hidden": False}])
         >>> cells = [("setup", "import math"), ("gate-answer", "def gate(x): return x")]
         >>> right = Reply("ended", b'{"outcomes": [{"returned": 0.5, "arguments": {}}]}\n')
         >>> read_outcomes(right, step, cells)
@@ -53,6 +54,8 @@ def read_outcomes(
         return Verdict("wrong", finding=f"the cell {own_cell} does not define {step.name}")
     cell = last.get("at")
     where = f", in {cell}, which runs before" if cell in earlier else ""
+    if any(case["hidden"] for case in step.cases):  # the name of a cell could be a message
+        where = f", {NOT_SHOWN}"
     return Verdict("wrong", finding=FAILURES[reply.end] + where)
 
 
@@ -88,12 +91,14 @@ def _validate(outcomes: Any, count: int, cells: Mapping[str, str]) -> list[dict[
 
 
 def _validate_error(raised: Any, cells: Mapping[str, str]) -> None:
-    """Validate an error, and drop a line number that its cell does not have."""
+    """Validate an error; drop where Python is, and a line number that its cell does not have."""
     match raised:
         case {"type": str(), "message": str()}:
             cell, line = raised.get("cell"), raised.get("line")
         case _:
             raise ValueError("expected an error")
+    for prefix in PYTHON:  # often below a home folder, with the name of its owner
+        raised["message"] = raised["message"].replace(f"{prefix}/", "")
     if not isinstance(cell, (str, type(None))) or type(line) not in (int, type(None)):
         raise ValueError("expected a cell and a line")
     source = cells.get((cell or "").removeprefix(f"{OWN_CELL} ").removesuffix(">"), "")

@@ -12,11 +12,12 @@ import json
 import multiprocessing
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -38,6 +39,7 @@ class Outcome:
         graded: The grade; None if there is none.
         problem: Why there is none.
         killed: Whether the process that graded the notebook died of it.
+        seconds: How long it took.
 
     Example:
         >>> outcome = Outcome(None, "the process that graded it was ended by SIGKILL", killed=True)
@@ -48,10 +50,15 @@ class Outcome:
     graded: Graded | None
     problem: str | None = None
     killed: bool = False
+    seconds: float = 0.0
 
 
 def grade_in_processes(
-    tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox], *, jobs: int
+    tasks: Sequence[Task],
+    make_sandbox: Callable[[], Sandbox],
+    *,
+    jobs: int,
+    skip: Callable[[int], bool] = lambda task: False,
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Grade notebooks in several processes, and yield each outcome as soon as it is known.
 
@@ -59,6 +66,7 @@ def grade_in_processes(
         tasks: For each notebook, a function that grades it in a sandbox.
         make_sandbox: Makes the sandbox of a process.
         jobs: Number of processes.
+        skip: Says, when it is the turn of the task with this number, whether to leave it out.
 
     Yields:
         Number of the task, and its outcome.
@@ -89,7 +97,9 @@ def grade_in_processes(
                 process = processes[connection]
                 outcome = process.receive()
                 if outcome is not None and process.task is not None:
-                    yield process.task, outcome
+                    yield process.task, replace(outcome, seconds=process.seconds)
+                while waiting and skip(waiting[0]):
+                    waiting.popleft()
                 if waiting and (outcome is None or not outcome.killed):
                     process.send(waiting.popleft())
                     continue
@@ -110,6 +120,7 @@ class _Process:
         context = multiprocessing.get_context("fork")
         self.connection, other = context.Pipe()
         self.task: int | None = None
+        self._began = time.monotonic()
         self._process = context.Process(
             target=_serve, args=(other, tasks, make_sandbox), daemon=True
         )
@@ -118,9 +129,15 @@ class _Process:
             self._process.start()
         other.close()
 
+    @property
+    def seconds(self) -> float:
+        """How long ago the present task began."""
+        return time.monotonic() - self._began
+
     def send(self, task: int) -> None:
         """Let the process grade a notebook."""
         self.task = task
+        self._began = time.monotonic()
         with contextlib.suppress(OSError):  # if it has died, receive says so
             self.connection.send_bytes(json.dumps(task).encode())
 

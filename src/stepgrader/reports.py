@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not 
 
 __all__ = ["feedback_html", "table", "verdict_lines", "write_reports"]
 
-FORMULA = tuple("=+-@＝＋－＠")
+# Where a formula begins: a spreadsheet may take ";" for the separator, even within quotes.
+FORMULA = re.compile(r'(^|;)(?=[\s"]*[=+\-@＝＋－＠])')
 MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
 WIDTH = 100  # of a table
 MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
@@ -183,7 +184,7 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     value = printable(value, limit=2000)
-    return f"'{value}" if value.lstrip().startswith(FORMULA) else value
+    return FORMULA.sub(r"\1'", value)
 
 
 def _name(text: str) -> str:

@@ -66,15 +66,16 @@ class Reply:
     r"""The reply of a sandbox.
 
     Args:
-        end: How the process ended: ``ended``, by itself; stopped at the limit of ``time`` or
-            ``output``; or ``fault``, if the sandbox failed twice for an unknown reason.
+        end: How the process ended: ``ended``, by itself; stopped at the limit of processor
+            ``time``, of elapsed time, ``clock``, or of ``output``; or ``fault``, if the sandbox
+            failed twice for an unknown reason.
         output: What the process wrote. It is untrusted.
 
     Example:
         >>> cells = [("wait-answer", "while True: pass")]
-        >>> with Sandbox(isolated=False, cpu_seconds=1, wall_seconds=1) as sandbox:
+        >>> with Sandbox(isolated=False, cpu_seconds=9, wall_seconds=1) as sandbox:
         ...     sandbox.run({"cells": cells, "name": "wait", "cases": []})
-        Reply(end='time', output=b'{"at": "wait-answer"}\n')
+        Reply(end='clock', output=b'{"at": "wait-answer"}\n')
     """
 
     end: str
@@ -240,6 +241,7 @@ def _isolated_command(hidden: Sequence[Path]) -> list[str]:
     return [
         bubblewrap,
         *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
+        *("--hostname", "sandbox"),
         *("--unshare-cgroup-try", "--die-with-parent", "--new-session"),
         *(
             ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")  # to stop being root

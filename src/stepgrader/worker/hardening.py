@@ -3,8 +3,9 @@
 The outer layer is bubblewrap: no network, a read-only system, nothing of the course mounted.
 In it, one clean process imports torch once and forks for every step of every submission. Each
 fork gets user, process and IPC namespaces of its own, so it can neither see nor signal the clean
-process or any other submission. It then drops its capabilities and closes, by a seccomp filter,
-every way to further processes, to the network, and to memory that its limits don't count.
+process or any other submission. It then drops its capabilities, and a seccomp filter leaves it the
+system calls that computing takes: none for further processes, the network, locks, the cache of
+files, or memory that its limits don't count.
 """
 
 from __future__ import annotations
@@ -26,60 +27,122 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 NOBODY = 65534
 
-# System calls that fail with "not permitted", by number on x86-64 and AArch64 (None: not there).
-DENIED = {
-    # more processes, and other programs
-    "clone": (56, 220),
-    "clone3": (435, 435),
-    "fork": (57, None),
-    "vfork": (58, None),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    # other processes
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "pidfd_open": (434, 434),
-    # other namespaces and file systems
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "mount_setattr": (442, 442),
-    # memory outside the address space
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-    "semget": (64, 190),
-    "msgget": (68, 186),
-    "mq_open": (240, 180),
-    # connections, and parts of the kernel that no exercise needs or that all share
-    "socket": (41, 198),
-    "socketpair": (53, 199),
-    "io_uring_setup": (425, 425),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "keyctl": (250, 219),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "personality": (135, 92),
-    "syslog": (103, 116),
-    "inotify_init": (253, None),
-    "inotify_init1": (294, 26),
-    "fanotify_init": (300, 262),
-    "io_setup": (206, 0),
+# System calls that are allowed, by number on x86-64 and AArch64 (None: not there). All others fail
+# with "not permitted".
+ALLOWED = {
+    # files and folders, which are read-only
+    "open": (2, None),
+    "openat": (257, 56),
+    "close": (3, 57),
+    "close_range": (436, 436),
+    "access": (21, None),
+    "faccessat": (269, 48),
+    "faccessat2": (439, 439),
+    "stat": (4, None),
+    "fstat": (5, 80),
+    "lstat": (6, None),
+    "newfstatat": (262, 79),
+    "statx": (332, 291),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "getdents": (78, None),
+    "getdents64": (217, 61),
+    "getcwd": (79, 17),
+    "chdir": (80, 49),
+    "umask": (95, 166),
+    "lseek": (8, 62),
+    "read": (0, 63),
+    "pread64": (17, 67),
+    "readv": (19, 65),
+    "write": (1, 64),
+    "pwrite64": (18, 68),
+    "writev": (20, 66),
+    "pipe": (22, None),
+    "pipe2": (293, 59),
+    "dup": (32, 23),
+    "dup2": (33, None),
+    "dup3": (292, 24),
+    "fcntl": (72, 25),
+    "ioctl": (16, 29),
+    # memory
+    "brk": (12, 214),
+    "mmap": (9, 222),
+    "munmap": (11, 215),
+    "mremap": (25, 216),
+    "mprotect": (10, 226),
+    "madvise": (28, 233),
+    "membarrier": (324, 283),
+    # time and waiting
+    "time": (201, None),
+    "gettimeofday": (96, 169),
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "nanosleep": (35, 101),
+    "clock_nanosleep": (230, 115),
+    "select": (23, None),
+    "pselect6": (270, 72),
+    "poll": (7, None),
+    "ppoll": (271, 73),
+    "pause": (34, None),
+    "alarm": (37, None),
+    "getitimer": (36, 102),
+    "setitimer": (38, 103),
+    "sched_yield": (24, 124),
+    "futex": (202, 98),
+    "restart_syscall": (219, 128),
+    # signals
+    "kill": (62, 129),
+    "tgkill": (234, 131),
+    "tkill": (200, 130),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "rt_sigpending": (127, 136),
+    "rt_sigtimedwait": (128, 137),
+    "rt_sigsuspend": (130, 133),
+    "sigaltstack": (131, 132),
+    # the process itself
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+    "getpid": (39, 172),
+    "getppid": (110, 173),
+    "gettid": (186, 178),
+    "getpgrp": (111, None),
+    "getpgid": (121, 155),
+    "getsid": (124, 156),
+    "getuid": (102, 174),
+    "geteuid": (107, 175),
+    "getgid": (104, 176),
+    "getegid": (108, 177),
+    "getresuid": (118, 148),
+    "getresgid": (120, 150),
+    "getgroups": (115, 158),
+    "getrlimit": (97, 163),
+    "prlimit64": (302, 261),
+    "getpriority": (140, 141),
+    "setpriority": (141, 140),
+    "sched_getaffinity": (204, 123),
+    "getcpu": (309, 168),
+    "times": (100, 153),
+    "uname": (63, 160),
+    "wait4": (61, 260),
+    "waitid": (247, 95),
+    "set_tid_address": (218, 96),
+    "set_robust_list": (273, 99),
+    "get_robust_list": (274, 100),
+    "rseq": (334, 293),
+    "getrandom": (318, 278),
+}
+# Of these, only with some values of an argument: its index and the values.
+ARGUMENTS = {
+    # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC: no locks, which others could see
+    "fcntl": (1, (0, 1, 2, 3, 4, 1030)),
+    # TCGETS and TIOCGWINSZ, which ask for a terminal; FIONREAD, FIONCLEX, FIOCLEX
+    "ioctl": (1, (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)),
+    # MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE: none that moves pages of files
+    "madvise": (2, (4, 8, 14, 15)),
 }
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-X32_BIT = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -131,7 +194,7 @@ def address_space() -> int:
         True
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    low, high = 0, 1 << 47
+    low, high = 0, 1 << 47 if hard == resource.RLIM_INFINITY else hard
     while high - low > mmap.PAGESIZE:
         middle = (low + high) // 2
         try:
@@ -192,7 +255,9 @@ def lock_down(*, bytes_of_memory: int, cpu_seconds: int) -> None:
         resource.RLIMIT_SIGPENDING: 64,
     }
     for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
+        hard = resource.getrlimit(limit)[1]
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (lower, lower))
     version_3 = 0x20080522
     _call(_libc.capset, struct.pack("Ii", version_3, 0), bytes(24))
     _call(_libc.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -205,19 +270,30 @@ def lock_down(*, bytes_of_memory: int, cpu_seconds: int) -> None:
 def _filter() -> bytes:
     """Return the seccomp filter, in the kernel's classic BPF."""
     column, architecture = ARCHITECTURES[platform.machine()]
-    numbers = [row[column] for row in DENIED.values() if row[column] is not None]
-    load, equal, at_least, verdict = 0x20, 0x15, 0x35, 0x06
+    numbers = {name: number for name, row in ALLOWED.items() if (number := row[column]) is not None}
+    checked = {numbers.pop(name): argument for name, argument in ARGUMENTS.items()}
+    load, equal, verdict = 0x20, 0x15, 0x06
     kill, deny, allow = 0x80000000, 0x00050000 | errno.EPERM, 0x7FFF0000
-    count = len(numbers)
     rows = [
         (load, 0, 0, 4),  # the architecture of the call
         (equal, 1, 0, architecture),
         (verdict, 0, 0, kill),
-        (load, 0, 0, 0),  # its number
-        (at_least, count + 1, 0, X32_BIT),  # jump to deny
-        *((equal, count - i, 0, number) for i, number in enumerate(numbers)),
-        (verdict, 0, 0, allow),
+        (load, 0, 0, 0),  # its number; those of x32 have a bit of their own, so none is equal
+    ]
+    for number, (index, values) in checked.items():
+        count = len(values)
+        rows += [
+            (equal, 0, count + 3, number),
+            (load, 0, 0, 16 + 8 * index),  # the low half of the argument, which the kernel reads
+            *((equal, count - i, 0, value) for i, value in enumerate(values)),
+            (verdict, 0, 0, deny),
+            (verdict, 0, 0, allow),
+        ]
+    count = len(numbers)
+    rows += [
+        *((equal, count - i, 0, number) for i, number in enumerate(numbers.values())),
         (verdict, 0, 0, deny),
+        (verdict, 0, 0, allow),
     ]
     return b"".join(struct.pack("HBBI", *row) for row in rows)
 

@@ -114,7 +114,7 @@ def _collect(reader: int, deadline: float) -> tuple[bytes, str | None]:
     while True:
         ready, _, _ = select.select([reader], [], [], max(0, deadline - time.monotonic()))
         if not ready:
-            return bytes(output), "time"
+            return bytes(output), "clock"
         part = os.read(reader, 2**16)
         if not part:
             return bytes(output), None
