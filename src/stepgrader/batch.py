@@ -20,6 +20,7 @@ from stepgrader.exercises import Exercise, Released
 from stepgrader.grader import Graded, grade_answers
 from stepgrader.limits import limited
 from stepgrader.pool import Outcome, grade_in_processes, report_exception
+from stepgrader.roster import Roster
 from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
 from stepgrader.steps import CompiledStep
 from stepgrader.submissions import (
@@ -28,8 +29,8 @@ from stepgrader.submissions import (
     UnreadableError,
     find,
     identify,
+    read,
     read_answers,
-    read_bytes,
     read_notebook,
 )
 
@@ -116,6 +117,7 @@ def grade_folder(
     cpu_seconds: int = CPU_SECONDS,
     wall_seconds: int = WALL_SECONDS,
     hidden: Sequence[Path] = (),
+    roster: Roster | None = None,
 ) -> list[Result]:
     """Grade all notebooks in a folder, and store each result as soon as it is known.
 
@@ -125,7 +127,7 @@ def grade_folder(
     aside and doesn't stop this batch or the next.
 
     Args:
-        folder: Folder of submissions; see ``submissions.find``.
+        folder: Folder of submissions, or a zip of it; see ``submissions.find``.
         out: Folder for the results, which are stored in ``results``.
         exercises: The exercises that may be handed in.
         seed: Seed of the hidden cases.
@@ -134,6 +136,7 @@ def grade_folder(
         cpu_seconds: Processor time for a step, once for the visible cases and once for the hidden.
         wall_seconds: Elapsed time for the same.
         hidden: Folders that no submission may read; see ``Sandbox``.
+        roster: Who is in the class; see ``submissions.find``.
 
     Returns:
         A result for every submission, in their order.
@@ -151,7 +154,7 @@ def grade_folder(
     """
     compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
-    submissions = list(find(folder))
+    submissions = list(find(folder, roster))
     results: dict[int, Result] = {}
     pending: list[tuple[int, _Readable]] = []
     counts: Counter[str] = Counter()
@@ -198,10 +201,11 @@ def grade_folder(
 
 
 def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:
-    content = read_bytes(submission.path)
+    content = read(submission)
+    file = submission.file or submission.path.name
     notebook = read_notebook(content)
-    exercise = compiled[identify(notebook, submission.path.name, compiled.exercises)]
-    name = submission.path.name.encode(errors="surrogateescape")
+    exercise = compiled[identify(notebook, file, compiled.exercises)]
+    name = file.encode(errors="surrogateescape")
     digest = hashlib.sha256(exercise.digest + name + b"\0" + content)
     return _Readable(exercise, read_answers(notebook, exercise.released), digest.hexdigest())
 
