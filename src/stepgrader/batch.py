@@ -21,6 +21,7 @@ from stepgrader.exercises import Exercise, Released
 from stepgrader.grader import Graded, grade_answers
 from stepgrader.limits import limited
 from stepgrader.pool import Outcome, grade_in_processes, report_exception
+from stepgrader.roster import Roster
 from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
 from stepgrader.steps import CompiledStep
 from stepgrader.submissions import (
@@ -29,8 +30,8 @@ from stepgrader.submissions import (
     UnreadableError,
     find,
     identify,
+    read,
     read_answers,
-    read_bytes,
     read_notebook,
 )
 
@@ -119,6 +120,7 @@ def grade_folder(
     cpu_seconds: int = CPU_SECONDS,
     wall_seconds: int = WALL_SECONDS,
     hidden: Sequence[Path] = (),
+    roster: Roster | None = None,
 ) -> list[Result]:
     """Grade all notebooks in a folder, and store each result as soon as it is known.
 
@@ -132,7 +134,7 @@ def grade_folder(
     notebooks have taken ``STUDENT_SECONDS`` waits no longer for the rest of them.
 
     Args:
-        folder: Folder of submissions; see ``submissions.find``.
+        folder: Folder of submissions, or a zip of it; see ``submissions.find``.
         out: Folder for the results, which are stored in ``results``.
         exercises: The exercises that may be handed in.
         seed: Seed of the hidden cases.
@@ -141,6 +143,7 @@ def grade_folder(
         cpu_seconds: Processor time for a step, once for the visible cases and once for the hidden.
         wall_seconds: Elapsed time for the same.
         hidden: Folders that no submission may read; see ``Sandbox``.
+        roster: Who is in the class; see ``submissions.find``.
 
     Returns:
         A result for every submission, in their order.
@@ -161,7 +164,7 @@ def grade_folder(
     tempfile.TemporaryFile(dir=out).close()  # or raise before the work, and not after it
     compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
-    submissions = list(find(folder))
+    submissions = list(find(folder, roster))
     results: dict[int, Result] = {}
     pending: list[tuple[int, int, _Readable]] = []  # with the number among those of the student
     counts: Counter[str] = Counter()
@@ -220,10 +223,11 @@ def grade_folder(
 
 
 def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:
-    content = read_bytes(submission.path)
+    content = read(submission)
+    file = submission.file or submission.path.name
     notebook = read_notebook(content)
-    exercise = compiled[identify(notebook, submission.path.name, compiled.exercises)]
-    name = submission.path.name.encode(errors="surrogateescape")
+    exercise = compiled[identify(notebook, file, compiled.exercises)]
+    name = file.encode(errors="surrogateescape")
     digest = hashlib.sha256(exercise.digest + name + b"\0" + content)
     return _Readable(exercise, read_answers(notebook, exercise.released), digest.hexdigest())
 

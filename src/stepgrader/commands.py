@@ -78,7 +78,13 @@ def add_commands(
         "submissions",
         type=Path,
         metavar="SUBMISSIONS",
-        help="folder with a folder, or a notebook, for each student",
+        help="folder, or zip, with a folder, zip or notebook for each student",
+    )
+    grade.add_argument(
+        "--roster",
+        type=Path,
+        metavar="FILE",
+        help="table (CSV) of the class: student id, name, and any of email, login, lms id",
     )
     grade.add_argument(
         "--out",
@@ -216,10 +222,13 @@ def _write_changed(path: Path, text: str) -> bool:
 def _grade(course: Course, options: argparse.Namespace) -> int:
     _require_fork("grade runs on Linux")
     from stepgrader.batch import grade_folder
+    from stepgrader.differences import printable
     from stepgrader.reports import write_reports
+    from stepgrader.roster import Roster
 
-    if not options.submissions.is_dir():
+    if not (options.submissions.is_dir() or options.submissions.suffix.lower() == ".zip"):
         raise ValueError(f"expected a folder of submissions, got {options.submissions}")
+    roster = Roster.read(options.roster) if options.roster else None
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
         raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
     writer = SafeWriter(options.out)
@@ -230,12 +239,23 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         seed=_stored_seed(options.out, options.seed),
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
+        roster=roster,
     )
     write_reports(results, writer)
-    unreadable = sum(result.graded is None and not result.grader_fault for result in results)
+    absent = sum(result.submission.absent for result in results)
     faults = sum(result.grader_fault for result in results)
-    graded = len(results) - unreadable - faults
-    print(f"Notebooks: {graded} graded, {unreadable} not readable.")
+    unreadable = sum(result.graded is None for result in results) - faults - absent
+    graded = len(results) - unreadable - faults - absent
+    nobody = {result.submission.student for result in results if not result.submission.matched}
+    for result in results:
+        if result.graded is None and not (result.grader_fault or result.submission.absent):
+            where = f"{result.submission.student}, {result.submission.name}"
+            print(printable(f"{where}: {result.problem}", limit=500), file=sys.stderr)
+    for student in sorted(nobody):
+        problem = "this is nobody, or not only one, in the roster"
+        print(printable(f"{student}: {problem}", limit=500), file=sys.stderr)
+    handed = f"Notebooks: {graded} graded, {unreadable} not readable."
+    print(handed + (f" Students without one: {absent}." if roster else ""))
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
     for path in writer.skipped:
         print(f"{path}: skipped, because it was changed by hand", file=sys.stderr)
@@ -244,7 +264,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
             f"{course.command}: {faults} could not be graded; run the same command again",
             file=sys.stderr,
         )
-    return INCOMPLETE if faults or writer.skipped else 0
+    return INCOMPLETE if faults or unreadable or nobody or writer.skipped else 0
 
 
 def _stored_seed(folder: Path, seed: int | None) -> int:

@@ -121,14 +121,18 @@ def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
 
 
 def _counting(results: Sequence[Result]) -> set[int]:
-    """Return the numbers of the results that count: the best for each student and exercise."""
+    """Return the numbers of the results that count, one for each student and exercise.
+
+    It is the latest attempt, where a platform states attempts, and the best of several files.
+    """
     best: dict[tuple[str, str], int] = {}
-    most: dict[tuple[str, str], int] = {}
+    most: dict[tuple[str, str], tuple[str, int]] = {}
     for number, result in enumerate(results):
         if result.graded is not None:
             key = (result.submission.student, result.graded.exercise)
-            if key not in most or result.graded.points > most[key]:
-                best[key], most[key] = number, result.graded.points
+            rank = (result.submission.attempt, result.graded.points)
+            if key not in most or rank > most[key]:
+                best[key], most[key] = number, rank
     return set(best.values())
 
 
@@ -197,10 +201,13 @@ def _name(text: str) -> str:
 def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
     yield "student", "exercise", "points", "out_of", "counts", "file", "remark"
     for number, result in enumerate(results):
-        student, file = _name(result.submission.student), _name(result.submission.path.name)
-        graded = result.graded
+        student, file = _name(result.submission.student), _name(result.submission.name)
+        graded, beside = result.graded, result.submission.remark
         if graded is None:
             remark = f"{'not graded' if result.grader_fault else 'not read'}: {result.problem}"
+            if result.submission.absent:
+                remark = "nothing was handed in"
+            remark = "; ".join(filter(None, (remark, beside)))
             yield student, "", "" if result.grader_fault else 0, "", "", file, remark
         else:
             yield (
@@ -208,9 +215,9 @@ def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence
                 graded.exercise,
                 graded.points,
                 graded.out_of,
-                "yes" if number in count else "no, another of this exercise is as good or better",
+                "yes" if number in count else "no, another of this exercise is later or better",
                 file,
-                "",
+                beside,
             )
 
 
@@ -319,14 +326,14 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
         yield ""
         graded = result.graded
         if graded is None:
-            yield f"## {_plain(_name(result.submission.path.name))}"
+            yield f"## {_plain(_name(result.submission.name))}"
             yield ""
             yield _plain(_no_grade(result))
             continue
         yield f"## {graded.title}: {graded.points} of {_points(graded.out_of)}"
         if not counts:
             yield ""
-            yield "Another notebook of this exercise, as good or better, counts."
+            yield "Another notebook of this exercise, later or better, counts."
         for step in graded.steps:
             yield ""
             yield f"### {_step_head(step)}"
@@ -348,6 +355,8 @@ def _step_head(step: GradedStep) -> str:
 def _no_grade(result: Result) -> str:
     if result.grader_fault:
         return "This could not be graded, through no fault of yours. Your instructor has been told."
+    if result.submission.absent:
+        return "Nothing was handed in."
     return f"This could not be read: {printable(result.problem or '')}."
 
 
@@ -387,12 +396,12 @@ def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Itera
     for result, counts in results:
         graded = result.graded
         if graded is None:
-            yield f"<h2>{html.escape(_name(result.submission.path.name))}</h2>"
+            yield f"<h2>{html.escape(_name(result.submission.name))}</h2>"
             yield f"<p>{html.escape(_no_grade(result))}</p>"
             continue
         yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
         if not counts:
-            yield "<p>Another notebook of this exercise, as good or better, counts.</p>"
+            yield "<p>Another notebook of this exercise, later or better, counts.</p>"
         for step in graded.steps:
             yield f"<h3>{html.escape(_step_head(step))}</h3>"
             yield from (f"<p>{html.escape(note)}</p>" for note in step.notes)

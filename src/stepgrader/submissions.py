@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import re
 import stat
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stepgrader import layouts
+from stepgrader.archives import MAX_ZIP, Archive, ArchiveError
 from stepgrader.exercises import EXERCISE, Exercise, Released, defines
+from stepgrader.roster import Roster
 from stepgrader.steps import cell_stem
 
 __all__ = [
@@ -20,12 +26,16 @@ __all__ = [
     "UnreadableError",
     "find",
     "identify",
+    "read",
     "read_answers",
     "read_bytes",
     "read_notebook",
 ]
 
 MAX_BYTES = 8 * 2**20
+MAX_ZIP_IN_ZIP = 64 * 2**20
+MAX_DEPTH = 8
+MAX_LISTED = 5  # of the files without a grade, by name
 MAX_CELLS = 5_000
 MAX_SOURCE = 100_000
 DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
@@ -44,19 +54,50 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True)
 class Submission:
-    """A file that was handed in.
+    """A file that was handed in, or why there is none.
 
     Args:
-        student: Name of the student, from that of the folder or file.
-        path: Path of the file.
+        student: Name of the student, from the roster or from that of the folder or file.
+        path: Path of the file, or of the zip that it is in.
+        members: Its number in that zip; two numbers for a zip in a zip.
+        file: Name of the file without what a platform or browser added; that of ``path`` if empty.
+        shown: Name of the file in reports, with that of the zip; that of ``path`` if empty.
+        attempt: Of several attempts, the greatest counts; empty if none is stated.
+        problem: Why it can't be graded, if that is known from its name.
+        beside: Names of what else the student handed in that is not graded.
+        matched: False if there is a roster and nobody, or several, in it can be meant.
+        absent: Whether the student is in the roster and handed in nothing.
 
     Example:
-        >>> Submission("ada", Path("submissions/ada/lstm.ipynb")).student
-        'ada'
+        >>> Submission("ada", Path("submissions/ada/lstm.ipynb")).name
+        'lstm.ipynb'
     """
 
     student: str
     path: Path
+    members: tuple[int, ...] = ()
+    file: str = ""
+    shown: str = ""
+    attempt: str = ""
+    problem: str | None = None
+    beside: tuple[str, ...] = ()
+    matched: bool = True
+    absent: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name, for reports."""
+        return self.shown or self.path.name
+
+    @property
+    def remark(self) -> str:
+        """What else is to be said beside the grade."""
+        remarks = []
+        if self.beside:
+            remarks.append(f"handed in too, not graded: {_listed(self.beside)}")
+        if not self.matched:
+            remarks.append("this is nobody, or not only one, in the roster")
+        return "; ".join(remarks)
 
 
 @dataclass(frozen=True)
@@ -76,55 +117,257 @@ class Answer:
     note: str | None = None
 
 
-def find(folder: Path) -> Iterator[Submission]:
-    """Yield the notebooks in a folder of submissions, ordered by name.
+@dataclass(frozen=True)
+class _File:
+    """A file below the submissions, or something in its place that is reported."""
 
-    Each subfolder is a student, with all notebooks below it; a notebook directly in the folder is a
-    student of its name. Links are not followed, and hidden files are skipped. A link in the place
-    of a student or a notebook, anything else with the name of a notebook, and a folder that can't
-    be read are yielded too, so that they are reported.
+    parts: tuple[str, ...]  # names of folders and zips, and of the file
+    path: Path
+    members: tuple[int, ...] = ()
+    problem: str | None = None
+    certain: bool = False  # whether it is reported even if its name isn't a notebook's
+
+    @property
+    def name(self) -> str:
+        return self.parts[-1]
+
+    def read(self) -> bytes:
+        if self.problem:
+            raise UnreadableError(self.problem)
+        return _read_member(self.path, self.members) if self.members else read_bytes(self.path)
+
+
+def find(folder: Path, roster: Roster | None = None) -> Iterator[Submission]:
+    """Yield what was handed in, ordered by name, with at least one submission for each student.
+
+    Each subfolder or zip is a student, with all notebooks below it; a notebook directly in the
+    folder is a student of its name. Names that Canvas, Moodle, Blackboard or Gradescope wrote are
+    taken apart; see ``layouts``. Names that differ only in their Unicode form are one. Links are
+    not followed, and hidden files are skipped. What can't be read, and a student who handed in no
+    notebook, are yielded with the reason.
+
+    Args:
+        folder: The folder, or a zip of it.
+        roster: Who is in the class. Who handed in nothing is yielded too, at the end.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as name:
         ...     folder = Path(name)
         ...     (folder / "ada").mkdir()
-        ...     for file in ("ada/lstm.ipynb", "ada/notes.txt", "bob.ipynb"):
+        ...     for file in ("ada/lstm.ipynb", "ada/notes.txt", "bob.ipynb", "eve.pdf"):
         ...         (folder / file).touch()
-        ...     [(found.student, found.path.name) for found in find(folder)]
-        [('ada', 'lstm.ipynb'), ('bob', 'bob.ipynb')]
+        ...     for found in find(folder):
+        ...         print(found.student, found.name, found.problem, found.beside)
+        ada lstm.ipynb None ('notes.txt',)
+        bob bob.ipynb None ()
+        eve eve.pdf no notebook was handed in, only eve.pdf ()
     """
-    for entry in _sorted(folder):
-        if entry.name.endswith(".ipynb") or entry.is_symlink():
-            yield Submission(entry.name.removesuffix(".ipynb"), Path(entry.path))
-        elif entry.is_dir(follow_symlinks=False):
-            for path in _notebooks(Path(entry.path)):
-                yield Submission(entry.name, path)
+    files, people = _tops(folder)
+    groups: dict[Any, list[tuple[layouts.Owner, _File]]] = defaultdict(list)
+    labels: dict[Any, str] = {}
+    matched: dict[Any, bool] = {}
+    for file in files:
+        top = file.parts[0]
+        in_folder = len(file.parts) > 1 and not top.lower().endswith(".zip")
+        by_name = layouts.owner(top, folder=in_folder)
+        for person in people.get(top, [by_name]):
+            student = roster.find([*person.ids, person.name]) if roster else None
+            key = student or person.ids[:1] or person.name
+            groups[key].append((replace(by_name, name=person.name, ids=person.ids), file))
+            labels[key] = student or person.name
+            matched[key] = roster is None or student is not None
+    names = Counter(labels.values())
+    for key, group in groups.items():
+        label = labels[key]
+        if names[label] > 1 and isinstance(key, tuple):  # two students of one name
+            label = f"{label} ({key[0]})"
+        for submission in _of_student(label, group):
+            yield replace(submission, matched=matched[key])
+    for student in roster.students if roster else ():
+        if student not in groups:
+            problem = "nothing was handed in"
+            yield Submission(student, Path(), problem=problem, absent=True)
 
 
-def _notebooks(folder: Path, depth: int = 8) -> Iterator[Path]:
+def read(submission: Submission) -> bytes:
+    """Return the content of a submission.
+
+    Raises:
+        UnreadableError: It has none that can be read.
+
+    Example:
+        >>> read(Submission("eve", Path("eve.pdf"), problem="it is no notebook"))
+        Traceback (most recent call last):
+        ...
+        stepgrader.submissions.UnreadableError: it is no notebook
+    """
+    file = _File((submission.name,), submission.path, submission.members, submission.problem)
+    return file.read()
+
+
+def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> Iterator[Submission]:
+    """Yield the notebooks of a student, or one submission that says that there is none."""
+    graded = [(owner, file) for owner, file in group if _is_submission(file)]
+    others = tuple(file.name for _, file in group if not _is_submission(file))
+    if not graded:
+        file = group[0][1]
+        kind = "no notebook was handed in, only "
+        yield Submission(student, file.path, shown=file.name, problem=kind + _listed(others))
+        return
+    for number, (owner, file) in enumerate(graded):
+        inside = file.parts[-len(file.members) - 1 :] if file.members else ()
+        name = owner.file if len(file.parts) == 1 and owner.file else file.name
+        yield Submission(
+            student,
+            file.path,
+            file.members,
+            file=f"{layouts.clean_stem(name)}.ipynb",
+            shown="/".join(inside),
+            attempt=owner.attempt,
+            problem=file.problem,
+            beside=others if number == 0 else (),
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_submission(file: _File) -> bool:
+    if layouts.is_litter(file.name):
+        return False
+    if file.problem or file.certain or layouts.is_notebook_name(file.name):
+        return True
+    if not file.name.lower().endswith(".json"):
+        return False
+    try:
+        return bool(read_notebook(file.read()))
+    except UnreadableError:
+        return False
+
+
+def _tops(folder: Path) -> tuple[list[_File], dict[str, list[layouts.Owner]]]:
+    """Return all files, each below the name that tells the student, and Gradescope's people."""
+    files = list(_walk(folder) if folder.is_dir() else _unzip(folder, (), ()))
+    one_top = len({file.parts[0] for file in files}) == 1
+    if not folder.is_dir() and one_top and all(len(file.parts) > 2 for file in files):
+        files = [replace(file, parts=file.parts[1:]) for file in files]
+    below: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        if len(file.parts) > 1 and not layouts.is_litter(file.parts[1]):
+            below[file.parts[0]].add(file.parts[1])
+    exports = {top for top, names in below.items() if layouts.is_export(names)}
+    files = [
+        replace(file, parts=file.parts[1:])
+        if file.parts[0] in exports and len(file.parts) > 1
+        else file
+        for file in files
+    ]
+    people: dict[str, list[layouts.Owner]] = {}
+    for file in files:
+        if file.parts == (layouts.METADATA,):
+            people |= layouts.submitters(file.read().decode(errors="replace"))
+    kept = [
+        file
+        for file in files
+        if file.parts != (layouts.METADATA,) and not layouts.is_litter(file.parts[0])
+    ]
+    return kept, people
+
+
+def _walk(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[_File]:
     try:
         entries = _sorted(folder)
     except OSError:
-        yield folder
+        yield _File(parts or (folder.name,), folder, certain=True)
         return
+    if not entries and parts:
+        yield _File((*parts, "an empty folder"), folder)
     for entry in entries:
-        if entry.name.endswith(".ipynb"):
-            yield Path(entry.path)
-        elif entry.is_dir(follow_symlinks=False) and depth:
-            yield from _notebooks(Path(entry.path), depth - 1)
+        path, inner = Path(entry.path), (*parts, entry.name)
+        link = entry.is_symlink()
+        if layouts.is_litter(entry.name):
+            if parts:
+                yield _File(inner, path)
+        elif layouts.is_notebook_name(entry.name) or (link and not parts):
+            yield _File(inner, path, certain=True)
+        elif entry.is_dir(follow_symlinks=False):
+            if len(parts) < MAX_DEPTH:
+                yield from _walk(path, inner)
+            else:
+                yield _File(inner, path, problem="its folders are nested too deeply")
+        elif entry.name.lower().endswith(".zip"):
+            yield from _unzip(path, (), inner)
+        else:
+            yield _File(inner, path)
+
+
+def _unzip(path: Path, members: tuple[int, ...], parts: tuple[str, ...]) -> Iterator[_File]:
+    """Yield the files in a zip, and in zips in it."""
+    here = parts or (path.name,)
+    try:
+        names = _archive(path, members).names
+    except UnreadableError as error:
+        yield _File(here, path, members, problem=str(error))
+        return
+    if not names:
+        yield _File((*here, "an empty zip"), path)
+    for number, name in enumerate(names):
+        inner = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..")]
+        if not inner or any(layouts.is_litter(part) for part in inner):
+            inner = [".hidden"] if not inner else [f".{inner[-1].lstrip('.')}"]
+            yield _File((*parts, *inner), path)
+            continue
+        file = _File((*parts, *inner), path, (*members, number))
+        if not file.name.lower().endswith(".zip"):
+            yield file
+        elif len(members) < 1:
+            yield from _unzip(path, file.members, file.parts)
+        else:
+            yield replace(
+                file, problem="it is a zip in a zip in a zip; hand in the notebook itself"
+            )
+
+
+def _archive(path: Path, members: tuple[int, ...]) -> Archive:
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise UnreadableError(f"it can't be opened: {error.strerror}") from None
+    return _open_archive(path, members, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2)  # the files of one zip are read one after another
+def _open_archive(path: Path, members: tuple[int, ...], *version: int) -> Archive:
+    try:
+        if members:
+            outer = _open_archive(path, members[:-1], *version)
+            return Archive(io.BytesIO(outer.read(members[-1], MAX_ZIP_IN_ZIP)))
+        return Archive(io.BytesIO(read_bytes(path, MAX_ZIP)))
+    except ArchiveError as error:
+        raise UnreadableError(str(error)) from None
+
+
+def _read_member(path: Path, members: tuple[int, ...]) -> bytes:
+    try:
+        return _archive(path, members[:-1]).read(members[-1], MAX_BYTES)
+    except ArchiveError as error:
+        raise UnreadableError(str(error)) from None
 
 
 def _sorted(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return sorted(
-            (entry for entry in entries if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
-        )
+        return sorted(entries, key=lambda entry: entry.name)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Return the content of an ordinary file of limited size.
+
+    Args:
+        path: The file.
+        limit: The most bytes that it may have.
 
     Raises:
         UnreadableError: It is something else, is too large, or can't be read.
@@ -146,16 +389,16 @@ def read_bytes(path: Path) -> bytes:
             raise UnreadableError("it is a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is not an ordinary file")
-        if status.st_size > MAX_BYTES:
+        if status.st_size > limit:
             raise UnreadableError(
-                f"it has {status.st_size / 2**20:.0f} MB, at most {MAX_BYTES // 2**20} are read; "
+                f"it has {status.st_size / 2**20:.0f} MB, at most {limit // 2**20} are read; "
                 "clear the outputs of the cells and save it again"
             )
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(limit + 1)
     except OSError as error:
         raise UnreadableError(f"it can't be opened: {error.strerror}") from None
-    if len(content) > MAX_BYTES:
+    if len(content) > limit:
         raise UnreadableError("it grew while it was read")
     return content
 
