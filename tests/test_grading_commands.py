@@ -182,7 +182,7 @@ def filled(name, **sources):
 HALF_DONE = """
 Exercises: LSTM, one gate at a time
   ✓ split_gates     1 of 1
-  ✗ forget_gate     0 of 1  it did not end in time: is there a loop that never stops?
+  ✗ forget_gate     0 of 1  it did not end in time: is there an endless loop, or does it wait?
   ○ input_gate      0 of 1  not written yet
   ✗ candidate       0 of 1  The candidate is no gate: it may be negative. Squash with tanh, not
                             sigmoid.

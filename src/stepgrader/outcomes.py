@@ -15,7 +15,7 @@ __all__ = ["last_line", "read_outcomes"]
 
 FAILURES = {
     "time": "it did not end in time: is there a loop that never stops?",
-    "clock": "it did not end in time: does it wait for something?",
+    "clock": "it did not end in time: is there an endless loop, or does it wait?",
     "output": "it wrote too much",
     "ended": "the process ended before it answered: by os._exit, a crash, or out of memory",
 }
