@@ -34,8 +34,10 @@ lint: .venv/installed  ## style and format of the code
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes share two cores: with more threads, each thread that waits keeps a core from others.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 unit: .venv/installed  ## the tests of the package and of the notebooks' rules
-	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report= --junit-xml=$(REPORTS)/unit.xml $(addprefix --ignore=,$(OF_PAGES))
+	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report= --junit-xml=$(REPORTS)/unit.xml $(addprefix --ignore=,$(OF_PAGES))
 	@echo "Coverage of src: $$($(BIN)/coverage report --format=total) %"
 
 site: book  ## the tests of the built pages
@@ -45,7 +47,7 @@ nbval: .venv/installed  ## re-execute every cell and compare with what the pages
 	$(NBVAL) --junit-xml=$(REPORTS)/nbval.xml
 
 # The same as on the least capable machine: plain instructions, one thread.
-PORTABLE := ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Nehalem
+PORTABLE := ATEN_CPU_CAPABILITY=default $(ONE_THREAD) OPENBLAS_CORETYPE=Nehalem
 variant-portable: .venv/installed
 	$(PORTABLE) $(NBVAL) --junit-xml=$(REPORTS)/nbval-portable.xml
 
