@@ -16,6 +16,7 @@ MAX_ENTRIES = 5_000
 MAX_DIRECTORY = 4 * 2**20  # bytes of the list of entries
 MAX_UNPACKED = 512 * 2**20
 MAX_ZIP = 256 * 2**20
+"""Largest size of a zip that is read, in bytes."""
 END = b"PK\x05\x06"
 END_64 = b"PK\x06\x07"
 

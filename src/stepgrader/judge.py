@@ -16,6 +16,7 @@ from stepgrader.worker.values import Unsupported, decode
 __all__ = ["NOT_SHOWN", "Verdict", "judge", "own_cell"]
 
 NOT_SHOWN = "on an input that is not shown"
+"""Where something went wrong, if the case is hidden."""
 MAX_SHOWN = 12  # numbers or items in an example
 MAX_LINE = 1000
 # What may be told of an error on a hidden case. Of all names, or of lines, a student could choose

@@ -23,6 +23,7 @@ NOTEBOOK = re.compile(r"\.ipynb(?:\.(?:txt|json))?(?: ?\(\d+\))?\s*$", re.IGNORE
 COPY = re.compile(r"(?:-Copy\d+| ?\(\d+\))+$")
 LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
 METADATA = "submission_metadata.yml"
+"""Name of the file in which Gradescope says who made each submission."""
 # What a platform makes of a student's file `lstm.ipynb`. Groups: name or id of the student,
 # id of the platform, the file, and what orders attempts.
 PATTERNS = {
