@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import termios
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -547,11 +548,35 @@ def test_results_may_not_lie_among_the_submissions(tmp_path, run, inside):
     assert errors[-1].startswith("seqbook: --out: expected a folder outside of the submissions")
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path, run):
-    code, _, errors = run("grade", tmp_path / "none", "--out", tmp_path / "out")
+def test_a_zip_of_a_class_is_graded_by_its_roster(bubblewrap, tmp_path, run, exercises):
+    right = json.dumps(source_notebook())
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
+        archive.writestr("lovelaceada_1_20_tiny.ipynb", right)
+        archive.writestr("malloryeve_9_21_tiny.ipynb", right)
+    (tmp_path / "roster.csv").write_text(
+        "student id,name,lms id\n7,Ada Lovelace,1\n8,Bob Ross,2\n", encoding="utf-8"
+    )
+    code, said, errors = run(
+        *("grade", tmp_path / "class.zip", "--roster", tmp_path / "roster.csv"),
+        *("--out", tmp_path / "out", "--exercises", exercises),
+    )
+    assert code == 3  # malloryeve is not in the roster
+    assert "Notebooks: 2 graded, 0 not readable. Students without one: 1." in said
+    assert "malloryeve: this is nobody, or not only one, in the roster" in errors
+    found = {row["student"]: row for row in rows(tmp_path / "out" / "grades.csv")}
+    points = found["Ada Lovelace (7)"]["points"]
+    assert int(points) > 0
+    assert found["malloryeve"]["points"] == points
+    absent = found["Bob Ross (8)"]
+    assert (absent["points"], absent["remark"]) == ("0", "nothing was handed in")
+
+
+@pytest.mark.parametrize("name", ["none", "none.zip"])
+def test_a_folder_that_is_not_there_is_refused(tmp_path, run, name):
+    code, _, errors = run("grade", tmp_path / name, "--out", tmp_path / "out")
     assert (code, errors) == (
         1,
-        [f"seqbook: expected a folder of submissions, got {tmp_path / 'none'}"],
+        [f"seqbook: expected a folder of submissions, got {tmp_path / name}"],
     )
 
 

@@ -86,9 +86,11 @@ def test_moodle_with_and_without_folders(tmp_path):
     lay_out(
         tmp_path,
         "Ada Lovelace_12345_assignsubmission_file_/lstm.ipynb",
+        "Ada Lovelace_12345_assignsubmission_onlinetext_/onlinetext.html",
         "Bob_Ross_12346_assignsubmission_file_gru.ipynb",
     )
     assert students(tmp_path) == [("Ada Lovelace", "lstm.ipynb"), ("Bob_Ross", "gru.ipynb")]
+    assert [one.beside for one in find(tmp_path)] == [("onlinetext.html",), ()]
 
 
 def test_blackboard_and_its_receipts(tmp_path):
@@ -168,7 +170,7 @@ def test_two_students_of_one_name_are_told_apart(tmp_path):
 
 @pytest.mark.parametrize("top", ["", "submissions/"])
 def test_a_whole_class_in_a_zip_with_zips_in_it(tmp_path, top):
-    inner = zipped({"lstm.ipynb": NOTEBOOK, "__MACOSX/._lstm.ipynb": b"\0"})
+    inner = zipped({"lstm.ipynb": NOTEBOOK, "__MACOSX/lstm.ipynb": b"\0"})
     path = tmp_path / "class.zip"
     path.write_bytes(zipped({f"{top}ada/hw.zip": inner, f"{top}bob/gru.ipynb": NOTEBOOK}))
     assert students(path) == [("ada", "lstm.ipynb"), ("bob", "gru.ipynb")]
@@ -271,6 +273,14 @@ def test_a_roster_says_who_is_who(tmp_path):
     }
     assert [one.student for one in found if not one.matched] == ["mallory"]
     assert [one.student for one in found if one.absent] == ["Cy Young (3)"]
+
+
+@pytest.mark.parametrize("name", ["Ada Mary Lovelace", "Lovelace, Ada Mary"])
+@pytest.mark.parametrize("file", ["adamarylovelace", "lovelaceadamary"])
+def test_a_family_name_may_stand_first_or_last(tmp_path, name, file):
+    lay_out(tmp_path, f"{file}_5_6_lstm.ipynb")
+    [(student, _)] = students(tmp_path, Roster(f'id,name\n1,"{name}"\n'))
+    assert student == f"{name} (1)"
 
 
 def test_a_name_that_two_in_the_roster_have_is_nobodys(tmp_path):

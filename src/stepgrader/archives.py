@@ -10,13 +10,15 @@ import zipfile
 import zlib
 from typing import IO
 
-__all__ = ["MAX_ZIP", "Archive", "ArchiveError"]
+__all__ = ["MAX_ZIP", "SMALLER", "Archive", "ArchiveError", "too_large"]
 
 MAX_ENTRIES = 5_000
 MAX_DIRECTORY = 4 * 2**20  # bytes of the list of entries
 MAX_UNPACKED = 512 * 2**20
 MAX_ZIP = 256 * 2**20
 """Largest size of a zip that is read, in bytes."""
+SMALLER = "clear the outputs of the cells and save it again"
+"""What helps with a notebook that is too large."""
 END = b"PK\x05\x06"
 END_64 = b"PK\x06\x07"
 
@@ -30,6 +32,17 @@ class ArchiveError(ValueError):
         ...
         stepgrader.archives.ArchiveError: it is not a zip, or damaged
     """
+
+
+def too_large(size: int, limit: int, advice: str = "") -> str:
+    """Return what to say of a file that has too many bytes.
+
+    Example:
+        >>> too_large(9 * 2**20, 8 * 2**20)
+        'it has 9 MB, at most 8 are read'
+    """
+    problem = f"it has {size / 2**20:.0f} MB, at most {limit // 2**20} are read"
+    return f"{problem}; {advice}" if advice else problem
 
 
 class Archive:
@@ -88,10 +101,7 @@ class Archive:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ArchiveError("its compression is not read; zip it in the usual way")
         if entry.file_size > limit:
-            raise ArchiveError(
-                f"it has {entry.file_size / 2**20:.0f} MB, at most {limit // 2**20} are read; "
-                "clear the outputs of the cells and save it again"
-            )
+            raise ArchiveError(too_large(entry.file_size, limit, SMALLER))
         try:
             with self._zip.open(entry) as file:
                 content = file.read(limit + 1)
@@ -106,7 +116,7 @@ def _check_size(file: IO[bytes]) -> None:
     """Refuse a list of entries that is too long, before it is read into memory."""
     size = file.seek(0, io.SEEK_END)
     if size > MAX_ZIP:
-        raise ArchiveError(f"it has {size / 2**20:.0f} MB, at most {MAX_ZIP // 2**20} are read")
+        raise ArchiveError(too_large(size, MAX_ZIP))
     file.seek(max(0, size - 2**16 - 42))
     tail = file.read()
     if END_64 in tail:

@@ -225,8 +225,10 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.differences import printable
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
+    from stepgrader.submissions import UNMATCHED
 
-    if not (options.submissions.is_dir() or options.submissions.suffix.lower() == ".zip"):
+    source: Path = options.submissions
+    if not (source.is_dir() or (source.is_file() and source.suffix.lower() == ".zip")):
         raise ValueError(f"expected a folder of submissions, got {options.submissions}")
     roster = Roster.read(options.roster) if options.roster else None
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
@@ -252,8 +254,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
             where = f"{result.submission.student}, {result.submission.name}"
             print(printable(f"{where}: {result.problem}", limit=500), file=sys.stderr)
     for student in sorted(nobody):
-        problem = "this is nobody, or not only one, in the roster"
-        print(printable(f"{student}: {problem}", limit=500), file=sys.stderr)
+        print(printable(f"{student}: {UNMATCHED}", limit=500), file=sys.stderr)
     handed = f"Notebooks: {graded} graded, {unreadable} not readable."
     print(handed + (f" Students without one: {absent}." if roster else ""))
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")

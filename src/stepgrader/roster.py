@@ -72,7 +72,7 @@ class Roster:
                 for word in {value.get(key, ""), value.get(key, "").partition("@")[0]} - {""}:
                     self._exact[_key(word)].add(student)
             words = re.split(r"[\s,]+", name)
-            for order in (words, words[::-1], [*words[-1:], *words[:-1]], [*words[1:], words[0]]):
+            for order in (words, [*words[-1:], *words[:-1]], [*words[1:], words[0]]):
                 self._names[_key("".join(order))].add(student)
 
     @classmethod

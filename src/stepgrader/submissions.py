@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from stepgrader import layouts
-from stepgrader.archives import MAX_ZIP, Archive, ArchiveError
+from stepgrader.archives import MAX_ZIP, SMALLER, Archive, ArchiveError, too_large
 from stepgrader.exercises import EXERCISE, Exercise, Released, defines
 from stepgrader.roster import Roster
 from stepgrader.steps import cell_stem
 
 __all__ = [
+    "UNMATCHED",
     "Answer",
     "Submission",
     "UnreadableError",
@@ -32,6 +33,8 @@ __all__ = [
     "read_notebook",
 ]
 
+UNMATCHED = "this is nobody, or not only one, in the roster"
+"""What is said of a submission that no student, or more than one, can have made."""
 MAX_BYTES = 8 * 2**20
 MAX_ZIP_IN_ZIP = 64 * 2**20
 MAX_DEPTH = 8
@@ -96,7 +99,7 @@ class Submission:
         if self.beside:
             remarks.append(f"handed in too, not graded: {_listed(self.beside)}")
         if not self.matched:
-            remarks.append("this is nobody, or not only one, in the roster")
+            remarks.append(UNMATCHED)
         return "; ".join(remarks)
 
 
@@ -208,8 +211,13 @@ def read(submission: Submission) -> bytes:
 
 def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> Iterator[Submission]:
     """Yield the notebooks of a student, or one submission that says that there is none."""
-    graded = [(owner, file) for owner, file in group if _is_submission(file)]
-    others = tuple(file.name for _, file in group if not _is_submission(file))
+    graded: list[tuple[layouts.Owner, _File]] = []
+    others: tuple[str, ...] = ()
+    for owner, file in group:
+        if _is_submission(file):
+            graded.append((owner, file))
+        else:
+            others += (file.name,)
     if not graded:
         file = group[0][1]
         kind = "no notebook was handed in, only "
@@ -390,10 +398,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("it is not an ordinary file")
         if status.st_size > limit:
-            raise UnreadableError(
-                f"it has {status.st_size / 2**20:.0f} MB, at most {limit // 2**20} are read; "
-                "clear the outputs of the cells and save it again"
-            )
+            raise UnreadableError(too_large(status.st_size, limit, SMALLER))
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             content = file.read(limit + 1)
     except OSError as error:

@@ -308,7 +308,7 @@ def _gradients(
     """Gradients of query, key and value, block by block.
 
     Those of keys and values are summed in their transposed form: as a product of few rows with
-    many columns, for which BLAS was measured to take two thirds of the time.
+    many columns, for which BLAS was measured to take three quarters of the time.
     """
     d_query = torch.zeros_like(query, memory_format=torch.contiguous_format)
     d_key, d_value = (
