@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 WIDE, NARROW = 1280, 375
 expect.set_options(timeout=1000 * PATIENCE)
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
-# axe measures the contrast of every text anew, which takes 10 s on a page of mathematics. Texts of
+# axe measures the contrast of every text again, which takes 10 s on a page of mathematics. Texts of
 # one colour, size and weight on the same backgrounds have one contrast: one of each is measured.
 SAMPLE_CONTRAST = """() => {
   const seen = new Set();

@@ -1,4 +1,4 @@
-"""Answers that attack the grader, and what each one is told.
+"""Answers that attack the grader, and the message each one gets.
 
 Every attack stands where a student writes ``doubled(x)``. One that is stopped reports by an
 exception how far it came, so that a slip in the attack itself is not taken for protection.

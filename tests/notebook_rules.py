@@ -55,7 +55,7 @@ def _ids(notebook) -> Iterator[str]:
 
 def _validity(notebook) -> Iterator[str]:
     try:
-        nbformat.validate(deepcopy(notebook))  # which would mend ids
+        nbformat.validate(deepcopy(notebook))  # which would repair ids
     except nbformat.ValidationError as error:
         yield f"notebook: not valid: {error.message}"
 

@@ -40,9 +40,9 @@ def one_by_one(source, lengths):
     return [(source[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
 
 
-def log_probabilities(model, source, lengths, beginnings):
+def log_probabilities(model, source, lengths, prefixes):
     """What may follow each symbol of each beginning, by teacher forcing, in numpy."""
-    target = torch.tensor([[START, *ids] for ids in beginnings])
+    target = torch.tensor([[START, *ids] for ids in prefixes])
     memory = model.encode(source, lengths).index_select(torch.zeros(len(target), dtype=torch.int64))
     logits = model.decode(target, memory).detach().numpy().copy()
     logits[..., [PADDING, START]] = -np.inf
@@ -64,17 +64,17 @@ def assert_equal(actual, expected, tolerance=1e-10):
 
 def outcomes(model, source, lengths, max_length, temperature=1.0):
     """Everything that can be written in so many steps, with its exact log-probability."""
-    found, beginnings = [], [([], 0.0)]
+    found, prefixes = [], [([], 0.0)]
     for _ in range(max_length):
-        log_p = log_probabilities(model, source, lengths, [ids for ids, _ in beginnings])[:, -1]
+        log_p = log_probabilities(model, source, lengths, [ids for ids, _ in prefixes])[:, -1]
         log_p = log_p / temperature
         log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
         longer = []
-        for (ids, score), row in zip(beginnings, log_p, strict=True):
+        for (ids, score), row in zip(prefixes, log_p, strict=True):
             found.append(Hypothesis(ids, score + row[END], True))
             longer += [([*ids, symbol], score + row[symbol]) for symbol in range(3, len(row))]
-        beginnings = longer
-    return found + [Hypothesis(ids, score, False) for ids, score in beginnings]
+        prefixes = longer
+    return found + [Hypothesis(ids, score, False) for ids, score in prefixes]
 
 
 @some

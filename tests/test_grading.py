@@ -1,4 +1,4 @@
-"""What students are told of an answer, and what authors may rely on."""
+"""The messages that students get about an answer, and what authors may rely on."""
 
 import asyncio
 import dataclasses

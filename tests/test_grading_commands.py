@@ -523,7 +523,7 @@ def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):
     done = subprocess.run(command, stderr=theirs, check=False)
     os.close(theirs)
     said = b""
-    with contextlib.suppress(OSError):  # this is how a terminal's end is told
+    with contextlib.suppress(OSError):  # this is how the end of a terminal is reported
         while part := os.read(ours, 4096):
             said += part
     os.close(ours)

@@ -3,7 +3,7 @@
 One batch grades all attacks of ``hostile_answers``, files and notebooks of every bad form, and
 honest submissions between them. None gains a point that it has not earned; honest ones get exactly
 what they get among themselves; the batch ends; nothing is written outside of its folder, no process
-is left; and whoever handed in is told what happened, but no hidden input.
+is left; and the student learns what happened, but no hidden input.
 
 The sandbox is bubblewrap, namespaces, limits and a filter of system calls (``stepgrader.sandbox``
 and ``stepgrader.worker.hardening``); ``stepgrader.grader`` validates whatever comes out of it.
@@ -145,7 +145,7 @@ def numbers_of(cases):
 
 
 class Batch:
-    """A folder of submissions, what is expected of each, and what came."""
+    """A folder of submissions, what is expected of each, and what was returned."""
 
     def __init__(self, folder: Path):
         self.folder = folder / "submissions"
@@ -489,7 +489,7 @@ def told(result):
     return html.unescape("\n".join(feedback_html(result.submission.student, [(result, True)])))
 
 
-# On a slow machine these come to their limit of time before the other one, and are told so.
+# On a slow machine these reach their time limit before the other one, and the message says so.
 SLOW = [
     "ending, recursion",
     *(f"using up, {name}" for name in ("output", "output in lines", "printing")),

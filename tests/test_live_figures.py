@@ -328,7 +328,7 @@ def said(figure) -> str:
 
 
 def redrawn(figure, before: str) -> str:
-    """Wait until a figure is drawn anew, and give what it says then."""
+    """Wait until a figure is drawn again, and return what it says then."""
     figure.page.wait_for_function(
         "([id, before]) => [...document.querySelectorAll(`#${id} .live-picture`)].at(-1)"
         ".innerHTML !== before",

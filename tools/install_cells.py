@@ -1,7 +1,7 @@
 """Give every notebook its first code cell, which installs the package or says how to get it.
 
 In git the cell has no address: where the package is missing, it says how to install it from a copy
-of the repository. Whoever publishes the book sets ``BOOK_REPOSITORY`` (see ``addresses``) and calls
+of the repository. The publisher of the book sets ``BOOK_REPOSITORY`` (see ``addresses``) and calls
 the tool on the copy that is published; there the cell fetches the repository, as on Colab, where
 only the notebook is opened: the package, and beside it the recorded results that chapters read.
 Where the package is installed, both cells do nothing. No cell is executed.

@@ -283,7 +283,7 @@ def _target(annotation, site: str, part: Part | None) -> tuple[str, str] | None:
 
 
 def print_book(folder: Path, target: Path, only: Sequence[str] = ()) -> str:
-    """Print the book below ``folder`` into ``target``; return a line that says what came out."""
+    """Print the book below ``folder`` into ``target``; return a line that describes the result."""
     start = time.monotonic()
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     imprint = (f"© {config['copyright']}", config["author"], config["title"])

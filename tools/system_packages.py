@@ -158,7 +158,7 @@ def allow_user_namespaces() -> None:
 
 def main(target: str) -> None:
     """Prepare this machine for ``make book`` or ``make test``."""
-    if sys.version_info < (3, 11):  # noqa: UP036, whoever calls this may have an older one
+    if sys.version_info < (3, 11):  # noqa: UP036, the caller may have an older one
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version}")
     packages = missing_packages(target)
     if packages and shutil.which("apt-get"):

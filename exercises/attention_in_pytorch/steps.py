@@ -1267,7 +1267,7 @@ STEPS = [
             Mistake(
                 _entropy_nan_repaired,
                 "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and to replace it "
-                "afterwards does not mend the way back. Let no infinity come up.",
+                "afterwards does not repair the way back. Let no infinity come up.",
             ),
             Mistake(
                 _entropy_not_scaled,

@@ -790,7 +790,7 @@ def _mgu_inputs(sampler: CaseSampler) -> dict:
 
 
 def _mgu_reference(inputs, hidden, w, u, bias):
-    """The package's GRU with both gates alike, and the gate turned round."""
+    """The package's GRU with both gates alike, and the gate inverted."""
     size = hidden.shape[1]
     f, n = slice(0, size), slice(size, 2 * size)
 
@@ -1022,7 +1022,7 @@ STEPS = [
             ),
             Mistake(
                 _step_flag_inverted,
-                "reset_after is turned round: with True the reset acts after the matrix product.",
+                "reset_after is reversed: with True the reset acts after the matrix product.",
             ),
             Mistake(
                 _step_always_after,

@@ -1076,7 +1076,7 @@ def _turn_in_place(inputs, lengths):
 
 
 def _turn_after_all(inputs, lengths):
-    """Flip everything, then roll the padding back to the end, and mend it."""
+    """Flip everything, then roll the padding back to the end, and repair it."""
     result = inputs.clone()
     for row, length in enumerate(lengths.tolist()):
         for t in range(length):
@@ -1872,7 +1872,7 @@ STEPS = [
             ),
             Mistake(
                 _turn_padding_too,
-                "The real steps are right, but the padding is turned round too; it must stay as it was.",
+                "The real steps are right, but the padding is reversed too; it must stay as it was.",
             ),
             Mistake(
                 _turn_not_the_first,

@@ -1266,12 +1266,12 @@ def _rates_as_a_list(steps, warm_up, peak, floor):
 # -- 9. beam_step
 
 
-def _beginnings(
+def _prefixes(
     sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True
 ) -> dict:
     """Beginnings, some of which ended at a place, and have a high or a low score."""
     symbols, time = 6 + sampler.size, 1 if count == 1 else 3 + sampler.size % 2
-    # Ids that differ from row to row, so that a mix-up of beginnings shows.
+    # Ids that differ from row to row, so that a mix-up of prefixes shows.
     written = 3 + (sampler.integers(3, time) + np.arange(count)[:, None]) % 3
     written[:, 0] = 1
     for i, place in ended:
@@ -1287,7 +1287,7 @@ def _beginnings(
         best = np.sort(totals[going, 2:], axis=None)[::-1].round(2)
         if len(set(best)) < best.size:
             continue
-        # The best are not one of each beginning, nor all of the first.
+        # The best are not one of each prefix, nor all of the first.
         parents = [
             int(np.argwhere(totals.round(2) == t)[0, 0]) for t in best[:3]
         ]
@@ -1306,29 +1306,27 @@ def _beginnings(
 
 
 def _all_go_on(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler)
+    return _prefixes(sampler)
 
 
 def _first_step(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, 1)
+    return _prefixes(sampler, 1)
 
 
 def _one_has_just_ended(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, ended=[(1, 2 + sampler.size % 2)])
+    return _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)])
 
 
 def _one_ended_earlier(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, ended=[(0, 1)])
+    return _prefixes(sampler, ended=[(0, 1)])
 
 
 def _one_is_overtaken(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, ended=[(1, 2 + sampler.size % 2)], wins=False)
+    return _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)], wins=False)
 
 
 def _all_have_ended(sampler: CaseSampler) -> dict:
-    return _beginnings(
-        sampler, ended=[(0, 1), (1, 2 + sampler.size % 2), (2, 2)]
-    )
+    return _prefixes(sampler, ended=[(0, 1), (1, 2 + sampler.size % 2), (2, 2)])
 
 
 def _beam_reference(scores, written, log_p, width):
@@ -1906,21 +1904,21 @@ STEPS = [
         "beam_step",
         reference=_beam_reference,
         cases={
-            "beginnings that all go on": _all_go_on,
-            "the first step, with one beginning": _first_step,
-            "a beginning that has just ended": _one_has_just_ended,
-            "a beginning that ended earlier": _one_ended_earlier,
-            "an ended beginning that is overtaken": _one_is_overtaken,
-            "beginnings that have all ended": _all_have_ended,
+            "prefixes that all continue": _all_go_on,
+            "the first step, with one prefix": _first_step,
+            "a prefix that has just ended": _one_has_just_ended,
+            "a prefix that ended earlier": _one_ended_earlier,
+            "an ended prefix that is overtaken": _one_is_overtaken,
+            "prefixes that have all ended": _all_have_ended,
         },
         mistakes=[
             Mistake(
                 _beam_without_scores,
-                "You rank by the last symbol alone; add the beginning's score.",
+                "You rank by the last symbol alone; add the score of the prefix.",
             ),
             Mistake(
                 _beam_writes_padding,
-                "Padding and start are written; a beginning that goes on must not be extended by "
+                "Padding and start are written; a prefix that continues must not be extended by "
                 "them.",
             ),
             Mistake(
@@ -1929,12 +1927,12 @@ STEPS = [
             ),
             Mistake(
                 _beam_never_ends,
-                "A beginning that has ended is extended; it stays as it is, with padding appended and "
+                "A prefix that has ended is extended; it stays as it is, with padding appended and "
                 "its score unchanged.",
             ),
             Mistake(
                 _beam_drops_the_ended,
-                "A beginning that has ended is dropped; it stays a candidate, with its old score.",
+                "A prefix that has ended is dropped; it stays a candidate, with its old score.",
             ),
             Mistake(
                 _beam_pays_for_padding,
@@ -1948,13 +1946,13 @@ STEPS = [
             ),
             Mistake(
                 _beam_best_of_each,
-                "You take the best extension of each beginning; several of the best may extend the "
+                "You take the best extension of each prefix; several of the best may extend the "
                 "same one.",
             ),
             Mistake(
                 _beam_in_the_old_order,
-                "The scores are right, but the symbols are appended to the wrong beginnings: put the "
-                "beginnings in the order of the new candidates first.",
+                "The scores are right, but the symbols are appended to the wrong prefixes: put the "
+                "prefixes in the order of the new candidates first.",
             ),
             Mistake(
                 _beam_worst_first,

@@ -243,7 +243,7 @@ def _real_numbers(name: str, values: Any) -> np.ndarray:
 
 
 def _kind(values: Any, array: np.ndarray) -> str:
-    """Describe what came where numbers of another kind were expected."""
+    """Describe a value given where numbers of another kind were expected."""
     if array.ndim == 0:
         return _shortened(values)
     return f"an array of {array.dtype.name}"

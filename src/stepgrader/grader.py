@@ -172,7 +172,7 @@ def grade_answers(
 ) -> Graded:
     """Grade the answers of a notebook.
 
-    All answers run on the visible cases before any runs on a hidden one. So what a student is told
+    All answers run on the visible cases before any runs on a hidden one. So what a student reads
     about visible cases can't hold what a process left behind that knew hidden ones, such as which
     pages of a file are in memory.
 

@@ -49,7 +49,7 @@ def read_outcomes(
             outcomes = [{"raised": last["failed"]}] * len(step.cases)
             return _validate(outcomes, len(step.cases), dict(cells))
     except ValueError:
-        return Verdict("wrong", finding="what came out of the sandbox can't be read")
+        return Verdict("wrong", finding="the output of the sandbox can't be read")
     if "undefined" in last:
         return Verdict("wrong", finding=f"the cell {own_cell} does not define {step.name}")
     cell = last.get("at")

@@ -1,8 +1,8 @@
 """Processes that grade notebooks, each with a sandbox of its own.
 
-A submission may return values that exhaust whoever compares them. So the batch itself never looks
-at what came out of a sandbox: these processes do, under limits, and when one of them dies the batch
-learns which notebook it was grading.
+A submission may return values that exhaust the process which compares them. So the batch never
+looks at the output of a sandbox: these processes do, under limits, and when one of them dies the
+batch learns which notebook it was grading.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class ExerciseLink(SphinxDirective):
         )
         paragraph += links(exercise.name, self.env)
         if "exercises" in self.env.found_docs:
-            paragraph += nodes.Text("; what it is and how it is graded is told in ")
+            paragraph += nodes.Text("; what it is and how it is graded is explained in ")
             paragraph += page_link("exercises", "Exercises to be graded", at=self.env.docname)
         paragraph += nodes.Text(".")
         return paragraph

@@ -32,7 +32,7 @@ def serve(*, isolated: bool) -> None:
     r"""Answer requests from standard input, on standard output, until there are no more.
 
     Args:
-        isolated: False runs code without isolation, on the machine of whoever wrote it.
+        isolated: False runs code without isolation, on the machine of its author.
 
     Example:
         >>> import subprocess, sys
