@@ -306,19 +306,20 @@ class KeyValueCache:
     def contents(self) -> KeysAndValues:
         """Keys and values of the positions held."""
         keys, values = self.buffers
-        return KeysAndValues(keys[:, :, : self.length], values[:, :, : self.length])
+        return KeysAndValues(keys.narrow(2, 0, self.length), values.narrow(2, 0, self.length))
 
     def append(self, later: KeysAndValues) -> KeyValueCache:
         """Append later positions."""
         if torch.is_grad_enabled() and any(x.requires_grad for x in (*self.buffers, *later)):
             pairs = zip(self.contents(), later, strict=True)
             return KeyValueCache.of(KeysAndValues(*(torch.cat(pair, 2) for pair in pairs)))
-        length = self.length + later.keys.shape[2]
+        added = later.keys.shape[2]
+        length = self.length + added
         cache = self
         if length > self.buffers.keys.shape[2] or self.written[0] != self.length:
             cache = self._with_capacity(max(_CAPACITY, 2 * length))
         for buffer, new in zip(cache.buffers, later, strict=True):
-            buffer[:, :, self.length : length] = new
+            buffer.narrow(2, self.length, added).copy_(new)
         cache.written[0] = length
         return KeyValueCache(cache.buffers, length, cache.written)
 
@@ -490,11 +491,8 @@ class MultiHeadAttention(nn.Module):
         if stop - start < 3:  # a slice costs its whole again in the backward pass
             rows = slice(start * self.d_model, stop * self.d_model)
             weight, bias = weight[rows], None if bias is None else bias[rows]
-        projected = linear(inputs, weight, bias)
-        return tuple(
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in projected.chunk(stop - start, -1)
-        )
+        projected = linear(inputs, weight, bias).unflatten(-1, (stop - start, self.heads, -1))
+        return projected.permute(2, 0, 3, 1, 4).unbind()  # each (batch, heads, positions, d_k)
 
     def attend(
         self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
