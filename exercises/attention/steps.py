@@ -41,11 +41,7 @@ def _own_alone(sampler: CaseSampler) -> dict:
 
 
 def _too_wide(sampler: CaseSampler) -> dict:
-    return {
-        "queries": 2 + sampler.size,
-        "keys": 4 + sampler.size,
-        "window": 100,
-    }
+    return {"queries": 2 + sampler.size, "keys": 4 + sampler.size, "window": 100}
 
 
 def _window_reference(queries, keys, window):
@@ -106,10 +102,7 @@ def _window_as_lists(queries, keys, window):
 
 
 def _window_cut_from_a_square(queries, keys, window):
-    square = [
-        [0 <= query - key < window for key in range(keys)]
-        for query in range(keys)
-    ]
+    square = [[0 <= query - key < window for key in range(keys)] for query in range(keys)]
     return torch.tensor(square)[-queries:]
 
 
@@ -120,11 +113,7 @@ def _prompts(sampler: CaseSampler) -> dict:
     time = 4 + sampler.size // 2
     lengths = [time, time - 2, 1] + [2] * (sampler.size > 1)
     order = sampler.random.permutation(len(lengths))
-    return {
-        "lengths": torch.tensor(lengths)[order],
-        "time": time,
-        "window": 2 + (sampler.size > 1),
-    }
+    return {"lengths": torch.tensor(lengths)[order], "time": time, "window": 2 + (sampler.size > 1)}
 
 
 def _prompts_full(sampler: CaseSampler) -> dict:
@@ -201,9 +190,7 @@ def _prompt_one_by_one(lengths, time, window):
 
 
 def _prompt_by_positions(lengths, time, window):
-    query, key = torch.meshgrid(
-        torch.arange(time), torch.arange(time), indexing="ij"
-    )
+    query, key = torch.meshgrid(torch.arange(time), torch.arange(time), indexing="ij")
     start = torch.maximum(query - window + 1, (time - lengths)[:, None, None])
     return (start <= key) & (key <= query)
 
@@ -224,18 +211,12 @@ def _rows(sampler: CaseSampler) -> tuple[int, int]:
 
 def _ordinary(sampler: CaseSampler) -> dict:
     queries, keys = _rows(sampler)
-    return {
-        "scores": sampler.normal(queries, keys),
-        "mask": _some(sampler, queries, keys),
-    }
+    return {"scores": sampler.normal(queries, keys), "mask": _some(sampler, queries, keys)}
 
 
 def _broadcast(sampler: CaseSampler) -> dict:
     queries, keys = _rows(sampler)
-    return {
-        "scores": sampler.normal(2, queries, keys),
-        "mask": _some(sampler, 2, 1, keys),
-    }
+    return {"scores": sampler.normal(2, queries, keys), "mask": _some(sampler, 2, 1, keys)}
 
 
 def _empty_row(sampler: CaseSampler) -> dict:
@@ -269,9 +250,7 @@ def _softmax_reference(scores, mask):
     shape, keys = scores.shape, scores.shape[-1]
     rows = []
     for row, allowed in zip(
-        scores.reshape(-1, keys),
-        mask.expand(shape).reshape(-1, keys),
-        strict=True,
+        scores.reshape(-1, keys), mask.expand(shape).reshape(-1, keys), strict=True
     ):
         weights = row * 0
         if allowed.any():
@@ -383,8 +362,7 @@ def _bias_one_head(sampler: CaseSampler) -> dict:
 
 def _bias_reference(queries, keys, slopes):
     distances = [
-        [abs(keys - queries + query - key) for key in range(keys)]
-        for query in range(queries)
+        [abs(keys - queries + query - key) for key in range(keys)] for query in range(queries)
     ]
     distances = torch.tensor(distances, dtype=slopes.dtype)
     return torch.stack([slope * distances * -1 for slope in slopes])
@@ -462,10 +440,7 @@ def _attention_heads(sampler: CaseSampler) -> dict:
     heads = 3 if sampler.size > 1 else 2
     inputs = _triple(sampler, 1, heads, queries=2)
     keys = inputs["key"].shape[-2]
-    return inputs | {
-        "mask": _some(sampler, 1, 1, 2, keys),
-        "bias": sampler.normal(heads, 2, keys),
-    }
+    return inputs | {"mask": _some(sampler, 1, 1, 2, keys), "bias": sampler.normal(heads, 2, keys)}
 
 
 def _attention_empty(sampler: CaseSampler) -> dict:
@@ -689,9 +664,7 @@ def _some_heads_in_a_batch(sampler: CaseSampler) -> dict:
     return inputs | {"mask": _with_an_empty_row(inputs["mask"])}
 
 
-def _multi_reference(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_reference(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     """The equation, one head after the other."""
     width, heads = x.shape[2], len(slopes)
     size = width // heads
@@ -709,26 +682,19 @@ def _multi_reference(
                 )
             )
         )
-        found, own_weights = _attention_reference(
-            query, key, value, mask, biases[head]
-        )
+        found, own_weights = _attention_reference(query, key, value, mask, biases[head])
         columns = out_weight[:, head * size : (head + 1) * size]
         output = output + found @ columns.T
         weights.append(own_weights)
     return output, torch.stack(weights, 1)
 
 
-def _multi_interleaved(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_interleaved(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T + b).unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     )
     queries, keys = x.shape[1], memory.shape[1]
@@ -743,17 +709,12 @@ def _multi_interleaved(
     return found @ out_weight.T + out_bias, weights
 
 
-def _multi_root_of_width(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_root_of_width(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     )
     queries, keys = x.shape[1], memory.shape[1]
@@ -768,17 +729,12 @@ def _multi_root_of_width(
     return found @ out_weight.T + out_bias, weights
 
 
-def _multi_not_transposed_back(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_not_transposed_back(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     )
     queries, keys = x.shape[1], memory.shape[1]
@@ -793,17 +749,12 @@ def _multi_not_transposed_back(
     return found @ out_weight.T + out_bias, weights
 
 
-def _multi_cut_without_transpose(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_cut_without_transpose(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T + b).reshape(len(x), heads, -1, width // heads)
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     )
     queries, keys = x.shape[1], memory.shape[1]
@@ -818,17 +769,12 @@ def _multi_cut_without_transpose(
     return found @ out_weight.T + out_bias, weights
 
 
-def _multi_mean_weights(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_mean_weights(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     )
     queries, keys = x.shape[1], memory.shape[1]
@@ -843,15 +789,11 @@ def _multi_mean_weights(
     return found @ out_weight.T + out_bias, weights.mean(1)
 
 
-def _multi_without_in_bias(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_without_in_bias(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w in zip(
-            (x, memory, memory), in_weight.chunk(3), strict=True
-        )
+        for inputs, w in zip((x, memory, memory), in_weight.chunk(3), strict=True)
     )
     queries, keys = x.shape[1], memory.shape[1]
     back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
@@ -865,17 +807,12 @@ def _multi_without_in_bias(
     return found @ out_weight.T + out_bias, weights
 
 
-def _multi_not_mixed(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_not_mixed(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     )
     queries, keys = x.shape[1], memory.shape[1]
@@ -889,17 +826,12 @@ def _multi_not_mixed(
     return (weights @ value).transpose(1, 2).flatten(2), weights
 
 
-def _multi_mixed_untransposed(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_mixed_untransposed(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     query, key, value = (
         (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     )
     queries, keys = x.shape[1], memory.shape[1]
@@ -914,19 +846,14 @@ def _multi_mixed_untransposed(
     return found @ out_weight + out_bias, weights
 
 
-def _multi_as_a_loop(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_as_a_loop(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     size = x.shape[-1] // len(slopes)
     ends = torch.arange(memory.shape[1])
     distance = (ends[-x.shape[1] :, None] - ends).abs()
     projected = [
         torch.matmul(inputs, w.T) + b
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     ]
     found, weights = [], []
@@ -941,9 +868,7 @@ def _multi_as_a_loop(
     return output, torch.stack(weights, dim=1)
 
 
-def _multi_einsum(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_einsum(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     w = in_weight.reshape(3, heads, -1, width)
     b = in_bias.reshape(3, heads, 1, -1)
@@ -963,9 +888,7 @@ def _multi_einsum(
     return [output + out_bias, weights]
 
 
-def _multi_by_torch(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_by_torch(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     """With torch's layer: bias and mask together are its float mask."""
     _, queries, width = x.shape
     keys, heads = memory.shape[1], len(slopes)
@@ -996,15 +919,7 @@ def _multi_by_torch(
     return output, weights * rows
 
 
-MULTI = [
-    "x",
-    "memory",
-    "in_weight",
-    "in_bias",
-    "out_weight",
-    "out_bias",
-    "slopes",
-]
+MULTI = ["x", "memory", "in_weight", "in_bias", "out_weight", "out_bias", "slopes"]
 
 STEPS = [
     Step(
@@ -1018,40 +933,36 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _window_from_the_start,
                 "Your first query stands at the first key. With fewer queries than keys, it is the last query that "
                 "stands at the last key.",
+                answer=_window_from_the_start,
             ),
             Mistake(
-                _window_inverted,
                 "Your mask is upside down: True means that a query may attend.",
+                answer=_window_inverted,
             ),
             Mistake(
-                _window_one_too_wide,
                 "Your window is one too wide: the own position is one of its positions.",
+                answer=_window_one_too_wide,
             ),
             Mistake(
-                _window_without_own_and_short,
                 "A query may attend to its own position too; yours leaves it out.",
+                answer=_window_without_own_and_short,
             ),
             Mistake(
-                _window_causal_only,
                 "Your queries see all of the past; the window is missing.",
+                answer=_window_causal_only,
             ),
             Mistake(
-                _window_both_ways,
                 "Your window reaches into the future: only positions up to the query's own are allowed.",
+                answer=_window_both_ways,
             ),
             Mistake(
-                _window_of_the_future,
                 "Your window looks forward: you subtract the other way round.",
+                answer=_window_of_the_future,
             ),
         ],
-        alternatives=[
-            _window_by_triangles,
-            _window_as_lists,
-            _window_cut_from_a_square,
-        ],
+        alternatives=[_window_by_triangles, _window_as_lists, _window_cut_from_a_square],
     ),
     Step(
         "prompt_mask",
@@ -1063,34 +974,34 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _prompt_padded_at_the_end,
                 "You took the padding to be at the end; here it is at the front, and the last `length` "
                 "positions are real.",
+                answer=_prompt_padded_at_the_end,
             ),
             Mistake(
-                _prompt_padding_inverted,
                 "Your queries see the padding and not what is real: that part is upside down.",
+                answer=_prompt_padding_inverted,
             ),
             Mistake(
-                _prompt_either,
                 "You allow what one of the two masks allows; a key must be in the window and real.",
+                answer=_prompt_either,
             ),
             Mistake(
-                _prompt_queries_instead,
                 "You forbid the queries that are padding. It is the keys that must be real: the new axis is in "
                 "the wrong place.",
+                answer=_prompt_queries_instead,
             ),
             Mistake(
-                _prompt_one_key_less,
                 "You lose the first real position of each sequence: it has the number time - length.",
+                answer=_prompt_one_key_less,
             ),
             Mistake(
-                _prompt_without_window,
                 "Padding is masked, but the window of step 1 is missing.",
+                answer=_prompt_without_window,
             ),
             Mistake(
-                _prompt_own_key_always,
                 "You let padding attend to itself. A query in the padding finds no key at all.",
+                answer=_prompt_own_key_always,
             ),
         ],
         alternatives=[_prompt_one_by_one, _prompt_by_positions, _prompt_einsum],
@@ -1109,52 +1020,52 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _softmax_inverted,
                 "Your weights go to the forbidden keys: True means that a query may attend.",
+                answer=_softmax_inverted,
             ),
             Mistake(
-                _softmax_masked_after,
                 "You take away the forbidden weights after the softmax, so that the rest no longer sums to one.",
+                answer=_softmax_masked_after,
             ),
             Mistake(
-                _softmax_scores_of_zero,
                 "A score of zero is a score like any other and gets a weight; a forbidden one must be lower than all.",
+                answer=_softmax_scores_of_zero,
             ),
             Mistake(
-                _softmax_over_queries,
                 "Your columns sum to one. Each query shares out its weight among the keys: the last axis.",
+                answer=_softmax_over_queries,
             ),
             Mistake(
-                _softmax_minus_a_billion,
                 "A row without any allowed key shares its weight among the forbidden ones; it must be zero.",
+                answer=_softmax_minus_a_billion,
             ),
             Mistake(
-                _softmax_minus_ten_thousand,
                 "Minus ten thousand is not below every score: where allowed scores are minus a million, your "
                 "weights go to forbidden keys.",
+                answer=_softmax_minus_ten_thousand,
             ),
             Mistake(
-                _softmax_minus_infinity,
                 "A row of minus infinity gives NaN. A row without any allowed key must be zero.",
+                answer=_softmax_minus_infinity,
             ),
             Mistake(
-                _softmax_plain_exponentials,
                 "The exponential of a million overflows, and a sum of zeros can't be divided by. Subtract the largest "
                 "allowed score first, and take care of rows without any.",
+                answer=_softmax_plain_exponentials,
             ),
             Mistake(
-                _softmax_largest_of_all,
                 "You subtract the largest score of all. A forbidden one may be far above the allowed ones, and then "
                 "nothing is left of them.",
+                answer=_softmax_largest_of_all,
             ),
             Mistake(
-                _softmax_log_of_mask,
                 "The weights are right, but a row without any allowed key has a gradient of NaN: you repair the NaN "
                 "after the softmax, and it comes back on the way through it.",
+                answer=_softmax_log_of_mask,
             ),
             Mistake(
-                _softmax_changes_scores,
                 "You overwrite the scores that you were given; a name that ends in _ works in place.",
+                answer=_softmax_changes_scores,
             ),
         ],
         alternatives=[
@@ -1175,28 +1086,28 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _bias_rewards_distance,
                 "Your bias grows with the distance; what is far must lose: the minus is missing.",
+                answer=_bias_rewards_distance,
             ),
             Mistake(
-                _bias_with_sign,
                 "Keys after the query get a bonus: the distance is an absolute value.",
+                answer=_bias_with_sign,
             ),
             Mistake(
-                _bias_past_only,
                 "Keys after the query have a distance too; yours is zero. To forbid them is the mask's business.",
+                answer=_bias_past_only,
             ),
             Mistake(
-                _bias_from_the_start,
                 "Your first query stands at the first key; the last query must stand at the last key.",
+                answer=_bias_from_the_start,
             ),
             Mistake(
-                _bias_heads_last,
                 "Your heads are the last axis; they come first: (heads, queries, keys).",
+                answer=_bias_heads_last,
             ),
             Mistake(
-                _bias_counts_from_one,
                 "The distance of a position to itself is zero; yours is one.",
+                answer=_bias_counts_from_one,
             ),
         ],
         alternatives=[_bias_einsum, _bias_in_a_loop],
@@ -1212,25 +1123,25 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _attention_not_scaled,
                 "The products of queries and keys are not divided by the square root of their width.",
+                answer=_attention_not_scaled,
             ),
             Mistake(
-                _attention_without_root,
                 "You divide by the width of the keys; it is its square root.",
+                answer=_attention_without_root,
             ),
             Mistake(
-                _attention_root_of_value,
                 "Your root is that of the values' width; it must be that of queries and keys, whose product it tames.",
+                answer=_attention_root_of_value,
             ),
             Mistake(
-                _attention_bias_scaled,
                 "You divide the bias by the root as well; it is added after the division.",
+                answer=_attention_bias_scaled,
             ),
-            Mistake(_attention_without_bias, "The bias is missing."),
+            Mistake("The bias is missing.", answer=_attention_without_bias),
             Mistake(
-                _attention_over_queries,
                 "Your columns of weights sum to one; each query shares out its weight among the keys.",
+                answer=_attention_over_queries,
             ),
         ],
         alternatives=[_attention_einsum, _attention_in_float32],
@@ -1246,24 +1157,24 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _head_root_of_model,
                 "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
+                answer=_head_root_of_model,
             ),
             Mistake(
-                _head_values_not_projected,
                 "Your values are the memory itself; they are its product with w_v.",
+                answer=_head_values_not_projected,
             ),
             Mistake(
-                _head_keys_by_query_matrix,
                 "Your keys are made with w_q; they have a matrix of their own, w_k.",
+                answer=_head_keys_by_query_matrix,
             ),
             Mistake(
-                _head_looks_at_itself,
                 "Your keys and values come from x; they come from the memory.",
+                answer=_head_looks_at_itself,
             ),
             Mistake(
-                _head_values_of_x,
                 "Your values come from x; like the keys they come from the memory.",
+                answer=_head_values_of_x,
             ),
         ],
         alternatives=[_head_one_query_at_a_time, _head_with_one_matrix],
@@ -1279,38 +1190,37 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _multi_interleaved,
                 "Your heads take every other row; the rows of a head are neighbours, one head after the other.",
+                answer=_multi_interleaved,
             ),
             Mistake(
-                _multi_root_of_width,
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+                answer=_multi_root_of_width,
             ),
             Mistake(
-                _multi_not_transposed_back,
                 "What the heads found is reshaped without bringing their axis back beside the features, so positions and "
                 "heads are mixed up.",
+                answer=_multi_not_transposed_back,
             ),
             Mistake(
-                _multi_cut_without_transpose,
                 "You cut into heads by a reshape alone, which mixes up positions and heads: cut the features, then move "
                 "the axis of the heads.",
+                answer=_multi_cut_without_transpose,
             ),
             Mistake(
-                _multi_mean_weights,
                 "Your weights are the mean over the heads; return those of every head.",
+                answer=_multi_mean_weights,
             ),
             Mistake(
-                _multi_without_in_bias,
-                "The bias of the projections, in_bias, is missing.",
+                "The bias of the projections, in_bias, is missing.", answer=_multi_without_in_bias
             ),
             Mistake(
-                _multi_not_mixed,
                 "The heads are side by side, but out_weight and out_bias have not mixed them yet.",
+                answer=_multi_not_mixed,
             ),
             Mistake(
-                _multi_mixed_untransposed,
                 "You multiply by out_weight instead of its transpose.",
+                answer=_multi_mixed_untransposed,
             ),
         ],
         alternatives=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],

@@ -99,12 +99,7 @@ def _masks_in_a_loop(lengths, time):
         print("length", length)
         padding.append([key >= length for key in range(time)])
         both.append(
-            [
-                [
-                    [key <= query and key < length for key in range(time)]
-                    for query in range(time)
-                ]
-            ]
+            [[[key <= query and key < length for key in range(time)] for query in range(time)]]
         )
     future = [[key > query for key in range(time)] for query in range(time)]
     return padding, future, both
@@ -299,15 +294,11 @@ def _backward_none(sampler: CaseSampler) -> dict:
 
 
 def _backward_reference(query, key, value, mask, gradient):
-    tensors = [
-        torch.from_numpy(x).requires_grad_() for x in (query, key, value)
-    ]
+    tensors = [torch.from_numpy(x).requires_grad_() for x in (query, key, value)]
     found = scaled_dot_product_attention(*tensors, mask=torch.from_numpy(mask))
     return tuple(
         part.numpy()
-        for part in torch.autograd.grad(
-            found.output, tensors, torch.from_numpy(gradient)
-        )
+        for part in torch.autograd.grad(found.output, tensors, torch.from_numpy(gradient))
     )
 
 
@@ -407,9 +398,7 @@ def _backward_by_jacobians(query, key, value, mask, gradient):
 
 def _backward_by_output(query, key, value, mask, gradient):
     """The mean of dA under A is the product of gradient and output."""
-    query, key, value, gradient = (
-        torch.from_numpy(x) for x in (query, key, value, gradient)
-    )
+    query, key, value, gradient = (torch.from_numpy(x) for x in (query, key, value, gradient))
     mask = torch.from_numpy(mask)
     scale = 1 / math.sqrt(query.shape[1])
     scores = torch.einsum("qd,kd->qk", query, key) * scale
@@ -596,9 +585,7 @@ class _GroupedReference(nn.Module):
                 + self.memory_proj.bias[r]
                 for r in (rows, rows + self.groups * size)
             )
-            found = scaled_dot_product_attention(
-                queries[..., own], key, value, mask=mask
-            )
+            found = scaled_dot_product_attention(queries[..., own], key, value, mask=mask)
             columns = self.out_proj.weight[:, own]
             output = output + found.output @ columns.T
             weights.append(found.weights)
@@ -618,9 +605,7 @@ class _GroupedTiled(nn.Module):
         query = query.transpose(1, 2)
         times = self.heads // self.groups
         key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat(1, times, 1, 1)
+            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat(1, times, 1, 1)
             for part in self.memory_proj(memory).chunk(2, dim=-1)
         )
         scores = query @ key.mT / math.sqrt(query.shape[-1])
@@ -645,9 +630,7 @@ class _GroupedRootOfWidth(nn.Module):
         query = query.transpose(1, 2)
         times = self.heads // self.groups
         key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
+            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
             for part in self.memory_proj(memory).chunk(2, dim=-1)
         )
         scores = query @ key.mT / math.sqrt(x.shape[-1])
@@ -672,9 +655,7 @@ class _GroupedValuesFirst(nn.Module):
         query = query.transpose(1, 2)
         times = self.heads // self.groups
         value, key = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
+            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
             for part in self.memory_proj(memory).chunk(2, dim=-1)
         )
         scores = query @ key.mT / math.sqrt(query.shape[-1])
@@ -699,9 +680,7 @@ class _GroupedMeanWeights(nn.Module):
         query = query.transpose(1, 2)
         times = self.heads // self.groups
         key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
+            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
             for part in self.memory_proj(memory).chunk(2, dim=-1)
         )
         scores = query @ key.mT / math.sqrt(query.shape[-1])
@@ -726,9 +705,7 @@ class _GroupedNotMixed(nn.Module):
         query = query.transpose(1, 2)
         times = self.heads // self.groups
         key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
+            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
             for part in self.memory_proj(memory).chunk(2, dim=-1)
         )
         scores = query @ key.mT / math.sqrt(query.shape[-1])
@@ -752,9 +729,7 @@ class _GroupedMaskTurned(nn.Module):
         query = query.transpose(1, 2)
         times = self.heads // self.groups
         key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
+            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
             for part in self.memory_proj(memory).chunk(2, dim=-1)
         )
         scores = query @ key.mT / math.sqrt(query.shape[-1])
@@ -779,9 +754,7 @@ class _GroupedByAxis(nn.Module):
     def forward(self, x, memory, mask):
         batch, queries, width = x.shape
         size = width // self.heads
-        query = self.query_proj(x).reshape(
-            batch, queries, self.groups, -1, size
-        )
+        query = self.query_proj(x).reshape(batch, queries, self.groups, -1, size)
         both = self.memory_proj(memory)
         both = both.reshape(batch, -1, 2, self.groups, size)
         scores = torch.einsum("bqghs,bkgs->bghqk", query, both[:, :, 0])
@@ -821,9 +794,7 @@ class _GroupedInALoop(nn.Module):
 # -- 7. CachedAttention
 
 
-def _cached(
-    sampler: CaseSampler, new: int, past: int, heads: int, size: int
-) -> ModuleCase:
+def _cached(sampler: CaseSampler, new: int, past: int, heads: int, size: int) -> ModuleCase:
     width = heads * size
     batch = 1 if sampler.size < 2 else 2
     return ModuleCase(
@@ -839,9 +810,7 @@ def _cached(
 
 
 def _one_new(sampler: CaseSampler) -> ModuleCase:
-    return _cached(
-        sampler, 1, 2 + sampler.size, 2, 1 if sampler.size < 2 else 3
-    )
+    return _cached(sampler, 1, 2 + sampler.size, 2, 1 if sampler.size < 2 else 3)
 
 
 def _several_new(sampler: CaseSampler) -> ModuleCase:
@@ -1019,9 +988,7 @@ class _CachedByTorch(nn.Module):
         values = torch.cat([values, value], dim=2)
         past = keys.shape[2] - new
         mask = torch.arange(past + new) <= past + torch.arange(new)[:, None]
-        found = nn.functional.scaled_dot_product_attention(
-            query, keys, values, attn_mask=mask
-        )
+        found = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
         found = found.transpose(1, 2).reshape(batch, new, width)
         return [self.out_proj(found), keys, values]
 
@@ -1051,9 +1018,7 @@ class _CachedOneByOne(nn.Module):
 # -- 8. as_multihead
 
 
-def _weights_of_groups(
-    sampler: CaseSampler, heads: int, groups: int, size: int = 2
-) -> dict:
+def _weights_of_groups(sampler: CaseSampler, heads: int, groups: int, size: int = 2) -> dict:
     width = heads * size
     return {
         "query_weight": sampler.normal(width, width),
@@ -1077,9 +1042,7 @@ def _multihead_all(sampler: CaseSampler) -> dict:
     return _weights_of_groups(sampler, 2, 2, 1 if sampler.size < 2 else 2)
 
 
-def _multihead_reference(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_reference(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     """Row by row: where each comes from."""
     width = len(query_bias)
     size = width // heads
@@ -1094,25 +1057,17 @@ def _multihead_reference(
     )
 
 
-def _multihead_tiled(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_tiled(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     times = heads // groups
     keys, values = memory_weight.chunk(2)
     key_bias, value_bias = memory_bias.chunk(2)
     return (
-        torch.cat(
-            [query_weight, keys.repeat(times, 1), values.repeat(times, 1)]
-        ),
-        torch.cat(
-            [query_bias, key_bias.repeat(times), value_bias.repeat(times)]
-        ),
+        torch.cat([query_weight, keys.repeat(times, 1), values.repeat(times, 1)]),
+        torch.cat([query_bias, key_bias.repeat(times), value_bias.repeat(times)]),
     )
 
 
-def _multihead_rows_apart(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_rows_apart(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     times = heads // groups
     return (
         torch.cat([query_weight, memory_weight.repeat_interleave(times, 0)]),
@@ -1120,9 +1075,7 @@ def _multihead_rows_apart(
     )
 
 
-def _multihead_all_tiled(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_all_tiled(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     times = heads // groups
     return (
         torch.cat([query_weight, memory_weight.repeat(times, 1)]),
@@ -1130,9 +1083,7 @@ def _multihead_all_tiled(
     )
 
 
-def _multihead_values_first(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_values_first(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     def of_heads(rows):
         blocks = rows.unflatten(0, (2, groups, -1)).flip(0)
         return blocks.repeat_interleave(heads // groups, dim=1).flatten(0, 2)
@@ -1143,9 +1094,7 @@ def _multihead_values_first(
     )
 
 
-def _multihead_bias_left_short(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_bias_left_short(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     blocks = memory_weight.unflatten(0, (2 * groups, -1))
     rows = blocks.repeat_interleave(heads // groups, dim=0).flatten(0, 1)
     return (
@@ -1154,9 +1103,7 @@ def _multihead_bias_left_short(
     )
 
 
-def _multihead_by_expand(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_by_expand(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     width = query_weight.shape[1]
     shape = (2, groups, heads // groups, width // heads)
     blocks = memory_weight.reshape(2, groups, 1, -1, width)
@@ -1168,9 +1115,7 @@ def _multihead_by_expand(
     ]
 
 
-def _multihead_by_einsum(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_by_einsum(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     """A matrix of zeros and ones says which head is in which group."""
     member = torch.zeros(heads, groups, dtype=memory_weight.dtype)
     for head in range(heads):
@@ -1195,36 +1140,36 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _masks_padding_not_turned,
                 "Your first mask is True at real keys. nn.MultiheadAttention reads key_padding_mask the other way "
                 "round: True = padding, may not be attended to.",
+                answer=_masks_padding_not_turned,
             ),
             Mistake(
-                _masks_causal_not_turned,
                 "Your second mask is True in the past. nn.MultiheadAttention reads attn_mask the other way round: "
                 "True = may not.",
+                answer=_masks_causal_not_turned,
             ),
             Mistake(
-                _masks_none_turned,
                 "All three of your masks mean True = may attend. nn.MultiheadAttention, which gets the first two, "
                 "reads True as may not.",
+                answer=_masks_none_turned,
             ),
             Mistake(
-                _masks_all_turned,
                 "All three of your masks mean True = may not. The third is for scaled_dot_product_attention, which "
                 "reads True as may attend.",
+                answer=_masks_all_turned,
             ),
             Mistake(
-                _masks_own_position_forbidden,
                 "A position may look at itself; yours may not.",
+                answer=_masks_own_position_forbidden,
             ),
             Mistake(
-                _masks_sdpa_without_padding,
                 "Your third mask is causal alone; it must forbid padding as well.",
+                answer=_masks_sdpa_without_padding,
             ),
             Mistake(
-                _masks_queries_forbidden,
                 "Your third mask empties the rows of padded queries too; the task forbids keys only.",
+                answer=_masks_queries_forbidden,
             ),
         ],
         alternatives=[_masks_in_a_loop, _masks_by_triu],
@@ -1239,39 +1184,39 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _entropy_in_bits,
                 "Your entropy is in bits; the task asks for nats, the natural logarithm.",
+                answer=_entropy_in_bits,
             ),
             Mistake(
-                _entropy_negative,
                 "Your entropy is negative: the minus in front of the sum is missing.",
+                answer=_entropy_negative,
             ),
             Mistake(
-                _entropy_of_the_lost,
                 "A query that may attend to nothing has entropy zero; yours has that of equal weights on all keys.",
+                answer=_entropy_of_the_lost,
             ),
             Mistake(
-                _entropy_equal_weights,
                 "A query that may attend to nothing shares its weight among forbidden keys; its weights, output and entropy must be "
                 "zero.",
+                answer=_entropy_equal_weights,
             ),
             Mistake(
-                _entropy_log_of_zero,
                 "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
+                answer=_entropy_log_of_zero,
             ),
             Mistake(
-                _entropy_by_entr,
                 "The values are right, but the gradient is NaN where an allowed weight is zero, for there the derivative of "
                 "w ln w is infinite. Take the logarithms of the weights from the scores instead.",
+                answer=_entropy_by_entr,
             ),
             Mistake(
-                _entropy_nan_repaired,
                 "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and to replace it "
                 "afterwards does not mend the way back. Let no infinity come up.",
+                answer=_entropy_nan_repaired,
             ),
             Mistake(
-                _entropy_not_scaled,
                 "The scores are not divided by the square root of the width of the keys.",
+                answer=_entropy_not_scaled,
             ),
         ],
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
@@ -1287,34 +1232,34 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _backward_without_mean,
                 "The sum in the softmax's derivative is missing: a score changes all weights of its row.",
+                answer=_backward_without_mean,
             ),
             Mistake(
-                _backward_each_alone,
                 "You differentiate each weight as if it were a logistic function, A (1 - A). A score changes the "
                 "other weights of its row too.",
+                answer=_backward_each_alone,
             ),
             Mistake(
-                _backward_mean_unweighted,
                 "The sum is multiplied by the weight as well: A stands in front of the whole bracket.",
+                answer=_backward_mean_unweighted,
             ),
             Mistake(
-                _backward_scale_forgotten,
                 "The scores are scaled on the way there, but not on the way back: queries and keys need the root once.",
+                answer=_backward_scale_forgotten,
             ),
             Mistake(
-                _backward_scaled_twice,
                 "The gradient of the keys has the root twice: it wants the queries as they came.",
+                answer=_backward_scaled_twice,
             ),
             Mistake(
-                _backward_of_the_lost,
                 "A query that may attend to nothing has weights of zero; yours shares its weight among forbidden keys, and "
                 "gradients come from it.",
+                answer=_backward_of_the_lost,
             ),
             Mistake(
-                _backward_nothing_divided,
                 "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
+                answer=_backward_nothing_divided,
             ),
         ],
         alternatives=[_backward_by_jacobians, _backward_by_output],
@@ -1329,20 +1274,18 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _split_by_reshape_alone,
                 "A reshape alone mixes up positions and heads: cut the features, then move the axis of the heads.",
+                answer=_split_by_reshape_alone,
             ),
             Mistake(
-                _split_interleaved,
                 "Your heads take every other feature; the features of a head are neighbours.",
+                answer=_split_interleaved,
             ),
             Mistake(
-                _split_not_moved,
-                "The axis of the heads still stands behind that of time.",
+                "The axis of the heads still stands behind that of time.", answer=_split_not_moved
             ),
             Mistake(
-                _split_heads_first,
-                "The axis of the heads comes second, after the batch.",
+                "The axis of the heads comes second, after the batch.", answer=_split_heads_first
             ),
         ],
         alternatives=[_split_by_chunks, _split_one_by_one],
@@ -1358,20 +1301,17 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _merge_by_reshape_alone,
                 "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
+                answer=_merge_by_reshape_alone,
             ),
             Mistake(
-                _merge_interleaved,
                 "Your features take turns between the heads; first come all of the first head.",
+                answer=_merge_interleaved,
             ),
+            Mistake("You take the mean of the heads; they stand side by side.", answer=_merge_mean),
             Mistake(
-                _merge_mean,
-                "You take the mean of the heads; they stand side by side.",
-            ),
-            Mistake(
-                _merge_width_first,
                 "Your result is (batch, heads * size, time); positions come before features.",
+                answer=_merge_width_first,
             ),
         ],
         alternatives=[_merge_einsum, _merge_one_by_one],
@@ -1387,28 +1327,27 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _GroupedTiled,
                 "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+                answer=_GroupedTiled,
             ),
             Mistake(
-                _GroupedRootOfWidth,
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+                answer=_GroupedRootOfWidth,
             ),
             Mistake(
-                _GroupedValuesFirst,
                 "Keys and values are swapped: memory_proj makes the keys first.",
+                answer=_GroupedValuesFirst,
             ),
             Mistake(
-                _GroupedMeanWeights,
                 "Your weights are the mean over the heads; return those of every head.",
+                answer=_GroupedMeanWeights,
             ),
             Mistake(
-                _GroupedNotMixed,
-                "What the heads found has not gone through out_proj yet.",
+                "What the heads found has not gone through out_proj yet.", answer=_GroupedNotMixed
             ),
             Mistake(
-                _GroupedMaskTurned,
                 "Your queries see what is forbidden: True means that a query may attend.",
+                answer=_GroupedMaskTurned,
             ),
         ],
         alternatives=[_GroupedByAxis, _GroupedInALoop],
@@ -1425,28 +1364,28 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _CachedNotCausal,
                 "Your new positions see each other's future: of the new ones, each may see those up to itself.",
+                answer=_CachedNotCausal,
             ),
             Mistake(
-                _CachedMaskFromTheStart,
                 "Your mask takes the first new position for the first of all; it stands behind the whole past.",
+                answer=_CachedMaskFromTheStart,
             ),
             Mistake(
-                _CachedOwnForbidden,
                 "A new position may look at itself; yours sees only those before.",
+                answer=_CachedOwnForbidden,
             ),
             Mistake(
-                _CachedPastIgnored,
                 "Your queries see the new positions only; the cache is for looking at.",
+                answer=_CachedPastIgnored,
             ),
             Mistake(
-                _CachedInFront,
                 "You put new keys and values in front of the old; they come behind.",
+                answer=_CachedInFront,
             ),
             Mistake(
-                _CachedRootOfWidth,
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+                answer=_CachedRootOfWidth,
             ),
         ],
         alternatives=[_CachedByTorch, _CachedOneByOne],
@@ -1463,25 +1402,22 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _multihead_tiled,
                 "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+                answer=_multihead_tiled,
             ),
             Mistake(
-                _multihead_rows_apart,
                 "You repeat each row by itself, so a head gets the same row several times. A group's rows are "
                 "repeated as one block.",
+                answer=_multihead_rows_apart,
             ),
             Mistake(
-                _multihead_all_tiled,
                 "You repeat keys and values together; the keys of all heads come first, then the values of all heads.",
+                answer=_multihead_all_tiled,
             ),
+            Mistake("Your values come before the keys.", answer=_multihead_values_first),
             Mistake(
-                _multihead_values_first,
-                "Your values come before the keys.",
-            ),
-            Mistake(
-                _multihead_bias_left_short,
                 "The weight is right, but the biases of keys and values must be repeated like its rows.",
+                answer=_multihead_bias_left_short,
             ),
         ],
         alternatives=[_multihead_by_expand, _multihead_by_einsum],

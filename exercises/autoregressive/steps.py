@@ -212,20 +212,14 @@ def _table_by_einsum(symbols, size, order, alpha):
     shifted = [one_hot[k : k + count] for k in range(order + 1)]
     smoothed = np.einsum(rule, *shifted) + alpha
     total = np.einsum("...j->...", smoothed)[..., None]
-    return np.divide(
-        smoothed, total, out=np.full_like(smoothed, 1 / size), where=total > 0
-    )
+    return np.divide(smoothed, total, out=np.full_like(smoothed, 1 / size), where=total > 0)
 
 
 # -- 2. held_out_bits
 
 
 def _scored(
-    sampler: CaseSampler,
-    size: int,
-    order: int,
-    skip: int,
-    length: int | None = None,
+    sampler: CaseSampler, size: int, order: int, skip: int, length: int | None = None
 ) -> dict:
     return {
         "table": _distributions(sampler, *[size] * (order + 1)),
@@ -262,45 +256,32 @@ def _held_out_reference(table, symbols, skip):
 
 def _held_out_natural(table, symbols, skip):
     order = table.ndim - 1
-    cost = [
-        -math.log(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
+    cost = [-math.log(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
     return np.mean(cost), np.exp(np.mean(cost))
 
 
 def _held_out_perplexity_of_e(table, symbols, skip):
     order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
+    cost = [-math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
     return np.mean(cost), np.exp(np.mean(cost))
 
 
 def _held_out_over_all(table, symbols, skip):
     order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
+    cost = [-math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
     return sum(cost) / len(symbols), 2 ** (sum(cost) / len(symbols))
 
 
 def _held_out_total(table, symbols, skip):
     order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
+    cost = [-math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
     return sum(cost), 2 ** sum(cost)
 
 
 def _held_out_from_the_order(table, symbols, skip):
     order = table.ndim - 1
     cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(order, len(symbols))
+        -math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(order, len(symbols))
     ]
     return np.mean(cost), 2 ** np.mean(cost)
 
@@ -316,20 +297,14 @@ def _held_out_one_more_skipped(table, symbols, skip):
 
 def _held_out_log_of_mean(table, symbols, skip):
     order = table.ndim - 1
-    probabilities = [
-        table[tuple(symbols[t - order : t + 1])]
-        for t in range(skip, len(symbols))
-    ]
+    probabilities = [table[tuple(symbols[t - order : t + 1])] for t in range(skip, len(symbols))]
     return -np.log2(np.mean(probabilities)), 1 / np.mean(probabilities)
 
 
 def _held_out_mean_of_perplexities(table, symbols, skip):
     order = table.ndim - 1
     probabilities = np.array(
-        [
-            table[tuple(symbols[t - order : t + 1])]
-            for t in range(skip, len(symbols))
-        ]
+        [table[tuple(symbols[t - order : t + 1])] for t in range(skip, len(symbols))]
     )
     return -np.log2(probabilities).mean(), (1 / probabilities).mean()
 
@@ -345,10 +320,7 @@ def _held_out_newest_first(table, symbols, skip):
 
 def _held_out_wrong_sign(table, symbols, skip):
     order = table.ndim - 1
-    cost = [
-        math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
+    cost = [math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
     return np.mean(cost), 2 ** np.mean(cost)
 
 
@@ -433,10 +405,7 @@ def _fit_oldest_first(recordings, order):
 
 def _fit_across_seams(recordings, order):
     series = np.concatenate(recordings)
-    rows = [
-        [1.0, *(series[t - k] for k in range(1, order + 1))]
-        for t in range(order, len(series))
-    ]
+    rows = [[1.0, *(series[t - k] for k in range(1, order + 1))] for t in range(order, len(series))]
     found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
     return found[0], found[1:]
 
@@ -471,19 +440,14 @@ def _fit_averaged(recordings, order):
                 [1.0, *(series[t - k] for k in range(1, order + 1))]
                 for t in range(order, len(series))
             ]
-            found.append(
-                np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
-            )
+            found.append(np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0])
     mean = np.mean(found, axis=0)
     return mean[0], mean[1:]
 
 
 def _fit_longest_only(recordings, order):
     series = max(recordings, key=len)
-    rows = [
-        [1.0, *(series[t - k] for k in range(1, order + 1))]
-        for t in range(order, len(series))
-    ]
+    rows = [[1.0, *(series[t - k] for k in range(1, order + 1))] for t in range(order, len(series))]
     found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
     return found[0], found[1:]
 
@@ -539,9 +503,7 @@ def _fit_by_centring(recordings, order):
 # -- 4. roll_out
 
 
-def _batch(
-    sampler: CaseSampler, batch: int, time: int, order: int, steps: int
-) -> dict:
+def _batch(sampler: CaseSampler, batch: int, time: int, order: int, steps: int) -> dict:
     weights = sampler.array(order)
     while order and (abs(weights).min() < 0.2 or abs(weights).sum() > 1.6):
         weights = sampler.array(order)
@@ -555,9 +517,7 @@ def _batch(
 
 def _small_batch(sampler: CaseSampler) -> dict:
     batch, steps = 2 + sampler.size, 3 + 2 * sampler.size
-    return _batch(
-        sampler, batch, 4 + sampler.size, 2 + sampler.size // 3, steps
-    )
+    return _batch(sampler, batch, 4 + sampler.size, 2 + sampler.size // 3, steps)
 
 
 def _just_enough(sampler: CaseSampler) -> dict:
@@ -747,9 +707,7 @@ def _settling_in_turns(sampler: CaseSampler) -> dict:
 
 
 def _large_weights(sampler: CaseSampler) -> dict:
-    return _linear(
-        sampler, 2, lambda m: _stable(m) and abs(m.weights).sum() > 1.2
-    )
+    return _linear(sampler, 2, lambda m: _stable(m) and abs(m.weights).sum() > 1.2)
 
 
 def _exploding(sampler: CaseSampler) -> dict:
@@ -758,9 +716,7 @@ def _exploding(sampler: CaseSampler) -> dict:
 
 def _exploding_in_turns(sampler: CaseSampler) -> dict:
     return _linear(
-        sampler,
-        2,
-        lambda m: _unstable(m) and _turning(m) and abs(m.roots[0].real) < 0.9,
+        sampler, 2, lambda m: _unstable(m) and _turning(m) and abs(m.roots[0].real) < 0.9
     )
 
 
@@ -889,11 +845,7 @@ def _model(sampler: CaseSampler) -> dict:
             abs(initial @ transition - initial).max(),
         ]
         if min(apart) > 0.2:
-            return {
-                "initial": initial,
-                "transition": transition,
-                "emission": emission,
-            }
+            return {"initial": initial, "transition": transition, "emission": emission}
 
 
 def _one_step(sampler: CaseSampler) -> dict:
@@ -924,8 +876,7 @@ def _filter_reference(belief, transition, emission, symbol):
     """Sum over all pairs of a state before and a state after."""
     joint = [
         math.fsum(
-            before * transition[i, j] * emission[j, symbol]
-            for i, before in enumerate(belief)
+            before * transition[i, j] * emission[j, symbol] for i, before in enumerate(belief)
         )
         for j in range(len(belief))
     ]
@@ -1120,9 +1071,7 @@ def _filter_bits_scaled(initial, transition, emission, symbols):
         print("symbol", symbol)
         while weights.max() < 0.5:
             weights, halvings = 2 * weights, halvings + 1
-        weights = np.einsum(
-            "i,ij,j->j", weights, transition, emission[:, symbol]
-        )
+        weights = np.einsum("i,ij,j->j", weights, transition, emission[:, symbol])
     return (halvings - np.log2(weights.sum())) / len(symbols)
 
 
@@ -1132,9 +1081,7 @@ def _filter_bits_in_logs(initial, transition, emission, symbols):
         log_change = np.log2(transition)
         log_weights = np.log2(initial) + np.log2(emission[:, symbols[0]])
         for symbol in symbols[1:]:
-            sums = np.logaddexp2.reduce(
-                log_weights[:, None] + log_change, axis=0
-            )
+            sums = np.logaddexp2.reduce(log_weights[:, None] + log_change, axis=0)
             log_weights = sums + np.log2(emission[:, symbol])
     return -np.logaddexp2.reduce(log_weights) / np.float64(len(symbols))
 
@@ -1153,60 +1100,60 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _table_not_smoothed,
                 "Your counts are not smoothed: alpha must be added to each of them.",
+                answer=_table_not_smoothed,
             ),
             Mistake(
-                _table_denominator_not_smoothed,
                 "You add alpha to the counts but not to their sum, so your rows sum to more than one.",
+                answer=_table_denominator_not_smoothed,
             ),
             Mistake(
-                _table_denominator_with_one_alpha,
                 "alpha is added to V counts, so the denominator grows by alpha times V, not by alpha.",
+                answer=_table_denominator_with_one_alpha,
             ),
             Mistake(
-                _table_zeros_smoothed_only,
                 "alpha is added to every count, not only to those that are zero.",
+                answer=_table_zeros_smoothed_only,
             ),
             Mistake(
-                _table_of_first_axis,
                 "You divide by the sums over the first axis; the probabilities of the next symbol, on the last axis, must sum to one.",
+                answer=_table_of_first_axis,
             ),
             Mistake(
-                _table_without_kept_axis,
                 "The sums have lost their last axis, so each divides a column in place of its row; keepdims=True keeps it. And a context that never occurs needs care.",
+                answer=_table_without_kept_axis,
             ),
             Mistake(
-                _table_of_windows,
                 "Your whole table sums to one, which is the joint probability; each row must sum to one, given its context.",
+                answer=_table_of_windows,
             ),
             Mistake(
-                _table_newest_first,
                 "You index the context newest first; its oldest symbol belongs on the first axis.",
+                answer=_table_newest_first,
             ),
             Mistake(
-                _table_next_symbol_first,
                 "Your first axis is the next symbol; it belongs on the last, after the context.",
+                answer=_table_next_symbol_first,
             ),
             Mistake(
-                _table_counts_once,
                 "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
+                answer=_table_counts_once,
             ),
             Mistake(
-                _table_without_last_window,
                 "The last window is missing: the last symbol of the sequence follows something too.",
+                answer=_table_without_last_window,
             ),
             Mistake(
-                _table_windows_apart,
                 "Your windows do not overlap; every symbol that has enough symbols before it is counted once as the next one.",
+                answer=_table_windows_apart,
             ),
             Mistake(
-                _table_unseen_not_a_number,
                 "A context that never occurs gives 0/0 when alpha is 0; its row must be uniform.",
+                answer=_table_unseen_not_a_number,
             ),
             Mistake(
-                _table_unseen_zero,
                 "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
+                answer=_table_unseen_zero,
             ),
         ],
         alternatives=[_table_by_bincount, _table_by_einsum],
@@ -1223,44 +1170,44 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _held_out_natural,
                 "Your perplexity is right, but the cost is in nats; bits need the logarithm to base 2.",
+                answer=_held_out_natural,
             ),
             Mistake(
-                _held_out_perplexity_of_e,
                 "The bits are right; the perplexity of bits is two to their power, not e.",
+                answer=_held_out_perplexity_of_e,
             ),
             Mistake(
-                _held_out_over_all,
                 "You divide by the length of the sequence; divide by the number of symbols that are scored.",
+                answer=_held_out_over_all,
             ),
             Mistake(
-                _held_out_total,
                 "This is the cost of all scored symbols together; divide by their number.",
+                answer=_held_out_total,
             ),
             Mistake(
-                _held_out_from_the_order,
                 "You begin to score as soon as there is a context; the first `skip` symbols are not scored.",
+                answer=_held_out_from_the_order,
             ),
             Mistake(
-                _held_out_one_more_skipped,
                 "You skip the context on top of `skip`; the symbols that are skipped serve as context already.",
+                answer=_held_out_one_more_skipped,
             ),
             Mistake(
-                _held_out_log_of_mean,
                 "You take the logarithm of the mean probability; take the mean of the logarithms.",
+                answer=_held_out_log_of_mean,
             ),
             Mistake(
-                _held_out_mean_of_perplexities,
                 "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
+                answer=_held_out_mean_of_perplexities,
             ),
             Mistake(
-                _held_out_newest_first,
                 "You index the context newest first; its oldest symbol belongs on the first axis.",
+                answer=_held_out_newest_first,
             ),
             Mistake(
-                _held_out_wrong_sign,
                 "The sign is wrong: the cost is minus the logarithm, and never negative.",
+                answer=_held_out_wrong_sign,
             ),
         ],
         alternatives=[_held_out_by_windows, _held_out_by_product],
@@ -1277,36 +1224,36 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _fit_oldest_first,
                 "Your weights are in reverse: the weight of the most recent value comes first.",
+                answer=_fit_oldest_first,
             ),
             Mistake(
-                _fit_across_seams,
                 "Your windows reach from one recording into the next, which did not follow it in time.",
+                answer=_fit_across_seams,
             ),
             Mistake(
-                _fit_without_intercept,
                 "There is no intercept in your fit: it needs a column of ones.",
+                answer=_fit_without_intercept,
             ),
             Mistake(
-                _fit_around_the_mean,
                 "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
+                answer=_fit_around_the_mean,
             ),
             Mistake(
-                _fit_averaged,
                 "You average the fits of the recordings; fit once, to the rows of all of them.",
+                answer=_fit_averaged,
             ),
             Mistake(
-                _fit_longest_only,
                 "You fit one recording only; the rows of all of them belong into one fit.",
+                answer=_fit_longest_only,
             ),
             Mistake(
-                _fit_without_last_row,
                 "The last value of each recording is missing as a target.",
+                answer=_fit_without_last_row,
             ),
             Mistake(
-                _fit_joined_parameters,
                 "Your numbers are right; return the intercept and the weights as a pair.",
+                answer=_fit_joined_parameters,
             ),
         ],
         alternatives=[_fit_by_normal_equations, _fit_by_centring],
@@ -1324,40 +1271,40 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _roll_out_oldest_first,
                 "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
+                answer=_roll_out_oldest_first,
             ),
             Mistake(
-                _roll_out_without_intercept,
                 "The intercept is missing: it is added at every step.",
+                answer=_roll_out_without_intercept,
             ),
             Mistake(
-                _roll_out_not_fed_back,
                 "Every step predicts from the same history; each forecast must become the most recent value of the next step.",
+                answer=_roll_out_not_fed_back,
             ),
             Mistake(
-                _roll_out_from_the_start,
                 "You continue from the first values of the histories; the most recent ones are the last.",
+                answer=_roll_out_from_the_start,
             ),
             Mistake(
-                _roll_out_with_history,
                 "Your result begins with the histories; return the new values only.",
+                answer=_roll_out_with_history,
             ),
             Mistake(
-                _roll_out_last_order_values,
                 "At order 0, a window counted from the end such as values[:, -0:] holds everything. Count from the start.",
+                answer=_roll_out_last_order_values,
             ),
             Mistake(
-                _roll_out_last_steps,
                 "With no steps, values[:, -0:] is everything and not nothing. Count from the start.",
+                answer=_roll_out_last_steps,
             ),
             Mistake(
-                _roll_out_time_first,
                 "Your result is (steps, batch); it must be (batch, steps).",
+                answer=_roll_out_time_first,
             ),
             Mistake(
-                _roll_out_rounded,
                 "For histories of whole numbers your forecasts are rounded: an integer array can't hold them.",
+                answer=_roll_out_rounded,
             ),
         ],
         alternatives=[_roll_out_by_lists, _roll_out_by_companion],
@@ -1376,48 +1323,48 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _long_run_wrong_signs,
                 "The signs are wrong: the polynomial has minus the weights after its leading 1.",
+                answer=_long_run_wrong_signs,
             ),
             Mistake(
-                _long_run_lowest_first,
                 "The coefficients are in reverse: np.roots wants the highest power first, so your roots are the reciprocals.",
+                answer=_long_run_lowest_first,
             ),
             Mistake(
-                _long_run_real_part,
                 "You take the largest real part; a root counts by its modulus, so a negative or complex one may be the largest.",
+                answer=_long_run_real_part,
             ),
             Mistake(
-                _long_run_abs_of_real_part,
                 "You drop the imaginary parts; the modulus of a complex root needs both.",
+                answer=_long_run_abs_of_real_part,
             ),
             Mistake(
-                _long_run_smallest,
                 "You take the smallest modulus; the largest root wins in the long run.",
+                answer=_long_run_smallest,
             ),
             Mistake(
-                _long_run_norm,
                 "This is the norm of the companion matrix; the roots are its eigenvalues, and the norm can be larger than all of them.",
+                answer=_long_run_norm,
             ),
             Mistake(
-                _long_run_sum_decides,
                 "Your modulus is right, but you let the sum of the weights decide: a model can settle although their absolute values sum to more than 1.",
+                answer=_long_run_sum_decides,
             ),
             Mistake(
-                _long_run_always_ends,
                 "The modulus is right, but if it is 1 or more, there is no value at which roll-outs end: return None for it.",
+                answer=_long_run_always_ends,
             ),
             Mistake(
-                _long_run_at_one,
                 "A modulus of exactly 1 does not settle: a random walk with drift runs away.",
+                answer=_long_run_at_one,
             ),
             Mistake(
-                _long_run_ends_at_intercept,
                 "Roll-outs end at the mean, not at the intercept: divide it by one minus the sum of the weights.",
+                answer=_long_run_ends_at_intercept,
             ),
             Mistake(
-                _long_run_plus,
                 "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
+                answer=_long_run_plus,
             ),
         ],
         alternatives=[_long_run_by_companion, _long_run_by_settling],
@@ -1432,40 +1379,40 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _filter_transposed,
                 "Rows and columns of the transition table are exchanged: transition[i, j] leads from i to j, so the belief multiplies from the left.",
+                answer=_filter_transposed,
             ),
             Mistake(
-                _filter_emission_first,
                 "You weight by the symbol first and change the state after; here the state changes first, then emits.",
+                answer=_filter_emission_first,
             ),
             Mistake(
-                _filter_without_change,
                 "The change of state is missing: multiply the belief with the transition table first.",
+                answer=_filter_without_change,
             ),
             Mistake(
-                _filter_without_symbol,
                 "Your belief is the prediction, before the symbol; weight it by how probable each state makes the symbol.",
+                answer=_filter_without_symbol,
             ),
             Mistake(
-                _filter_not_normalised,
                 "Your belief does not sum to one: divide it by its sum.",
+                answer=_filter_not_normalised,
             ),
             Mistake(
-                _filter_probability_after,
                 "The belief is right; the probability is asked for before the symbol arrived, so it must not use the new belief.",
+                answer=_filter_probability_after,
             ),
             Mistake(
-                _filter_probability_before_change,
                 "The belief is right; in the probability the change of state is missing.",
+                answer=_filter_probability_before_change,
             ),
             Mistake(
-                _filter_probability_of_next,
                 "The belief is right; your probability is that of the same symbol at the next step. It is asked for at this one.",
+                answer=_filter_probability_of_next,
             ),
             Mistake(
-                _filter_softmax,
                 "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
+                answer=_filter_softmax,
             ),
         ],
         alternatives=[_filter_by_matrix, _filter_by_einsum],
@@ -1481,40 +1428,40 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _filter_bits_change_first,
                 "You let the state change before the first symbol; `initial` is about the time of that symbol.",
+                answer=_filter_bits_change_first,
             ),
             Mistake(
-                _filter_bits_first_free,
                 "The first symbol updates your belief but costs nothing; it is scored like all others.",
+                answer=_filter_bits_first_free,
             ),
             Mistake(
-                _filter_bits_first_ignored,
                 "The first symbol is ignored; it is scored, and it updates the belief.",
+                answer=_filter_bits_first_ignored,
             ),
             Mistake(
-                _filter_bits_natural,
                 "Your cost is in nats; bits need the logarithm to base 2.",
+                answer=_filter_bits_natural,
             ),
             Mistake(
-                _filter_bits_total,
                 "This is the cost of the whole sequence; divide by the number of symbols.",
+                answer=_filter_bits_total,
             ),
             Mistake(
-                _filter_bits_not_updated,
                 "Your belief never learns from the symbols: it must be updated by each of them.",
+                answer=_filter_bits_not_updated,
             ),
             Mistake(
-                _filter_bits_unnormalised,
                 "Your belief is not made to sum to one, so each step pays for all steps before it once more.",
+                answer=_filter_bits_unnormalised,
             ),
             Mistake(
-                _filter_bits_of_the_product,
                 "The probability of a long sequence is rounded to zero before you take its logarithm. Sum the bits step by step.",
+                answer=_filter_bits_of_the_product,
             ),
             Mistake(
-                _filter_bits_most_probable,
                 "You go on from the most probable state alone; the belief in the others must be carried along.",
+                answer=_filter_bits_most_probable,
             ),
         ],
         alternatives=[_filter_bits_scaled, _filter_bits_in_logs],

@@ -11,9 +11,7 @@ from stepgrader.steps import CaseSampler, Mistake, Step
 def _rates(sampler: CaseSampler, hidden: int) -> torch.Tensor:
     """Rates with one decimal, all different while there are enough, and none of them 0.5."""
     choices = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
-    return torch.from_numpy(
-        sampler.random.choice(choices, size=hidden, replace=False)
-    )
+    return torch.from_numpy(sampler.random.choice(choices, size=hidden, replace=False))
 
 
 def _squashed(sampler: CaseSampler, *shape: int) -> torch.Tensor:
@@ -58,9 +56,7 @@ def _jacobians_reference(candidates, weight_hh, rate):
     zero = torch.zeros_like(rate)
     return torch.stack(
         [
-            torch.autograd.functional.jacobian(
-                lambda h, total=total: one_step(h, total), zero
-            )
+            torch.autograd.functional.jacobian(lambda h, total=total: one_step(h, total), zero)
             for total in torch.atanh(candidates)
         ]
     )
@@ -238,9 +234,7 @@ def _consistent_run(sampler: CaseSampler, time: int, hidden: int) -> dict:
     made = _candidates(sampler, time, hidden)
     states = [sampler.normal(hidden)]
     for candidate in made["candidates"]:
-        states.append(
-            (1 - made["rate"]) * states[-1] + made["rate"] * candidate
-        )
+        states.append((1 - made["rate"]) * states[-1] + made["rate"] * candidate)
     return {"hidden": torch.stack(states).round(decimals=6), **made}
 
 
@@ -259,34 +253,24 @@ def _one_term(sampler: CaseSampler) -> dict:
 
 def _terms_reference(hidden, candidates, weight_hh, rate):
     """By autograd, with a copy of the weights for each step."""
-    fixed = (
-        torch.atanh(candidates) - hidden[:-1] @ weight_hh.T
-    )  # all but the recurrent part
+    fixed = torch.atanh(candidates) - hidden[:-1] @ weight_hh.T  # all but the recurrent part
 
     def last_state(copies):
         state = hidden[0]
         for part, weights in zip(fixed, copies, strict=True):
-            state = (1 - rate) * state + rate * torch.tanh(
-                part + weights @ state
-            )
+            state = (1 - rate) * state + rate * torch.tanh(part + weights @ state)
         return state
 
     copies = weight_hh.expand(len(candidates), *weight_hh.shape).clone()
-    return torch.autograd.functional.jacobian(last_state, copies).transpose(
-        0, 1
-    )
+    return torch.autograd.functional.jacobian(last_state, copies).transpose(0, 1)
 
 
 def _terms_new_state(hidden, candidates, weight_hh, rate):
     slopes = rate * (1 - candidates**2)
     product, terms = torch.eye(len(rate), dtype=rate.dtype), []
     for i in reversed(range(len(candidates))):
-        terms.append(
-            torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i + 1])
-        )
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
+        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i + 1]))
+        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
     return torch.stack(terms[::-1])
 
 
@@ -294,9 +278,7 @@ def _terms_one_jacobian_more(hidden, candidates, weight_hh, rate):
     slopes = rate * (1 - candidates**2)
     product, terms = torch.eye(len(rate), dtype=rate.dtype), []
     for i in reversed(range(len(candidates))):
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
+        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
         terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
     return torch.stack(terms[::-1])
 
@@ -306,9 +288,7 @@ def _terms_other_order(hidden, candidates, weight_hh, rate):
     product, terms = torch.eye(len(rate), dtype=rate.dtype), []
     for i in reversed(range(len(candidates))):
         terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        ) @ product
+        product = (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh) @ product
     return torch.stack(terms[::-1])
 
 
@@ -325,14 +305,8 @@ def _terms_without_rate(hidden, candidates, weight_hh, rate):
     slopes = rate * (1 - candidates**2)
     product, terms = torch.eye(len(rate), dtype=rate.dtype), []
     for i in reversed(range(len(candidates))):
-        terms.append(
-            torch.einsum(
-                "ka,a,b->kab", product, 1 - candidates[i] ** 2, hidden[i]
-            )
-        )
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
+        terms.append(torch.einsum("ka,a,b->kab", product, 1 - candidates[i] ** 2, hidden[i]))
+        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
     return torch.stack(terms[::-1])
 
 
@@ -341,9 +315,7 @@ def _terms_last_first(hidden, candidates, weight_hh, rate):
     product, terms = torch.eye(len(rate), dtype=rate.dtype), []
     for i in reversed(range(len(candidates))):
         terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
+        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
     return torch.stack(terms)
 
 
@@ -352,9 +324,7 @@ def _terms_swapped_axes(hidden, candidates, weight_hh, rate):
     product, terms = torch.eye(len(rate), dtype=rate.dtype), []
     for i in reversed(range(len(candidates))):
         terms.append(torch.einsum("ka,a,b->kba", product, slopes[i], hidden[i]))
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
+        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
     return torch.stack(terms[::-1])
 
 
@@ -368,12 +338,8 @@ def _terms_summed(hidden, candidates, weight_hh, rate):
     slopes = rate * (1 - candidates**2)
     product, total = torch.eye(len(rate), dtype=rate.dtype), 0.0
     for i in reversed(range(len(candidates))):
-        total = total + torch.einsum(
-            "ka,a,b->kab", product, slopes[i], hidden[i]
-        )
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
+        total = total + torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i])
+        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
     return total
 
 
@@ -390,8 +356,7 @@ def _terms_forwards(hidden, candidates, weight_hh, rate):
 
 def _terms_in_float32(hidden, candidates, weight_hh, rate):
     h, n, w, alpha = (
-        part.numpy().astype("float32")
-        for part in (hidden, candidates, weight_hh, rate)
+        part.numpy().astype("float32") for part in (hidden, candidates, weight_hh, rate)
     )
     time, size = n.shape
     slopes = alpha * (1 - n * n)
@@ -419,9 +384,7 @@ def _carried(sampler: CaseSampler, batch: int, time: int, hidden: int) -> dict:
 
 
 def _small_batch(sampler: CaseSampler) -> dict:
-    batch, hidden = (
-        sampler.random.permutation([2, 3]).tolist() if sampler.size else (2, 2)
-    )
+    batch, hidden = sampler.random.permutation([2, 3]).tolist() if sampler.size else (2, 2)
     more = sampler.size // 2
     return _carried(sampler, batch + more, 3 + more, hidden + more)
 
@@ -434,9 +397,7 @@ def _at_the_end_only(sampler: CaseSampler) -> dict:
 
 def _carried_one_step(sampler: CaseSampler) -> dict:
     made = _small_batch(sampler)
-    return made | {
-        name: made[name][:, :1] for name in ("arriving", "candidates")
-    }
+    return made | {name: made[name][:, :1] for name in ("arriving", "candidates")}
 
 
 def _carry_reference(arriving, candidates, weight_hh, rate):
@@ -446,9 +407,7 @@ def _carry_reference(arriving, candidates, weight_hh, rate):
     initial = torch.zeros_like(arriving[:, 0]).requires_grad_()
     state, before, loss = initial, torch.zeros_like(initial), 0.0
     for t in range(arriving.shape[1]):
-        new = torch.tanh(
-            sums[:, t] + change[:, t] + (state - before) @ weight_hh.T
-        )
+        new = torch.tanh(sums[:, t] + change[:, t] + (state - before) @ weight_hh.T)
         state = (1 - rate) * state + rate * new
         before = state.detach()
         loss = loss + (state * arriving[:, t]).sum()
@@ -552,9 +511,7 @@ def _carry_states_instead(arriving, candidates, weight_hh, rate):
     back = torch.zeros_like(arriving[:, 0])
     for t in reversed(range(arriving.shape[1])):
         totals[:, t] = arriving[:, t] + back
-        back = (1 - rate) * totals[:, t] + (
-            slopes[:, t] * totals[:, t]
-        ) @ weight_hh
+        back = (1 - rate) * totals[:, t] + (slopes[:, t] * totals[:, t]) @ weight_hh
     return totals, back
 
 
@@ -585,9 +542,7 @@ def _carry_in_vectors(arriving, candidates, weight_hh, rate):
 
 def _carry_by_jacobians(arriving, candidates, weight_hh, rate):
     """The gradient at each state as an explicit sum over all later steps."""
-    g, n, w, alpha = (
-        part.float() for part in (arriving, candidates, weight_hh, rate)
-    )
+    g, n, w, alpha = (part.float() for part in (arriving, candidates, weight_hh, rate))
     slopes = alpha * (1 - n**2)
     jacobians = torch.diag(1 - alpha) + slopes[..., None] * w
     time = g.shape[1]
@@ -605,9 +560,7 @@ def _carry_by_jacobians(arriving, candidates, weight_hh, rate):
 # -- 5. weight_gradients
 
 
-def _for_weights(
-    sampler: CaseSampler, batch: int, time: int, features: int, hidden: int
-) -> dict:
+def _for_weights(sampler: CaseSampler, batch: int, time: int, features: int, hidden: int) -> dict:
     return {
         "deltas": sampler.normal(batch, time, hidden),
         "inputs": sampler.normal(batch, time, features),
@@ -616,9 +569,7 @@ def _for_weights(
 
 
 def _weights_batch(sampler: CaseSampler) -> dict:
-    return _for_weights(
-        sampler, *(sampler.lengths(4) if sampler.size else (2, 2, 3, 2))
-    )
+    return _for_weights(sampler, *(sampler.lengths(4) if sampler.size else (2, 2, 3, 2)))
 
 
 def _weights_one(sampler: CaseSampler) -> dict:
@@ -634,10 +585,7 @@ def _weights_reference(deltas, inputs, hidden):
     ]
     weight_ih, weight_hh, bias = parameters
     total = sum(
-        (
-            deltas[:, t]
-            * (inputs[:, t] @ weight_ih.T + hidden[:, t] @ weight_hh.T + bias)
-        ).sum()
+        (deltas[:, t] * (inputs[:, t] @ weight_ih.T + hidden[:, t] @ weight_hh.T + bias)).sum()
         for t in range(deltas.shape[1])
     )
     return torch.autograd.grad(total, parameters)
@@ -703,19 +651,12 @@ def _weights_other_order(deltas, inputs, hidden):
 def _weights_products(deltas, inputs, hidden):
     rows = deltas.reshape(-1, deltas.shape[2])
     before = hidden[:, :-1].reshape(len(rows), -1)
-    return [
-        rows.T @ inputs.reshape(len(rows), -1),
-        rows.T @ before,
-        rows.sum(0),
-    ]
+    return [rows.T @ inputs.reshape(len(rows), -1), rows.T @ before, rows.sum(0)]
 
 
 def _weights_outer(deltas, inputs, hidden):
     size = deltas.shape[2]
-    grad_ih, grad_hh = (
-        torch.zeros(size, inputs.shape[2]),
-        torch.zeros(size, size),
-    )
+    grad_ih, grad_hh = (torch.zeros(size, inputs.shape[2]), torch.zeros(size, size))
     grad_b = torch.zeros(size)
     for row in range(deltas.shape[0]):
         for t in range(deltas.shape[1]):
@@ -762,23 +703,15 @@ def _longer_window(sampler: CaseSampler) -> dict:
     return _to_truncate(sampler, 3 + sampler.size // 2, 7)
 
 
-def _truncated_reference(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_reference(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     """By the formulas: states first, then each window backwards."""
     states = [initial]
     candidates = []
     for x in inputs.unbind(1):
-        candidates.append(
-            torch.tanh(x @ weight_ih.T + states[-1] @ weight_hh.T + bias)
-        )
-        states.append(
-            torch.lerp(states[-1], candidates[-1], rate.expand_as(initial))
-        )
+        candidates.append(torch.tanh(x @ weight_ih.T + states[-1] @ weight_hh.T + bias))
+        states.append(torch.lerp(states[-1], candidates[-1], rate.expand_as(initial)))
     time = inputs.shape[1]
-    loss = sum(
-        (states[t + 1] - targets[:, t]).square().sum() for t in range(time)
-    )
+    loss = sum((states[t + 1] - targets[:, t]).square().sum() for t in range(time))
     gradient = torch.zeros_like(weight_hh)
     for start in range(0, time, window):
         back = torch.zeros_like(initial)
@@ -790,9 +723,7 @@ def _truncated_reference(
     return loss, gradient
 
 
-def _truncated_stateless(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_stateless(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = initial, 0.0
     for t in range(inputs.shape[1]):
@@ -804,9 +735,7 @@ def _truncated_stateless(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_from_initial(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_from_initial(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = initial, 0.0
     for t in range(inputs.shape[1]):
@@ -818,9 +747,7 @@ def _truncated_from_initial(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_from_zero(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_from_zero(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = torch.zeros_like(initial), 0.0
     for t in range(inputs.shape[1]):
@@ -832,9 +759,7 @@ def _truncated_from_zero(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_not(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_not(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = initial, 0.0
     for t in range(inputs.shape[1]):
@@ -844,9 +769,7 @@ def _truncated_not(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_one_road(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_one_road(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = initial, 0.0
     for t in range(inputs.shape[1]):
@@ -857,9 +780,7 @@ def _truncated_one_road(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_last_window(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_last_window(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     hidden, total = initial, 0.0
     for start in range(0, inputs.shape[1], window):
         recurrent = weight_hh.clone().requires_grad_()
@@ -873,9 +794,7 @@ def _truncated_last_window(
     return total, gradient
 
 
-def _truncated_drops_the_rest(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_drops_the_rest(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = initial, (recurrent * 0).sum()
     for t in range(inputs.shape[1] // window * window):
@@ -887,9 +806,7 @@ def _truncated_drops_the_rest(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_one_step_early(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_one_step_early(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = initial, 0.0
     for t in range(inputs.shape[1]):
@@ -901,9 +818,7 @@ def _truncated_one_step_early(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_mean(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_mean(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, states = initial, []
     for t in range(inputs.shape[1]):
@@ -916,9 +831,7 @@ def _truncated_mean(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
 
 
-def _truncated_half(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_half(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     recurrent = weight_hh.clone().requires_grad_()
     hidden, loss = initial, 0.0
     for t in range(inputs.shape[1]):
@@ -930,17 +843,13 @@ def _truncated_half(
     return loss.detach(), torch.autograd.grad(loss, recurrent)[0] / 2
 
 
-def _truncated_by_windows(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_by_windows(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     """Window after window, each backpropagated at once into .grad, in float32."""
     weights = [part.float() for part in (weight_ih, weight_hh, bias, rate)]
     w_x, w_h, b, alpha = weights
     w_h = w_h.clone().requires_grad_()
     hidden, total = initial.float(), 0.0
-    for xs, ys in zip(
-        inputs.split(window, 1), targets.split(window, 1), strict=True
-    ):
+    for xs, ys in zip(inputs.split(window, 1), targets.split(window, 1), strict=True):
         hidden = hidden.detach()
         loss = torch.zeros(())
         for x, y in zip(xs.unbind(1), ys.unbind(1), strict=True):
@@ -952,18 +861,12 @@ def _truncated_by_windows(
     return total, w_h.grad
 
 
-def _truncated_by_formulas(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_by_formulas(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     """Backwards through the whole sequence, with what is carried set to zero at each cut."""
     time = inputs.shape[1]
     states, candidates = [initial], []
     for t in range(time):
-        candidates.append(
-            torch.tanh(
-                inputs[:, t] @ weight_ih.T + states[t] @ weight_hh.T + bias
-            )
-        )
+        candidates.append(torch.tanh(inputs[:, t] @ weight_ih.T + states[t] @ weight_hh.T + bias))
         states.append((1 - rate) * states[t] + rate * candidates[t])
     errors = torch.stack(states[1:], 1) - targets
     deltas, back = [], torch.zeros_like(initial)
@@ -972,9 +875,7 @@ def _truncated_by_formulas(
             back = torch.zeros_like(initial)
         total = 2 * errors[:, t] + back
         deltas.append(rate * (1 - candidates[t] ** 2) * total)
-        back = (1 - rate) * total + torch.einsum(
-            "bh,hk->bk", deltas[-1], weight_hh
-        )
+        back = (1 - rate) * total + torch.einsum("bh,hk->bk", deltas[-1], weight_hh)
     before = torch.stack(states[:-1])
     gradient = torch.einsum("tbh,tbk->hk", torch.stack(deltas[::-1]), before)
     return errors.pow(2).sum().item(), gradient
@@ -988,9 +889,7 @@ def _gradients(sampler: CaseSampler) -> list:
     return [
         sampler.normal(2 + more, 3),
         sampler.normal(3),
-        torch.tensor(sampler.random.normal(), dtype=torch.float64).round(
-            decimals=1
-        ),
+        torch.tensor(sampler.random.normal(), dtype=torch.float64).round(decimals=1),
     ]
 
 
@@ -1001,17 +900,11 @@ def _long_gradients(sampler: CaseSampler) -> dict:
 
 
 def _short_gradients(sampler: CaseSampler) -> dict:
-    return {
-        "gradients": [gradient / 10 for gradient in _gradients(sampler)],
-        "threshold": 20.0,
-    }
+    return {"gradients": [gradient / 10 for gradient in _gradients(sampler)], "threshold": 20.0}
 
 
 def _zero_gradients(sampler: CaseSampler) -> dict:
-    return {
-        "gradients": [torch.zeros_like(g) for g in _gradients(sampler)],
-        "threshold": 1.0,
-    }
+    return {"gradients": [torch.zeros_like(g) for g in _gradients(sampler)], "threshold": 1.0}
 
 
 def _infinite_gradient(sampler: CaseSampler) -> dict:
@@ -1047,10 +940,7 @@ def _clip_one_by_one(gradients, threshold):
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     if not torch.isfinite(norm):
         return [torch.zeros_like(g) for g in gradients], norm
-    clipped = [
-        g * (threshold / g.norm()) if g.norm() > threshold else g.clone()
-        for g in gradients
-    ]
+    clipped = [g * (threshold / g.norm()) if g.norm() > threshold else g.clone() for g in gradients]
     return clipped, norm
 
 
@@ -1131,9 +1021,7 @@ def _clip_by_loop(gradients, threshold):
 
 
 def _clip_as_one_vector(gradients, threshold):
-    whole = np.concatenate([g.numpy().ravel() for g in gradients]).astype(
-        "float32"
-    )
+    whole = np.concatenate([g.numpy().ravel() for g in gradients]).astype("float32")
     norm = np.linalg.norm(whole)
     if np.isfinite(norm):
         whole = whole * (threshold / (norm + 1e-12) if norm > threshold else 1)
@@ -1141,9 +1029,7 @@ def _clip_as_one_vector(gradients, threshold):
         whole = np.zeros_like(whole)
     ends = np.cumsum([g.numel() for g in gradients])[:-1]
     pieces = np.split(whole, ends)
-    return [
-        p.reshape(g.shape) for p, g in zip(pieces, gradients, strict=True)
-    ], float(norm)
+    return [p.reshape(g.shape) for p, g in zip(pieces, gradients, strict=True)], float(norm)
 
 
 STEPS = [
@@ -1157,48 +1043,48 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _jacobians_without_leak_road,
                 "The road past the weights is missing: a part 1 - rate of the old state comes through "
                 "unchanged.",
+                answer=_jacobians_without_leak_road,
             ),
             Mistake(
-                _jacobians_columns,
                 "Your slopes scale the columns of weight_hh. They belong to the new state's units, "
                 "which are its rows.",
+                answer=_jacobians_columns,
             ),
             Mistake(
-                _jacobians_transposed,
                 "Your Jacobians are transposed: rows are for the new state, columns for the old one.",
+                answer=_jacobians_transposed,
             ),
             Mistake(
-                _jacobians_plain_identity,
                 "Your diagonal part is the identity, but only 1 - rate of the old state is kept.",
+                answer=_jacobians_plain_identity,
             ),
             Mistake(
-                _jacobians_without_rate,
                 "The road through the weights must be scaled by the rate too.",
+                answer=_jacobians_without_rate,
             ),
             Mistake(
-                _jacobians_squashed_twice,
                 "You squash the candidates once more. They are tanh already, so the slope is one minus "
                 "their square.",
+                answer=_jacobians_squashed_twice,
             ),
             Mistake(
-                _jacobians_without_slope,
                 "The slope of tanh is missing on the road through the weights.",
+                answer=_jacobians_without_slope,
             ),
             Mistake(
-                _jacobians_leak_everywhere,
                 "You add 1 - rate to every number of the matrix. Each unit keeps its own state only, so "
                 "it belongs on the diagonal.",
+                answer=_jacobians_leak_everywhere,
             ),
             Mistake(
-                _jacobians_no_square,
                 "The slope of tanh is one minus the square of its output.",
+                answer=_jacobians_no_square,
             ),
             Mistake(
-                _jacobians_swapped,
                 "The rate is on the wrong road: it scales the candidate, and 1 - rate the old state.",
+                answer=_jacobians_swapped,
             ),
         ],
         alternatives=[_jacobians_of_diagonals, _jacobians_number_by_number],
@@ -1206,41 +1092,37 @@ STEPS = [
     Step(
         "over_lag",
         reference=_over_lag_reference,
-        cases={
-            "a part of the run": _some_jacobians,
-            "lag 0": _no_lag,
-            "the whole run": _whole_lag,
-        },
+        cases={"a part of the run": _some_jacobians, "lag 0": _no_lag, "the whole run": _whole_lag},
         mistakes=[
             Mistake(
-                _over_lag_other_order,
                 "Your factors stand in the opposite order: the last step's Jacobian is on the left.",
+                answer=_over_lag_other_order,
             ),
             Mistake(
-                _over_lag_from_the_start,
                 "You multiply the first Jacobians of the run; the lag counts back from the last.",
+                answer=_over_lag_from_the_start,
             ),
             Mistake(
-                _over_lag_minus_zero,
                 "Right except at lag 0: a slice that begins at -0 is the whole run. The empty product is "
                 "the identity.",
+                answer=_over_lag_minus_zero,
             ),
             Mistake(
-                _over_lag_one_less,
                 "One factor is missing: over a lag of k steps there are k Jacobians.",
+                answer=_over_lag_one_less,
             ),
             Mistake(
-                _over_lag_one_more,
                 "There is one factor too many: over a lag of k steps there are k Jacobians.",
+                answer=_over_lag_one_more,
             ),
             Mistake(
-                _over_lag_elementwise,
                 "You multiply number by number; the chain rule wants the matrix product.",
+                answer=_over_lag_elementwise,
             ),
-            Mistake(_over_lag_transposed, "Your product is transposed."),
+            Mistake("Your product is transposed.", answer=_over_lag_transposed),
             Mistake(
-                _over_lag_power,
                 "You take a power of the last Jacobian, but every step has one of its own.",
+                answer=_over_lag_power,
             ),
         ],
         alternatives=[_over_lag_multi_dot, _over_lag_by_recursion],
@@ -1251,45 +1133,42 @@ STEPS = [
         cases={"several steps": _several_terms, "one step": _one_term},
         mistakes=[
             Mistake(
-                _terms_new_state,
                 "Term i needs the state before step i. As the initial state stands in front, that is "
                 "one place earlier than you take.",
+                answer=_terms_new_state,
             ),
             Mistake(
-                _terms_one_jacobian_more,
                 "Your products hold one Jacobian too many: that of term i begins after step i, so the "
                 "last term has none.",
+                answer=_terms_one_jacobian_more,
             ),
             Mistake(
-                _terms_other_order,
                 "Your Jacobians are multiplied in the wrong order: going back in time, each new factor "
                 "goes to the right.",
+                answer=_terms_other_order,
             ),
             Mistake(
-                _terms_without_leak_road,
                 "Your Jacobians know only the road through the weights; add the one past them.",
+                answer=_terms_without_leak_road,
             ),
             Mistake(
-                _terms_without_rate,
                 "The explicit partial lacks the rate, by which the candidate enters the state.",
+                answer=_terms_without_rate,
             ),
             Mistake(
-                _terms_last_first,
                 "Your terms are right but begin with the last step. Put them in the order of time.",
+                answer=_terms_last_first,
             ),
             Mistake(
-                _terms_swapped_axes,
                 "The last two axes are swapped: first the row a of W_h, then its column b.",
+                answer=_terms_swapped_axes,
             ),
             Mistake(
-                _terms_explicit_only,
                 "These are the explicit partials alone. What the weights did early must still pass "
                 "through all later steps.",
+                answer=_terms_explicit_only,
             ),
-            Mistake(
-                _terms_summed,
-                "This is the whole sum; return its terms one by one.",
-            ),
+            Mistake("This is the whole sum; return its terms one by one.", answer=_terms_summed),
         ],
         alternatives=[_terms_forwards, _terms_in_float32],
         depends_on=["leaky_jacobians", "over_lag"],
@@ -1304,55 +1183,55 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _carry_without_leak_road,
                 "Nothing comes back past the weights: the gradient of a state must also pass, times "
                 "1 - rate, to the state before it.",
+                answer=_carry_without_leak_road,
             ),
             Mistake(
-                _carry_leak_of_arriving,
                 "Past the weights you send back only what arrives from the loss at that step. The total "
                 "gradient of the state must go back.",
+                answer=_carry_leak_of_arriving,
             ),
             Mistake(
-                _carry_whole_leak,
                 "Past the weights the whole gradient comes back in yours; only 1 - rate of it does.",
+                answer=_carry_whole_leak,
             ),
             Mistake(
-                _carry_leak_of_delta,
                 "The road past the weights avoids the tanh too: send back the gradient of the state, not "
                 "that of the pre-activation.",
+                answer=_carry_leak_of_delta,
             ),
             Mistake(
-                _carry_not_transposed,
                 "Going back, the matrix must be transposed: W_h^T times a column is a row times W_h.",
+                answer=_carry_not_transposed,
             ),
             Mistake(
-                _carry_without_rate,
                 "The gradient of the pre-activation lacks the rate: only so much of the candidate enters "
                 "the state.",
+                answer=_carry_without_rate,
             ),
             Mistake(
-                _carry_without_slope,
                 "The slope of tanh is missing between the state and the pre-activation.",
+                answer=_carry_without_slope,
             ),
             Mistake(
-                _carry_forwards,
                 "You carry the gradient from the first step to the last. It travels back.",
+                answer=_carry_forwards,
             ),
             Mistake(
-                _carry_nothing,
                 "Each step sees only what arrives there directly. Carry the gradient back from the later "
                 "steps.",
+                answer=_carry_nothing,
             ),
             Mistake(
-                _carry_states_instead,
                 "These are the gradients of the states; multiply by the slopes for those of the "
                 "pre-activations.",
+                answer=_carry_states_instead,
             ),
             Mistake(
-                _carry_first_total,
                 "Your last result is the gradient of the state after the first step. It must go back one "
                 "step more, to the initial one.",
+                answer=_carry_first_total,
             ),
         ],
         alternatives=[_carry_in_vectors, _carry_by_jacobians],
@@ -1360,40 +1239,37 @@ STEPS = [
     Step(
         "weight_gradients",
         reference=_weights_reference,
-        cases={
-            "a small batch": _weights_batch,
-            "one step of one sequence": _weights_one,
-        },
+        cases={"a small batch": _weights_batch, "one step of one sequence": _weights_one},
         mistakes=[
             Mistake(
-                _weights_new_state,
                 "Your recurrent gradient uses the states after the steps. The weights saw those before "
                 "them.",
+                answer=_weights_new_state,
             ),
             Mistake(
-                _weights_transposed,
                 "Your matrices are transposed: rows belong to the pre-activations, columns to what was "
                 "multiplied.",
+                answer=_weights_transposed,
             ),
             Mistake(
-                _weights_recurrent_transposed,
                 "The gradient of weight_hh is transposed, which its square shape hides.",
+                answer=_weights_recurrent_transposed,
             ),
             Mistake(
-                _weights_mean_over_batch,
                 "You average over the batch. The gradient of a sum is a sum.",
+                answer=_weights_mean_over_batch,
             ),
             Mistake(
-                _weights_mean_over_all,
                 "You average over steps and batch. The gradient of a sum is a sum.",
+                answer=_weights_mean_over_all,
             ),
             Mistake(
-                _weights_by_sequence,
                 "You keep a gradient for each sequence. The weights are shared: sum over the batch too.",
+                answer=_weights_by_sequence,
             ),
             Mistake(
-                _weights_other_order,
                 "Your first two results are swapped: weight_ih comes first.",
+                answer=_weights_other_order,
             ),
         ],
         alternatives=[_weights_products, _weights_outer],
@@ -1409,47 +1285,46 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _truncated_stateless,
                 "Your windows start from zero. They must start from the value of the state in which the "
                 "last one ended.",
+                answer=_truncated_stateless,
             ),
             Mistake(
-                _truncated_from_initial,
                 "All your windows start from the initial state. Carry the state on from window to window.",
+                answer=_truncated_from_initial,
             ),
             Mistake(
-                _truncated_from_zero,
                 "You begin with zeros; the first window starts from the given initial state.",
+                answer=_truncated_from_zero,
             ),
             Mistake(
-                _truncated_not,
-                "This is the full gradient: nothing is cut between windows.",
+                "This is the full gradient: nothing is cut between windows.", answer=_truncated_not
             ),
             Mistake(
-                _truncated_one_road,
                 "You cut the road through the weights, but the gradient still passes by the leak. Detach "
                 "the state once, for both.",
+                answer=_truncated_one_road,
             ),
             Mistake(
-                _truncated_last_window,
                 "Your gradient is that of the last window only. Add those of all windows.",
+                answer=_truncated_last_window,
             ),
             Mistake(
-                _truncated_drops_the_rest,
                 "The steps after the last whole window are lost: a shorter window must be run too.",
+                answer=_truncated_drops_the_rest,
             ),
             Mistake(
-                _truncated_one_step_early,
                 "You cut one step early, before the last step of each window. Cut before the first.",
+                answer=_truncated_one_step_early,
             ),
             Mistake(
-                _truncated_mean,
                 "Your loss is a mean; the task asks for the sum over batch, steps and units.",
+                answer=_truncated_mean,
             ),
             Mistake(
-                _truncated_half,
                 "Your loss is right, but the gradient is half as long as it should be: the derivative of "
                 "a square has a factor 2.",
+                answer=_truncated_half,
             ),
         ],
         alternatives=[_truncated_by_windows, _truncated_by_formulas],
@@ -1467,44 +1342,42 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _clip_one_by_one,
                 "You clip each gradient by its own norm, which turns the direction of the whole. One "
                 "factor for all.",
+                answer=_clip_one_by_one,
             ),
             Mistake(
-                _clip_each_number,
                 "You clip each number by itself, which turns the direction. Scale all by one factor.",
+                answer=_clip_each_number,
             ),
             Mistake(
-                _clip_always_even_zero,
                 "You always scale to the threshold, and divide by zero if there is nothing to scale. "
                 "Short gradients stay as they are.",
+                answer=_clip_always_even_zero,
             ),
             Mistake(
-                _clip_sum_of_norms,
                 "You add up the norms of the parts. Squares add up; take one root at the end.",
+                answer=_clip_sum_of_norms,
             ),
+            Mistake("Your norm is squared: the root is missing.", answer=_clip_squared_norm),
             Mistake(
-                _clip_squared_norm, "Your norm is squared: the root is missing."
-            ),
-            Mistake(
-                _clip_norm_after,
                 "Your gradients are right, but return the norm before clipping: the one after hides the "
                 "explosion.",
+                answer=_clip_norm_after,
             ),
             Mistake(
-                _clip_not_a_number,
                 "Right for finite gradients. But infinity times zero is nan: if the norm is not finite, "
                 "return zeros.",
+                answer=_clip_not_a_number,
             ),
             Mistake(
-                _clip_keeps_the_rest,
                 "If the norm is not finite, the whole update must be skipped; you set only the bad "
                 "numbers to zero.",
+                answer=_clip_keeps_the_rest,
             ),
             Mistake(
-                _clip_in_place,
                 "Your numbers are right, but you overwrite the given gradients. Return new tensors.",
+                answer=_clip_in_place,
             ),
         ],
         alternatives=[_clip_by_loop, _clip_as_one_vector],

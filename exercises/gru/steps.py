@@ -13,9 +13,7 @@ def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
     return sampler.lengths(3)
 
 
-def _weights(
-    sampler: CaseSampler, features: int, hidden: int
-) -> dict[str, torch.Tensor]:
+def _weights(sampler: CaseSampler, features: int, hidden: int) -> dict[str, torch.Tensor]:
     return {
         "w": sampler.normal(features, 3 * hidden),
         "u": sampler.normal(hidden, 3 * hidden),
@@ -149,9 +147,7 @@ def _update_without_state(inputs, hidden, w, u, bias):
 
 
 def _update_in_single_precision(inputs, hidden, w, u, bias):
-    inputs, hidden, w, u, bias = (
-        part.float() for part in (inputs, hidden, w, u, bias)
-    )
+    inputs, hidden, w, u, bias = (part.float() for part in (inputs, hidden, w, u, bias))
     total = inputs @ w + hidden @ u + bias.sum(0)
     return total.split(hidden.shape[1], dim=1)[0].sigmoid()
 
@@ -197,9 +193,7 @@ def _candidates_reference(inputs, hidden, reset, w, u, bias):
         outer = x @ w + bias[0]
         before.append(outer + h @ (torch.diag(r) @ u) + bias[1])
         after.append(outer + h @ (u @ torch.diag(r)) + bias[1] * r)
-    return tuple(
-        1 - 2 / (1 + torch.exp(2 * torch.stack(n))) for n in (before, after)
-    )
+    return tuple(1 - 2 / (1 + torch.exp(2 * torch.stack(n))) for n in (before, after))
 
 
 def _candidates_swapped(inputs, hidden, reset, w, u, bias):
@@ -459,9 +453,7 @@ def _step_with_a_cell(inputs, hidden, w, u, bias, reset_after, one_keeps):
     if reset_after:
         blocks = [part.split(size, dim=1) for part in (w, u, bias)]
         sign = 1 if one_keeps else -1
-        w, u, bias = (
-            torch.cat([b[1], sign * b[0], b[2]], dim=1) for b in blocks
-        )
+        w, u, bias = (torch.cat([b[1], sign * b[0], b[2]], dim=1) for b in blocks)
         new = torch.gru_cell(inputs, hidden, w.T, u.T, bias[0], bias[1])
         return [new, r, z]
     n = inputs @ w[:, 2 * size :] + bias.sum(0)[2 * size :]
@@ -610,9 +602,7 @@ def _layer_reference(inputs, lengths, hidden, w, u, bias):
     """One sequence after the other, each cut to its length."""
     time, size = inputs.shape[1], hidden.shape[1]
     states, last, kept = [], [], []
-    for sequence, length, h in zip(
-        inputs, lengths.tolist(), hidden, strict=True
-    ):
+    for sequence, length, h in zip(inputs, lengths.tolist(), hidden, strict=True):
         own, gates = [], []
         h = h[None]
         for x in sequence[:length]:
@@ -876,26 +866,26 @@ STEPS = [
         cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
         mistakes=[
             Mistake(
-                _reset_first_block,
                 "These are the update gate's weights: in this layout z comes first, then r.",
+                answer=_reset_first_block,
             ),
             Mistake(
-                _reset_one_bias,
                 "Only the first bias is added; the gate has two, one for the input, one for the state.",
+                answer=_reset_one_bias,
             ),
             Mistake(
-                _reset_transposed,
                 "You transpose u. It is stored transposed already: rows of the state multiply it from "
                 "the left.",
+                answer=_reset_transposed,
             ),
             Mistake(
-                _reset_with_tanh,
                 "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+                answer=_reset_with_tanh,
             ),
-            Mistake(_reset_without_bias, "Both biases are missing."),
+            Mistake("Both biases are missing.", answer=_reset_without_bias),
             Mistake(
-                _reset_interleaved,
                 "You took every third column; a gate's columns are neighbours, block beside block.",
+                answer=_reset_interleaved,
             ),
         ],
         alternatives=[_reset_row_by_row, _reset_einsum],
@@ -907,25 +897,25 @@ STEPS = [
         cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
         mistakes=[
             Mistake(
-                _update_reset_block,
                 "These are the reset gate's weights: in this layout z comes first.",
+                answer=_update_reset_block,
             ),
             Mistake(
-                _update_turned_round,
                 "This is 1 - z. What z = 1 means is decided in the mix, not in the gate.",
+                answer=_update_turned_round,
             ),
             Mistake(
-                _update_one_bias,
                 "Only the first bias is added; the gate has two, one for the input, one for the state.",
+                answer=_update_one_bias,
             ),
             Mistake(
-                _update_transposed,
                 "You transpose u. It is stored transposed already: rows of the state multiply it from "
                 "the left.",
+                answer=_update_transposed,
             ),
             Mistake(
-                _update_without_state,
                 "Your gate does not see the state: the product with u is missing.",
+                answer=_update_without_state,
             ),
         ],
         alternatives=[_update_in_single_precision, _update_by_halves],
@@ -940,34 +930,33 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _candidates_swapped,
                 "The two are in the wrong order: return first the candidate with reset before the product.",
+                answer=_candidates_swapped,
             ),
             Mistake(
-                _candidates_bias_not_reset,
                 "Your first candidate is right. In the second the reset must scale the inner bias too.",
+                answer=_candidates_bias_not_reset,
             ),
             Mistake(
-                _candidates_all_reset,
                 "Your first candidate is right. In the second the reset scales what comes from the input "
                 "as well; it may touch only what comes from the state.",
+                answer=_candidates_all_reset,
             ),
             Mistake(
-                _candidates_biases_exchanged,
                 "The two biases are exchanged: the second row is the inner one, which stands with U.",
+                answer=_candidates_biases_exchanged,
             ),
             Mistake(
-                _candidates_inverted,
-                "r = 1 lets the past through; yours shuts it out.",
+                "r = 1 lets the past through; yours shuts it out.", answer=_candidates_inverted
             ),
             Mistake(
-                _candidates_with_sigmoid,
                 "A candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+                answer=_candidates_with_sigmoid,
             ),
             Mistake(
-                _candidates_both_the_same,
                 "The inner bias is scaled in the wrong one of the two: only the reset after the product "
                 "scales it.",
+                answer=_candidates_both_the_same,
             ),
         ],
         alternatives=[_candidates_with_sums, _candidates_einsum],
@@ -976,31 +965,28 @@ STEPS = [
     Step(
         "new_state",
         reference=_new_state_reference,
-        cases={
-            "one keeps the old state": _mix(True),
-            "one replaces the old state": _mix(False),
-        },
+        cases={"one keeps the old state": _mix(True), "one replaces the old state": _mix(False)},
         mistakes=[
             Mistake(
-                _new_state_swapped,
                 "The two conventions are swapped: if one keeps, z scales the old state.",
+                answer=_new_state_swapped,
             ),
             Mistake(
-                _new_state_always_keeps,
                 "Right if one keeps; but your function does not look at one_keeps.",
+                answer=_new_state_always_keeps,
             ),
             Mistake(
-                _new_state_never_keeps,
                 "Right if one replaces; but your function does not look at one_keeps.",
+                answer=_new_state_never_keeps,
             ),
             Mistake(
-                _new_state_only_adds,
                 "The candidate is taken in whole; the two shares must sum to one.",
+                answer=_new_state_only_adds,
             ),
             Mistake(
-                _new_state_in_place,
                 "Your numbers are right, but the old state is overwritten, which the step before "
                 "needs for its gradient: make a new tensor.",
+                answer=_new_state_in_place,
             ),
         ],
         alternatives=[_new_state_as_a_step, _new_state_in_single_precision],
@@ -1017,29 +1003,29 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _step_gates_swapped,
                 "The gates are exchanged: in this layout the blocks are z, r, n; torch has r, z, n.",
+                answer=_step_gates_swapped,
             ),
             Mistake(
-                _step_flag_inverted,
                 "reset_after is turned round: with True the reset acts after the matrix product.",
+                answer=_step_flag_inverted,
             ),
             Mistake(
-                _step_always_after,
                 "Right with reset after the product; but your step does not look at reset_after.",
+                answer=_step_always_after,
             ),
             Mistake(
-                _step_always_keeps,
                 "Right if one keeps; but your step does not look at one_keeps.",
+                answer=_step_always_keeps,
             ),
             Mistake(
-                _step_mixes_reset_state,
                 "Your mix uses the state after its reset. The reset is for the candidate alone; what is "
                 "kept is the old state itself.",
+                answer=_step_mixes_reset_state,
             ),
             Mistake(
-                _step_returns_z_first,
                 "The new state is right; the gates are returned in the wrong order: first r, then z.",
+                answer=_step_returns_z_first,
             ),
         ],
         alternatives=[_step_row_by_row, _step_with_a_cell],
@@ -1055,39 +1041,39 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _to_torch_not_reordered,
                 "The blocks are still in the order z, r, n; torch wants r, z, n.",
+                answer=_to_torch_not_reordered,
             ),
             Mistake(
-                _to_torch_never_turned,
                 "Right if one keeps. If one replaces, the update gate's weights must change their sign.",
+                answer=_to_torch_never_turned,
             ),
             Mistake(
-                _to_torch_turned_if_it_keeps,
                 "You change the sign in the wrong case: torch's one keeps, so only weights whose one "
                 "replaces must be turned.",
+                answer=_to_torch_turned_if_it_keeps,
             ),
             Mistake(
-                _to_torch_biases_not_turned,
                 "The sign of the matrices is right, but the update gate's two biases go into the sigmoid "
                 "too.",
+                answer=_to_torch_biases_not_turned,
             ),
             Mistake(
-                _to_torch_one_minus,
                 "The gate is to become 1 - z; its weights do so by changing their sign, not by 1 - weight.",
+                answer=_to_torch_one_minus,
             ),
             Mistake(
-                _to_torch_reset_turned,
                 "You changed the sign of the reset gate; it is the update gate that the conventions turn.",
+                answer=_to_torch_reset_turned,
             ),
             Mistake(
-                _to_torch_biases_summed,
                 "Keep the two biases apart: the inner bias of n is scaled by the reset gate, so their sum "
                 "is another function.",
+                answer=_to_torch_biases_summed,
             ),
             Mistake(
-                _to_torch_not_transposed,
                 "The matrices must be transposed: torch's have one row for each unit of each block.",
+                answer=_to_torch_not_transposed,
             ),
         ],
         alternatives=[_to_torch_by_rolling, _to_torch_by_a_matrix],
@@ -1096,42 +1082,39 @@ STEPS = [
     Step(
         "gru_layer",
         reference=_layer_reference,
-        cases={
-            "sequences of one length": _full,
-            "padded sequences": _padded,
-        },
+        cases={"sequences of one length": _full, "padded sequences": _padded},
         mistakes=[
             Mistake(
-                _layer_runs_into_padding,
                 "Your last state is that after the padding; a sequence that has ended must keep its own.",
+                answer=_layer_runs_into_padding,
             ),
             Mistake(
-                _layer_ignores_lengths,
                 "Your layer does not use the lengths: all three results run on into the padding.",
+                answer=_layer_ignores_lengths,
             ),
             Mistake(
-                _layer_mean_over_padding,
                 "Your mean divides by all steps; divide by the number of each sequence's real steps.",
+                answer=_layer_mean_over_padding,
             ),
             Mistake(
-                _layer_states_repeated,
                 "In the padding your states repeat the last one; they must be zero there.",
+                answer=_layer_states_repeated,
             ),
             Mistake(
-                _layer_from_zero,
                 "Your layer starts from zero; it must start from the state that it is given.",
+                answer=_layer_from_zero,
             ),
             Mistake(
-                _layer_state_not_carried,
                 "The state is not carried on: each of your steps starts from the first state.",
+                answer=_layer_state_not_carried,
             ),
             Mistake(
-                _layer_one_step_too_long,
                 "You run one step too many: steps count from 0, so the last real one is length - 1.",
+                answer=_layer_one_step_too_long,
             ),
             Mistake(
-                _layer_last_of_the_padded,
                 "Your last state is the one in the last column, which for shorter sequences is padding.",
+                answer=_layer_last_of_the_padded,
             ),
         ],
         alternatives=[_layer_by_sequence, _layer_gathered],
@@ -1144,24 +1127,23 @@ STEPS = [
         cases={"a small batch": _mgu_inputs},
         mistakes=[
             Mistake(
-                _mgu_keeps,
-                "Your gate keeps where it is one; in this unit one replaces.",
+                "Your gate keeps where it is one; in this unit one replaces.", answer=_mgu_keeps
             ),
             Mistake(
-                _mgu_reset_after,
                 "Your gate resets after the matrix product; here it scales the state before.",
+                answer=_mgu_reset_after,
             ),
             Mistake(
-                _mgu_without_reset,
                 "The candidate must see the state scaled by the gate; yours sees all of it.",
+                answer=_mgu_without_reset,
             ),
             Mistake(
-                _mgu_blocks_swapped,
                 "The blocks are exchanged: the gate f comes first, the candidate n second.",
+                answer=_mgu_blocks_swapped,
             ),
             Mistake(
-                _mgu_keeps_reset_state,
                 "Your mix uses the state after its reset; what is kept is the old state itself.",
+                answer=_mgu_keeps_reset_state,
             ),
         ],
         alternatives=[_mgu_row_by_row, _mgu_joined],

@@ -77,9 +77,7 @@ class _Cell(nn.Module):
         self.bias = nn.Parameter(blocks.repeat_interleave(units))
 
     def forward(self, inputs, hidden, cell):
-        return _reference_step(
-            inputs, hidden, cell, dict(self.named_parameters())
-        )
+        return _reference_step(inputs, hidden, cell, dict(self.named_parameters()))
 
 
 class _Layer(nn.Module):
@@ -98,8 +96,7 @@ class _Classifier(nn.Module):
     def __init__(self, features, units, layers, classes):
         super().__init__()
         self.layers = nn.ModuleList(
-            _Layer(units if layer else features, units)
-            for layer in range(layers)
+            _Layer(units if layer else features, units) for layer in range(layers)
         )
         self.readout = nn.Linear(units, classes)
 
@@ -138,9 +135,7 @@ def _normalise_reference(sums, gain):
     return torch.cat(
         [
             normal(part, [size], scale)
-            for part, scale in zip(
-                sums.split(size, dim=1), gain.split(size), strict=True
-            )
+            for part, scale in zip(sums.split(size, dim=1), gain.split(size), strict=True)
         ],
         dim=1,
     )
@@ -217,9 +212,7 @@ def _normalise_in_single_precision(sums, gain):
     blocks = sums.float().unflatten(1, (3, -1))
     variance, mean = torch.var_mean(blocks, dim=2, correction=0, keepdim=True)
     scaled = (blocks - mean) * torch.rsqrt(variance + 1e-5)
-    return torch.einsum(
-        "bgk,gk->bgk", scaled, gain.float().reshape(3, -1)
-    ).flatten(1)
+    return torch.einsum("bgk,gk->bgk", scaled, gain.float().reshape(3, -1)).flatten(1)
 
 
 # -- 2. initial_parameters
@@ -227,18 +220,12 @@ def _normalise_in_single_precision(sums, gain):
 
 def _random(hidden: int | None, forget_bias: float):
     def case(sampler: CaseSampler) -> dict:
-        drawn, features = (
-            sorted(sampler.lengths(2)) if sampler.size > 1 else (3, 2)
-        )
+        drawn, features = sorted(sampler.lengths(2)) if sampler.size > 1 else (3, 2)
         size = hidden or drawn
         uniform = sampler.random.uniform
         return {
-            "random_ih": torch.from_numpy(
-                uniform(0, 1, (3 * size, features)).round(2)
-            ),
-            "random_hh": torch.from_numpy(
-                uniform(0, 1, (3 * size, size)).round(2)
-            ),
+            "random_ih": torch.from_numpy(uniform(0, 1, (3 * size, features)).round(2)),
+            "random_hh": torch.from_numpy(uniform(0, 1, (3 * size, size)).round(2)),
             "forget_bias": forget_bias,
         }
 
@@ -350,9 +337,7 @@ def _initial_with_a_layer(random_ih, random_hh, forget_bias):
     bound = torch.rsqrt(torch.tensor(float(size), dtype=torch.float64))
     gain = nn.LayerNorm(3 * size).weight
     return {
-        "bias": torch.cat(
-            [torch.full((size,), forget_bias), torch.zeros(2 * size)]
-        ),
+        "bias": torch.cat([torch.full((size,), forget_bias), torch.zeros(2 * size)]),
         "gain_hh": gain,
         "gain_ih": gain,
         "weight_hh": bound * (random_hh + random_hh - 1),
@@ -523,9 +508,7 @@ class _CellNormalisesTheBias(nn.Module):
 
     def forward(self, inputs, hidden, cell):
         normal = nn.functional.group_norm
-        from_inputs = normal(
-            inputs @ self.weight_ih.T + self.bias, 3, self.gain_ih
-        )
+        from_inputs = normal(inputs @ self.weight_ih.T + self.bias, 3, self.gain_ih)
         from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
         f, g, o = (from_inputs + from_hidden).chunk(3, dim=1)
         f = torch.sigmoid(f)
@@ -956,13 +939,9 @@ class _LayerRunsOnAndLooksBack(nn.Module):
             states.append((hidden, cell))
             gates.append(f)
         real = torch.arange(inputs.shape[1]) < lengths[:, None]
-        hiddens, cells = (
-            torch.stack(part, 1) for part in zip(*states, strict=True)
-        )
+        hiddens, cells = (torch.stack(part, 1) for part in zip(*states, strict=True))
         last = [
-            torch.cat([first[:, None], part], 1)[
-                torch.arange(len(inputs)), lengths
-            ]
+            torch.cat([first[:, None], part], 1)[torch.arange(len(inputs)), lengths]
             for first, part in zip(start, (hiddens, cells), strict=True)
         ]
         hiddens, gates = (
@@ -1010,9 +989,7 @@ class _LayerShrinks(nn.Module):
 def _turn_case(lengths_of):
     def case(sampler: CaseSampler) -> dict:
         small = sampler.size < 2
-        features, batch, time = (
-            (2, 3, 4) if small else sorted(sampler.lengths(3))
-        )
+        features, batch, time = (2, 3, 4) if small else sorted(sampler.lengths(3))
         lengths = lengths_of(sampler, batch, time)
         return {
             "inputs": sampler.normal(batch, time, features),
@@ -1056,9 +1033,7 @@ def _turn_padding_too(inputs, lengths):
 def _turn_not_the_first(inputs, lengths):
     rows = []
     for row, length in zip(inputs, lengths.tolist(), strict=True):
-        rows.append(
-            torch.cat([row[:1], row[1:length].flip(0), row[max(length, 1) :]])
-        )
+        rows.append(torch.cat([row[:1], row[1:length].flip(0), row[max(length, 1) :]]))
     return torch.stack(rows)
 
 
@@ -1414,15 +1389,8 @@ class _StackLooksUp(nn.Module):
             if number % 2:
                 inputs = self.turned(inputs, lengths)
         rows = torch.arange(len(inputs))
-        end = (
-            torch.zeros_like(lengths)
-            if len(self.layers) % 2 == 0
-            else lengths - 1
-        )
-        return (
-            torch.einsum("bh,ch->bc", inputs[rows, end], self.readout.weight)
-            + self.readout.bias
-        )
+        end = torch.zeros_like(lengths) if len(self.layers) % 2 == 0 else lengths - 1
+        return torch.einsum("bh,ch->bc", inputs[rows, end], self.readout.weight) + self.readout.bias
 
 
 class _StackOneByOne(nn.Module):
@@ -1462,9 +1430,7 @@ class _StackOneByOne(nn.Module):
             states = sequence[None, :length]
             for number, layer in enumerate(self.layers):
                 if number > 0:
-                    states = states.flip(
-                        1
-                    )  # now in the order in which it is read
+                    states = states.flip(1)  # now in the order in which it is read
                 states, last = self.run(layer["cell"], states, length[None])
             scores.append(last[0])
         return self.readout(torch.stack(scores))
@@ -1473,9 +1439,7 @@ class _StackOneByOne(nn.Module):
 # -- 7. training_step
 
 
-def _readout_case(
-    *, max_norm: float, batch_size: int | None = None, scale: float = 1.0
-):
+def _readout_case(*, max_norm: float, batch_size: int | None = None, scale: float = 1.0):
     def case(sampler: CaseSampler) -> dict:
         small = sampler.size < 2
         hidden, classes, batch = (2, 3, 4) if small else sampler.lengths(3)
@@ -1526,9 +1490,7 @@ def _training_reference(weight, bias, states, labels, learning_rate, max_norm):
     )
 
 
-def _training_each_clipped(
-    weight, bias, states, labels, learning_rate, max_norm
-):
+def _training_each_clipped(weight, bias, states, labels, learning_rate, max_norm):
     old = [part.clone().requires_grad_() for part in (weight, bias)]
     loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
     gradients = torch.autograd.grad(loss, old)
@@ -1540,9 +1502,7 @@ def _training_each_clipped(
     return weight, bias, loss.detach(), norm
 
 
-def _training_numbers_clipped(
-    weight, bias, states, labels, learning_rate, max_norm
-):
+def _training_numbers_clipped(weight, bias, states, labels, learning_rate, max_norm):
     old = [part.clone().requires_grad_() for part in (weight, bias)]
     loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
     gradients = torch.autograd.grad(loss, old)
@@ -1553,9 +1513,7 @@ def _training_numbers_clipped(
     return weight, bias, loss.detach(), norm
 
 
-def _training_not_clipped(
-    weight, bias, states, labels, learning_rate, max_norm
-):
+def _training_not_clipped(weight, bias, states, labels, learning_rate, max_norm):
     old = [part.clone().requires_grad_() for part in (weight, bias)]
     loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
     gradients = torch.autograd.grad(loss, old)
@@ -1565,9 +1523,7 @@ def _training_not_clipped(
     return weight, bias, loss.detach(), norm
 
 
-def _training_always_scaled(
-    weight, bias, states, labels, learning_rate, max_norm
-):
+def _training_always_scaled(weight, bias, states, labels, learning_rate, max_norm):
     old = [part.clone().requires_grad_() for part in (weight, bias)]
     loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
     gradients = torch.autograd.grad(loss, old)
@@ -1580,9 +1536,7 @@ def _training_always_scaled(
 
 def _training_sum(weight, bias, states, labels, learning_rate, max_norm):
     old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(
-        states @ old[0].T + old[1], labels, reduction="sum"
-    )
+    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels, reduction="sum")
     gradients = torch.autograd.grad(loss, old)
     norm = torch.cat([part.flatten() for part in gradients]).norm()
     scale = max_norm / max(norm.item(), max_norm)
@@ -1625,9 +1579,7 @@ def _training_in_place(weight, bias, states, labels, learning_rate, max_norm):
     return weight, bias, loss.detach(), norm
 
 
-def _training_norms_added(
-    weight, bias, states, labels, learning_rate, max_norm
-):
+def _training_norms_added(weight, bias, states, labels, learning_rate, max_norm):
     old = [part.clone().requires_grad_() for part in (weight, bias)]
     loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
     gradients = torch.autograd.grad(loss, old)
@@ -1638,9 +1590,7 @@ def _training_norms_added(
     return weight, bias, loss.detach(), norm
 
 
-def _training_with_an_optimiser(
-    weight, bias, states, labels, learning_rate, max_norm
-):
+def _training_with_an_optimiser(weight, bias, states, labels, learning_rate, max_norm):
     readout = nn.Linear(*weight.T.shape).double()
     readout.load_state_dict({"weight": weight, "bias": bias})
     optimiser = torch.optim.SGD(readout.parameters(), lr=learning_rate)
@@ -1676,36 +1626,35 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _normalise_unbiased,
                 "Your variance divides by one less than the number of values; here it is the mean of "
                 "the squared deviations.",
+                answer=_normalise_unbiased,
             ),
             Mistake(
-                _normalise_whole_row,
                 "You normalise each row as a whole; each of its three blocks must be normalised on its "
                 "own.",
+                answer=_normalise_whole_row,
             ),
             Mistake(
-                _normalise_over_the_batch,
                 "You normalise over the batch; each row must be normalised without looking at the "
                 "others.",
+                answer=_normalise_over_the_batch,
             ),
             Mistake(
-                _normalise_without_epsilon,
                 "The 1e-5 under the root is missing; without it a block of equal numbers is divided by "
                 "zero.",
+                answer=_normalise_without_epsilon,
             ),
             Mistake(
-                _normalise_epsilon_outside,
                 "The 1e-5 belongs under the root: it is added to the variance, not to its root.",
+                answer=_normalise_epsilon_outside,
             ),
             Mistake(
-                _normalise_without_root,
-                "You divide by the variance; divide by its root.",
+                "You divide by the variance; divide by its root.", answer=_normalise_without_root
             ),
             Mistake(
-                _normalise_without_mean,
                 "The mean is not subtracted: you divide by the root mean square alone.",
+                answer=_normalise_without_mean,
             ),
         ],
         alternatives=[
@@ -1724,31 +1673,30 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _initial_in_torchs_order,
                 "The forget bias stands in the second block; in this layout the forget gate comes "
                 "first.",
+                answer=_initial_in_torchs_order,
             ),
             Mistake(
-                _initial_only_positive,
                 "Your weights are all positive: they must lie between -k and k.",
+                answer=_initial_only_positive,
             ),
             Mistake(
-                _initial_half_as_wide,
                 "Your weights lie between -k/2 and k/2; stretch the random numbers to twice the width.",
+                answer=_initial_half_as_wide,
             ),
             Mistake(
-                _initial_without_root,
-                "k is 1 over the root of hidden; the root is missing.",
+                "k is 1 over the root of hidden; the root is missing.", answer=_initial_without_root
             ),
             Mistake(
-                _initial_by_features,
                 "For weight_ih you take the root of the number of features; k is the same for both "
                 "matrices.",
+                answer=_initial_by_features,
             ),
             Mistake(
-                _initial_in_place,
                 "Your numbers are right, but the random numbers that you were given are overwritten: "
                 "make new tensors.",
+                answer=_initial_in_place,
             ),
         ],
         alternatives=[_initial_with_a_layer, _initial_in_single_precision],
@@ -1762,43 +1710,40 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _CellInTorchsOrder,
                 "Your blocks are read in the order g, f, o; here the forget gate comes first.",
+                answer=_CellInTorchsOrder,
             ),
             Mistake(
-                _CellSwapsOutput,
                 "Your last two blocks are swapped: the candidate g comes before the output gate o.",
+                answer=_CellSwapsOutput,
             ),
             Mistake(
-                _CellForgetsWhereOne,
                 "f = 1 keeps the cell state; yours replaces it. Scale the old state by f and the "
                 "candidate by 1 - f.",
+                answer=_CellForgetsWhereOne,
             ),
             Mistake(
-                _CellNormalisesTheSum,
                 "You normalise the sum of the two products; normalise each on its own, with its own "
                 "gain, and then add.",
+                answer=_CellNormalisesTheSum,
             ),
             Mistake(
-                _CellNormalisesTheBias,
                 "The bias is normalised with the rest; add it after normalising.",
+                answer=_CellNormalisesTheBias,
             ),
+            Mistake("The bias is missing.", answer=_CellWithoutBias),
             Mistake(
-                _CellWithoutBias,
-                "The bias is missing.",
-            ),
-            Mistake(
-                _CellHiddenNotSquashed,
                 "The hidden state is o * tanh(c); the tanh is missing.",
+                answer=_CellHiddenNotSquashed,
             ),
             Mistake(
-                _CellShowsTheOldState,
                 "Your hidden state shows the cell state before the step; it must show the new one.",
+                answer=_CellShowsTheOldState,
             ),
             Mistake(
-                _CellStartsWithoutForgetBias,
                 "The step is right, but a new cell's forget bias is zero: start from "
                 "initial_parameters.",
+                answer=_CellStartsWithoutForgetBias,
             ),
         ],
         alternatives=[_CellOfLayerNorms, _CellRowByRow],
@@ -1815,34 +1760,31 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _LayerRunsIntoPadding,
                 "Your last states are those after the padding; a sequence that has ended must keep its "
                 "own.",
+                answer=_LayerRunsIntoPadding,
             ),
             Mistake(
-                _LayerIgnoresLengths,
                 "Your layer does not use the lengths: all its results run on into the padding.",
+                answer=_LayerIgnoresLengths,
             ),
             Mistake(
-                _LayerStatesRepeated,
                 "In the padding your hidden states repeat the last one; they must be zero there.",
+                answer=_LayerStatesRepeated,
             ),
+            Mistake("Your forget gates are not zero in the padding.", answer=_LayerGatesNotMasked),
             Mistake(
-                _LayerGatesNotMasked,
-                "Your forget gates are not zero in the padding.",
-            ),
-            Mistake(
-                _LayerFromZero,
                 "Your layer starts from zero states; it must start from those that it is given.",
+                answer=_LayerFromZero,
             ),
             Mistake(
-                _LayerOneStepTooLong,
                 "You run one step too many: steps count from 0, so the last real one is length - 1.",
+                answer=_LayerOneStepTooLong,
             ),
             Mistake(
-                _LayerLastColumn,
                 "Your last hidden state is taken from the last column, which for shorter sequences is "
                 "padding.",
+                answer=_LayerLastColumn,
             ),
         ],
         alternatives=[_LayerRunsOnAndLooksBack, _LayerShrinks],
@@ -1859,32 +1801,32 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _turn_all,
                 "You turn the padding round as well, so that it comes first; turn only the real steps.",
+                answer=_turn_all,
             ),
             Mistake(
-                _turn_features,
                 "You reverse the features; reverse the steps, which are dimension 1.",
+                answer=_turn_features,
             ),
             Mistake(
-                _turn_padding_zeroed,
                 "The real steps are right, but the padding must keep its numbers; yours becomes zero.",
+                answer=_turn_padding_zeroed,
             ),
             Mistake(
-                _turn_padding_too,
                 "The real steps are right, but the padding is turned round too; it must stay as it was.",
+                answer=_turn_padding_too,
             ),
             Mistake(
-                _turn_not_the_first,
                 "The first step stays where it was; it must go to the end of its sequence.",
+                answer=_turn_not_the_first,
             ),
             Mistake(
-                _turn_one_too_many,
                 "You turn one step too many: the last real step is length - 1.",
+                answer=_turn_one_too_many,
             ),
             Mistake(
-                _turn_in_place,
                 "Your numbers are right, but the input is overwritten: work on a copy.",
+                answer=_turn_in_place,
             ),
         ],
         alternatives=[_turn_after_all, _turn_by_matrices, _turn_with_numbers],
@@ -1900,31 +1842,31 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _StackReadsForwards,
                 "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
+                answer=_StackReadsForwards,
             ),
             Mistake(
-                _StackFlipsPadding,
                 "Your backward layers turn the padding round too; they must turn each sequence within "
                 "its length.",
+                answer=_StackFlipsPadding,
             ),
             Mistake(
-                _StackNotTurnedBack,
                 "After a backward layer the hidden states must be put back into the order of time; with "
                 "three layers that shows.",
+                answer=_StackNotTurnedBack,
             ),
             Mistake(
-                _StackReadsLastColumn,
                 "You read the last column, which for shorter sequences is padding, and for a backward "
                 "layer its first state.",
+                answer=_StackReadsLastColumn,
             ),
             Mistake(
-                _StackReadsLastStep,
                 "You read the state at the last real step; a backward layer ends at the first one.",
+                answer=_StackReadsLastStep,
             ),
             Mistake(
-                _StackIgnoresLengths,
                 "Your layers run on into the padding: the lengths are not used.",
+                answer=_StackIgnoresLengths,
             ),
         ],
         alternatives=[_StackLooksUp, _StackOneByOne],
@@ -1938,50 +1880,42 @@ STEPS = [
             "a gradient longer than max_norm": _readout_case(max_norm=0.125),
             "a gradient shorter than max_norm": _readout_case(max_norm=100.0),
             "a batch of one": _readout_case(max_norm=0.25, batch_size=1),
-            "scores in the thousands": _readout_case(
-                max_norm=0.25, scale=1000.0
-            ),
+            "scores in the thousands": _readout_case(max_norm=0.25, scale=1000.0),
             "a gradient of zero": _learned,
         },
         mistakes=[
             Mistake(
-                _training_each_clipped,
                 "Weight and bias are clipped apart; they share one norm and one factor, so that the "
                 "direction of the step is kept.",
+                answer=_training_each_clipped,
             ),
             Mistake(
-                _training_numbers_clipped,
                 "You clip each number of the gradient, which turns its direction; scale the whole "
                 "gradient by one factor.",
+                answer=_training_numbers_clipped,
             ),
+            Mistake("The gradient is not clipped.", answer=_training_not_clipped),
             Mistake(
-                _training_not_clipped,
-                "The gradient is not clipped.",
-            ),
-            Mistake(
-                _training_always_scaled,
                 "You scale every gradient to max_norm; one that is shorter must be left alone.",
+                answer=_training_always_scaled,
             ),
+            Mistake("Your loss is the sum over the batch; take the mean.", answer=_training_sum),
             Mistake(
-                _training_sum,
-                "Your loss is the sum over the batch; take the mean.",
-            ),
-            Mistake(
-                _training_loss_after,
                 "The loss is that after the step; return the one before.",
+                answer=_training_loss_after,
             ),
             Mistake(
-                _training_norm_after,
                 "The norm is that after clipping; return the one before.",
+                answer=_training_norm_after,
             ),
             Mistake(
-                _training_in_place,
                 "Your numbers are right, but the old weight and bias are overwritten: make new tensors.",
+                answer=_training_in_place,
             ),
             Mistake(
-                _training_norms_added,
                 "You add the norms of the two gradients; the norm of both together is the root of the "
                 "sum of their squares.",
+                answer=_training_norms_added,
             ),
         ],
         alternatives=[_training_with_an_optimiser, _training_by_formula],

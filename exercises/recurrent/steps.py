@@ -15,9 +15,7 @@ def _rates(sampler: CaseSampler, *shape: int) -> torch.Tensor:
     return torch.from_numpy(sampler.random.choice(choices, size=shape))
 
 
-def _weights(
-    sampler: CaseSampler, features: int, hidden: int
-) -> dict[str, torch.Tensor]:
+def _weights(sampler: CaseSampler, features: int, hidden: int) -> dict[str, torch.Tensor]:
     return {
         "w_x": sampler.normal(features, hidden),
         "w_h": sampler.normal(hidden, hidden),
@@ -38,9 +36,7 @@ def _readable(sampler: CaseSampler, small: tuple[int, ...]) -> tuple[int, ...]:
 # -- 1. leaky_step
 
 
-def _step_inputs(
-    sampler: CaseSampler, batch: int, features: int, hidden: int
-) -> dict:
+def _step_inputs(sampler: CaseSampler, batch: int, features: int, hidden: int) -> dict:
     return {
         "inputs": sampler.normal(batch, features),
         "hidden": sampler.normal(batch, hidden),
@@ -59,9 +55,7 @@ def _one_row(sampler: CaseSampler) -> dict:
 def _leaky_reference(inputs, hidden, w_x, w_h, b, rate):
     return torch.lerp(
         hidden,
-        nn.functional.linear(
-            torch.cat([inputs, hidden], 1), torch.cat([w_x, w_h]).T, b
-        ).tanh(),
+        nn.functional.linear(torch.cat([inputs, hidden], 1), torch.cat([w_x, w_h]).T, b).tanh(),
         rate.expand_as(hidden),
     )
 
@@ -122,9 +116,7 @@ def _leaky_in_float32(inputs, hidden, w_x, w_h, b, rate):
 # -- 2. leaky_layer
 
 
-def _layer_inputs(
-    sampler: CaseSampler, sizes: tuple[int, ...], time: int
-) -> dict:
+def _layer_inputs(sampler: CaseSampler, sizes: tuple[int, ...], time: int) -> dict:
     batch, features, hidden = sizes
     return {
         "inputs": sampler.normal(batch, time, features),
@@ -149,20 +141,11 @@ def _layer_reference(inputs, initial, w_x, w_h, b, rate):
         states.append([])
         sums.append([])
         for x in sequence:
-            total = (
-                (x[:, None] * w_x).sum(0) + (hidden[:, None] * w_h).sum(0) + b
-            )
-            hidden = (
-                hidden
-                - rate * hidden
-                + rate * (1 - 2 / (1 + torch.exp(2 * total)))
-            )
+            total = (x[:, None] * w_x).sum(0) + (hidden[:, None] * w_h).sum(0) + b
+            hidden = hidden - rate * hidden + rate * (1 - 2 / (1 + torch.exp(2 * total)))
             states[-1].append(hidden)
             sums[-1].append(total)
-    return tuple(
-        torch.stack([torch.stack(row) for row in rows])
-        for rows in (states, sums)
-    )
+    return tuple(torch.stack([torch.stack(row) for row in rows]) for rows in (states, sums))
 
 
 def _layer_time_first(inputs, initial, w_x, w_h, b, rate):
@@ -276,9 +259,7 @@ def _lengths(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
 
 
 def _sequences(sampler: CaseSampler) -> dict:
-    batch, features, time = (
-        sorted(sampler.lengths(3)) if sampler.size else (2, 2, 3)
-    )
+    batch, features, time = sorted(sampler.lengths(3)) if sampler.size else (2, 2, 3)
     return {
         "padded": sampler.normal(batch, time, features),
         "lengths": _lengths(sampler, batch, time),
@@ -287,9 +268,7 @@ def _sequences(sampler: CaseSampler) -> dict:
 
 def _nothing_padded(sampler: CaseSampler) -> dict:
     made = _sequences(sampler)
-    return made | {
-        "lengths": torch.full_like(made["lengths"], made["padded"].shape[1])
-    }
+    return made | {"lengths": torch.full_like(made["lengths"], made["padded"].shape[1])}
 
 
 def _all_padded(sampler: CaseSampler) -> dict:
@@ -301,9 +280,7 @@ def _not_a_number(sampler: CaseSampler) -> dict:
     made = _sequences(sampler)
     steps = torch.arange(made["padded"].shape[1])
     beyond = steps >= made["lengths"][:, None]
-    return made | {
-        "padded": made["padded"].masked_fill(beyond[..., None], math.nan)
-    }
+    return made | {"padded": made["padded"].masked_fill(beyond[..., None], math.nan)}
 
 
 def _turn_reference(padded, lengths):
@@ -383,18 +360,14 @@ def _turn_by_permutations(padded, lengths):
 
 
 def _two_layers(sampler: CaseSampler, lengths) -> dict:
-    batch, hidden, time, features = (
-        n + sampler.size // 2 for n in (2, 3, 4, 5)
-    )
+    batch, hidden, time, features = (n + sampler.size // 2 for n in (2, 3, 4, 5))
     if sampler.size == 0:
         batch, hidden, time, features = 2, 1, 3, 2
     made = [_weights(sampler, features, hidden) for _ in range(2)]
     return {
         "padded": sampler.normal(batch, time, features),
         "lengths": lengths(sampler, batch, time),
-        **{
-            name: torch.stack([part[name] for part in made]) for name in made[0]
-        },
+        **{name: torch.stack([part[name] for part in made]) for name in made[0]},
     }
 
 
@@ -403,9 +376,7 @@ def _both_padded(sampler: CaseSampler) -> dict:
 
 
 def _both_full(sampler: CaseSampler) -> dict:
-    return _two_layers(
-        sampler, lambda sampler, batch, time: torch.full((batch,), time)
-    )
+    return _two_layers(sampler, lambda sampler, batch, time: torch.full((batch,), time))
 
 
 def _both_all_padded(sampler: CaseSampler) -> dict:
@@ -671,9 +642,7 @@ def _bits_in_nats(logits, targets):
 
 def _bits_multiplied(logits, targets):
     real = targets >= 0
-    return nn.functional.cross_entropy(logits[real], targets[real]) * math.log(
-        2
-    )
+    return nn.functional.cross_entropy(logits[real], targets[real]) * math.log(2)
 
 
 def _bits_over_everything(logits, targets):
@@ -732,9 +701,7 @@ def _bits_clamped(logits, targets):
 
 def _bits_summed(logits, targets):
     real = targets >= 0
-    total = nn.functional.cross_entropy(
-        logits[real], targets[real], reduction="sum"
-    )
+    total = nn.functional.cross_entropy(logits[real], targets[real], reduction="sum")
     return total / math.log(2)
 
 
@@ -759,9 +726,7 @@ def _bits_weighted_by_mask(logits, targets):
 def _parts(sampler: CaseSampler) -> dict:
     parts = 3 + sampler.size
     counts = sampler.random.permutation(np.array([2, 5, 9, 20, 30, 50])[:parts])
-    bits = sampler.random.permutation(
-        np.array([0.5, 1.5, 2.3, 3.1, 4.6, 5.2])[:parts]
-    )
+    bits = sampler.random.permutation(np.array([0.5, 1.5, 2.3, 3.1, 4.6, 5.2])[:parts])
     return {"bits": bits, "counts": counts}
 
 
@@ -778,10 +743,7 @@ def _empty_part(sampler: CaseSampler) -> dict:
 
 def _perplexity_reference(bits, counts):
     shares = [n / sum(counts.tolist()) for n in counts.tolist()]
-    return math.prod(
-        (2.0**b) ** share
-        for b, share in zip(bits.tolist(), shares, strict=True)
-    )
+    return math.prod((2.0**b) ** share for b, share in zip(bits.tolist(), shares, strict=True))
 
 
 def _perplexity_unweighted(bits, counts):
@@ -826,9 +788,7 @@ def _perplexity_average(bits, counts):
 
 def _rows(sampler: CaseSampler, temperature: float) -> dict:
     batch, symbols = 3 + sampler.size, 4 + sampler.size
-    uniforms = sampler.random.permutation(
-        np.linspace(0.02, 0.97, batch).round(2)
-    )
+    uniforms = sampler.random.permutation(np.linspace(0.02, 0.97, batch).round(2))
     return {
         "logits": sampler.normal(batch, symbols),
         "temperature": temperature,
@@ -861,8 +821,7 @@ def _frozen(sampler: CaseSampler) -> dict:
 def _large(sampler: CaseSampler) -> dict:
     made = _rows(sampler, 2.0)
     return made | {
-        "logits": made["logits"]
-        + 1e5 * (-1.0) ** torch.arange(len(made["logits"]))[:, None]
+        "logits": made["logits"] + 1e5 * (-1.0) ** torch.arange(len(made["logits"]))[:, None]
     }
 
 
@@ -977,8 +936,7 @@ def _choose_by_search(logits, temperature, uniforms):
     powers = np.exp((z - z.max(axis=1, keepdims=True)) / temperature)
     sums = np.cumsum(powers / powers.sum(axis=1, keepdims=True), axis=1)
     found = [
-        np.searchsorted(row, u, side="right")
-        for row, u in zip(sums, uniforms.numpy(), strict=True)
+        np.searchsorted(row, u, side="right") for row, u in zip(sums, uniforms.numpy(), strict=True)
     ]
     return [min(int(place), z.shape[1] - 1) for place in found]
 
@@ -1002,45 +960,38 @@ STEPS = [
     Step(
         "leaky_step",
         reference=_leaky_reference,
-        cases={
-            "a small batch": _one_step,
-            "a batch of one": _one_row,
-        },
+        cases={"a small batch": _one_step, "a batch of one": _one_row},
         mistakes=[
             Mistake(
-                _leaky_swapped,
                 "The rate is on the wrong state: it says how much of the new state is taken, and "
                 "1 - rate how much of the old one is kept.",
+                answer=_leaky_swapped,
             ),
             Mistake(
-                _leaky_transposed,
                 "You transpose w_h. Here weights are (from, to), so the state is multiplied by w_h "
                 "as it stands.",
+                answer=_leaky_transposed,
             ),
+            Mistake("The bias is missing in the pre-activation.", answer=_leaky_without_bias),
             Mistake(
-                _leaky_without_bias,
-                "The bias is missing in the pre-activation.",
-            ),
-            Mistake(
-                _leaky_bias_outside,
                 "The bias belongs into the pre-activation, inside the tanh.",
+                answer=_leaky_bias_outside,
             ),
             Mistake(
-                _leaky_tanh_around_all,
                 "Your tanh is around the whole mixture. Squash the pre-activation only; the old state "
                 "is kept as it is.",
+                answer=_leaky_tanh_around_all,
             ),
             Mistake(
-                _leaky_with_sigmoid,
-                "Squash with tanh, not with the logistic function.",
+                "Squash with tanh, not with the logistic function.", answer=_leaky_with_sigmoid
             ),
             Mistake(
-                _leaky_nothing_lost,
                 "You add to the old state without letting any of it go: it must be scaled by 1 - rate.",
+                answer=_leaky_nothing_lost,
             ),
             Mistake(
-                _leaky_no_leak,
                 "This is the network without a leak: the old state itself must be mixed in.",
+                answer=_leaky_no_leak,
             ),
         ],
         alternatives=[_leaky_row_by_row, _leaky_in_float32],
@@ -1049,46 +1000,43 @@ STEPS = [
     Step(
         "leaky_layer",
         reference=_layer_reference,
-        cases={
-            "several steps": _several_steps,
-            "one step only": _one_step_only,
-        },
+        cases={"several steps": _several_steps, "one step only": _one_step_only},
         mistakes=[
             Mistake(
-                _layer_time_first,
                 "Your results are (time, batch, hidden): stack the steps along dimension 1.",
+                answer=_layer_time_first,
             ),
             Mistake(
-                _layer_states_before,
                 "You keep each state before its step. The result begins with the state after the first "
                 "step and ends with that after the last.",
+                answer=_layer_states_before,
             ),
             Mistake(
-                _layer_results_swapped,
                 "Your two results are swapped: the states come first.",
+                answer=_layer_results_swapped,
             ),
             Mistake(
-                _layer_from_zero,
                 "You begin with zeros; the first step must start from the given initial state.",
+                answer=_layer_from_zero,
             ),
             Mistake(
-                _layer_not_carried,
                 "Every step of yours starts from the initial state. The state must be carried on from "
                 "step to step.",
+                answer=_layer_not_carried,
             ),
             Mistake(
-                _layer_squashed_sums,
                 "Your states are right, but a pre-activation is the sum before the tanh.",
+                answer=_layer_squashed_sums,
             ),
             Mistake(
-                _layer_sums_of_new_state,
                 "Your states are right, but your pre-activations are computed from the state after the "
                 "step. They need the one before.",
+                answer=_layer_sums_of_new_state,
             ),
             Mistake(
-                _layer_cut_from_the_past,
                 "Your numbers are right, but each state is cut off from the one before, so that no "
                 "gradient reaches the past. Do not detach here.",
+                answer=_layer_cut_from_the_past,
             ),
         ],
         alternatives=[_layer_products_first, _layer_filled],
@@ -1106,42 +1054,42 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _turn_with_padding,
                 "You flip the whole row, so short sequences begin with their padding. Each must be "
                 "reversed within its own length.",
+                answer=_turn_with_padding,
             ),
             Mistake(
-                _turn_padding_to_the_front,
                 "Your padding is zero but has moved to the front. The reversed sequence must begin at "
                 "step 0.",
+                answer=_turn_padding_to_the_front,
             ),
             Mistake(
-                _turn_flip_and_cut,
                 "You flip the whole row and then mask it, so the padding takes the place of real steps, "
                 "and those are lost.",
+                answer=_turn_flip_and_cut,
             ),
             Mistake(
-                _turn_padding_left,
                 "The sequences are right, but the padding stays in your result: beyond the length it "
                 "must be zero.",
+                answer=_turn_padding_left,
             ),
             Mistake(
-                _turn_multiplied,
                 "You multiply by the mask, and nan times 0 is nan. Choose between values instead.",
+                answer=_turn_multiplied,
             ),
             Mistake(
-                _turn_features,
                 "You flip the features; it is the steps, dimension 1, that must be reversed.",
+                answer=_turn_features,
             ),
             Mistake(
-                _turn_in_place,
                 "Your numbers are right, but you write into the argument, which others still need. "
                 "Write into a new tensor.",
+                answer=_turn_in_place,
             ),
             Mistake(
-                _turn_one_step_short,
                 "The last real step is lost: a sequence of n steps ends with step n - 1, and all n are "
                 "reversed.",
+                answer=_turn_one_step_short,
             ),
         ],
         alternatives=[_turn_step_by_step, _turn_by_permutations],
@@ -1157,40 +1105,40 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _both_flipped_whole,
                 "Your backward network starts in the padding and carries it into the sequence. Turn "
                 "each sequence round within its length.",
+                answer=_both_flipped_whole,
             ),
             Mistake(
-                _both_not_turned_back,
                 "Your backward states stand in the order of reading. Turn them back, so that both "
                 "halves of an output belong to the same symbol.",
+                answer=_both_not_turned_back,
             ),
             Mistake(
-                _both_padding_not_zero,
                 "Your forward states run on into the padding, where outputs must be zero.",
+                answer=_both_padding_not_zero,
             ),
             Mistake(
-                _both_final_at_last_column,
                 "Your final states are the last column of the outputs. In a padded sequence that is "
                 "padding, and the backward network is not finished there.",
+                answer=_both_final_at_last_column,
             ),
             Mistake(
-                _both_final_at_last_symbol,
                 "At a sequence's last symbol the backward network has only just begun. Its final state "
                 "stands at the first symbol.",
+                answer=_both_final_at_last_symbol,
             ),
             Mistake(
-                _both_forward_final_in_padding,
                 "Your final forward state has read the padding too. Take the one at the last real step.",
+                answer=_both_forward_final_in_padding,
             ),
             Mistake(
-                _both_with_one_layer,
                 "You use the forward parameters for both directions; the backward ones have index 1.",
+                answer=_both_with_one_layer,
             ),
             Mistake(
-                _both_backward_first,
                 "The halves are swapped: the forward states stand first.",
+                answer=_both_backward_first,
             ),
         ],
         alternatives=[_both_holding_still, _both_as_one_batch],
@@ -1208,53 +1156,53 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _bits_in_nats,
                 "Your cost is in nats, the unit of the natural logarithm: divide by ln 2 to get bits.",
+                answer=_bits_in_nats,
             ),
             Mistake(
-                _bits_multiplied,
                 "You multiply by ln 2. A bit is ln 2 nats, so there are more bits than nats: divide.",
+                answer=_bits_multiplied,
             ),
             Mistake(
-                _bits_over_everything,
                 "You divide by the size of the padded batch. Divide by the number of real symbols.",
+                answer=_bits_over_everything,
             ),
             Mistake(
-                _bits_padding_as_last_symbol,
                 "The padding is scored as if it were the last symbol: -1 counts from the end. Leave it "
                 "out.",
+                answer=_bits_padding_as_last_symbol,
             ),
             Mistake(
-                _bits_padding_as_first_symbol,
                 "The padding is scored as if symbol 0 had come. Leave it out.",
+                answer=_bits_padding_as_first_symbol,
             ),
             Mistake(
-                _bits_softmax_over_time,
                 "Your probabilities sum to one over the steps; they must over the symbols, the last "
                 "dimension.",
+                answer=_bits_softmax_over_time,
             ),
             Mistake(
-                _bits_mean_of_means,
                 "You average over each sequence and then over sequences, so symbols of short ones count "
                 "more. Every symbol counts the same.",
+                answer=_bits_mean_of_means,
             ),
             Mistake(
-                _bits_clamped,
                 "The tiny number that you add inside the logarithm caps the cost of a surprise. Take the "
                 "log-softmax in one piece.",
+                answer=_bits_clamped,
             ),
             Mistake(
-                _bits_log_of_softmax,
                 "Right until a probability is rounded to 0, whose logarithm is infinite. Take the "
                 "log-softmax in one piece.",
+                answer=_bits_log_of_softmax,
             ),
             Mistake(
-                _bits_overflow,
                 "Right until exp overflows. Subtract the largest logit first, or let log-softmax do it.",
+                answer=_bits_overflow,
             ),
             Mistake(
-                _bits_summed,
                 "This is the cost of all symbols together; the mean is asked for.",
+                answer=_bits_summed,
             ),
         ],
         alternatives=[_bits_ignoring, _bits_weighted_by_mask],
@@ -1270,30 +1218,27 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _perplexity_unweighted,
                 "Your parts all count the same, whatever their length. Weigh each by its number of "
                 "symbols.",
+                answer=_perplexity_unweighted,
             ),
             Mistake(
-                _perplexity_mean,
                 "You average the perplexities of the parts. Average the bits, weighted by the number of "
                 "symbols, and take the power last.",
+                answer=_perplexity_mean,
             ),
             Mistake(
-                _perplexity_weighted_mean,
                 "Your weights are right, but it is bits that are averaged; take the power last.",
+                answer=_perplexity_weighted_mean,
             ),
+            Mistake("The costs are in bits, so the base is 2, not e.", answer=_perplexity_exp),
             Mistake(
-                _perplexity_exp,
-                "The costs are in bits, so the base is 2, not e.",
-            ),
-            Mistake(
-                _perplexity_bits,
                 "These are the bits per symbol; the perplexity is 2 to that.",
+                answer=_perplexity_bits,
             ),
             Mistake(
-                _perplexity_inverse,
                 "This is the (geometric) mean probability of a symbol. The perplexity is its inverse.",
+                answer=_perplexity_inverse,
             ),
         ],
         alternatives=[_perplexity_with_a_loop, _perplexity_average],
@@ -1312,49 +1257,45 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _choose_times_temperature,
                 "You multiply by the temperature. Logits are divided by it: hot means flat.",
+                answer=_choose_times_temperature,
             ),
             Mistake(
-                _choose_temperature_too_late,
                 "You divide the probabilities, which then no longer sum to one. Divide the logits, "
                 "before the softmax.",
+                answer=_choose_temperature_too_late,
             ),
+            Mistake("The temperature is not used, except at 0.", answer=_choose_no_temperature),
             Mistake(
-                _choose_no_temperature,
-                "The temperature is not used, except at 0.",
-            ),
-            Mistake(
-                _choose_greedily,
                 "You always take the largest. That is right at temperature 0; else the uniform number "
                 "decides.",
+                answer=_choose_greedily,
             ),
             Mistake(
-                _choose_divides_by_zero,
                 "At temperature 0 you divide by zero. Take the largest logit there.",
+                answer=_choose_divides_by_zero,
             ),
             Mistake(
-                _choose_at_least,
                 "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than u, "
                 "not just equal.",
+                answer=_choose_at_least,
             ),
             Mistake(
-                _choose_one_place_early,
                 "You are one place early: the symbol at which the sum passes u is drawn, not the one "
                 "before it.",
+                answer=_choose_one_place_early,
             ),
             Mistake(
-                _choose_beyond_the_end,
                 "Where no sum is larger than u, you return a symbol that does not exist. Take the last.",
+                answer=_choose_beyond_the_end,
             ),
             Mistake(
-                _choose_overflow,
                 "Right until exp overflows or gives nothing but zeros. Subtract the row's largest logit "
                 "first, or use softmax.",
+                answer=_choose_overflow,
             ),
             Mistake(
-                _choose_from_the_end,
-                "You add up from the last symbol; begin with symbol 0.",
+                "You add up from the last symbol; begin with symbol 0.", answer=_choose_from_the_end
             ),
         ],
         alternatives=[_choose_by_search, _choose_one_by_one],

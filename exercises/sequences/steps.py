@@ -25,10 +25,7 @@ def _negative_lag(sampler: CaseSampler) -> dict:
 
 def _long_lag(sampler: CaseSampler) -> dict:
     length = 5 + sampler.size
-    return {
-        "series": 5 + sampler.array(length),
-        "lag": length + 2 * sampler.size,
-    }
+    return {"series": 5 + sampler.array(length), "lag": length + 2 * sampler.size}
 
 
 def _last_lag(sampler: CaseSampler) -> dict:
@@ -38,17 +35,13 @@ def _last_lag(sampler: CaseSampler) -> dict:
 
 def _autocorrelation_reference(series, lag):
     lag = abs(lag)
-    return (
-        autocorrelation(series, max_lag=lag)[lag] if lag < len(series) else 0.0
-    )
+    return autocorrelation(series, max_lag=lag)[lag] if lag < len(series) else 0.0
 
 
 def _autocorrelation_without_mean(series, lag):
     lag = min(abs(lag), len(series))
     return (
-        series[lag:] @ series[: len(series) - lag] / (series @ series)
-        if lag < len(series)
-        else 0.0
+        series[lag:] @ series[: len(series) - lag] / (series @ series) if lag < len(series) else 0.0
     )
 
 
@@ -246,20 +239,12 @@ def _remainder(sampler: CaseSampler) -> dict:
 
 def _blocks_of_one(sampler: CaseSampler) -> dict:
     count = 4 + sampler.size
-    return {
-        "series": sampler.array(count),
-        "length": 1,
-        "order": _order(sampler, count),
-    }
+    return {"series": sampler.array(count), "length": 1, "order": _order(sampler, count)}
 
 
 def _one_block(sampler: CaseSampler) -> dict:
     length = 3 + sampler.size
-    return {
-        "series": sampler.array(length + 1),
-        "length": length,
-        "order": np.array([0]),
-    }
+    return {"series": sampler.array(length + 1), "length": length, "order": np.array([0])}
 
 
 def _no_block(sampler: CaseSampler) -> dict:
@@ -282,9 +267,7 @@ def _blocks_reference(series, length, order):
 def _blocks_to_places(series, length, order):
     whole = len(order) * length
     result = series.copy()
-    result[:whole].reshape(-1, length)[order] = series[:whole].reshape(
-        -1, length
-    )
+    result[:whole].reshape(-1, length)[order] = series[:whole].reshape(-1, length)
     return result
 
 
@@ -343,9 +326,7 @@ def _blocks_by_places(series, length, order):
 # -- 4. effective_size
 
 
-def _with_memory(
-    sampler: CaseSampler, weight: float, length: int, max_lag: int
-) -> dict:
+def _with_memory(sampler: CaseSampler, weight: float, length: int, max_lag: int) -> dict:
     """CaseSampler a series whose estimated variance factor is well above zero."""
     while True:
         path = [sampler.array(1)[0]]
@@ -484,19 +465,11 @@ def _effective_by_all_pairs(series, max_lag):
 
 
 def _split(sampler: CaseSampler) -> dict:
-    return {
-        "series": sampler.array(11 + 5 * sampler.size),
-        "share": 0.25,
-        "gap": 1 + sampler.size,
-    }
+    return {"series": sampler.array(11 + 5 * sampler.size), "share": 0.25, "gap": 1 + sampler.size}
 
 
 def _round_down(sampler: CaseSampler) -> dict:
-    return {
-        "series": sampler.array(11 + 4 * sampler.size),
-        "share": 0.25,
-        "gap": 1,
-    }
+    return {"series": sampler.array(11 + 4 * sampler.size), "share": 0.25, "gap": 1}
 
 
 def _without_gap(sampler: CaseSampler) -> dict:
@@ -509,11 +482,7 @@ def _vectors(sampler: CaseSampler) -> dict:
 
 
 def _nothing_held_out(sampler: CaseSampler) -> dict:
-    return {
-        "series": sampler.array(7),
-        "share": 0.125,
-        "gap": 1 + sampler.size // 2,
-    }
+    return {"series": sampler.array(7), "share": 0.125, "gap": 1 + sampler.size // 2}
 
 
 def _split_reference(series, share, gap):
@@ -545,11 +514,7 @@ def _split_second_gap_only(series, share, gap):
     size = int(share * len(series))
     test = len(series) - size
     validation = test - gap - size
-    return (
-        series[:validation],
-        series[validation : validation + size],
-        series[test:],
-    )
+    return (series[:validation], series[validation : validation + size], series[test:])
 
 
 def _split_gaps_from_held_out(series, share, gap):
@@ -571,44 +536,28 @@ def _split_rounded_up(series, share, gap):
     size = math.ceil(share * len(series))
     test = len(series) - size
     validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[validation : validation + size],
-        series[test:],
-    )
+    return (series[: validation - gap], series[validation : validation + size], series[test:])
 
 
 def _split_test_first(series, share, gap):
     size = int(share * len(series))
     test = len(series) - size
     validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[test:],
-        series[validation : validation + size],
-    )
+    return (series[: validation - gap], series[test:], series[validation : validation + size])
 
 
 def _split_by_all_numbers(series, share, gap):
     size = int(share * series.size)
     test = len(series) - size
     validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[validation : validation + size],
-        series[test:],
-    )
+    return (series[: validation - gap], series[validation : validation + size], series[test:])
 
 
 def _split_share_shared(series, share, gap):
     size = int(share * len(series)) // 2
     test = len(series) - size
     validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[validation : validation + size],
-        series[test:],
-    )
+    return (series[: validation - gap], series[validation : validation + size], series[test:])
 
 
 def _split_from_the_front(series, share, gap):
@@ -891,48 +840,48 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _autocorrelation_without_mean,
                 "The mean is not subtracted: multiply deviations from the mean, not the values.",
+                answer=_autocorrelation_without_mean,
             ),
             Mistake(
-                _autocorrelation_rescaled,
                 "You divide each sum by its own number of terms; the formula divides the sums as they are.",
+                answer=_autocorrelation_rescaled,
             ),
             Mistake(
-                _autocorrelation_by_corrcoef,
                 "np.corrcoef gives each piece a mean and a spread of its own; the formula uses those of the whole series.",
+                answer=_autocorrelation_by_corrcoef,
             ),
             Mistake(
-                _autocorrelation_around_a_circle,
                 "np.roll joins the end of the series to its beginning; those products do not belong to the sum.",
+                answer=_autocorrelation_around_a_circle,
             ),
             Mistake(
-                _autocorrelation_not_divided,
                 "This is the autocovariance: divide by the sum of all squared deviations, so that lag 0 gives 1.",
+                answer=_autocorrelation_not_divided,
             ),
             Mistake(
-                _autocorrelation_by_variance,
                 "You divide a sum by a mean: the denominator is the sum of the squared deviations, T times the variance.",
+                answer=_autocorrelation_by_variance,
             ),
             Mistake(
-                _autocorrelation_from_the_end,
                 "At lag 0 your second piece is empty, since values[:-0] is values[:0]. Count its end from the start.",
+                answer=_autocorrelation_from_the_end,
             ),
             Mistake(
-                _autocorrelation_from_the_end_signed,
                 "At lag 0 your second piece is empty, since values[:-0] is values[:0], and negative lags go wrong. Take the absolute value first, and count the end of the piece from the start.",
+                answer=_autocorrelation_from_the_end_signed,
             ),
             Mistake(
-                _autocorrelation_as_it_comes,
                 "Lags from 0 to T are right. A negative lag needs its absolute value first, and one longer than the series must give 0; there your slices count from the wrong end.",
+                answer=_autocorrelation_as_it_comes,
             ),
             Mistake(
-                _autocorrelation_of_positive_lags,
                 "Negative lags go wrong: the autocorrelation is the same at a lag and its negative, so take the absolute value first.",
+                answer=_autocorrelation_of_positive_lags,
             ),
             Mistake(
-                _autocorrelation_of_short_lags,
                 "A lag longer than the series must give 0; there your slices count from the wrong end.",
+                answer=_autocorrelation_of_short_lags,
             ),
         ],
         alternatives=[
@@ -953,32 +902,29 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _p_value_without_own_order,
                 "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
+                answer=_p_value_without_own_order,
             ),
             Mistake(
-                _p_value_own_order_above_only,
                 "You add the data's own order to those that are as extreme, but not to the number of all orders.",
+                answer=_p_value_own_order_above_only,
             ),
             Mistake(
-                _p_value_own_order_below_only,
                 "You add the data's own order to the number of all orders, but not to those that are as extreme.",
+                answer=_p_value_own_order_below_only,
             ),
+            Mistake("Ties count: at least as large, not larger.", answer=_p_value_strict),
             Mistake(
-                _p_value_strict,
-                "Ties count: at least as large, not larger.",
-            ),
-            Mistake(
-                _p_value_one_sided,
                 "You compare signed values; the task asks for absolute values, on both sides.",
+                answer=_p_value_one_sided,
             ),
             Mistake(
-                _p_value_of_signed_data,
                 "The observed statistic needs its absolute value too: it may be negative.",
+                answer=_p_value_of_signed_data,
             ),
             Mistake(
-                _p_value_of_the_rest,
                 "You count the shuffles that are less extreme; the p-value counts those at least as extreme.",
+                answer=_p_value_of_the_rest,
             ),
         ],
         alternatives=[_p_value_by_counting, _p_value_by_mean],
@@ -995,32 +941,32 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _blocks_to_places,
                 "You send block i to place order[i]; place i must get block order[i], which is the inverse.",
+                answer=_blocks_to_places,
             ),
             Mistake(
-                _blocks_remainder_dropped,
                 "The values that do not fill a block are lost; they stay at the end.",
+                answer=_blocks_remainder_dropped,
             ),
             Mistake(
-                _blocks_dealt_out,
                 "Your blocks are dealt out like cards; a block holds neighbours, so it must be a row after reshaping.",
+                answer=_blocks_dealt_out,
             ),
             Mistake(
-                _blocks_shared_evenly,
                 "Your blocks take the remainder in; each block has exactly the given length, and what is left stays at the end.",
+                answer=_blocks_shared_evenly,
             ),
             Mistake(
-                _blocks_remainder_first,
                 "The remainder stands first; it must stay at the end.",
+                answer=_blocks_remainder_first,
             ),
             Mistake(
-                _blocks_turned_round,
                 "Within a block the values are in reverse; only the blocks move, their values stay in order.",
+                answer=_blocks_turned_round,
             ),
             Mistake(
-                _blocks_overwritten,
                 "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
+                answer=_blocks_overwritten,
             ),
         ],
         alternatives=[_blocks_in_a_list, _blocks_by_places],
@@ -1034,37 +980,31 @@ STEPS = [
             "no lags": _without_lags,
         },
         mistakes=[
+            Mistake("The weights 1 - k/T are missing in the sum.", answer=_effective_unweighted),
+            Mistake("The factor 2 in front of the sum is missing.", answer=_effective_one_sided),
             Mistake(
-                _effective_unweighted,
-                "The weights 1 - k/T are missing in the sum.",
-            ),
-            Mistake(
-                _effective_one_sided,
-                "The factor 2 in front of the sum is missing.",
-            ),
-            Mistake(
-                _effective_with_lag_zero,
                 "Your sum begins at lag 0, which is in the formula already, as the 1; begin at lag 1.",
+                answer=_effective_with_lag_zero,
             ),
             Mistake(
-                _effective_without_last_lag,
                 "Your sum ends one lag early: max_lag itself belongs to it.",
+                answer=_effective_without_last_lag,
             ),
             Mistake(
-                _effective_unbiased_variance,
                 "The size is right; in the standard error, divide the squared deviations by T, not by T - 1.",
+                answer=_effective_unbiased_variance,
             ),
             Mistake(
-                _effective_error_of_independent,
                 "The size is right; your standard error is that of independent values, though. Put the effective size into it.",
+                answer=_effective_error_of_independent,
             ),
             Mistake(
-                _effective_variance_of_mean,
                 "The size is right; this is the variance of the mean, and its square root is the standard error.",
+                answer=_effective_variance_of_mean,
             ),
             Mistake(
-                _effective_upside_down,
                 "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
+                answer=_effective_upside_down,
             ),
         ],
         alternatives=[_effective_by_einsum, _effective_by_all_pairs],
@@ -1081,38 +1021,35 @@ STEPS = [
             "a share too small for one value": _nothing_held_out,
         },
         mistakes=[
+            Mistake("The gaps are missing: the parts must not touch.", answer=_split_without_gaps),
             Mistake(
-                _split_without_gaps,
-                "The gaps are missing: the parts must not touch.",
-            ),
-            Mistake(
-                _split_first_gap_only,
                 "The gap before the test part is missing: validation must end that much earlier.",
+                answer=_split_first_gap_only,
             ),
             Mistake(
-                _split_second_gap_only,
                 "The gap before the validation part is missing: training must end that much earlier.",
+                answer=_split_second_gap_only,
             ),
             Mistake(
-                _split_gaps_from_held_out,
                 "Your gaps are cut from the validation and test parts, which must keep their n values; training pays for both.",
+                answer=_split_gaps_from_held_out,
             ),
             Mistake(
-                _split_counted_from_the_end,
                 "If n is 0, a slice counted from the end such as series[-n:] is the whole series. Count from the start.",
+                answer=_split_counted_from_the_end,
             ),
-            Mistake(_split_rounded_up, "Round down, not up."),
+            Mistake("Round down, not up.", answer=_split_rounded_up),
             Mistake(
-                _split_test_first,
                 "Validation and test part are exchanged: the test part is the last in time and in the result.",
+                answer=_split_test_first,
             ),
             Mistake(
-                _split_by_all_numbers,
                 "For a series of vectors, the share counts time steps, not all numbers: len, not size.",
+                answer=_split_by_all_numbers,
             ),
             Mistake(
-                _split_share_shared,
                 "Validation and test part hold `share` each, not together.",
+                answer=_split_share_shared,
             ),
         ],
         alternatives=[_split_from_the_front, _split_by_masks],
@@ -1128,28 +1065,28 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _probability_transposed,
                 "Row and column are exchanged: transition[i, j] is the probability of j after i.",
+                answer=_probability_transposed,
             ),
             Mistake(
-                _probability_without_initial,
                 "The first symbol is free in your product; it costs its initial probability.",
+                answer=_probability_without_initial,
             ),
             Mistake(
-                _probability_of_independent,
                 "You treat the symbols as independent; from the second on, each depends on the one before.",
+                answer=_probability_of_independent,
             ),
             Mistake(
-                _probability_last_step_missing,
                 "The last transition is missing: T symbols have T - 1 transitions.",
+                answer=_probability_last_step_missing,
             ),
             Mistake(
-                _probability_summed,
                 "Probabilities of a chain of events are multiplied, not added.",
+                answer=_probability_summed,
             ),
             Mistake(
-                _probability_as_logarithm,
                 "This is the logarithm of the probability; here the probability itself is asked for.",
+                answer=_probability_as_logarithm,
             ),
         ],
         alternatives=[_probability_by_a_loop, _probability_by_einsum],
@@ -1166,44 +1103,43 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _bits_natural,
-                "Your cost is in nats; bits need the logarithm to base 2.",
+                "Your cost is in nats; bits need the logarithm to base 2.", answer=_bits_natural
             ),
             Mistake(
-                _bits_per_symbol,
                 "You divide by the length; the cost of the whole sequence is asked for.",
+                answer=_bits_per_symbol,
             ),
             Mistake(
-                _bits_negative,
                 "The sign is wrong: the cost is minus the logarithm, and never negative.",
+                answer=_bits_negative,
             ),
             Mistake(
-                _bits_newest_first,
                 "You index the past newest first; the oldest symbol belongs on the first axis.",
+                answer=_bits_newest_first,
             ),
             Mistake(
-                _bits_turned_round,
                 "Your index begins with the symbol to be predicted; it belongs on the last axis, after the past.",
+                answer=_bits_turned_round,
             ),
             Mistake(
-                _bits_first_symbols_free,
                 "The first symbols are free in your sum; they are predicted by the smaller tables.",
+                answer=_bits_first_symbols_free,
             ),
             Mistake(
-                _bits_window_too_short,
                 "Your window is one symbol too short: the last table of the list is never used.",
+                answer=_bits_window_too_short,
             ),
             Mistake(
-                _bits_kept_from_zero,
                 "The product of many small probabilities vanishes, and holding it above zero hides that. Sum the bits.",
+                answer=_bits_kept_from_zero,
             ),
             Mistake(
-                _bits_of_the_product,
                 "The product of many small probabilities is rounded to zero before you take its logarithm. Sum the bits.",
+                answer=_bits_of_the_product,
             ),
             Mistake(
-                _bits_without_a_last_table,
                 "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
+                answer=_bits_without_a_last_table,
             ),
         ],
         alternatives=[_bits_by_windows, _bits_by_einsum],

@@ -105,9 +105,7 @@ def _codes_by_exponentials(time, width, longest, start):
 def _codes_einsum(time, width, longest, start):
     i = torch.arange(width // 2, dtype=torch.float64)
     positions = start + torch.arange(time, dtype=torch.float64)
-    frequencies = 1 / torch.pow(
-        torch.tensor(float(longest)).double(), i * 2 / width
-    )
+    frequencies = 1 / torch.pow(torch.tensor(float(longest)).double(), i * 2 / width)
     waves = torch.polar(
         torch.ones(time, width // 2, dtype=torch.float64),
         torch.einsum("t,i->ti", positions, frequencies),
@@ -144,9 +142,7 @@ def _to_norm_constant(sampler: CaseSampler) -> dict:
 
 def _norm_reference(inputs, weight, bias, epsilon):
     width = inputs.shape[-1]
-    normed = nn.functional.layer_norm(
-        inputs, (width,), weight, bias, eps=epsilon
-    )
+    normed = nn.functional.layer_norm(inputs, (width,), weight, bias, eps=epsilon)
     mean = inputs.sum(-1, keepdim=True) / width
     spread = torch.var(inputs, -1, correction=0, keepdim=True)
     return normed, mean, torch.sqrt(spread + epsilon)
@@ -215,11 +211,7 @@ def _norm_cut_off(inputs, weight, bias, epsilon):
 def _norm_by_var(inputs, weight, bias, epsilon):
     variance, mean = torch.var_mean(inputs, -1, correction=0, keepdim=True)
     scale = torch.rsqrt(variance + epsilon)
-    return [
-        torch.addcmul(bias, (inputs - mean) * scale, weight),
-        mean,
-        1 / scale,
-    ]
+    return [torch.addcmul(bias, (inputs - mean) * scale, weight), mean, 1 / scale]
 
 
 def _norm_in_single_precision(inputs, weight, bias, epsilon):
@@ -314,9 +306,7 @@ def _feed_position_by_position(inputs, gate, up, down):
     silu = nn.SiLU()
     return torch.stack(
         [
-            torch.stack(
-                [down.T @ (silu(gate.T @ x) * (up.T @ x)) for x in sequence]
-            )
+            torch.stack([down.T @ (silu(gate.T @ x) * (up.T @ x)) for x in sequence])
             for sequence in inputs
         ]
     )
@@ -464,9 +454,7 @@ def _streams_last_norm(inputs, matrices, norm):
 
 def _streams_with_a_module(inputs, matrices, norm):
     normed = nn.LayerNorm(inputs.shape[1], elementwise_affine=False)
-    before, after = (
-        (normed, nn.Identity()) if norm == "pre" else (nn.Identity(), normed)
-    )
+    before, after = (normed, nn.Identity()) if norm == "pre" else (nn.Identity(), normed)
     result = [inputs]
     for k in range(len(matrices)):
         branch = torch.einsum("tv,vw->tw", before(result[-1]), matrices[k])
@@ -500,9 +488,7 @@ def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
     batch, time = ((2, 3), (3, 2), (3, 4), (2, 5))[sampler.size]
     lengths = torch.full((batch,), time)
     if padded:
-        lengths[1:] = torch.from_numpy(
-            1 + sampler.integers(time - 1, batch - 1)
-        )
+        lengths[1:] = torch.from_numpy(1 + sampler.integers(time - 1, batch - 1))
         lengths[-1] = 1
     state = {
         "norm1.weight": sampler.normal(width),
@@ -518,10 +504,7 @@ def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
         "down": sampler.normal(hidden, width),
     }
     return ModuleCase(
-        inputs={
-            "inputs": sampler.normal(batch, time, width),
-            "lengths": lengths,
-        },
+        inputs={"inputs": sampler.normal(batch, time, width), "lengths": lengths},
         options={"width": width, "heads": heads, "hidden": hidden},
         state=state,
     )
@@ -549,9 +532,7 @@ class _LayerReference(nn.Module):
 
     def _attend(self, x, length):
         part = self.attention
-        query, key, value = (
-            x @ part.in_proj_weight.T + part.in_proj_bias
-        ).chunk(3, -1)
+        query, key, value = (x @ part.in_proj_weight.T + part.in_proj_bias).chunk(3, -1)
         size = x.shape[1] // self.heads
         results, weights = [], []
         for head in range(self.heads):
@@ -567,12 +548,7 @@ class _LayerReference(nn.Module):
         for x, length in zip(inputs, lengths.tolist(), strict=True):
             attended, weight = self._attend(self.norm1(x), length)
             x = x + attended
-            x = (
-                x
-                + _feed_reference(
-                    self.norm2(x)[None], self.gate, self.up, self.down
-                )[0]
-            )
+            x = x + _feed_reference(self.norm2(x)[None], self.gate, self.up, self.down)[0]
             outputs.append(x)
             weights.append(weight)
         return torch.stack(outputs), torch.stack(weights)
@@ -709,11 +685,7 @@ class _LayerOnlyQueriesNormed(nn.Module):
     def forward(self, inputs, lengths):
         mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
         attended, weights = self.attention(
-            self.norm1(inputs),
-            inputs,
-            inputs,
-            key_padding_mask=mask,
-            average_attn_weights=False,
+            self.norm1(inputs), inputs, inputs, key_padding_mask=mask, average_attn_weights=False
         )
         x = inputs + attended
         y = self.norm2(x)
@@ -754,9 +726,7 @@ class _LayerByHand(nn.Module):
 
     def forward(self, inputs, lengths):
         part = self.attention
-        stacked = nn.functional.linear(
-            self.norm1(inputs), part.in_proj_weight, part.in_proj_bias
-        )
+        stacked = nn.functional.linear(self.norm1(inputs), part.in_proj_weight, part.in_proj_bias)
         q, k, v = stacked.unflatten(-1, (3, self.heads, -1)).unbind(2)
         scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
         seen = torch.arange(inputs.shape[1]) < lengths[:, None]
@@ -799,11 +769,7 @@ class _LayerAdditiveMask(nn.Module):
 
 
 def _ids(sampler: CaseSampler, *lengths: int) -> dict:
-    return {
-        "sequences": [
-            [3 + int(n) for n in sampler.integers(6, k)] for k in lengths
-        ]
-    }
+    return {"sequences": [[3 + int(n) for n in sampler.integers(6, k)] for k in lengths]}
 
 
 def _different_lengths(sampler: CaseSampler) -> dict:
@@ -970,18 +936,13 @@ def _loss_reference(logits, wanted, share):
             surprise = torch.logsumexp(scores, 0) - scores
             target = [0.0, 0.0] + [share / (symbols - 3)] * (symbols - 2)
             target[right] = 1 - share
-            losses.append(
-                sum(q * s for q, s in zip(target, surprise, strict=True))
-            )
+            losses.append(sum(q * s for q, s in zip(target, surprise, strict=True)))
     return sum(losses) / len(losses)
 
 
 def _loss_torchs(logits, wanted, share):
     return nn.functional.cross_entropy(
-        logits.flatten(0, 1),
-        wanted.flatten(),
-        ignore_index=0,
-        label_smoothing=share,
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=0, label_smoothing=share
     )
 
 
@@ -1009,9 +970,7 @@ def _loss_others_not_shared(logits, wanted, share):
 
 
 def _loss_not_smoothed(logits, wanted, share):
-    return nn.functional.cross_entropy(
-        logits.flatten(0, 1), wanted.flatten(), ignore_index=0
-    )
+    return nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=0)
 
 
 def _loss_mean_over_padding(logits, wanted, share):
@@ -1246,9 +1205,7 @@ def _rates_up_from_floor(steps, warm_up, peak, floor):
 
 def _rates_in_tensors(steps, warm_up, peak, floor):
     s = torch.arange(1.0, steps + 1)
-    wave = torch.cos(
-        math.pi * (s[warm_up:] - warm_up) / max(1, steps - warm_up)
-    )
+    wave = torch.cos(math.pi * (s[warm_up:] - warm_up) / max(1, steps - warm_up))
     down = peak * (1 + wave) / 2 + floor * (1 - wave) / 2
     return torch.cat([torch.linspace(0, peak, warm_up + 1)[1:], down])
 
@@ -1266,9 +1223,7 @@ def _rates_as_a_list(steps, warm_up, peak, floor):
 # -- 9. beam_step
 
 
-def _beginnings(
-    sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True
-) -> dict:
+def _beginnings(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True) -> dict:
     """Beginnings, some of which ended at a place, and have a high or a low score."""
     symbols, time = 6 + sampler.size, 1 if count == 1 else 3 + sampler.size % 2
     # Ids that differ from row to row, so that a mix-up of beginnings shows.
@@ -1288,14 +1243,8 @@ def _beginnings(
         if len(set(best)) < best.size:
             continue
         # The best are not one of each beginning, nor all of the first.
-        parents = [
-            int(np.argwhere(totals.round(2) == t)[0, 0]) for t in best[:3]
-        ]
-        if (
-            not going
-            or count == 1
-            or (len(set(parents)) == 2 and parents[0] > 0)
-        ):
+        parents = [int(np.argwhere(totals.round(2) == t)[0, 0]) for t in best[:3]]
+        if not going or count == 1 or (len(set(parents)) == 2 and parents[0] > 0):
             break
     return {
         "scores": torch.from_numpy(scores),
@@ -1326,17 +1275,13 @@ def _one_is_overtaken(sampler: CaseSampler) -> dict:
 
 
 def _all_have_ended(sampler: CaseSampler) -> dict:
-    return _beginnings(
-        sampler, ended=[(0, 1), (1, 2 + sampler.size % 2), (2, 2)]
-    )
+    return _beginnings(sampler, ended=[(0, 1), (1, 2 + sampler.size % 2), (2, 2)])
 
 
 def _beam_reference(scores, written, log_p, width):
     """List all candidates and sort them."""
     found = []
-    for score, ids, row in zip(
-        scores.tolist(), written.tolist(), log_p.tolist(), strict=True
-    ):
+    for score, ids, row in zip(scores.tolist(), written.tolist(), log_p.tolist(), strict=True):
         if 2 in ids:
             found.append((score, [*ids, 0]))
         else:
@@ -1473,10 +1418,7 @@ def _beam_in_single_precision(scores, written, log_p, width):
     only_padding[:, 0] = 0
     may_go_on = log_p.clone()
     may_go_on[:, :2] = -1e9
-    totals = (
-        torch.where(ended, only_padding, may_go_on).float()
-        + scores[:, None].float()
-    )
+    totals = torch.where(ended, only_padding, may_go_on).float() + scores[:, None].float()
     order = totals.reshape(-1).argsort(descending=True)[:width]
     parents, symbols = np.divmod(order.numpy(), log_p.shape[1])
     ids = np.column_stack([written.numpy()[parents], symbols])
@@ -1494,40 +1436,39 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _codes_in_turns,
                 "Your cosines and sines take turns; here all cosines come first, then all sines.",
+                answer=_codes_in_turns,
             ),
             Mistake(
-                _codes_as_in_the_chapter,
                 "These are the chapter's codes, sine and cosine in turns; here all cosines come "
                 "first, then all sines.",
+                answer=_codes_as_in_the_chapter,
             ),
             Mistake(
-                _codes_sines_first,
-                "Your halves are swapped: here the cosines come first.",
+                "Your halves are swapped: here the cosines come first.", answer=_codes_sines_first
             ),
             Mistake(
-                _codes_from_zero,
                 "Your positions count from 0; the first row is the code of position start.",
+                answer=_codes_from_zero,
             ),
             Mistake(
-                _codes_too_fast,
                 "Your frequencies fall half as fast as they should: the exponent is -2i/d, and d is "
                 "the whole width.",
+                answer=_codes_too_fast,
             ),
             Mistake(
-                _codes_over_all_features,
                 "Your sines have other frequencies than your cosines. Feature i and feature d/2 + i "
                 "are cosine and sine of the same wave.",
+                answer=_codes_over_all_features,
             ),
             Mistake(
-                _codes_always_10000,
                 "You always use 10000; the longest wavelength is set by the argument longest.",
+                answer=_codes_always_10000,
             ),
             Mistake(
-                _codes_to_the_very_longest,
                 "Your last frequency is exactly 1/L, as in some libraries: you divide by d/2 - 1. "
                 "The exponent of the task is -2i/d.",
+                answer=_codes_to_the_very_longest,
             ),
         ],
         alternatives=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
@@ -1543,50 +1484,45 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _norm_unbiased,
-                "Your variance divides by d - 1; layer norm's divides by d.",
+                "Your variance divides by d - 1; layer norm's divides by d.", answer=_norm_unbiased
             ),
             Mistake(
-                _norm_epsilon_outside,
                 "You add epsilon to the root; it belongs under it, to the variance.",
+                answer=_norm_epsilon_outside,
             ),
             Mistake(
-                _norm_without_epsilon,
                 "Epsilon is missing: without it, equal features are divided by zero.",
+                answer=_norm_without_epsilon,
             ),
             Mistake(
-                _norm_deviation_returned,
                 "Your norm is right. The third result must be what you divided by, with epsilon "
                 "under the root.",
+                answer=_norm_deviation_returned,
             ),
             Mistake(
-                _norm_root_missing,
                 "You divide by the variance; divide by its root, with epsilon under it.",
+                answer=_norm_root_missing,
             ),
             Mistake(
-                _norm_over_time,
                 "Your statistics run over the positions. Each position has its own, over its "
                 "features: the last dimension.",
+                answer=_norm_over_time,
             ),
             Mistake(
-                _norm_not_centred,
                 "The mean is not subtracted. That is RMS norm; layer norm centres first.",
+                answer=_norm_not_centred,
             ),
             Mistake(
-                _norm_without_keepdim,
                 "Your numbers are right, but mean and divisor must keep a last dimension of size 1.",
+                answer=_norm_without_keepdim,
             ),
             Mistake(
-                _norm_cut_off,
                 "Your numbers are right, but mean and variance are cut off from the gradient: they "
                 "depend on the inputs too.",
+                answer=_norm_cut_off,
             ),
         ],
-        alternatives=[
-            _norm_by_var,
-            _norm_in_single_precision,
-            _norm_position_by_position,
-        ],
+        alternatives=[_norm_by_var, _norm_in_single_precision, _norm_position_by_position],
         gradients=["inputs", "weight", "bias"],
     ),
     Step(
@@ -1595,43 +1531,36 @@ STEPS = [
         cases={"a small batch": _to_feed, "a single position": _to_feed_one},
         mistakes=[
             Mistake(
-                _feed_sigmoid,
-                "Your gate is a sigmoid; silu(a) is a times the sigmoid of a.",
+                "Your gate is a sigmoid; silu(a) is a times the sigmoid of a.", answer=_feed_sigmoid
             ),
             Mistake(
-                _feed_relu,
-                "You use relu, as in the chapter's network; here it is silu.",
+                "You use relu, as in the chapter's network; here it is silu.", answer=_feed_relu
             ),
             Mistake(
-                _feed_up_gated,
                 "The silu is on the wrong branch: it belongs on the product with gate.",
+                answer=_feed_up_gated,
             ),
             Mistake(
-                _feed_both_squashed,
                 "Both branches go through the silu; the product with up stays linear.",
+                answer=_feed_both_squashed,
             ),
             Mistake(
-                _feed_product_squashed,
                 "You apply the silu to the product of both branches; it belongs on the gate's alone.",
+                answer=_feed_product_squashed,
             ),
             Mistake(
-                _feed_sum,
-                "You add the branches; they are multiplied, element by element.",
+                "You add the branches; they are multiplied, element by element.", answer=_feed_sum
             ),
             Mistake(
-                _feed_without_gate,
                 "The gate is missing: two products with the inputs are multiplied with each other.",
+                answer=_feed_without_gate,
             ),
             Mistake(
-                _feed_with_residual,
                 "You add the inputs. The residual is not part of the network; the layer adds it.",
+                answer=_feed_with_residual,
             ),
         ],
-        alternatives=[
-            _feed_joined,
-            _feed_position_by_position,
-            _feed_einsum_in_single_precision,
-        ],
+        alternatives=[_feed_joined, _feed_position_by_position, _feed_einsum_in_single_precision],
         gradients=["inputs", "gate", "up", "down"],
     ),
     Step(
@@ -1640,36 +1569,36 @@ STEPS = [
         cases={"post-LN": _post, "pre-LN": _pre},
         mistakes=[
             Mistake(
-                _streams_always_pre,
                 "You always do pre-LN; with norm = 'post' the norm stands after the sum.",
+                answer=_streams_always_pre,
             ),
             Mistake(
-                _streams_always_post,
                 "You always do post-LN; with norm = 'pre' the norm stands inside the branch.",
+                answer=_streams_always_post,
             ),
             Mistake(
-                _streams_swapped,
                 "Pre and post are swapped: 'pre' is the norm before the sub-layer, inside the branch.",
+                answer=_streams_swapped,
             ),
             Mistake(
-                _streams_normed_is_added,
                 "In pre-LN you add the branch to the normed copy; add it to the stream itself.",
+                answer=_streams_normed_is_added,
             ),
             Mistake(
-                _streams_only_branch_normed,
                 "In post-LN you norm what the sub-layer gives; the norm goes over the whole sum.",
+                answer=_streams_only_branch_normed,
             ),
             Mistake(
-                _streams_without_residual,
                 "The residual is missing: the sub-layer's result is added to the stream.",
+                answer=_streams_without_residual,
             ),
             Mistake(
-                _streams_without_the_first,
                 "The stream before the first layer is missing: there is one more than layers.",
+                answer=_streams_without_the_first,
             ),
             Mistake(
-                _streams_last_norm,
                 "You norm the stream after the last layer; here pre-LN has no last norm.",
+                answer=_streams_last_norm,
             ),
         ],
         alternatives=[_streams_with_a_module, _streams_recursive],
@@ -1679,45 +1608,38 @@ STEPS = [
     Step(
         "EncoderLayer",
         reference=_LayerReference,
-        cases={
-            "padded sequences": _layer_padded,
-            "sequences of one length": _layer_full,
-        },
+        cases={"padded sequences": _layer_padded, "sequences of one length": _layer_full},
         mistakes=[
             Mistake(
-                _LayerMaskInverted,
                 "Your mask is upside down: in nn.MultiheadAttention's, True means may not attend.",
+                answer=_LayerMaskInverted,
             ),
             Mistake(
-                _LayerWithoutMask,
                 "Padding is attended to: the lengths must reach the attention as a mask.",
+                answer=_LayerWithoutMask,
             ),
             Mistake(
-                _LayerOneTooMany,
                 "One position of padding is attended to: positions count from 0, so the last real "
                 "one is length - 1.",
+                answer=_LayerOneTooMany,
             ),
             Mistake(
-                _LayerMeanOfHeads,
                 "Your weights are the mean over the heads; return those of each head.",
+                answer=_LayerMeanOfHeads,
             ),
             Mistake(
-                _LayerPost,
-                "This is post-LN; in pre-LN the norms stand inside the branches.",
+                "This is post-LN; in pre-LN the norms stand inside the branches.", answer=_LayerPost
             ),
             Mistake(
-                _LayerNormedIsAdded,
                 "In the second half you add the network's result to the normed copy; add it to the "
                 "stream.",
+                answer=_LayerNormedIsAdded,
             ),
             Mistake(
-                _LayerOnlyQueriesNormed,
                 "Only your queries are normed; keys and values come from the normed copy too.",
+                answer=_LayerOnlyQueriesNormed,
             ),
-            Mistake(
-                _LayerOneNorm,
-                "You use norm1 twice; the network has its own, norm2.",
-            ),
+            Mistake("You use norm1 twice; the network has its own, norm2.", answer=_LayerOneNorm),
         ],
         alternatives=[_LayerByHand, _LayerAdditiveMask],
         gradients=["inputs"],
@@ -1733,46 +1655,46 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _forcing_not_shifted,
                 "Given and wanted are the same: the decoder would have to name what it reads. Shift "
                 "wanted by one.",
+                answer=_forcing_not_shifted,
             ),
             Mistake(
-                _forcing_swapped,
                 "Given and wanted are swapped: given begins with start, wanted ends with end.",
+                answer=_forcing_swapped,
             ),
             Mistake(
-                _forcing_whole_rows,
                 "You return whole rows: given lacks the last column, wanted the first.",
+                answer=_forcing_whole_rows,
             ),
             Mistake(
-                _forcing_without_end,
                 "The end symbol is missing: a model that is never asked for it never stops.",
+                answer=_forcing_without_end,
             ),
             Mistake(
-                _forcing_end_not_wanted,
                 "Padding stands where the end symbol should be: each row ends with 2 before padding.",
+                answer=_forcing_end_not_wanted,
             ),
             Mistake(
-                _forcing_without_start,
                 "The start symbol is missing, so the first symbol of a sequence is never wanted.",
+                answer=_forcing_without_start,
             ),
             Mistake(
-                _forcing_end_after_padding,
                 "Your end symbols stand after the padding; the end comes right after the ids.",
+                answer=_forcing_end_after_padding,
             ),
             Mistake(
-                _forcing_padding_in_front,
                 "Your padding stands in front; here it comes after the end.",
+                answer=_forcing_padding_in_front,
             ),
             Mistake(
-                _forcing_end_not_given,
                 "In shorter rows your given lacks the end symbol. Models learn the same from it, but "
                 "the task asks for all columns of the rows but the last.",
+                answer=_forcing_end_not_given,
             ),
             Mistake(
-                _forcing_padded_with_ends,
                 "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
+                answer=_forcing_padded_with_ends,
             ),
         ],
         alternatives=[_forcing_pad_sequence, _forcing_lists],
@@ -1788,58 +1710,57 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _loss_torchs,
                 "This is PyTorch's smoothing, over all V symbols. Padding and start get nothing "
                 "here, and the right symbol exactly 1 - share.",
+                answer=_loss_torchs,
             ),
             Mistake(
-                _loss_all_others,
                 "Padding and start get a part of the share too; leave them out, and divide by V - 3.",
+                answer=_loss_all_others,
             ),
             Mistake(
-                _loss_right_one_too,
                 "The right symbol gets a part of the share as well; it goes to the V - 3 others alone.",
+                answer=_loss_right_one_too,
             ),
             Mistake(
-                _loss_others_not_shared,
                 "Each of the other symbols gets the whole share; together they get it, so divide by "
                 "V - 3.",
+                answer=_loss_others_not_shared,
             ),
             Mistake(
-                _loss_not_smoothed,
                 "This is plain cross-entropy: the share of the other symbols is missing.",
+                answer=_loss_not_smoothed,
             ),
             Mistake(
-                _loss_mean_over_padding,
                 "Padding adds nothing to your sum, but you divide by it too: divide by the number of "
                 "wanted symbols.",
+                answer=_loss_mean_over_padding,
             ),
             Mistake(
-                _loss_padding_counts,
                 "Padding counts as if it were wanted; leave out the positions where wanted is 0.",
+                answer=_loss_padding_counts,
             ),
-            Mistake(_loss_sum, "You return the sum; the mean is asked for."),
+            Mistake("You return the sum; the mean is asked for.", answer=_loss_sum),
             Mistake(
-                _loss_mean_of_means,
                 "You take the mean of each sequence first, so that short sequences weigh more. Every "
                 "wanted symbol has the same weight.",
+                answer=_loss_mean_of_means,
             ),
             Mistake(
-                _loss_shares_swapped,
                 "The shares are swapped: the right symbol has 1 - share, the others together share.",
+                answer=_loss_shares_swapped,
             ),
             Mistake(
-                _loss_over_time,
                 "Your softmax runs over the positions; it runs over the symbols, the last dimension.",
+                answer=_loss_over_time,
             ),
             Mistake(
-                _loss_in_bits,
-                "You use logarithms to base 2; the task has natural ones.",
+                "You use logarithms to base 2; the task has natural ones.", answer=_loss_in_bits
             ),
             Mistake(
-                _loss_log_of_softmax,
                 "Your softmax rounds small probabilities to 0, and their logarithm is minus "
                 "infinity. Get the logarithms straight from the logits.",
+                answer=_loss_log_of_softmax,
             ),
         ],
         alternatives=[_loss_by_table, _loss_by_halves],
@@ -1856,48 +1777,45 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _rates_from_zero,
                 "Your steps count from 0, so the first rate is 0 and the floor is never reached; "
                 "count from 1.",
+                answer=_rates_from_zero,
             ),
             Mistake(
-                _rates_linear,
                 "You come down in a straight line, as the chapter does; here it is half a cosine.",
+                answer=_rates_linear,
             ),
             Mistake(
-                _rates_over_the_whole_run,
                 "Your cosine begins with the run, so that the rate jumps after the warm-up; it begins "
                 "where the warm-up ends.",
+                answer=_rates_over_the_whole_run,
             ),
             Mistake(
-                _rates_wave_too_slow,
                 "Your cosine is stretched over all S steps; it has S - w, or the floor is never "
                 "reached.",
+                answer=_rates_wave_too_slow,
             ),
             Mistake(
-                _rates_quarter_wave,
                 "You take a quarter of a wave, from 1 to 0; it is half of one, from 1 to -1.",
+                answer=_rates_quarter_wave,
             ),
             Mistake(
-                _rates_floor_added,
                 "You add the floor to a wave of the whole peak; the wave spans peak - floor.",
+                answer=_rates_floor_added,
             ),
+            Mistake("You come down to 0; the last rate is the floor.", answer=_rates_without_floor),
             Mistake(
-                _rates_without_floor,
-                "You come down to 0; the last rate is the floor.",
-            ),
-            Mistake(
-                _rates_cut_at_floor,
                 "You come down to 0 and cut at the floor; the whole wave is squeezed between peak and "
                 "floor.",
+                answer=_rates_cut_at_floor,
             ),
             Mistake(
-                _rates_not_halved,
                 "Your wave is twice as high: 1 + cos goes from 2 to 0, so halve it.",
+                answer=_rates_not_halved,
             ),
             Mistake(
-                _rates_up_from_floor,
                 "Your warm-up starts at the floor; it is a straight line through zero.",
+                answer=_rates_up_from_floor,
             ),
         ],
         alternatives=[_rates_in_tensors, _rates_as_a_list],
@@ -1915,50 +1833,50 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _beam_without_scores,
                 "You rank by the last symbol alone; add the beginning's score.",
+                answer=_beam_without_scores,
             ),
             Mistake(
-                _beam_writes_padding,
                 "Padding and start are written; a beginning that goes on must not be extended by "
                 "them.",
+                answer=_beam_writes_padding,
             ),
             Mistake(
-                _beam_writes_start,
                 "The start symbol is written; exclude it as you exclude padding.",
+                answer=_beam_writes_start,
             ),
             Mistake(
-                _beam_never_ends,
                 "A beginning that has ended is extended; it stays as it is, with padding appended and "
                 "its score unchanged.",
+                answer=_beam_never_ends,
             ),
             Mistake(
-                _beam_drops_the_ended,
                 "A beginning that has ended is dropped; it stays a candidate, with its old score.",
+                answer=_beam_drops_the_ended,
             ),
             Mistake(
-                _beam_pays_for_padding,
                 "You add the log-probability of padding to the score of what has ended; that score "
                 "stays unchanged.",
+                answer=_beam_pays_for_padding,
             ),
             Mistake(
-                _beam_forgets_the_ended,
                 "You look at the last symbol only. What ended earlier has padding there; look for the "
                 "end symbol anywhere.",
+                answer=_beam_forgets_the_ended,
             ),
             Mistake(
-                _beam_best_of_each,
                 "You take the best extension of each beginning; several of the best may extend the "
                 "same one.",
+                answer=_beam_best_of_each,
             ),
             Mistake(
-                _beam_in_the_old_order,
                 "The scores are right, but the symbols are appended to the wrong beginnings: put the "
                 "beginnings in the order of the new candidates first.",
+                answer=_beam_in_the_old_order,
             ),
             Mistake(
-                _beam_worst_first,
                 "The right candidates in the wrong order: the best comes first.",
+                answer=_beam_worst_first,
             ),
         ],
         alternatives=[_beam_by_heap, _beam_in_single_precision],
