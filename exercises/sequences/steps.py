@@ -38,78 +38,6 @@ def _autocorrelation_reference(series, lag):
     return autocorrelation(series, max_lag=lag)[lag] if lag < len(series) else 0.0
 
 
-def _autocorrelation_without_mean(series, lag):
-    lag = min(abs(lag), len(series))
-    return (
-        series[lag:] @ series[: len(series) - lag] / (series @ series) if lag < len(series) else 0.0
-    )
-
-
-def _autocorrelation_rescaled(series, lag):
-    lag, length = abs(lag), len(series)
-    if lag >= length:
-        return 0.0
-    deviation = series - series.mean()
-    products = deviation[lag:] * deviation[: length - lag]
-    return products.mean() / (deviation**2).mean()
-
-
-def _autocorrelation_by_corrcoef(series, lag):
-    lag, length = abs(lag), len(series)
-    if lag >= length - 1:
-        return 0.0
-    return np.corrcoef(series[lag:], series[: length - lag])[0, 1]
-
-
-def _autocorrelation_around_a_circle(series, lag):
-    deviation = series - series.mean()
-    return deviation @ np.roll(deviation, lag) / (deviation @ deviation)
-
-
-def _autocorrelation_not_divided(series, lag):
-    deviation = series - series.mean()
-    lag = min(abs(lag), len(series))
-    return deviation[lag:] @ deviation[: len(series) - lag] / len(series)
-
-
-def _autocorrelation_by_variance(series, lag):
-    deviation = series - series.mean()
-    lag = min(abs(lag), len(series))
-    return deviation[lag:] @ deviation[: len(series) - lag] / series.var()
-
-
-def _autocorrelation_from_the_end(series, lag):
-    deviation = series - series.mean()
-    lag = abs(lag)
-    return deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-
-
-def _autocorrelation_from_the_end_signed(series, lag):
-    deviation = series - series.mean()
-    return deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-
-
-def _autocorrelation_as_it_comes(series, lag):
-    deviation = series - series.mean()
-    later, earlier = deviation[lag:], deviation[: len(series) - lag]
-    return later @ earlier / (deviation @ deviation)
-
-
-def _autocorrelation_of_positive_lags(series, lag):
-    deviation = series - series.mean()
-    if lag >= len(series):
-        return 0.0
-    later, earlier = deviation[lag:], deviation[: len(series) - lag]
-    return later @ earlier / (deviation @ deviation)
-
-
-def _autocorrelation_of_short_lags(series, lag):
-    deviation = series - series.mean()
-    lag = abs(lag)
-    later, earlier = deviation[lag:], deviation[: len(series) - lag]
-    return later @ earlier / (deviation @ deviation)
-
-
 def _autocorrelation_by_a_loop(series, lag):
     mean = sum(series) / len(series)
     above = 0.0
@@ -165,34 +93,6 @@ def _one_shuffle(sampler: CaseSampler) -> dict:
 def _p_value_reference(observed, shuffled):
     orders = [observed, *shuffled.tolist()]
     return len([s for s in orders if not abs(s) < abs(observed)]) / len(orders)
-
-
-def _p_value_without_own_order(observed, shuffled):
-    return np.mean(np.abs(shuffled) >= abs(observed))
-
-
-def _p_value_own_order_above_only(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) >= abs(observed))) / len(shuffled)
-
-
-def _p_value_own_order_below_only(observed, shuffled):
-    return np.sum(np.abs(shuffled) >= abs(observed)) / (1 + len(shuffled))
-
-
-def _p_value_strict(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) > abs(observed))) / (1 + len(shuffled))
-
-
-def _p_value_one_sided(observed, shuffled):
-    return (1 + np.sum(shuffled >= observed)) / (1 + len(shuffled))
-
-
-def _p_value_of_signed_data(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) >= observed)) / (1 + len(shuffled))
-
-
-def _p_value_of_the_rest(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) <= abs(observed))) / (1 + len(shuffled))
 
 
 def _p_value_by_counting(observed, shuffled):
@@ -264,41 +164,11 @@ def _blocks_reference(series, length, order):
     return result
 
 
-def _blocks_to_places(series, length, order):
-    whole = len(order) * length
-    result = series.copy()
-    result[:whole].reshape(-1, length)[order] = series[:whole].reshape(-1, length)
-    return result
-
-
-def _blocks_remainder_dropped(series, length, order):
-    whole = len(order) * length
-    return series[:whole].reshape(-1, length)[order].ravel()
-
-
-def _blocks_dealt_out(series, length, order):
-    whole = len(order) * length
-    blocks = series[:whole].reshape(length, -1)
-    return np.concatenate([blocks[:, order].T.ravel(), series[whole:]])
-
-
 def _blocks_shared_evenly(series, length, order):
     if len(order) == 0:
         return series
     blocks = np.array_split(series, len(order))
     return np.concatenate([blocks[block] for block in order])
-
-
-def _blocks_remainder_first(series, length, order):
-    whole = len(order) * length
-    blocks = series[:whole].reshape(-1, length)
-    return np.concatenate([series[whole:], blocks[order].ravel()])
-
-
-def _blocks_turned_round(series, length, order):
-    whole = len(order) * length
-    blocks = series[:whole].reshape(-1, length)
-    return np.concatenate([blocks[order][:, ::-1].ravel(), series[whole:]])
 
 
 def _blocks_overwritten(series, length, order):
@@ -360,84 +230,6 @@ def _effective_reference(series, max_lag):
     return size, np.std(series) / np.sqrt(size)
 
 
-def _effective_unweighted(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        total += deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_one_sided(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_with_lag_zero(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(max_lag + 1):
-        r = deviation[lag:] @ deviation[: count - lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_without_last_lag(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_unbiased_variance(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var(ddof=1) / size)
-
-
-def _effective_error_of_independent(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    return count / (1 + 2 * total), math.sqrt(series.var() / count)
-
-
-def _effective_variance_of_mean(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, series.var() / size
-
-
-def _effective_upside_down(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count * (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
 def _effective_by_einsum(series, max_lag):
     count = len(series)
     x = np.concatenate([series - series.mean(), np.zeros(max_lag + 1)])
@@ -496,68 +288,6 @@ def _split_reference(series, share, gap):
             parts[0].append(value)
     shape = (-1, *series.shape[1:])
     return tuple(np.array(part[::-1]).reshape(shape) for part in parts)
-
-
-def _split_without_gaps(series, share, gap):
-    size = int(share * len(series))
-    first, second = len(series) - 2 * size, len(series) - size
-    return series[:first], series[first:second], series[second:]
-
-
-def _split_first_gap_only(series, share, gap):
-    size = int(share * len(series))
-    first, second = len(series) - 2 * size, len(series) - size
-    return series[: first - gap], series[first:second], series[second:]
-
-
-def _split_second_gap_only(series, share, gap):
-    size = int(share * len(series))
-    test = len(series) - size
-    validation = test - gap - size
-    return (series[:validation], series[validation : validation + size], series[test:])
-
-
-def _split_gaps_from_held_out(series, share, gap):
-    size = int(share * len(series))
-    first, second = len(series) - 2 * size, len(series) - size
-    return series[:first], series[first + gap : second], series[second + gap :]
-
-
-def _split_counted_from_the_end(series, share, gap):
-    size = int(share * len(series))
-    return (
-        series[: len(series) - 2 * (size + gap)],
-        series[-2 * size - gap : -size - gap],
-        series[-size:],
-    )
-
-
-def _split_rounded_up(series, share, gap):
-    size = math.ceil(share * len(series))
-    test = len(series) - size
-    validation = test - gap - size
-    return (series[: validation - gap], series[validation : validation + size], series[test:])
-
-
-def _split_test_first(series, share, gap):
-    size = int(share * len(series))
-    test = len(series) - size
-    validation = test - gap - size
-    return (series[: validation - gap], series[test:], series[validation : validation + size])
-
-
-def _split_by_all_numbers(series, share, gap):
-    size = int(share * series.size)
-    test = len(series) - size
-    validation = test - gap - size
-    return (series[: validation - gap], series[validation : validation + size], series[test:])
-
-
-def _split_share_shared(series, share, gap):
-    size = int(share * len(series)) // 2
-    test = len(series) - size
-    validation = test - gap - size
-    return (series[: validation - gap], series[validation : validation + size], series[test:])
 
 
 def _split_from_the_front(series, share, gap):
@@ -634,34 +364,6 @@ def _probability_reference(initial, transition, symbols):
     return joint[tuple(symbols)]
 
 
-def _probability_transposed(initial, transition, symbols):
-    return initial[symbols[0]] * transition[symbols[1:], symbols[:-1]].prod()
-
-
-def _probability_without_initial(initial, transition, symbols):
-    return transition[symbols[:-1], symbols[1:]].prod()
-
-
-def _probability_of_independent(initial, transition, symbols):
-    return initial[symbols].prod()
-
-
-def _probability_last_step_missing(initial, transition, symbols):
-    probability = initial[symbols[0]]
-    for t in range(1, len(symbols) - 1):
-        probability = probability * transition[symbols[t - 1], symbols[t]]
-    return probability
-
-
-def _probability_summed(initial, transition, symbols):
-    return initial[symbols[0]] + transition[symbols[:-1], symbols[1:]].sum()
-
-
-def _probability_as_logarithm(initial, transition, symbols):
-    steps = np.log(transition[symbols[:-1], symbols[1:]])
-    return np.log(initial[symbols[0]]) + steps.sum()
-
-
 def _probability_by_a_loop(initial, transition, symbols):
     probability = float(initial[int(symbols[0])])
     for t in range(1, len(symbols)):
@@ -725,86 +427,6 @@ def _bits_reference(tables, symbols):
     return -math.fsum(bits)
 
 
-def _bits_natural(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        bits -= math.log(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits
-
-
-def _bits_per_symbol(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        bits -= math.log2(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits / len(symbols)
-
-
-def _bits_negative(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        bits += math.log2(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits
-
-
-def _bits_newest_first(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        past = symbols[t - known : t][::-1]
-        bits -= math.log2(tables[known][(*past, symbols[t])])
-    return bits
-
-
-def _bits_turned_round(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        window = symbols[t - known : t + 1][::-1]
-        bits -= math.log2(tables[known][tuple(window)])
-    return bits
-
-
-def _bits_first_symbols_free(tables, symbols):
-    bits, past = 0.0, len(tables) - 1
-    for t in range(past, len(symbols)):
-        bits -= math.log2(tables[past][tuple(symbols[t - past : t + 1])])
-    return bits
-
-
-def _bits_window_too_short(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, max(len(tables) - 2, 0))
-        bits -= math.log2(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits
-
-
-def _bits_of_the_product(tables, symbols):
-    probability = 1.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        probability *= tables[known][tuple(symbols[t - known : t + 1])]
-    return -np.log2(probability)
-
-
-def _bits_kept_from_zero(tables, symbols):
-    probability = 1.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        probability *= tables[known][tuple(symbols[t - known : t + 1])]
-    return -np.log2(max(probability, 1e-300))
-
-
-def _bits_without_a_last_table(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        bits -= math.log2(tables[t][tuple(symbols[: t + 1])])
-    return bits
-
-
 def _bits_by_windows(tables, symbols):
     past = len(tables) - 1
     total = np.float32(0)
@@ -841,47 +463,53 @@ STEPS = [
         mistakes=[
             Mistake(
                 "The mean is not subtracted: multiply deviations from the mean, not the values.",
-                answer=_autocorrelation_without_mean,
+                (" - series.mean()", ""),
             ),
             Mistake(
                 "You divide each sum by its own number of terms; the formula divides the sums as they are.",
-                answer=_autocorrelation_rescaled,
+                ("(deviation @ deviation)", "max(len(later), 1) / series.var()"),
             ),
             Mistake(
                 "np.corrcoef gives each piece a mean and a spread of its own; the formula uses those of the whole series.",
-                answer=_autocorrelation_by_corrcoef,
+                (
+                    "later @ earlier / (deviation @ deviation)",
+                    "np.corrcoef(later, earlier)[0, 1] if lag < len(series) - 1 else 0.0",
+                ),
             ),
             Mistake(
                 "np.roll joins the end of the series to its beginning; those products do not belong to the sum.",
-                answer=_autocorrelation_around_a_circle,
+                ("    lag = min(abs(lag), len(series))\n", ""),
+                ("later @ earlier", "deviation @ np.roll(deviation, lag)"),
             ),
             Mistake(
                 "This is the autocovariance: divide by the sum of all squared deviations, so that lag 0 gives 1.",
-                answer=_autocorrelation_not_divided,
+                ("(deviation @ deviation)", "len(series)"),
             ),
             Mistake(
                 "You divide a sum by a mean: the denominator is the sum of the squared deviations, T times the variance.",
-                answer=_autocorrelation_by_variance,
+                ("(deviation @ deviation)", "series.var()"),
             ),
             Mistake(
                 "At lag 0 your second piece is empty, since values[:-0] is values[:0]. Count its end from the start.",
-                answer=_autocorrelation_from_the_end,
+                ("min(abs(lag), len(series))", "abs(lag)"),
+                ("deviation[: len(series) - lag]", "deviation[:-lag]"),
             ),
             Mistake(
                 "At lag 0 your second piece is empty, since values[:-0] is values[:0], and negative lags go wrong. Take the absolute value first, and count the end of the piece from the start.",
-                answer=_autocorrelation_from_the_end_signed,
+                ("    lag = min(abs(lag), len(series))\n", ""),
+                ("deviation[: len(series) - lag]", "deviation[:-lag]"),
             ),
             Mistake(
                 "Lags from 0 to T are right. A negative lag needs its absolute value first, and one longer than the series must give 0; there your slices count from the wrong end.",
-                answer=_autocorrelation_as_it_comes,
+                ("    lag = min(abs(lag), len(series))\n", ""),
             ),
             Mistake(
                 "Negative lags go wrong: the autocorrelation is the same at a lag and its negative, so take the absolute value first.",
-                answer=_autocorrelation_of_positive_lags,
+                ("abs(lag)", "lag"),
             ),
             Mistake(
                 "A lag longer than the series must give 0; there your slices count from the wrong end.",
-                answer=_autocorrelation_of_short_lags,
+                ("min(abs(lag), len(series))", "abs(lag)"),
             ),
         ],
         alternatives=[
@@ -903,28 +531,28 @@ STEPS = [
         mistakes=[
             Mistake(
                 "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
-                answer=_p_value_without_own_order,
+                ("(1 + as_large.sum()) / (1 + len(shuffled))", "as_large.mean()"),
             ),
             Mistake(
                 "You add the data's own order to those that are as extreme, but not to the number of all orders.",
-                answer=_p_value_own_order_above_only,
+                ("(1 + len(shuffled))", "len(shuffled)"),
             ),
             Mistake(
                 "You add the data's own order to the number of all orders, but not to those that are as extreme.",
-                answer=_p_value_own_order_below_only,
+                ("(1 + as_large.sum())", "as_large.sum()"),
             ),
-            Mistake("Ties count: at least as large, not larger.", answer=_p_value_strict),
+            Mistake("Ties count: at least as large, not larger.", (">=", ">")),
             Mistake(
                 "You compare signed values; the task asks for absolute values, on both sides.",
-                answer=_p_value_one_sided,
+                ("np.abs(shuffled) >= abs(observed)", "shuffled >= observed"),
             ),
             Mistake(
                 "The observed statistic needs its absolute value too: it may be negative.",
-                answer=_p_value_of_signed_data,
+                ("abs(observed)", "observed"),
             ),
             Mistake(
                 "You count the shuffles that are less extreme; the p-value counts those at least as extreme.",
-                answer=_p_value_of_the_rest,
+                (">=", "<="),
             ),
         ],
         alternatives=[_p_value_by_counting, _p_value_by_mean],
@@ -942,15 +570,18 @@ STEPS = [
         mistakes=[
             Mistake(
                 "You send block i to place order[i]; place i must get block order[i], which is the inverse.",
-                answer=_blocks_to_places,
+                ("blocks[order]", "blocks[np.argsort(order)]"),
             ),
             Mistake(
                 "The values that do not fill a block are lost; they stay at the end.",
-                answer=_blocks_remainder_dropped,
+                (
+                    "np.concatenate([blocks[order].ravel(), series[whole:]])",
+                    "blocks[order].ravel()",
+                ),
             ),
             Mistake(
                 "Your blocks are dealt out like cards; a block holds neighbours, so it must be a row after reshaping.",
-                answer=_blocks_dealt_out,
+                ("reshape(-1, length)", "reshape(length, -1).T"),
             ),
             Mistake(
                 "Your blocks take the remainder in; each block has exactly the given length, and what is left stays at the end.",
@@ -958,11 +589,11 @@ STEPS = [
             ),
             Mistake(
                 "The remainder stands first; it must stay at the end.",
-                answer=_blocks_remainder_first,
+                ("blocks[order].ravel(), series[whole:]", "series[whole:], blocks[order].ravel()"),
             ),
             Mistake(
                 "Within a block the values are in reverse; only the blocks move, their values stay in order.",
-                answer=_blocks_turned_round,
+                ("blocks[order]", "blocks[order][:, ::-1]"),
             ),
             Mistake(
                 "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
@@ -980,31 +611,31 @@ STEPS = [
             "no lags": _without_lags,
         },
         mistakes=[
-            Mistake("The weights 1 - k/T are missing in the sum.", answer=_effective_unweighted),
-            Mistake("The factor 2 in front of the sum is missing.", answer=_effective_one_sided),
+            Mistake("The weights 1 - k/T are missing in the sum.", ("(1 - lag / count) * ", "")),
+            Mistake("The factor 2 in front of the sum is missing.", ("2 * total", "total")),
             Mistake(
                 "Your sum begins at lag 0, which is in the formula already, as the 1; begin at lag 1.",
-                answer=_effective_with_lag_zero,
+                ("range(1, max_lag + 1)", "range(max_lag + 1)"),
             ),
             Mistake(
                 "Your sum ends one lag early: max_lag itself belongs to it.",
-                answer=_effective_without_last_lag,
+                ("max_lag + 1", "max_lag"),
             ),
             Mistake(
                 "The size is right; in the standard error, divide the squared deviations by T, not by T - 1.",
-                answer=_effective_unbiased_variance,
+                ("var()", "var(ddof=1)"),
             ),
             Mistake(
                 "The size is right; your standard error is that of independent values, though. Put the effective size into it.",
-                answer=_effective_error_of_independent,
+                ("series.var() / size", "series.var() / count"),
             ),
             Mistake(
                 "The size is right; this is the variance of the mean, and its square root is the standard error.",
-                answer=_effective_variance_of_mean,
+                ("math.sqrt(series.var() / size)", "series.var() / size"),
             ),
             Mistake(
                 "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
-                answer=_effective_upside_down,
+                ("count / (1", "count * (1"),
             ),
         ],
         alternatives=[_effective_by_einsum, _effective_by_all_pairs],
@@ -1021,35 +652,44 @@ STEPS = [
             "a share too small for one value": _nothing_held_out,
         },
         mistakes=[
-            Mistake("The gaps are missing: the parts must not touch.", answer=_split_without_gaps),
+            Mistake(
+                "The gaps are missing: the parts must not touch.",
+                ("test - gap - size", "test - size"),
+                ("validation - gap", "validation"),
+            ),
             Mistake(
                 "The gap before the test part is missing: validation must end that much earlier.",
-                answer=_split_first_gap_only,
+                ("test - gap - size", "test - size"),
             ),
             Mistake(
                 "The gap before the validation part is missing: training must end that much earlier.",
-                answer=_split_second_gap_only,
+                ("validation - gap", "validation"),
             ),
             Mistake(
                 "Your gaps are cut from the validation and test parts, which must keep their n values; training pays for both.",
-                answer=_split_gaps_from_held_out,
+                ("test - gap - size", "test - size"),
+                ("validation - gap", "validation"),
+                ("series[validation : validation + size]", "series[validation + gap : test]"),
+                ("series[test:]", "series[test + gap :]"),
             ),
             Mistake(
                 "If n is 0, a slice counted from the end such as series[-n:] is the whole series. Count from the start.",
-                answer=_split_counted_from_the_end,
+                ("validation : validation + size", "-2 * size - gap : -size - gap"),
+                ("[test:]", "[-size:]"),
             ),
-            Mistake("Round down, not up.", answer=_split_rounded_up),
+            Mistake("Round down, not up.", ("int", "math.ceil")),
             Mistake(
                 "Validation and test part are exchanged: the test part is the last in time and in the result.",
-                answer=_split_test_first,
+                ("series[validation : validation + size]", "series[test:]"),
+                ("series[test:]", "series[validation : validation + size]"),
             ),
             Mistake(
                 "For a series of vectors, the share counts time steps, not all numbers: len, not size.",
-                answer=_split_by_all_numbers,
+                ("share * len(series)", "share * series.size"),
             ),
             Mistake(
                 "Validation and test part hold `share` each, not together.",
-                answer=_split_share_shared,
+                ("int(share * len(series))", "int(share * len(series)) // 2"),
             ),
         ],
         alternatives=[_split_from_the_front, _split_by_masks],
@@ -1066,27 +706,30 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Row and column are exchanged: transition[i, j] is the probability of j after i.",
-                answer=_probability_transposed,
+                ("symbols[:-1], symbols[1:]", "symbols[1:], symbols[:-1]"),
             ),
             Mistake(
                 "The first symbol is free in your product; it costs its initial probability.",
-                answer=_probability_without_initial,
+                ("initial[symbols[0]] * ", ""),
             ),
             Mistake(
                 "You treat the symbols as independent; from the second on, each depends on the one before.",
-                answer=_probability_of_independent,
+                ("initial[symbols[0]] * steps.prod()", "initial[symbols].prod()"),
             ),
             Mistake(
                 "The last transition is missing: T symbols have T - 1 transitions.",
-                answer=_probability_last_step_missing,
+                ("steps.prod()", "steps[:-1].prod()"),
             ),
             Mistake(
                 "Probabilities of a chain of events are multiplied, not added.",
-                answer=_probability_summed,
+                ("* steps.prod()", "+ steps.sum()"),
             ),
             Mistake(
                 "This is the logarithm of the probability; here the probability itself is asked for.",
-                answer=_probability_as_logarithm,
+                (
+                    "initial[symbols[0]] * steps.prod()",
+                    "np.log(initial[symbols[0]]) + np.log(steps).sum()",
+                ),
             ),
         ],
         alternatives=[_probability_by_a_loop, _probability_by_einsum],
@@ -1102,44 +745,55 @@ STEPS = [
             "sixty rare symbols": _rare,
         },
         mistakes=[
-            Mistake(
-                "Your cost is in nats; bits need the logarithm to base 2.", answer=_bits_natural
-            ),
+            Mistake("Your cost is in nats; bits need the logarithm to base 2.", ("log2", "log")),
             Mistake(
                 "You divide by the length; the cost of the whole sequence is asked for.",
-                answer=_bits_per_symbol,
+                ("return bits", "return bits / len(symbols)"),
             ),
             Mistake(
                 "The sign is wrong: the cost is minus the logarithm, and never negative.",
-                answer=_bits_negative,
+                ("-= ", "+= "),
             ),
             Mistake(
                 "You index the past newest first; the oldest symbol belongs on the first axis.",
-                answer=_bits_newest_first,
+                (
+                    "tuple(symbols[t - known : t + 1])",
+                    "(*symbols[t - known : t][::-1], symbols[t])",
+                ),
             ),
             Mistake(
                 "Your index begins with the symbol to be predicted; it belongs on the last axis, after the past.",
-                answer=_bits_turned_round,
+                ("t + 1]", "t + 1][::-1]"),
             ),
             Mistake(
                 "The first symbols are free in your sum; they are predicted by the smaller tables.",
-                answer=_bits_first_symbols_free,
+                ("range(len(symbols))", "range(len(tables) - 1, len(symbols))"),
             ),
             Mistake(
                 "Your window is one symbol too short: the last table of the list is never used.",
-                answer=_bits_window_too_short,
+                ("len(tables) - 1", "max(len(tables) - 2, 0)"),
             ),
             Mistake(
                 "The product of many small probabilities vanishes, and holding it above zero hides that. Sum the bits.",
-                answer=_bits_kept_from_zero,
+                ("bits = 0.0", "probability = 1.0"),
+                (
+                    "bits -= math.log2(tables[known][window])",
+                    "probability *= tables[known][window]",
+                ),
+                ("return bits", "return -np.log2(max(probability, 1e-300))"),
             ),
             Mistake(
                 "The product of many small probabilities is rounded to zero before you take its logarithm. Sum the bits.",
-                answer=_bits_of_the_product,
+                ("bits = 0.0", "probability = 1.0"),
+                (
+                    "bits -= math.log2(tables[known][window])",
+                    "probability *= tables[known][window]",
+                ),
+                ("return bits", "return -np.log2(probability)"),
             ),
             Mistake(
                 "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
-                answer=_bits_without_a_last_table,
+                ("min(t, len(tables) - 1)", "t"),
             ),
         ],
         alternatives=[_bits_by_windows, _bits_by_einsum],
