@@ -60,44 +60,6 @@ def _leaky_reference(inputs, hidden, w_x, w_h, b, rate):
     )
 
 
-def _leaky_swapped(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h + b)
-    return rate * hidden + (1 - rate) * candidate
-
-
-def _leaky_transposed(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h.T + b)
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_without_bias(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h)
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_bias_outside(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h) + b
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_tanh_around_all(inputs, hidden, w_x, w_h, b, rate):
-    total = inputs @ w_x + hidden @ w_h + b
-    return torch.tanh((1 - rate) * hidden + rate * total)
-
-
-def _leaky_with_sigmoid(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.sigmoid(inputs @ w_x + hidden @ w_h + b)
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_nothing_lost(inputs, hidden, w_x, w_h, b, rate):
-    return hidden + rate * torch.tanh(inputs @ w_x + hidden @ w_h + b)
-
-
-def _leaky_no_leak(inputs, hidden, w_x, w_h, b, rate):
-    return torch.tanh(inputs @ w_x + hidden @ w_h + b)
-
-
 def _leaky_row_by_row(inputs, hidden, w_x, w_h, b, rate):
     rows = []
     for x, h in zip(inputs, hidden, strict=True):
@@ -146,79 +108,6 @@ def _layer_reference(inputs, initial, w_x, w_h, b, rate):
             states[-1].append(hidden)
             sums[-1].append(total)
     return tuple(torch.stack([torch.stack(row) for row in rows]) for rows in (states, sums))
-
-
-def _layer_time_first(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(hidden)
-    return torch.stack(states), torch.stack(sums)
-
-
-def _layer_states_before(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        states.append(hidden)
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_results_swapped(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(hidden)
-    return torch.stack(sums, 1), torch.stack(states, 1)
-
-
-def _layer_from_zero(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = torch.zeros_like(initial), [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(hidden)
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_not_carried(inputs, initial, w_x, w_h, b, rate):
-    states, sums = [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + initial @ w_h + b)
-        states.append((1 - rate) * initial + rate * torch.tanh(sums[-1]))
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_squashed_sums(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(torch.tanh(x @ w_x + hidden @ w_h + b))
-        hidden = (1 - rate) * hidden + rate * sums[-1]
-        states.append(hidden)
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_sums_of_new_state(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        new = torch.tanh(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * new
-        states.append(hidden)
-        sums.append(x @ w_x + hidden @ w_h + b)
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_cut_from_the_past(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        new = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(new)
-        hidden = new.detach()
-    return torch.stack(states, 1), torch.stack(sums, 1)
 
 
 def _layer_products_first(inputs, initial, w_x, w_h, b, rate):
@@ -291,52 +180,11 @@ def _turn_reference(padded, lengths):
     return torch.stack(rows)
 
 
-def _turn_with_padding(padded, lengths):
-    return padded.flip(1)
-
-
-def _turn_padding_to_the_front(padded, lengths):
-    real = torch.arange(padded.shape[1]) < lengths[:, None]
-    return torch.where(real[..., None], padded, 0.0).flip(1)
-
-
-def _turn_flip_and_cut(padded, lengths):
-    real = torch.arange(padded.shape[1]) < lengths[:, None]
-    return torch.where(real[..., None], padded.flip(1), 0.0)
-
-
-def _turn_padding_left(padded, lengths):
-    steps = torch.arange(padded.shape[1])
-    turned = lengths[:, None] - 1 - steps
-    order = torch.where(turned >= 0, turned, steps)
-    return padded.gather(1, order[..., None].expand_as(padded))
-
-
-def _turn_multiplied(padded, lengths):
-    steps = torch.arange(padded.shape[1])
-    turned = lengths[:, None] - 1 - steps
-    order = torch.where(turned >= 0, turned, steps)
-    real = (turned >= 0)[..., None].to(padded.dtype)
-    return padded.gather(1, order[..., None].expand_as(padded)) * real
-
-
-def _turn_features(padded, lengths):
-    real = torch.arange(padded.shape[1]) < lengths[:, None]
-    return torch.where(real[..., None], padded.flip(2), 0.0)
-
-
 def _turn_in_place(padded, lengths):
     for row, n in enumerate(lengths.tolist()):
         padded[row, :n] = padded[row, :n].flip(0)
         padded[row, n:] = 0
     return padded
-
-
-def _turn_one_step_short(padded, lengths):
-    result = torch.zeros_like(padded)
-    for row, n in enumerate(lengths.tolist()):
-        result[row, : n - 1] = padded[row, : n - 1].flip(0)
-    return result
 
 
 def _turn_step_by_step(padded, lengths):
@@ -401,154 +249,6 @@ def _both_reference(padded, lengths, w_x, w_h, b, rate):
         outputs.append(nn.functional.pad(both, (0, 0, 0, len(row) - n)))
         final.append(torch.cat([forwards[-1], backwards[-1]]))
     return torch.stack(outputs), torch.stack(final)
-
-
-def _both_flipped_whole(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    real = (torch.arange(padded.shape[1]) < lengths[:, None])[..., None]
-    ahead, back = run(padded, 0), run(padded.flip(1), 1).flip(1)
-    final = [ahead[torch.arange(len(padded)), lengths - 1], back[:, 0]]
-    return torch.cat([ahead, back], -1) * real, torch.cat(final, -1)
-
-
-def _both_not_turned_back(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)), 1)
-    rows = torch.arange(len(padded))
-    final = [ahead[rows, lengths - 1], back[rows, lengths - 1]]
-    return torch.cat([ahead, back], -1) * real, torch.cat(final, -1)
-
-
-def _both_padding_not_zero(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back)) * real
-    final = [ahead[torch.arange(len(padded)), lengths - 1], back[:, 0]]
-    return torch.cat([ahead, back], -1), torch.cat(final, -1)
-
-
-def _both_final_at_last_column(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    outputs = torch.cat([ahead, back], -1) * real
-    return outputs, outputs[:, -1]
-
-
-def _both_final_at_last_symbol(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    outputs = torch.cat([ahead, back], -1) * real
-    return outputs, outputs[torch.arange(len(padded)), lengths - 1]
-
-
-def _both_forward_final_in_padding(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    final = torch.cat([ahead[:, -1], back[:, 0]], -1)
-    return torch.cat([ahead, back], -1) * real, final
-
-
-def _both_with_one_layer(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[0] + hidden @ w_h[0] + b[0])
-            hidden = (1 - rate[0]) * hidden + rate[0] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded)
-    back = run(padded.gather(1, order.expand_as(padded)) * real)
-    back = back.gather(1, order.expand_as(back))
-    final = [ahead[torch.arange(len(padded)), lengths - 1], back[:, 0]]
-    return torch.cat([ahead, back], -1) * real, torch.cat(final, -1)
-
-
-def _both_backward_first(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    final = [back[:, 0], ahead[torch.arange(len(padded)), lengths - 1]]
-    return torch.cat([back, ahead], -1) * real, torch.cat(final, -1)
 
 
 def _both_holding_still(padded, lengths, w_x, w_h, b, rate):
@@ -635,76 +335,6 @@ def _bits_reference(logits, targets):
     return torch.stack(costs).mean() * math.log2(math.e)
 
 
-def _bits_in_nats(logits, targets):
-    real = targets >= 0
-    return nn.functional.cross_entropy(logits[real], targets[real])
-
-
-def _bits_multiplied(logits, targets):
-    real = targets >= 0
-    return nn.functional.cross_entropy(logits[real], targets[real]) * math.log(2)
-
-
-def _bits_over_everything(logits, targets):
-    costs = nn.functional.cross_entropy(
-        logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"
-    )
-    return costs.mean() / math.log(2)
-
-
-def _bits_padding_as_last_symbol(logits, targets):
-    logs = torch.log_softmax(logits, -1)
-    costs = -logs.gather(2, (targets % logits.shape[2])[..., None])
-    return costs.mean() / math.log(2)
-
-
-def _bits_padding_as_first_symbol(logits, targets):
-    logs = torch.log_softmax(logits, -1)
-    costs = -logs.gather(2, targets.clamp(min=0)[..., None])
-    return costs.mean() / math.log(2)
-
-
-def _bits_softmax_over_time(logits, targets):
-    real = targets >= 0
-    logs = torch.log_softmax(logits, 1)
-    chosen = logs.gather(2, targets.clamp(min=0)[..., None])[..., 0]
-    return -chosen[real].mean() / math.log(2)
-
-
-def _bits_mean_of_means(logits, targets):
-    costs = nn.functional.cross_entropy(
-        logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"
-    )
-    return (costs.sum(1) / (targets >= 0).sum(1)).mean() / math.log(2)
-
-
-def _bits_log_of_softmax(logits, targets):
-    real = targets >= 0
-    probabilities = torch.softmax(logits[real], -1)
-    chosen = probabilities.gather(1, targets[real][:, None])
-    return -chosen.log2().mean()
-
-
-def _bits_overflow(logits, targets):
-    real = targets >= 0
-    powers = logits[real].exp()
-    chosen = powers.gather(1, targets[real][:, None])[:, 0] / powers.sum(1)
-    return -chosen.log2().mean()
-
-
-def _bits_clamped(logits, targets):
-    real = targets >= 0
-    probabilities = torch.softmax(logits[real], -1)
-    chosen = probabilities.gather(1, targets[real][:, None])
-    return -(chosen + 1e-12).log2().mean()
-
-
-def _bits_summed(logits, targets):
-    real = targets >= 0
-    total = nn.functional.cross_entropy(logits[real], targets[real], reduction="sum")
-    return total / math.log(2)
-
-
 def _bits_ignoring(logits, targets):
     flat = logits.flatten(0, 1).float()
     nats = nn.functional.cross_entropy(flat, targets.flatten(), ignore_index=-1)
@@ -744,30 +374,6 @@ def _empty_part(sampler: CaseSampler) -> dict:
 def _perplexity_reference(bits, counts):
     shares = [n / sum(counts.tolist()) for n in counts.tolist()]
     return math.prod((2.0**b) ** share for b, share in zip(bits.tolist(), shares, strict=True))
-
-
-def _perplexity_unweighted(bits, counts):
-    return 2 ** bits.mean()
-
-
-def _perplexity_mean(bits, counts):
-    return np.mean(2**bits)
-
-
-def _perplexity_weighted_mean(bits, counts):
-    return np.sum(counts * 2**bits) / counts.sum()
-
-
-def _perplexity_exp(bits, counts):
-    return np.exp(np.sum(bits * counts) / counts.sum())
-
-
-def _perplexity_bits(bits, counts):
-    return np.sum(bits * counts) / counts.sum()
-
-
-def _perplexity_inverse(bits, counts):
-    return 2 ** -(np.sum(bits * counts) / counts.sum())
 
 
 def _perplexity_with_a_loop(bits, counts):
@@ -862,73 +468,6 @@ def _choose_reference(logits, temperature, uniforms):
     return torch.tensor(chosen)
 
 
-def _choose_times_temperature(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits * temperature, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_temperature_too_late(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = (torch.softmax(logits, -1) / temperature).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_no_temperature(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_greedily(logits, temperature, uniforms):
-    return logits.argmax(-1)
-
-
-def _choose_divides_by_zero(logits, temperature, uniforms):
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_at_least(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return (sums < uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_one_place_early(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return ((sums <= uniforms[:, None]).sum(-1) - 1).clamp(min=0)
-
-
-def _choose_beyond_the_end(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1)
-
-
-def _choose_overflow(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    powers = torch.exp(logits / temperature)
-    sums = (powers / powers.sum(-1, keepdim=True)).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_from_the_end(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).flip(-1).cumsum(-1)
-    last = logits.shape[1] - 1
-    return last - (sums <= uniforms[:, None]).sum(-1).clamp(max=last)
-
-
 def _choose_by_search(logits, temperature, uniforms):
     z = logits.numpy()
     if temperature == 0:
@@ -965,33 +504,35 @@ STEPS = [
             Mistake(
                 "The rate is on the wrong state: it says how much of the new state is taken, and "
                 "1 - rate how much of the old one is kept.",
-                answer=_leaky_swapped,
+                ("(1 - rate)", "rate"),
+                ("rate * candidate", "(1 - rate) * candidate"),
             ),
             Mistake(
                 "You transpose w_h. Here weights are (from, to), so the state is multiplied by w_h "
                 "as it stands.",
-                answer=_leaky_transposed,
+                ("hidden @ w_h", "hidden @ w_h.T"),
             ),
-            Mistake("The bias is missing in the pre-activation.", answer=_leaky_without_bias),
+            Mistake("The bias is missing in the pre-activation.", (" + b", "")),
             Mistake(
-                "The bias belongs into the pre-activation, inside the tanh.",
-                answer=_leaky_bias_outside,
+                "The bias belongs into the pre-activation, inside the tanh.", (" + b)", ") + b")
             ),
             Mistake(
                 "Your tanh is around the whole mixture. Squash the pre-activation only; the old state "
                 "is kept as it is.",
-                answer=_leaky_tanh_around_all,
+                ("torch.tanh(inputs @ w_x + hidden @ w_h + b)", "inputs @ w_x + hidden @ w_h + b"),
+                (
+                    "(1 - rate) * hidden + rate * candidate",
+                    "torch.tanh((1 - rate) * hidden + rate * candidate)",
+                ),
             ),
-            Mistake(
-                "Squash with tanh, not with the logistic function.", answer=_leaky_with_sigmoid
-            ),
+            Mistake("Squash with tanh, not with the logistic function.", ("tanh", "sigmoid")),
             Mistake(
                 "You add to the old state without letting any of it go: it must be scaled by 1 - rate.",
-                answer=_leaky_nothing_lost,
+                ("(1 - rate) * ", ""),
             ),
             Mistake(
                 "This is the network without a leak: the old state itself must be mixed in.",
-                answer=_leaky_no_leak,
+                ("(1 - rate) * hidden + rate * candidate", "candidate"),
             ),
         ],
         alternatives=[_leaky_row_by_row, _leaky_in_float32],
@@ -1004,39 +545,48 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your results are (time, batch, hidden): stack the steps along dimension 1.",
-                answer=_layer_time_first,
+                ("states, dim=1", "states"),
+                ("sums, dim=1", "sums"),
             ),
             Mistake(
                 "You keep each state before its step. The result begins with the state after the first "
                 "step and ends with that after the last.",
-                answer=_layer_states_before,
+                ("torch.stack(states, dim=1)", "torch.stack([initial, *states[:-1]], dim=1)"),
             ),
             Mistake(
                 "Your two results are swapped: the states come first.",
-                answer=_layer_results_swapped,
+                ("stack(states", "stack(sums"),
+                ("stack(sums", "stack(states"),
             ),
             Mistake(
                 "You begin with zeros; the first step must start from the given initial state.",
-                answer=_layer_from_zero,
+                ("= initial,", "= torch.zeros_like(initial),"),
             ),
             Mistake(
                 "Every step of yours starts from the initial state. The state must be carried on from "
                 "step to step.",
-                answer=_layer_not_carried,
+                ("+ hidden @", "+ initial @"),
+                ("inputs[:, t], hidden", "inputs[:, t], initial"),
             ),
             Mistake(
                 "Your states are right, but a pre-activation is the sum before the tanh.",
-                answer=_layer_squashed_sums,
+                (
+                    "inputs[:, t] @ w_x + hidden @ w_h + b",
+                    "torch.tanh(inputs[:, t] @ w_x + hidden @ w_h + b)",
+                ),
             ),
             Mistake(
                 "Your states are right, but your pre-activations are computed from the state after the "
                 "step. They need the one before.",
-                answer=_layer_sums_of_new_state,
+                ("hidden @ w_h", "leaky_step(inputs[:, t], hidden, w_x, w_h, b, rate) @ w_h"),
             ),
             Mistake(
                 "Your numbers are right, but each state is cut off from the one before, so that no "
                 "gradient reaches the past. Do not detach here.",
-                answer=_layer_cut_from_the_past,
+                (
+                    "states.append(hidden)",
+                    "states.append(hidden)\n        hidden = hidden.detach()",
+                ),
             ),
         ],
         alternatives=[_layer_products_first, _layer_filled],
@@ -1056,30 +606,34 @@ STEPS = [
             Mistake(
                 "You flip the whole row, so short sequences begin with their padding. Each must be "
                 "reversed within its own length.",
-                answer=_turn_with_padding,
+                ("torch.where(real, padded.gather(1, order), 0.0)", "padded.flip(1)"),
             ),
             Mistake(
                 "Your padding is zero but has moved to the front. The reversed sequence must begin at "
                 "step 0.",
-                answer=_turn_padding_to_the_front,
+                ("padded.gather(1, order), 0.0)", "padded, 0.0).flip(1)"),
             ),
             Mistake(
                 "You flip the whole row and then mask it, so the padding takes the place of real steps, "
                 "and those are lost.",
-                answer=_turn_flip_and_cut,
+                ("padded.gather(1, order)", "padded.flip(1)"),
             ),
             Mistake(
                 "The sequences are right, but the padding stays in your result: beyond the length it "
                 "must be zero.",
-                answer=_turn_padding_left,
+                ("0.0", "padded"),
             ),
             Mistake(
                 "You multiply by the mask, and nan times 0 is nan. Choose between values instead.",
-                answer=_turn_multiplied,
+                ("source.clamp(min=0)", "torch.where(source >= 0, source, steps)"),
+                (
+                    "torch.where(real, padded.gather(1, order), 0.0)",
+                    "padded.gather(1, order) * real",
+                ),
             ),
             Mistake(
                 "You flip the features; it is the steps, dimension 1, that must be reversed.",
-                answer=_turn_features,
+                ("padded.gather(1, order)", "padded.flip(2)"),
             ),
             Mistake(
                 "Your numbers are right, but you write into the argument, which others still need. "
@@ -1089,7 +643,7 @@ STEPS = [
             Mistake(
                 "The last real step is lost: a sequence of n steps ends with step n - 1, and all n are "
                 "reversed.",
-                answer=_turn_one_step_short,
+                ("- 1 - steps", "- 2 - steps"),
             ),
         ],
         alternatives=[_turn_step_by_step, _turn_by_permutations],
@@ -1107,38 +661,45 @@ STEPS = [
             Mistake(
                 "Your backward network starts in the padding and carries it into the sequence. Turn "
                 "each sequence round within its length.",
-                answer=_both_flipped_whole,
+                ("turned = turn_round(padded, lengths)", "turned = padded.flip(1)"),
+                (
+                    "turn_round(back, lengths)",
+                    "turn_round(turn_round(back.flip(1), lengths), lengths)",
+                ),
             ),
             Mistake(
                 "Your backward states stand in the order of reading. Turn them back, so that both "
                 "halves of an output belong to the same symbol.",
-                answer=_both_not_turned_back,
+                ("turn_round(back, lengths)", "turn_round(turn_round(back, lengths), lengths)"),
+                ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
             ),
             Mistake(
                 "Your forward states run on into the padding, where outputs must be zero.",
-                answer=_both_padding_not_zero,
+                ("    ahead = turn_round(turn_round(ahead, lengths), lengths)\n", ""),
             ),
             Mistake(
                 "Your final states are the last column of the outputs. In a padded sequence that is "
                 "padding, and the backward network is not finished there.",
-                answer=_both_final_at_last_column,
+                ("last, back[:, 0]", "ahead[:, -1], back[:, -1]"),
             ),
             Mistake(
                 "At a sequence's last symbol the backward network has only just begun. Its final state "
                 "stands at the first symbol.",
-                answer=_both_final_at_last_symbol,
+                ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
             ),
             Mistake(
                 "Your final forward state has read the padding too. Take the one at the last real step.",
-                answer=_both_forward_final_in_padding,
+                ("    ahead = turn", "    last = ahead[:, -1]\n    ahead = turn"),
+                ("    last = ahead[torch.arange(batch), lengths - 1]\n", ""),
             ),
             Mistake(
                 "You use the forward parameters for both directions; the backward ones have index 1.",
-                answer=_both_with_one_layer,
+                ("w_x[1], w_h[1], b[1], rate[1]", "w_x[0], w_h[0], b[0], rate[0]"),
             ),
             Mistake(
                 "The halves are swapped: the forward states stand first.",
-                answer=_both_backward_first,
+                ("last, back[:, 0]", "back[:, 0], last"),
+                ("[ahead, back]", "[back, ahead]"),
             ),
         ],
         alternatives=[_both_holding_still, _both_as_one_batch],
@@ -1157,52 +718,65 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your cost is in nats, the unit of the natural logarithm: divide by ln 2 to get bits.",
-                answer=_bits_in_nats,
+                (" / math.log(2)", ""),
             ),
             Mistake(
                 "You multiply by ln 2. A bit is ln 2 nats, so there are more bits than nats: divide.",
-                answer=_bits_multiplied,
+                ("/ math", "* math"),
             ),
             Mistake(
                 "You divide by the size of the padded batch. Divide by the number of real symbols.",
-                answer=_bits_over_everything,
+                ("targets[real])", 'targets[real], reduction="sum") / targets.numel()'),
             ),
             Mistake(
                 "The padding is scored as if it were the last symbol: -1 counts from the end. Leave it "
                 "out.",
-                answer=_bits_padding_as_last_symbol,
+                (
+                    "logits[real], targets[real]",
+                    "logits.flatten(0, 1), (targets % logits.shape[2]).flatten()",
+                ),
             ),
             Mistake(
                 "The padding is scored as if symbol 0 had come. Leave it out.",
-                answer=_bits_padding_as_first_symbol,
+                (
+                    "logits[real], targets[real]",
+                    "logits.flatten(0, 1), targets.clamp(min=0).flatten()",
+                ),
             ),
             Mistake(
                 "Your probabilities sum to one over the steps; they must over the symbols, the last "
                 "dimension.",
-                answer=_bits_softmax_over_time,
+                ("cross_entropy(logits[real]", "nll_loss(logits.log_softmax(1)[real]"),
             ),
             Mistake(
                 "You average over each sequence and then over sequences, so symbols of short ones count "
                 "more. Every symbol counts the same.",
-                answer=_bits_mean_of_means,
+                (
+                    "logits[real], targets[real]",
+                    'logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"',
+                ),
+                ("nats / math", "(nats.sum(1) / real.sum(1)).mean() / math"),
             ),
             Mistake(
                 "The tiny number that you add inside the logarithm caps the cost of a surprise. Take the "
                 "log-softmax in one piece.",
-                answer=_bits_clamped,
+                ("cross_entropy(logits[real]", "nll_loss((logits[real].softmax(-1) + 1e-12).log()"),
             ),
             Mistake(
                 "Right until a probability is rounded to 0, whose logarithm is infinite. Take the "
                 "log-softmax in one piece.",
-                answer=_bits_log_of_softmax,
+                ("cross_entropy(logits[real]", "nll_loss(logits[real].softmax(-1).log()"),
             ),
             Mistake(
                 "Right until exp overflows. Subtract the largest logit first, or let log-softmax do it.",
-                answer=_bits_overflow,
+                (
+                    "cross_entropy(logits[real]",
+                    "nll_loss((logits[real].exp() / logits[real].exp().sum(-1, keepdim=True)).log()",
+                ),
             ),
             Mistake(
                 "This is the cost of all symbols together; the mean is asked for.",
-                answer=_bits_summed,
+                ("targets[real])", 'targets[real], reduction="sum")'),
             ),
         ],
         alternatives=[_bits_ignoring, _bits_weighted_by_mask],
@@ -1220,25 +794,25 @@ STEPS = [
             Mistake(
                 "Your parts all count the same, whatever their length. Weigh each by its number of "
                 "symbols.",
-                answer=_perplexity_unweighted,
+                ("(np.sum(bits * counts) / np.sum(counts))", "np.mean(bits)"),
             ),
             Mistake(
                 "You average the perplexities of the parts. Average the bits, weighted by the number of "
                 "symbols, and take the power last.",
-                answer=_perplexity_mean,
+                ("2 ** (np.sum(bits * counts) / np.sum(counts))", "np.mean(2**bits)"),
             ),
             Mistake(
                 "Your weights are right, but it is bits that are averaged; take the power last.",
-                answer=_perplexity_weighted_mean,
+                (
+                    "2 ** (np.sum(bits * counts) / np.sum(counts))",
+                    "np.sum(2**bits * counts) / np.sum(counts)",
+                ),
             ),
-            Mistake("The costs are in bits, so the base is 2, not e.", answer=_perplexity_exp),
-            Mistake(
-                "These are the bits per symbol; the perplexity is 2 to that.",
-                answer=_perplexity_bits,
-            ),
+            Mistake("The costs are in bits, so the base is 2, not e.", ("2 ** (", "np.exp(")),
+            Mistake("These are the bits per symbol; the perplexity is 2 to that.", ("2 ** ", "")),
             Mistake(
                 "This is the (geometric) mean probability of a symbol. The perplexity is its inverse.",
-                answer=_perplexity_inverse,
+                ("2 ** (", "2 ** -("),
             ),
         ],
         alternatives=[_perplexity_with_a_loop, _perplexity_average],
@@ -1258,44 +832,57 @@ STEPS = [
         mistakes=[
             Mistake(
                 "You multiply by the temperature. Logits are divided by it: hot means flat.",
-                answer=_choose_times_temperature,
+                ("logits / temperature", "logits * temperature"),
             ),
             Mistake(
                 "You divide the probabilities, which then no longer sum to one. Divide the logits, "
                 "before the softmax.",
-                answer=_choose_temperature_too_late,
+                ("logits / temperature, dim=-1)", "logits, dim=-1) / temperature"),
             ),
-            Mistake("The temperature is not used, except at 0.", answer=_choose_no_temperature),
+            Mistake(
+                "The temperature is not used, except at 0.", ("logits / temperature", "logits")
+            ),
             Mistake(
                 "You always take the largest. That is right at temperature 0; else the uniform number "
                 "decides.",
-                answer=_choose_greedily,
+                ("temperature == 0", "temperature >= 0"),
             ),
             Mistake(
                 "At temperature 0 you divide by zero. Take the largest logit there.",
-                answer=_choose_divides_by_zero,
+                (("    if temperature == 0:\n        return logits.argmax(dim=-1)\n"), ""),
             ),
             Mistake(
                 "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than u, "
                 "not just equal.",
-                answer=_choose_at_least,
+                ("<=", "<"),
             ),
             Mistake(
                 "You are one place early: the symbol at which the sum passes u is drawn, not the one "
                 "before it.",
-                answer=_choose_one_place_early,
+                (
+                    "passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
+                    "(passed.sum(dim=-1) - 1).clamp(min=0)",
+                ),
             ),
             Mistake(
                 "Where no sum is larger than u, you return a symbol that does not exist. Take the last.",
-                answer=_choose_beyond_the_end,
+                (".clamp(max=logits.shape[-1] - 1)", ""),
             ),
             Mistake(
                 "Right until exp overflows or gives nothing but zeros. Subtract the row's largest logit "
                 "first, or use softmax.",
-                answer=_choose_overflow,
+                (
+                    "torch.softmax(logits / temperature, dim=-1)",
+                    "torch.exp(logits / temperature)\n    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
+                ),
             ),
             Mistake(
-                "You add up from the last symbol; begin with symbol 0.", answer=_choose_from_the_end
+                "You add up from the last symbol; begin with symbol 0.",
+                ("probabilities.cumsum", "probabilities.flip(-1).cumsum"),
+                (
+                    "return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
+                    "last = logits.shape[-1] - 1\n    return last - passed.sum(dim=-1).clamp(max=last)",
+                ),
             ),
         ],
         alternatives=[_choose_by_search, _choose_one_by_one],
