@@ -79,117 +79,6 @@ def _table_reference(symbols, size, order, alpha):
     return table
 
 
-def _table_not_smoothed(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1), 1 / size)
-
-
-def _table_denominator_not_smoothed(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    smoothed = (table + alpha) / np.maximum(totals, 1)
-    return np.where(totals > 0, smoothed, 1 / size)
-
-
-def _table_denominator_with_one_alpha(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True) + alpha
-    smoothed = (table + alpha) / np.maximum(totals, 1e-300)
-    return np.where(totals > 0, smoothed, 1 / size)
-
-
-def _table_zeros_smoothed_only(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    table[table == 0] = alpha
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_of_first_axis(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=0, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_without_kept_axis(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / table.sum(axis=-1)
-
-
-def _table_of_windows(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / table.sum()
-
-
-def _table_newest_first(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[(*symbols[t - order : t][::-1], symbols[t])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_next_symbol_first(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[(symbols[t], *symbols[t - order : t])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_counts_once(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)
-    table[tuple(windows.T)] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_without_last_window(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols) - 1):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_windows_apart(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols), order + 1):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_unseen_not_a_number(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / table.sum(axis=-1, keepdims=True)
-
-
-def _table_unseen_zero(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / np.maximum(table.sum(axis=-1, keepdims=True), 1e-300)
-
-
 def _table_by_bincount(symbols, size, order, alpha):
     import warnings
 
@@ -252,76 +141,6 @@ def _held_out_reference(table, symbols, skip):
     chain = MarkovChain(np.full(len(table), 1 / len(table)), table)
     bits = bits_per_symbol(chain, symbols, skip=skip)
     return bits, np.exp(bits * np.log(2))
-
-
-def _held_out_natural(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [-math.log(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
-    return np.mean(cost), np.exp(np.mean(cost))
-
-
-def _held_out_perplexity_of_e(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [-math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
-    return np.mean(cost), np.exp(np.mean(cost))
-
-
-def _held_out_over_all(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [-math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
-    return sum(cost) / len(symbols), 2 ** (sum(cost) / len(symbols))
-
-
-def _held_out_total(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [-math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
-    return sum(cost), 2 ** sum(cost)
-
-
-def _held_out_from_the_order(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(order, len(symbols))
-    ]
-    return np.mean(cost), 2 ** np.mean(cost)
-
-
-def _held_out_one_more_skipped(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip + order, len(symbols))
-    ]
-    return np.mean(cost), 2 ** np.mean(cost)
-
-
-def _held_out_log_of_mean(table, symbols, skip):
-    order = table.ndim - 1
-    probabilities = [table[tuple(symbols[t - order : t + 1])] for t in range(skip, len(symbols))]
-    return -np.log2(np.mean(probabilities)), 1 / np.mean(probabilities)
-
-
-def _held_out_mean_of_perplexities(table, symbols, skip):
-    order = table.ndim - 1
-    probabilities = np.array(
-        [table[tuple(symbols[t - order : t + 1])] for t in range(skip, len(symbols))]
-    )
-    return -np.log2(probabilities).mean(), (1 / probabilities).mean()
-
-
-def _held_out_newest_first(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[(*symbols[t - order : t][::-1], symbols[t])])
-        for t in range(skip, len(symbols))
-    ]
-    return np.mean(cost), 2 ** np.mean(cost)
-
-
-def _held_out_wrong_sign(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [math.log2(table[tuple(symbols[t - order : t + 1])]) for t in range(skip, len(symbols))]
-    return np.mean(cost), 2 ** np.mean(cost)
 
 
 def _held_out_by_windows(table, symbols, skip):
@@ -393,45 +212,6 @@ def _fit_reference(recordings, order):
     return found[0], found[1:]
 
 
-def _fit_oldest_first(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([1.0, *series[t - order : t]])
-            targets.append(series[t])
-    found = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_across_seams(recordings, order):
-    series = np.concatenate(recordings)
-    rows = [[1.0, *(series[t - k] for k in range(1, order + 1))] for t in range(order, len(series))]
-    found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_without_intercept(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([series[t - k] for k in range(1, order + 1)])
-            targets.append(series[t])
-    design = np.array(rows).reshape(len(targets), order)
-    return 0.0, np.linalg.lstsq(design, np.array(targets), rcond=None)[0]
-
-
-def _fit_around_the_mean(recordings, order):
-    mean = np.concatenate(recordings).mean()
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([series[t - k] - mean for k in range(1, order + 1)])
-            targets.append(series[t] - mean)
-    design = np.array(rows).reshape(len(targets), order)
-    weights = np.linalg.lstsq(design, np.array(targets), rcond=None)[0]
-    return mean * (1 - weights.sum()), weights
-
-
 def _fit_averaged(recordings, order):
     found = []
     for series in recordings:
@@ -443,32 +223,6 @@ def _fit_averaged(recordings, order):
             found.append(np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0])
     mean = np.mean(found, axis=0)
     return mean[0], mean[1:]
-
-
-def _fit_longest_only(recordings, order):
-    series = max(recordings, key=len)
-    rows = [[1.0, *(series[t - k] for k in range(1, order + 1))] for t in range(order, len(series))]
-    found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_without_last_row(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series) - 1):
-            rows.append([1.0, *(series[t - k] for k in range(1, order + 1))])
-            targets.append(series[t])
-    found = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_joined_parameters(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([1.0, *(series[t - k] for k in range(1, order + 1))])
-            targets.append(series[t])
-    return np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
 
 
 def _fit_by_normal_equations(recordings, order):
@@ -546,88 +300,6 @@ def _no_steps(sampler: CaseSampler) -> dict:
 def _roll_out_reference(intercept, weights, histories, steps):
     model = LinearAR(intercept, weights)
     return np.array([model.roll_out(history, steps) for history in histories])
-
-
-def _roll_out_oldest_first(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        values[:, t] = intercept + values[:, t - len(weights) : t] @ weights
-    return values[:, time:]
-
-
-def _roll_out_without_intercept(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        values[:, t] = values[:, t - len(weights) : t][:, ::-1] @ weights
-    return values[:, time:]
-
-
-def _roll_out_not_fed_back(intercept, weights, histories, steps):
-    recent = histories[:, histories.shape[1] - len(weights) :][:, ::-1]
-    forecast = intercept + recent @ weights
-    return np.repeat(forecast[:, None], steps, axis=1)
-
-
-def _roll_out_from_the_start(intercept, weights, histories, steps):
-    recent, forecasts = histories[:, : len(weights)][:, ::-1], []
-    for _ in range(steps):
-        forecast = intercept + recent @ weights
-        forecasts.append(forecast)
-        recent = np.column_stack([forecast, recent])[:, : len(weights)]
-    return np.array(forecasts).reshape(steps, len(histories)).T
-
-
-def _roll_out_with_history(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values
-
-
-def _roll_out_last_order_values(intercept, weights, histories, steps):
-    values = np.array(histories, dtype=float)
-    for _ in range(steps):
-        recent = values[:, -len(weights) :][:, ::-1]
-        forecast = intercept + recent @ weights
-        values = np.column_stack([values, forecast])
-    return values[:, histories.shape[1] :]
-
-
-def _roll_out_last_steps(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values[:, -steps:]
-
-
-def _roll_out_time_first(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values[:, time:].T
-
-
-def _roll_out_rounded(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps), dtype=histories.dtype)
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values[:, time:]
 
 
 def _roll_out_by_lists(intercept, weights, histories, steps):
@@ -734,73 +406,6 @@ def _long_run_reference(intercept, weights):
     return radius, model.mean if radius < 1 else None
 
 
-def _long_run_wrong_signs(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *weights])).max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_lowest_first(intercept, weights):
-    roots = np.roots([*(-weights[::-1]), 1.0])
-    modulus = np.abs(roots).max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_real_part(intercept, weights):
-    modulus = np.roots([1.0, *(-weights)]).real.max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_abs_of_real_part(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)]).real).max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_smallest(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).min()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_norm(intercept, weights):
-    matrix = np.eye(len(weights), k=-1)
-    matrix[0] = weights
-    modulus = np.linalg.norm(matrix, 2)
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_sum_decides(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    small = np.abs(weights).sum() < 1
-    return modulus, intercept / (1 - weights.sum()) if small else None
-
-
-def _long_run_always_ends(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    return modulus, intercept / (1 - weights.sum())
-
-
-def _long_run_at_one(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    mean = intercept / (1 - weights.sum()) if modulus <= 1 else None
-    return modulus, mean
-
-
-def _long_run_ends_at_intercept(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    return modulus, intercept if modulus < 1 else None
-
-
-def _long_run_plus(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    mean = intercept / (1 + weights.sum()) if modulus < 1 else None
-    return modulus, mean
-
-
 def _long_run_by_companion(intercept, weights):
     matrix = np.eye(len(weights), k=-1)
     matrix[0] = weights
@@ -884,54 +489,6 @@ def _filter_reference(belief, transition, emission, symbol):
     return np.array([weight / total for weight in joint]), total
 
 
-def _filter_transposed(belief, transition, emission, symbol):
-    weighted = (transition @ belief) * emission[:, symbol]
-    return weighted / weighted.sum(), weighted.sum()
-
-
-def _filter_emission_first(belief, transition, emission, symbol):
-    weighted = belief * emission[:, symbol]
-    return (weighted / weighted.sum()) @ transition, weighted.sum()
-
-
-def _filter_without_change(belief, transition, emission, symbol):
-    weighted = belief * emission[:, symbol]
-    return weighted / weighted.sum(), weighted.sum()
-
-
-def _filter_without_symbol(belief, transition, emission, symbol):
-    predicted = belief @ transition
-    return predicted, predicted @ emission[:, symbol]
-
-
-def _filter_not_normalised(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    return weighted, weighted.sum()
-
-
-def _filter_probability_after(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    weighted = weighted / weighted.sum()
-    return weighted, weighted @ emission[:, symbol]
-
-
-def _filter_probability_before_change(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    return weighted / weighted.sum(), belief @ emission[:, symbol]
-
-
-def _filter_probability_of_next(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    weighted = weighted / weighted.sum()
-    return weighted, weighted @ transition @ emission[:, symbol]
-
-
-def _filter_softmax(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    scaled = np.exp(weighted - weighted.max())
-    return scaled / scaled.sum(), weighted.sum()
-
-
 def _filter_by_matrix(belief, transition, emission, symbol):
     """One matrix for change and symbol, in float32."""
     matrix = transition * emission[:, symbol]
@@ -985,85 +542,6 @@ def _filter_bits_reference(initial, transition, emission, symbols):
     return np.mean(-np.log2(steps))
 
 
-def _filter_bits_change_first(initial, transition, emission, symbols):
-    belief, bits = initial, 0.0
-    for symbol in symbols:
-        weighted = (belief @ transition) * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        belief = weighted / weighted.sum()
-    return bits / len(symbols)
-
-
-def _filter_bits_first_free(initial, transition, emission, symbols):
-    weighted, bits = initial * emission[:, symbols[0]], 0.0
-    belief = weighted / weighted.sum()
-    for symbol in symbols[1:]:
-        weighted = (belief @ transition) * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        belief = weighted / weighted.sum()
-    return bits / len(symbols)
-
-
-def _filter_bits_first_ignored(initial, transition, emission, symbols):
-    belief, bits = initial, 0.0
-    for symbol in symbols[1:]:
-        weighted = (belief @ transition) * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        belief = weighted / weighted.sum()
-    return bits / len(symbols)
-
-
-def _filter_bits_natural(initial, transition, emission, symbols):
-    predicted, cost = initial, 0.0
-    for symbol in symbols:
-        weighted = predicted * emission[:, symbol]
-        cost -= math.log(weighted.sum())
-        predicted = weighted / weighted.sum() @ transition
-    return cost / len(symbols)
-
-
-def _filter_bits_total(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        weighted = predicted * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        predicted = weighted / weighted.sum() @ transition
-    return bits
-
-
-def _filter_bits_not_updated(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        bits -= math.log2(predicted @ emission[:, symbol])
-        predicted = predicted @ transition
-    return bits / len(symbols)
-
-
-def _filter_bits_unnormalised(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        weighted = predicted * emission[:, symbol]
-        bits -= np.log2(weighted.sum())
-        predicted = weighted @ transition
-    return bits / len(symbols)
-
-
-def _filter_bits_of_the_product(initial, transition, emission, symbols):
-    weighted = initial * emission[:, symbols[0]]
-    for symbol in symbols[1:]:
-        weighted = (weighted @ transition) * emission[:, symbol]
-    return -np.log2(weighted.sum()) / len(symbols)
-
-
-def _filter_bits_most_probable(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        bits -= math.log2(predicted @ emission[:, symbol])
-        state = (predicted * emission[:, symbol]).argmax()
-        predicted = transition[state]
-    return bits / len(symbols)
-
-
 def _filter_bits_scaled(initial, transition, emission, symbols):
     """Forward weights, rescaled by a power of two before they vanish."""
     weights, halvings = initial * emission[:, symbols[0]], 0
@@ -1101,59 +579,78 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your counts are not smoothed: alpha must be added to each of them.",
-                answer=_table_not_smoothed,
+                ("float(alpha)", "0.0"),
             ),
             Mistake(
                 "You add alpha to the counts but not to their sum, so your rows sum to more than one.",
-                answer=_table_denominator_not_smoothed,
+                ("= table.sum", "= (table - alpha).sum"),
             ),
             Mistake(
                 "alpha is added to V counts, so the denominator grows by alpha times V, not by alpha.",
-                answer=_table_denominator_with_one_alpha,
+                ("keepdims=True)", "keepdims=True) - alpha * (size - 1)"),
             ),
             Mistake(
                 "alpha is added to every count, not only to those that are zero.",
-                answer=_table_zeros_smoothed_only,
+                ("float(alpha)", "0.0"),
+                ("    totals =", "    table[table == 0] = alpha\n    totals ="),
             ),
             Mistake(
                 "You divide by the sums over the first axis; the probabilities of the next symbol, on the last axis, must sum to one.",
-                answer=_table_of_first_axis,
+                ("axis=-1", "axis=0"),
             ),
             Mistake(
                 "The sums have lost their last axis, so each divides a column in place of its row; keepdims=True keeps it. And a context that never occurs needs care.",
-                answer=_table_without_kept_axis,
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / table.sum(axis=-1)",
+                ),
             ),
             Mistake(
                 "Your whole table sums to one, which is the joint probability; each row must sum to one, given its context.",
-                answer=_table_of_windows,
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / table.sum()",
+                ),
             ),
             Mistake(
                 "You index the context newest first; its oldest symbol belongs on the first axis.",
-                answer=_table_newest_first,
+                (
+                    "tuple(symbols[t - order : t + 1])",
+                    "(*symbols[t - order : t][::-1], symbols[t])",
+                ),
             ),
             Mistake(
                 "Your first axis is the next symbol; it belongs on the last, after the context.",
-                answer=_table_next_symbol_first,
+                ("tuple(symbols[t - order : t + 1])", "(symbols[t], *symbols[t - order : t])"),
             ),
             Mistake(
                 "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
-                answer=_table_counts_once,
+                (
+                    "for t in range(order, len(symbols)):\n        table[tuple(symbols[t - order : t + 1])] += 1",
+                    "windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)\n    table[tuple(windows.T)] += 1",
+                ),
             ),
             Mistake(
                 "The last window is missing: the last symbol of the sequence follows something too.",
-                answer=_table_without_last_window,
+                ("len(symbols)", "len(symbols) - 1"),
             ),
             Mistake(
                 "Your windows do not overlap; every symbol that has enough symbols before it is counted once as the next one.",
-                answer=_table_windows_apart,
+                ("len(symbols)", "len(symbols), order + 1"),
             ),
             Mistake(
                 "A context that never occurs gives 0/0 when alpha is 0; its row must be uniform.",
-                answer=_table_unseen_not_a_number,
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / totals",
+                ),
             ),
             Mistake(
                 "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
-                answer=_table_unseen_zero,
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / np.maximum(totals, 1e-300)",
+                ),
             ),
         ],
         alternatives=[_table_by_bincount, _table_by_einsum],
@@ -1171,43 +668,48 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your perplexity is right, but the cost is in nats; bits need the logarithm to base 2.",
-                answer=_held_out_natural,
+                ("log2", "log"),
+                ("2**mean", "math.exp(mean)"),
             ),
             Mistake(
                 "The bits are right; the perplexity of bits is two to their power, not e.",
-                answer=_held_out_perplexity_of_e,
+                ("2**mean", "math.exp(mean)"),
             ),
             Mistake(
                 "You divide by the length of the sequence; divide by the number of symbols that are scored.",
-                answer=_held_out_over_all,
+                ("len(bits)", "len(symbols)"),
             ),
             Mistake(
                 "This is the cost of all scored symbols together; divide by their number.",
-                answer=_held_out_total,
+                (" / len(bits)", ""),
             ),
             Mistake(
                 "You begin to score as soon as there is a context; the first `skip` symbols are not scored.",
-                answer=_held_out_from_the_order,
+                ("range(skip", "range(order"),
             ),
             Mistake(
                 "You skip the context on top of `skip`; the symbols that are skipped serve as context already.",
-                answer=_held_out_one_more_skipped,
+                ("range(skip", "range(skip + order"),
+                ("sum(bits) / len(bits)", "np.mean(bits)"),
             ),
             Mistake(
                 "You take the logarithm of the mean probability; take the mean of the logarithms.",
-                answer=_held_out_log_of_mean,
+                ("sum(bits) / len(bits)", "-np.log2(np.mean(2.0 ** -np.array(bits)))"),
             ),
             Mistake(
                 "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
-                answer=_held_out_mean_of_perplexities,
+                ("2**mean", "np.mean(2.0 ** np.array(bits))"),
             ),
             Mistake(
                 "You index the context newest first; its oldest symbol belongs on the first axis.",
-                answer=_held_out_newest_first,
+                (
+                    "tuple(symbols[t - order : t + 1])",
+                    "(*symbols[t - order : t][::-1], symbols[t])",
+                ),
             ),
             Mistake(
                 "The sign is wrong: the cost is minus the logarithm, and never negative.",
-                answer=_held_out_wrong_sign,
+                ("-math", "math"),
             ),
         ],
         alternatives=[_held_out_by_windows, _held_out_by_product],
@@ -1225,19 +727,27 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your weights are in reverse: the weight of the most recent value comes first.",
-                answer=_fit_oldest_first,
+                ("*past", "*past[::-1]"),
             ),
             Mistake(
                 "Your windows reach from one recording into the next, which did not follow it in time.",
-                answer=_fit_across_seams,
+                ("in recordings", "in [np.concatenate(recordings)]"),
             ),
             Mistake(
                 "There is no intercept in your fit: it needs a column of ones.",
-                answer=_fit_without_intercept,
+                ("[1.0, *past]", "past"),
+                ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
+                ("found[0], found[1:]", "0.0, found"),
             ),
             Mistake(
                 "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
-                answer=_fit_around_the_mean,
+                (
+                    "for series in recordings:",
+                    "mean = np.concatenate(recordings).mean()\n    for series in [values - mean for values in recordings]:",
+                ),
+                ("[1.0, *past]", "past"),
+                ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
+                ("found[0], found[1:]", "mean * (1 - found.sum()), found"),
             ),
             Mistake(
                 "You average the fits of the recordings; fit once, to the rows of all of them.",
@@ -1245,15 +755,15 @@ STEPS = [
             ),
             Mistake(
                 "You fit one recording only; the rows of all of them belong into one fit.",
-                answer=_fit_longest_only,
+                ("in recordings", "in [max(recordings, key=len)]"),
             ),
             Mistake(
                 "The last value of each recording is missing as a target.",
-                answer=_fit_without_last_row,
+                ("len(series)", "len(series) - 1"),
             ),
             Mistake(
                 "Your numbers are right; return the intercept and the weights as a pair.",
-                answer=_fit_joined_parameters,
+                ("found[0], found[1:]", "found"),
             ),
         ],
         alternatives=[_fit_by_normal_equations, _fit_by_centring],
@@ -1272,39 +782,37 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
-                answer=_roll_out_oldest_first,
+                ("[:, ::-1]", ""),
             ),
-            Mistake(
-                "The intercept is missing: it is added at every step.",
-                answer=_roll_out_without_intercept,
-            ),
+            Mistake("The intercept is missing: it is added at every step.", ("intercept + ", "")),
             Mistake(
                 "Every step predicts from the same history; each forecast must become the most recent value of the next step.",
-                answer=_roll_out_not_fed_back,
+                ("t - order : t]", "time - order : time]"),
             ),
             Mistake(
                 "You continue from the first values of the histories; the most recent ones are the last.",
-                answer=_roll_out_from_the_start,
+                ("histories.shape", "len(histories), len(weights)"),
+                ("= histories\n", "= histories[:, :time]\n"),
             ),
             Mistake(
                 "Your result begins with the histories; return the new values only.",
-                answer=_roll_out_with_history,
+                ("return values[:, time:]", "return values"),
             ),
             Mistake(
                 "At order 0, a window counted from the end such as values[:, -0:] holds everything. Count from the start.",
-                answer=_roll_out_last_order_values,
+                ("values[:, t - order : t]", "values[:, :t][:, -order:]"),
             ),
             Mistake(
                 "With no steps, values[:, -0:] is everything and not nothing. Count from the start.",
-                answer=_roll_out_last_steps,
+                ("[:, time:]", "[:, -steps:]"),
             ),
             Mistake(
                 "Your result is (steps, batch); it must be (batch, steps).",
-                answer=_roll_out_time_first,
+                ("[:, time:]", "[:, time:].T"),
             ),
             Mistake(
                 "For histories of whole numbers your forecasts are rounded: an integer array can't hold them.",
-                answer=_roll_out_rounded,
+                ("(batch, time + steps)", "(batch, time + steps), dtype=histories.dtype"),
             ),
         ],
         alternatives=[_roll_out_by_lists, _roll_out_by_companion],
@@ -1324,47 +832,54 @@ STEPS = [
         mistakes=[
             Mistake(
                 "The signs are wrong: the polynomial has minus the weights after its leading 1.",
-                answer=_long_run_wrong_signs,
+                ("-np", "np"),
             ),
             Mistake(
                 "The coefficients are in reverse: np.roots wants the highest power first, so your roots are the reciprocals.",
-                answer=_long_run_lowest_first,
+                ("[1.0], -np.asarray(weights)", "-np.asarray(weights)[::-1], [1.0]"),
             ),
             Mistake(
                 "You take the largest real part; a root counts by its modulus, so a negative or complex one may be the largest.",
-                answer=_long_run_real_part,
+                ("np.abs(roots)", "roots.real"),
             ),
             Mistake(
                 "You drop the imaginary parts; the modulus of a complex root needs both.",
-                answer=_long_run_abs_of_real_part,
+                ("abs(roots)", "abs(roots.real)"),
             ),
             Mistake(
                 "You take the smallest modulus; the largest root wins in the long run.",
-                answer=_long_run_smallest,
+                ("max", "min"),
             ),
             Mistake(
                 "This is the norm of the companion matrix; the roots are its eigenvalues, and the norm can be larger than all of them.",
-                answer=_long_run_norm,
+                (
+                    "modulus = np.abs(roots).max()",
+                    (
+                        "matrix = np.eye(len(weights), k=-1)\n"
+                        "    matrix[0] = weights\n"
+                        "    modulus = np.linalg.norm(matrix, 2)"
+                    ),
+                ),
             ),
             Mistake(
                 "Your modulus is right, but you let the sum of the weights decide: a model can settle although their absolute values sum to more than 1.",
-                answer=_long_run_sum_decides,
+                ("modulus < 1", "np.abs(weights).sum() < 1"),
             ),
             Mistake(
                 "The modulus is right, but if it is 1 or more, there is no value at which roll-outs end: return None for it.",
-                answer=_long_run_always_ends,
+                (" if modulus < 1 else None", ""),
             ),
             Mistake(
                 "A modulus of exactly 1 does not settle: a random walk with drift runs away.",
-                answer=_long_run_at_one,
+                ("<", "<="),
             ),
             Mistake(
                 "Roll-outs end at the mean, not at the intercept: divide it by one minus the sum of the weights.",
-                answer=_long_run_ends_at_intercept,
+                (" / (1 - sum(weights))", ""),
             ),
             Mistake(
                 "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
-                answer=_long_run_plus,
+                ("1 - sum", "1 + sum"),
             ),
         ],
         alternatives=[_long_run_by_companion, _long_run_by_settling],
@@ -1380,39 +895,43 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Rows and columns of the transition table are exchanged: transition[i, j] leads from i to j, so the belief multiplies from the left.",
-                answer=_filter_transposed,
+                ("belief @ transition", "transition @ belief"),
             ),
             Mistake(
                 "You weight by the symbol first and change the state after; here the state changes first, then emits.",
-                answer=_filter_emission_first,
+                ("(belief @ transition)", "belief"),
+                ("weighted / probability,", "(weighted / probability) @ transition,"),
             ),
             Mistake(
                 "The change of state is missing: multiply the belief with the transition table first.",
-                answer=_filter_without_change,
+                ("(belief @ transition)", "belief"),
             ),
             Mistake(
                 "Your belief is the prediction, before the symbol; weight it by how probable each state makes the symbol.",
-                answer=_filter_without_symbol,
+                ("weighted / probability,", "belief @ transition,"),
             ),
             Mistake(
                 "Your belief does not sum to one: divide it by its sum.",
-                answer=_filter_not_normalised,
+                ("weighted / probability,", "weighted,"),
             ),
             Mistake(
                 "The belief is right; the probability is asked for before the symbol arrived, so it must not use the new belief.",
-                answer=_filter_probability_after,
+                (", probability", ", (weighted / probability) @ emission[:, symbol]"),
             ),
             Mistake(
                 "The belief is right; in the probability the change of state is missing.",
-                answer=_filter_probability_before_change,
+                (", probability", ", belief @ emission[:, symbol]"),
             ),
             Mistake(
                 "The belief is right; your probability is that of the same symbol at the next step. It is asked for at this one.",
-                answer=_filter_probability_of_next,
+                (", probability", ", (weighted / probability) @ transition @ emission[:, symbol]"),
             ),
             Mistake(
                 "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
-                answer=_filter_softmax,
+                (
+                    "return weighted / probability",
+                    "powers = np.exp(weighted - weighted.max())\n    return powers / powers.sum()",
+                ),
             ),
         ],
         alternatives=[_filter_by_matrix, _filter_by_einsum],
@@ -1429,39 +948,54 @@ STEPS = [
         mistakes=[
             Mistake(
                 "You let the state change before the first symbol; `initial` is about the time of that symbol.",
-                answer=_filter_bits_change_first,
+                ("np.eye(len(initial))", "transition"),
             ),
             Mistake(
                 "The first symbol updates your belief but costs nothing; it is scored like all others.",
-                answer=_filter_bits_first_free,
+                (
+                    "math.log2(probability)",
+                    "math.log2(probability) if change is transition else 0.0",
+                ),
             ),
             Mistake(
                 "The first symbol is ignored; it is scored, and it updates the belief.",
-                answer=_filter_bits_first_ignored,
+                ("np.eye(len(initial))", "transition"),
+                ("in symbols", "in symbols[1:]"),
             ),
-            Mistake(
-                "Your cost is in nats; bits need the logarithm to base 2.",
-                answer=_filter_bits_natural,
-            ),
+            Mistake("Your cost is in nats; bits need the logarithm to base 2.", ("log2", "log")),
             Mistake(
                 "This is the cost of the whole sequence; divide by the number of symbols.",
-                answer=_filter_bits_total,
+                (" / len(symbols)", ""),
             ),
             Mistake(
                 "Your belief never learns from the symbols: it must be updated by each of them.",
-                answer=_filter_bits_not_updated,
+                (
+                    "belief, probability = filter_step(belief, change, emission, symbol)",
+                    "belief = belief @ change\n        probability = belief @ emission[:, symbol]",
+                ),
             ),
             Mistake(
                 "Your belief is not made to sum to one, so each step pays for all steps before it once more.",
-                answer=_filter_bits_unnormalised,
+                (
+                    "belief, probability = filter_step(belief, change, emission, symbol)",
+                    "belief = (belief @ change) * emission[:, symbol]",
+                ),
+                ("math.log2(probability)", "np.log2(belief.sum())"),
             ),
             Mistake(
                 "The probability of a long sequence is rounded to zero before you take its logarithm. Sum the bits step by step.",
-                answer=_filter_bits_of_the_product,
+                (
+                    "belief, probability = filter_step(belief, change, emission, symbol)",
+                    "belief = (belief @ change) * emission[:, symbol]",
+                ),
+                ("bits -= math.log2(probability)", "bits = -np.log2(belief.sum())"),
             ),
             Mistake(
                 "You go on from the most probable state alone; the belief in the others must be carried along.",
-                answer=_filter_bits_most_probable,
+                (
+                    "change = transition",
+                    "belief, change = np.eye(len(belief))[belief.argmax()], transition",
+                ),
             ),
         ],
         alternatives=[_filter_bits_scaled, _filter_bits_in_logs],
