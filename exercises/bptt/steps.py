@@ -62,55 +62,6 @@ def _jacobians_reference(candidates, weight_hh, rate):
     )
 
 
-def _jacobians_without_leak_road(candidates, weight_hh, rate):
-    return (rate * (1 - candidates**2))[:, :, None] * weight_hh
-
-
-def _jacobians_columns(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return torch.diag(1 - rate) + slopes[:, None, :] * weight_hh
-
-
-def _jacobians_transposed(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return torch.diag(1 - rate) + slopes[:, None, :] * weight_hh.T
-
-
-def _jacobians_plain_identity(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return torch.eye(len(rate)) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_without_rate(candidates, weight_hh, rate):
-    slopes = 1 - candidates**2
-    return torch.diag(1 - rate) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_squashed_twice(candidates, weight_hh, rate):
-    slopes = rate * (1 - torch.tanh(candidates) ** 2)
-    return torch.diag(1 - rate) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_without_slope(candidates, weight_hh, rate):
-    one = torch.diag(1 - rate) + rate[:, None] * weight_hh
-    return one.expand(len(candidates), *one.shape)
-
-
-def _jacobians_leak_everywhere(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return (1 - rate)[:, None] + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_no_square(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates)
-    return torch.diag(1 - rate) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_swapped(candidates, weight_hh, rate):
-    slopes = (1 - rate) * (1 - candidates**2)
-    return torch.diag(rate) + slopes[:, :, None] * weight_hh
-
-
 def _jacobians_of_diagonals(candidates, weight_hh, rate):
     slopes = torch.diag_embed(1 - candidates.square())
     return torch.diag(rate) @ slopes @ weight_hh + torch.diag(1 - rate)
@@ -152,59 +103,6 @@ def _over_lag_reference(jacobians, lag):
     for jacobian in jacobians.numpy()[len(jacobians) - lag :]:
         product = jacobian @ product
     return product
-
-
-def _over_lag_other_order(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(lag):
-        product = jacobians[-1 - step] @ product
-    return product
-
-
-def _over_lag_from_the_start(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for jacobian in jacobians[:lag]:
-        product = jacobian @ product
-    return product
-
-
-def _over_lag_minus_zero(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for jacobian in jacobians[-lag:]:
-        product = jacobian @ product
-    return product
-
-
-def _over_lag_one_less(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(lag - 1):
-        product = product @ jacobians[-1 - step]
-    return product
-
-
-def _over_lag_one_more(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(min(lag + 1, len(jacobians))):
-        product = product @ jacobians[-1 - step]
-    return product
-
-
-def _over_lag_elementwise(jacobians, lag):
-    product = torch.ones_like(jacobians[0])
-    for step in range(lag):
-        product = product * jacobians[-1 - step]
-    return product
-
-
-def _over_lag_transposed(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(lag):
-        product = product @ jacobians[-1 - step]
-    return product.T
-
-
-def _over_lag_power(jacobians, lag):
-    return torch.linalg.matrix_power(jacobians[-1], lag)
 
 
 def _over_lag_multi_dot(jacobians, lag):
@@ -263,84 +161,6 @@ def _terms_reference(hidden, candidates, weight_hh, rate):
 
     copies = weight_hh.expand(len(candidates), *weight_hh.shape).clone()
     return torch.autograd.functional.jacobian(last_state, copies).transpose(0, 1)
-
-
-def _terms_new_state(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i + 1]))
-        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
-    return torch.stack(terms[::-1])
-
-
-def _terms_one_jacobian_more(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-    return torch.stack(terms[::-1])
-
-
-def _terms_other_order(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh) @ product
-    return torch.stack(terms[::-1])
-
-
-def _terms_without_leak_road(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = product @ (slopes[i][:, None] * weight_hh)
-    return torch.stack(terms[::-1])
-
-
-def _terms_without_rate(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, 1 - candidates[i] ** 2, hidden[i]))
-        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
-    return torch.stack(terms[::-1])
-
-
-def _terms_last_first(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
-    return torch.stack(terms)
-
-
-def _terms_swapped_axes(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kba", product, slopes[i], hidden[i]))
-        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
-    return torch.stack(terms[::-1])
-
-
-def _terms_explicit_only(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    identity = torch.eye(len(rate), dtype=rate.dtype)
-    return torch.einsum("ka,ta,tb->tkab", identity, slopes, hidden[:-1])
-
-
-def _terms_summed(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, total = torch.eye(len(rate), dtype=rate.dtype), 0.0
-    for i in reversed(range(len(candidates))):
-        total = total + torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i])
-        product = product @ (torch.diag(1 - rate) + slopes[i][:, None] * weight_hh)
-    return total
 
 
 def _terms_forwards(hidden, candidates, weight_hh, rate):
@@ -414,118 +234,6 @@ def _carry_reference(arriving, candidates, weight_hh, rate):
     return torch.autograd.grad(loss, [change, initial])
 
 
-def _carry_without_leak_road(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        deltas[:, t] = slopes[:, t] * (arriving[:, t] + back)
-        back = deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_leak_of_arriving(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        deltas[:, t] = slopes[:, t] * (arriving[:, t] + back)
-        back = (1 - rate) * arriving[:, t] + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_whole_leak(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_leak_of_delta(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        deltas[:, t] = slopes[:, t] * (arriving[:, t] + back)
-        back = (1 - rate) * deltas[:, t] + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_not_transposed(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh.T
-    return deltas, back
-
-
-def _carry_without_rate(arriving, candidates, weight_hh, rate):
-    slopes = 1 - candidates**2
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_without_slope(arriving, candidates, weight_hh, rate):
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = rate * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_forwards(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in range(arriving.shape[1]):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_nothing(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = slopes * arriving
-    first = arriving[:, 0]
-    return deltas, (1 - rate) * first + deltas[:, 0] @ weight_hh
-
-
-def _carry_states_instead(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    totals = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        totals[:, t] = arriving[:, t] + back
-        back = (1 - rate) * totals[:, t] + (slopes[:, t] * totals[:, t]) @ weight_hh
-    return totals, back
-
-
-def _carry_first_total(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, total
-
-
 def _carry_in_vectors(arriving, candidates, weight_hh, rate):
     all_deltas, all_first = [], []
     for g, n in zip(arriving, candidates, strict=True):
@@ -589,63 +297,6 @@ def _weights_reference(deltas, inputs, hidden):
         for t in range(deltas.shape[1])
     )
     return torch.autograd.grad(total, parameters)
-
-
-def _weights_new_state(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs),
-        torch.einsum("bth,btk->hk", deltas, hidden[:, 1:]),
-        deltas.sum((0, 1)),
-    )
-
-
-def _weights_transposed(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->fh", deltas, inputs),
-        torch.einsum("bth,btk->kh", deltas, hidden[:, :-1]),
-        deltas.sum((0, 1)),
-    )
-
-
-def _weights_recurrent_transposed(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs),
-        torch.einsum("bth,btk->kh", deltas, hidden[:, :-1]),
-        deltas.sum((0, 1)),
-    )
-
-
-def _weights_mean_over_batch(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs) / len(deltas),
-        torch.einsum("bth,btk->hk", deltas, hidden[:, :-1]) / len(deltas),
-        deltas.sum(1).mean(0),
-    )
-
-
-def _weights_mean_over_all(deltas, inputs, hidden):
-    count = deltas.shape[0] * deltas.shape[1]
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs) / count,
-        torch.einsum("bth,btk->hk", deltas, hidden[:, :-1]) / count,
-        deltas.mean((0, 1)),
-    )
-
-
-def _weights_by_sequence(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->bhf", deltas, inputs),
-        torch.einsum("bth,btk->bhk", deltas, hidden[:, :-1]),
-        deltas.sum(1),
-    )
-
-
-def _weights_other_order(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btk->hk", deltas, hidden[:, :-1]),
-        torch.einsum("bth,btf->hf", deltas, inputs),
-        deltas.sum((0, 1)),
-    )
 
 
 def _weights_products(deltas, inputs, hidden):
@@ -721,126 +372,6 @@ def _truncated_reference(inputs, targets, initial, weight_ih, weight_hh, bias, r
             gradient += delta.T @ states[t]
             back = (1 - rate) * total + delta @ weight_hh
     return loss, gradient
-
-
-def _truncated_stateless(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if t and t % window == 0:
-            hidden = torch.zeros_like(initial)
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_from_initial(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = initial
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_from_zero(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = torch.zeros_like(initial), 0.0
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_not(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_one_road(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        seen = hidden.detach() if t % window == 0 else hidden
-        sums = inputs[:, t] @ weight_ih.T + seen @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_last_window(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    hidden, total = initial, 0.0
-    for start in range(0, inputs.shape[1], window):
-        recurrent = weight_hh.clone().requires_grad_()
-        hidden, loss = hidden.detach(), 0.0
-        for t in range(start, min(start + window, inputs.shape[1])):
-            sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-            hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-            loss = loss + (hidden - targets[:, t]).square().sum()
-        (gradient,) = torch.autograd.grad(loss, recurrent)
-        total += loss.item()
-    return total, gradient
-
-
-def _truncated_drops_the_rest(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, (recurrent * 0).sum()
-    for t in range(inputs.shape[1] // window * window):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_one_step_early(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if (t + 1) % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_mean(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, states = initial, []
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        states.append(hidden)
-    loss = (torch.stack(states, 1) - targets).square().mean()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_half(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0] / 2
 
 
 def _truncated_by_windows(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
@@ -936,77 +467,6 @@ def _clip_reference(gradients, threshold):
     return results, norm
 
 
-def _clip_one_by_one(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    clipped = [g * (threshold / g.norm()) if g.norm() > threshold else g.clone() for g in gradients]
-    return clipped, norm
-
-
-def _clip_each_number(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    return [g.clamp(-threshold, threshold) for g in gradients], norm
-
-
-def _clip_always_even_zero(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    return [g * (threshold / norm) for g in gradients], norm
-
-
-def _clip_sum_of_norms(gradients, threshold):
-    norm = sum(g.norm() for g in gradients)
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_squared_norm(gradients, threshold):
-    norm = sum(g.square().sum() for g in gradients)
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_norm_after(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm * scale
-
-
-def _clip_not_a_number(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    scale = (threshold / norm).clamp(max=1.0)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_keeps_the_rest(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        clean = [torch.where(torch.isfinite(g), g, 0.0) for g in gradients]
-        return clean, norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_in_place(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    for g in gradients:
-        if not torch.isfinite(norm):
-            g.zero_()
-        elif norm > threshold:
-            g.mul_(threshold / norm)
-    return gradients, norm
-
-
 def _clip_by_loop(gradients, threshold):
     total = 0.0
     for g in gradients:
@@ -1045,46 +505,44 @@ STEPS = [
             Mistake(
                 "The road past the weights is missing: a part 1 - rate of the old state comes through "
                 "unchanged.",
-                answer=_jacobians_without_leak_road,
+                ("torch.diag(1 - rate) + ", ""),
             ),
             Mistake(
                 "Your slopes scale the columns of weight_hh. They belong to the new state's units, "
                 "which are its rows.",
-                answer=_jacobians_columns,
+                ("[:, :, None]", "[:, None, :]"),
             ),
             Mistake(
                 "Your Jacobians are transposed: rows are for the new state, columns for the old one.",
-                answer=_jacobians_transposed,
+                ("[:, :, None] * weight_hh", "[:, None, :] * weight_hh.T"),
             ),
             Mistake(
                 "Your diagonal part is the identity, but only 1 - rate of the old state is kept.",
-                answer=_jacobians_plain_identity,
+                ("torch.diag(1 - rate)", "torch.eye(len(rate))"),
             ),
             Mistake(
                 "The road through the weights must be scaled by the rate too.",
-                answer=_jacobians_without_rate,
+                ("rate * (1 - candidates**2)", "1 - candidates**2"),
             ),
             Mistake(
                 "You squash the candidates once more. They are tanh already, so the slope is one minus "
                 "their square.",
-                answer=_jacobians_squashed_twice,
+                ("candidates**2", "torch.tanh(candidates) ** 2"),
             ),
             Mistake(
                 "The slope of tanh is missing on the road through the weights.",
-                answer=_jacobians_without_slope,
+                ("(1 - candidates**2)", "torch.ones_like(candidates)"),
             ),
             Mistake(
                 "You add 1 - rate to every number of the matrix. Each unit keeps its own state only, so "
                 "it belongs on the diagonal.",
-                answer=_jacobians_leak_everywhere,
+                ("torch.diag(1 - rate)", "(1 - rate)[:, None]"),
             ),
-            Mistake(
-                "The slope of tanh is one minus the square of its output.",
-                answer=_jacobians_no_square,
-            ),
+            Mistake("The slope of tanh is one minus the square of its output.", ("**2", "")),
             Mistake(
                 "The rate is on the wrong road: it scales the candidate, and 1 - rate the old state.",
-                answer=_jacobians_swapped,
+                ("rate * (1 -", "(1 - rate) * (1 -"),
+                ("diag(1 - rate)", "diag(rate)"),
             ),
         ],
         alternatives=[_jacobians_of_diagonals, _jacobians_number_by_number],
@@ -1096,33 +554,38 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your factors stand in the opposite order: the last step's Jacobian is on the left.",
-                answer=_over_lag_other_order,
+                ("product @ jacobians[-1 - step]", "jacobians[-1 - step] @ product"),
             ),
             Mistake(
                 "You multiply the first Jacobians of the run; the lag counts back from the last.",
-                answer=_over_lag_from_the_start,
+                ("product @ jacobians[-1 - step]", "jacobians[step] @ product"),
             ),
             Mistake(
                 "Right except at lag 0: a slice that begins at -0 is the whole run. The empty product is "
                 "the identity.",
-                answer=_over_lag_minus_zero,
+                ("step in range(lag)", "jacobian in jacobians[-lag:]"),
+                ("product @ jacobians[-1 - step]", "jacobian @ product"),
             ),
             Mistake(
                 "One factor is missing: over a lag of k steps there are k Jacobians.",
-                answer=_over_lag_one_less,
+                ("range(lag)", "range(lag - 1)"),
             ),
             Mistake(
                 "There is one factor too many: over a lag of k steps there are k Jacobians.",
-                answer=_over_lag_one_more,
+                ("range(lag)", "range(min(lag + 1, len(jacobians)))"),
             ),
             Mistake(
                 "You multiply number by number; the chain rule wants the matrix product.",
-                answer=_over_lag_elementwise,
+                (
+                    "torch.eye(jacobians.shape[1], dtype=jacobians.dtype)",
+                    "torch.ones_like(jacobians[0])",
+                ),
+                ("product @", "product *"),
             ),
-            Mistake("Your product is transposed.", answer=_over_lag_transposed),
+            Mistake("Your product is transposed.", ("return product", "return product.T")),
             Mistake(
                 "You take a power of the last Jacobian, but every step has one of its own.",
-                answer=_over_lag_power,
+                ("return product", "return torch.linalg.matrix_power(jacobians[-1], lag)"),
             ),
         ],
         alternatives=[_over_lag_multi_dot, _over_lag_by_recursion],
@@ -1135,40 +598,47 @@ STEPS = [
             Mistake(
                 "Term i needs the state before step i. As the initial state stands in front, that is "
                 "one place earlier than you take.",
-                answer=_terms_new_state,
+                ("hidden[i])", "hidden[i + 1])"),
             ),
             Mistake(
                 "Your products hold one Jacobian too many: that of term i begins after step i, so the "
                 "last term has none.",
-                answer=_terms_one_jacobian_more,
+                ("- 1 - i", "- i"),
             ),
             Mistake(
                 "Your Jacobians are multiplied in the wrong order: going back in time, each new factor "
                 "goes to the right.",
-                answer=_terms_other_order,
+                ("over_lag(jacobians,", "over_lag(jacobians.mT,"),
+                ("- 1 - i)", "- 1 - i).T"),
             ),
             Mistake(
                 "Your Jacobians know only the road through the weights; add the one past them.",
-                answer=_terms_without_leak_road,
+                (
+                    "leaky_jacobians(candidates, weight_hh, rate)",
+                    "leaky_jacobians(candidates, weight_hh, rate) - torch.diag(1 - rate)",
+                ),
             ),
             Mistake(
                 "The explicit partial lacks the rate, by which the candidate enters the state.",
-                answer=_terms_without_rate,
+                ("outer(slopes[i]", "outer(1 - candidates[i] ** 2"),
             ),
             Mistake(
                 "Your terms are right but begin with the last step. Put them in the order of time.",
-                answer=_terms_last_first,
+                ("stack(terms)", "stack(terms[::-1])"),
             ),
             Mistake(
                 "The last two axes are swapped: first the row a of W_h, then its column b.",
-                answer=_terms_swapped_axes,
+                ("stack(terms)", "stack(terms).mT"),
             ),
             Mistake(
                 "These are the explicit partials alone. What the weights did early must still pass "
                 "through all later steps.",
-                answer=_terms_explicit_only,
+                ("len(candidates) - 1 - i", "0"),
             ),
-            Mistake("This is the whole sum; return its terms one by one.", answer=_terms_summed),
+            Mistake(
+                "This is the whole sum; return its terms one by one.",
+                ("stack(terms)", "stack(terms).sum(0)"),
+            ),
         ],
         alternatives=[_terms_forwards, _terms_in_float32],
         depends_on=["leaky_jacobians", "over_lag"],
@@ -1185,53 +655,54 @@ STEPS = [
             Mistake(
                 "Nothing comes back past the weights: the gradient of a state must also pass, times "
                 "1 - rate, to the state before it.",
-                answer=_carry_without_leak_road,
+                ("(1 - rate) * total + ", ""),
             ),
             Mistake(
                 "Past the weights you send back only what arrives from the loss at that step. The total "
                 "gradient of the state must go back.",
-                answer=_carry_leak_of_arriving,
+                ("(1 - rate) * total", "(1 - rate) * arriving[:, t]"),
             ),
             Mistake(
                 "Past the weights the whole gradient comes back in yours; only 1 - rate of it does.",
-                answer=_carry_whole_leak,
+                ("(1 - rate) * ", ""),
             ),
             Mistake(
                 "The road past the weights avoids the tanh too: send back the gradient of the state, not "
                 "that of the pre-activation.",
-                answer=_carry_leak_of_delta,
+                ("(1 - rate) * total", "(1 - rate) * deltas[:, t]"),
             ),
             Mistake(
                 "Going back, the matrix must be transposed: W_h^T times a column is a row times W_h.",
-                answer=_carry_not_transposed,
+                ("weight_hh", "weight_hh.T"),
             ),
             Mistake(
                 "The gradient of the pre-activation lacks the rate: only so much of the candidate enters "
                 "the state.",
-                answer=_carry_without_rate,
+                ("rate * (1 - candidates**2)", "1 - candidates**2"),
             ),
             Mistake(
                 "The slope of tanh is missing between the state and the pre-activation.",
-                answer=_carry_without_slope,
+                ("slopes[:, t] * total", "rate * total"),
             ),
             Mistake(
                 "You carry the gradient from the first step to the last. It travels back.",
-                answer=_carry_forwards,
+                ("reversed(range(arriving.shape[1]))", "range(arriving.shape[1])"),
             ),
             Mistake(
                 "Each step sees only what arrives there directly. Carry the gradient back from the later "
                 "steps.",
-                answer=_carry_nothing,
+                ("arriving[:, t] + back", "arriving[:, t]"),
             ),
             Mistake(
                 "These are the gradients of the states; multiply by the slopes for those of the "
                 "pre-activations.",
-                answer=_carry_states_instead,
+                ("slopes[:, t] * total", "total"),
+                ("deltas[:, t] @", "(slopes[:, t] * total) @"),
             ),
             Mistake(
                 "Your last result is the gradient of the state after the first step. It must go back one "
                 "step more, to the initial one.",
-                answer=_carry_first_total,
+                ("deltas, back", "deltas, total"),
             ),
         ],
         alternatives=[_carry_in_vectors, _carry_by_jacobians],
@@ -1244,32 +715,36 @@ STEPS = [
             Mistake(
                 "Your recurrent gradient uses the states after the steps. The weights saw those before "
                 "them.",
-                answer=_weights_new_state,
+                (":-1", "1:"),
             ),
             Mistake(
                 "Your matrices are transposed: rows belong to the pre-activations, columns to what was "
                 "multiplied.",
-                answer=_weights_transposed,
+                ("->hf", "->fh"),
+                ("->hk", "->kh"),
             ),
             Mistake(
                 "The gradient of weight_hh is transposed, which its square shape hides.",
-                answer=_weights_recurrent_transposed,
+                ("->hk", "->kh"),
             ),
             Mistake(
                 "You average over the batch. The gradient of a sum is a sum.",
-                answer=_weights_mean_over_batch,
+                ("return (", "deltas = deltas / len(deltas)\n    return ("),
             ),
             Mistake(
                 "You average over steps and batch. The gradient of a sum is a sum.",
-                answer=_weights_mean_over_all,
+                ("return (", "deltas = deltas / deltas[..., 0].numel()\n    return ("),
             ),
             Mistake(
                 "You keep a gradient for each sequence. The weights are shared: sum over the batch too.",
-                answer=_weights_by_sequence,
+                ("->hf", "->bhf"),
+                ("->hk", "->bhk"),
+                ("dim=(0, 1)", "dim=1"),
             ),
             Mistake(
                 "Your first two results are swapped: weight_ih comes first.",
-                answer=_weights_other_order,
+                ('"bth,btf->hf", deltas, inputs', '"bth,btk->hk", deltas, hidden[:, :-1]'),
+                ('"bth,btk->hk", deltas, hidden[:, :-1]', '"bth,btf->hf", deltas, inputs'),
             ),
         ],
         alternatives=[_weights_products, _weights_outer],
@@ -1287,44 +762,55 @@ STEPS = [
             Mistake(
                 "Your windows start from zero. They must start from the value of the state in which the "
                 "last one ended.",
-                answer=_truncated_stateless,
+                ("if t %", "if t and t %"),
+                ("hidden.detach()", "torch.zeros_like(initial)"),
             ),
             Mistake(
                 "All your windows start from the initial state. Carry the state on from window to window.",
-                answer=_truncated_from_initial,
+                ("hidden.detach()", "initial"),
             ),
             Mistake(
                 "You begin with zeros; the first window starts from the given initial state.",
-                answer=_truncated_from_zero,
+                ("= initial,", "= torch.zeros_like(initial),"),
             ),
             Mistake(
-                "This is the full gradient: nothing is cut between windows.", answer=_truncated_not
+                "This is the full gradient: nothing is cut between windows.",
+                (("        if t % window == 0:\n            hidden = hidden.detach()\n"), ""),
             ),
             Mistake(
                 "You cut the road through the weights, but the gradient still passes by the leak. Detach "
                 "the state once, for both.",
-                answer=_truncated_one_road,
+                (
+                    "if t % window == 0:\n            hidden = hidden.detach()",
+                    "seen = hidden.detach() if t % window == 0 else hidden",
+                ),
+                ("hidden @ recurrent", "seen @ recurrent"),
             ),
             Mistake(
                 "Your gradient is that of the last window only. Add those of all windows.",
-                answer=_truncated_last_window,
+                (
+                    "hidden = hidden.detach()",
+                    "hidden = hidden.detach()\n            recurrent = recurrent.detach().clone().requires_grad_()",
+                ),
+                ("loss.detach()", "loss.item()"),
             ),
             Mistake(
                 "The steps after the last whole window are lost: a shorter window must be run too.",
-                answer=_truncated_drops_the_rest,
+                ("range(inputs.shape[1])", "range(inputs.shape[1] // window * window)"),
+                ("0.0", "(recurrent * 0).sum()"),
             ),
             Mistake(
                 "You cut one step early, before the last step of each window. Cut before the first.",
-                answer=_truncated_one_step_early,
+                ("t % window", "(t + 1) % window"),
             ),
             Mistake(
                 "Your loss is a mean; the task asks for the sum over batch, steps and units.",
-                answer=_truncated_mean,
+                ("(gradient,) =", "loss = loss / targets.numel()\n    (gradient,) ="),
             ),
             Mistake(
                 "Your loss is right, but the gradient is half as long as it should be: the derivative of "
                 "a square has a factor 2.",
-                answer=_truncated_half,
+                (", gradient", ", gradient / 2"),
             ),
         ],
         alternatives=[_truncated_by_windows, _truncated_by_formulas],
@@ -1344,40 +830,52 @@ STEPS = [
             Mistake(
                 "You clip each gradient by its own norm, which turns the direction of the whole. One "
                 "factor for all.",
-                answer=_clip_one_by_one,
+                ("g * scale", "g * (threshold / g.norm()).clamp(max=1.0)"),
             ),
             Mistake(
                 "You clip each number by itself, which turns the direction. Scale all by one factor.",
-                answer=_clip_each_number,
+                ("g * scale", "g.clamp(-threshold, threshold)"),
             ),
             Mistake(
                 "You always scale to the threshold, and divide by zero if there is nothing to scale. "
                 "Short gradients stay as they are.",
-                answer=_clip_always_even_zero,
+                ("min(1.0, threshold / max(norm.item(), threshold))", "threshold / norm"),
             ),
             Mistake(
                 "You add up the norms of the parts. Squares add up; take one root at the end.",
-                answer=_clip_sum_of_norms,
+                ("g.square().sum()", "g.norm()"),
+                (".sqrt()", ""),
             ),
-            Mistake("Your norm is squared: the root is missing.", answer=_clip_squared_norm),
+            Mistake("Your norm is squared: the root is missing.", (".sqrt()", "")),
             Mistake(
                 "Your gradients are right, but return the norm before clipping: the one after hides the "
                 "explosion.",
-                answer=_clip_norm_after,
+                ("scale for g in gradients], norm", "scale for g in gradients], norm * scale"),
             ),
             Mistake(
                 "Right for finite gradients. But infinity times zero is nan: if the norm is not finite, "
                 "return zeros.",
-                answer=_clip_not_a_number,
+                (
+                    (
+                        "    if not math.isfinite(norm):\n"
+                        "        return [torch.zeros_like(g) for g in gradients], norm\n"
+                    ),
+                    "",
+                ),
+                (
+                    "min(1.0, threshold / max(norm.item(), threshold))",
+                    "(threshold / norm).clamp(max=1.0)",
+                ),
             ),
             Mistake(
                 "If the norm is not finite, the whole update must be skipped; you set only the bad "
                 "numbers to zero.",
-                answer=_clip_keeps_the_rest,
+                ("torch.zeros_like(g)", "torch.where(torch.isfinite(g), g, 0.0)"),
             ),
             Mistake(
                 "Your numbers are right, but you overwrite the given gradients. Return new tensors.",
-                answer=_clip_in_place,
+                ("torch.zeros_like(g)", "g.zero_()"),
+                ("g * scale", "g.mul_(scale)"),
             ),
         ],
         alternatives=[_clip_by_loop, _clip_as_one_vector],
