@@ -53,40 +53,6 @@ def _window_reference(queries, keys, window):
     return mask
 
 
-def _window_from_the_start(queries, keys, window):
-    back = torch.arange(queries)[:, None] - torch.arange(keys)
-    return (back >= 0) & (back < window)
-
-
-def _window_inverted(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return ~((back >= 0) & (back < window))
-
-
-def _window_one_too_wide(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return (back >= 0) & (back <= window)
-
-
-def _window_without_own_and_short(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return (back >= 1) & (back < window)
-
-
-def _window_causal_only(queries, keys, window):
-    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
-
-
-def _window_both_ways(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return back.abs() < window
-
-
-def _window_of_the_future(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return (back <= 0) & (back > -window)
-
-
 def _window_by_triangles(queries, keys, window):
     past = torch.ones(queries, keys).tril(keys - queries)
     return past.triu(keys - queries - window + 1).bool()
@@ -134,47 +100,6 @@ def _prompt_reference(lengths, time, window):
             for key in range(time - length, time):
                 mask[number, query, key] = query - window < key <= query
     return mask
-
-
-def _prompt_padded_at_the_end(lengths, time, window):
-    real = torch.arange(time) < lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, None] & (back >= 0) & (back < window)
-
-
-def _prompt_padding_inverted(lengths, time, window):
-    padding = torch.arange(time) < time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return padding[:, None] & (back >= 0) & (back < window)
-
-
-def _prompt_either(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, None] | ((back >= 0) & (back < window))
-
-
-def _prompt_queries_instead(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, :, None] & (back >= 0) & (back < window)
-
-
-def _prompt_one_key_less(lengths, time, window):
-    real = torch.arange(time) > time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, None] & (back >= 0) & (back < window)
-
-
-def _prompt_without_window(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    return real[:, None].expand(-1, time, -1)
-
-
-def _prompt_own_key_always(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return (real[:, None] & (back >= 0) & (back < window)) | (back == 0)
 
 
 def _prompt_one_by_one(lengths, time, window):
@@ -260,55 +185,6 @@ def _softmax_reference(scores, mask):
     return torch.stack(rows).reshape(shape)
 
 
-def _softmax_inverted(scores, mask):
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(mask, lowest).softmax(-1).masked_fill(mask, 0.0)
-
-
-def _softmax_masked_after(scores, mask):
-    return scores.softmax(-1) * mask
-
-
-def _softmax_scores_of_zero(scores, mask):
-    return (scores * mask).softmax(-1)
-
-
-def _softmax_over_queries(scores, mask):
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~mask, lowest).softmax(-2).masked_fill(~mask, 0.0)
-
-
-def _softmax_minus_a_billion(scores, mask):
-    return scores.masked_fill(~mask, -1e9).softmax(-1)
-
-
-def _softmax_minus_ten_thousand(scores, mask):
-    return scores.masked_fill(~mask, -1e4).softmax(-1).masked_fill(~mask, 0.0)
-
-
-def _softmax_minus_infinity(scores, mask):
-    return scores.masked_fill(~mask, -math.inf).softmax(-1)
-
-
-def _softmax_plain_exponentials(scores, mask):
-    exponentials = scores.exp() * mask
-    return exponentials / exponentials.sum(-1, keepdim=True)
-
-
-def _softmax_largest_of_all(scores, mask):
-    exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * mask
-    return exponentials / exponentials.sum(-1, keepdim=True).clamp(min=1e-300)
-
-
-def _softmax_log_of_mask(scores, mask):
-    return (scores + mask.double().log()).softmax(-1).nan_to_num(0.0)
-
-
-def _softmax_changes_scores(scores, mask):
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill_(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
-
-
 def _softmax_by_logsumexp(scores, mask):
     kept = torch.where(mask, scores, torch.finfo(scores.dtype).min)
     weights = torch.exp(kept - kept.logsumexp(-1, keepdim=True))
@@ -366,36 +242,6 @@ def _bias_reference(queries, keys, slopes):
     ]
     distances = torch.tensor(distances, dtype=slopes.dtype)
     return torch.stack([slope * distances * -1 for slope in slopes])
-
-
-def _bias_rewards_distance(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return slopes[:, None, None] * back.abs()
-
-
-def _bias_with_sign(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * back
-
-
-def _bias_past_only(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * back.clamp(min=0)
-
-
-def _bias_from_the_start(queries, keys, slopes):
-    back = torch.arange(queries)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * back.abs()
-
-
-def _bias_heads_last(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes * back.abs()[..., None]
-
-
-def _bias_counts_from_one(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * (back.abs() + 1)
 
 
 def _bias_einsum(queries, keys, slopes):
@@ -465,54 +311,6 @@ def _attention_reference(query, key, value, mask, bias):
     return found.output, found.weights
 
 
-def _attention_not_scaled(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_without_root(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_root_of_value(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / value.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_bias_scaled(query, key, value, mask, bias):
-    scores = (query @ key.transpose(-2, -1) + bias) / query.shape[-1] ** 0.5
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_without_bias(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_over_queries(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-2)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
 def _attention_einsum(query, key, value, mask, bias):
     scores = torch.einsum("...qd,...kd->...qk", query, key)
     scores = scores * query.shape[-1] ** -0.5 + bias
@@ -561,51 +359,6 @@ def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
         mask,
         bias,
     )
-
-
-def _head_root_of_model(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, memory @ w_k, memory @ w_v
-    scores = query @ key.transpose(1, 2) / x.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _head_values_not_projected(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key = x @ w_q, memory @ w_k
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ memory, weights
-
-
-def _head_keys_by_query_matrix(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, memory @ w_q, memory @ w_v
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _head_looks_at_itself(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, x @ w_k, x @ w_v
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _head_values_of_x(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, memory @ w_k, x @ w_v
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
 
 
 def _head_one_query_at_a_time(x, memory, w_q, w_k, w_v, mask, bias):
@@ -687,163 +440,6 @@ def _multi_reference(x, memory, in_weight, in_bias, out_weight, out_bias, slopes
         output = output + found @ columns.T
         weights.append(own_weights)
     return output, torch.stack(weights, 1)
-
-
-def _multi_interleaved(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).permute(0, 2, 3, 1).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_root_of_width(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_not_transposed_back(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).reshape(x.shape)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_cut_without_transpose(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).reshape(len(x), heads, -1, width // heads)
-        for inputs, w, b in zip(
-            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_mean_weights(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights.mean(1)
-
-
-def _multi_without_in_bias(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w in zip((x, memory, memory), in_weight.chunk(3), strict=True)
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_not_mixed(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return (weights @ value).transpose(1, 2).flatten(2), weights
-
-
-def _multi_mixed_untransposed(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight + out_bias, weights
 
 
 def _multi_as_a_loop(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
@@ -935,31 +531,30 @@ STEPS = [
             Mistake(
                 "Your first query stands at the first key. With fewer queries than keys, it is the last query that "
                 "stands at the last key.",
-                answer=_window_from_the_start,
+                ("keys - queries, keys", "queries"),
             ),
             Mistake(
                 "Your mask is upside down: True means that a query may attend.",
-                answer=_window_inverted,
+                ("(back >= 0) & (back < window)", "(back < 0) | (back >= window)"),
             ),
             Mistake(
                 "Your window is one too wide: the own position is one of its positions.",
-                answer=_window_one_too_wide,
+                ("< window", "<= window"),
             ),
             Mistake(
-                "A query may attend to its own position too; yours leaves it out.",
-                answer=_window_without_own_and_short,
+                "A query may attend to its own position too; yours leaves it out.", (">= 0", ">= 1")
             ),
             Mistake(
                 "Your queries see all of the past; the window is missing.",
-                answer=_window_causal_only,
+                (" & (back < window)", ""),
             ),
             Mistake(
                 "Your window reaches into the future: only positions up to the query's own are allowed.",
-                answer=_window_both_ways,
+                ("(back >= 0) & (back < window)", "back.abs() < window"),
             ),
             Mistake(
                 "Your window looks forward: you subtract the other way round.",
-                answer=_window_of_the_future,
+                ("position - torch.arange(keys)", "torch.arange(keys) - position"),
             ),
         ],
         alternatives=[_window_by_triangles, _window_as_lists, _window_cut_from_a_square],
@@ -976,32 +571,35 @@ STEPS = [
             Mistake(
                 "You took the padding to be at the end; here it is at the front, and the last `length` "
                 "positions are real.",
-                answer=_prompt_padded_at_the_end,
+                (">= time - lengths", "< lengths"),
             ),
             Mistake(
                 "Your queries see the padding and not what is real: that part is upside down.",
-                answer=_prompt_padding_inverted,
+                (">=", "<"),
             ),
             Mistake(
                 "You allow what one of the two masks allows; a key must be in the window and real.",
-                answer=_prompt_either,
+                ("&", "|"),
             ),
             Mistake(
                 "You forbid the queries that are padding. It is the keys that must be real: the new axis is in "
                 "the wrong place.",
-                answer=_prompt_queries_instead,
+                ("real[:, None]", "real[:, :, None]"),
             ),
             Mistake(
                 "You lose the first real position of each sequence: it has the number time - length.",
-                answer=_prompt_one_key_less,
+                (">=", ">"),
             ),
             Mistake(
                 "Padding is masked, but the window of step 1 is missing.",
-                answer=_prompt_without_window,
+                (" & window_mask(time, time, window)", ".expand(-1, time, -1)"),
             ),
             Mistake(
                 "You let padding attend to itself. A query in the padding finds no key at all.",
-                answer=_prompt_own_key_always,
+                (
+                    "window_mask(time, time, window)",
+                    "window_mask(time, time, window) | torch.eye(time, dtype=torch.bool)",
+                ),
             ),
         ],
         alternatives=[_prompt_one_by_one, _prompt_by_positions, _prompt_einsum],
@@ -1021,51 +619,64 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your weights go to the forbidden keys: True means that a query may attend.",
-                answer=_softmax_inverted,
+                ("~mask, lowest", "mask, lowest"),
+                ("~mask, 0.0", "mask, 0.0"),
             ),
             Mistake(
                 "You take away the forbidden weights after the softmax, so that the rest no longer sums to one.",
-                answer=_softmax_masked_after,
+                (".masked_fill(~mask, lowest)", ""),
             ),
             Mistake(
                 "A score of zero is a score like any other and gets a weight; a forbidden one must be lower than all.",
-                answer=_softmax_scores_of_zero,
+                ("scores.masked_fill(~mask, lowest)", "(scores * mask)"),
+                (".masked_fill(~mask, 0.0)", ""),
             ),
             Mistake(
                 "Your columns sum to one. Each query shares out its weight among the keys: the last axis.",
-                answer=_softmax_over_queries,
+                ("softmax(-1)", "softmax(-2)"),
             ),
             Mistake(
                 "A row without any allowed key shares its weight among the forbidden ones; it must be zero.",
-                answer=_softmax_minus_a_billion,
+                ("torch.finfo(scores.dtype).min", "-1e9"),
+                (".masked_fill(~mask, 0.0)", ""),
             ),
             Mistake(
                 "Minus ten thousand is not below every score: where allowed scores are minus a million, your "
                 "weights go to forbidden keys.",
-                answer=_softmax_minus_ten_thousand,
+                ("torch.finfo(scores.dtype).min", "-1e4"),
             ),
             Mistake(
                 "A row of minus infinity gives NaN. A row without any allowed key must be zero.",
-                answer=_softmax_minus_infinity,
+                ("torch.finfo(scores.dtype).min", "-math.inf"),
+                (".masked_fill(~mask, 0.0)", ""),
             ),
             Mistake(
                 "The exponential of a million overflows, and a sum of zeros can't be divided by. Subtract the largest "
                 "allowed score first, and take care of rows without any.",
-                answer=_softmax_plain_exponentials,
+                ("scores.masked_fill(~mask, lowest).softmax(-1)", "scores.exp() * mask"),
+                ("weights.masked_fill(~mask, 0.0)", "weights / weights.sum(-1, keepdim=True)"),
             ),
             Mistake(
                 "You subtract the largest score of all. A forbidden one may be far above the allowed ones, and then "
                 "nothing is left of them.",
-                answer=_softmax_largest_of_all,
+                (
+                    "scores.masked_fill(~mask, lowest).softmax(-1)",
+                    "(scores - scores.amax(-1, keepdim=True)).exp() * mask",
+                ),
+                (
+                    "weights.masked_fill(~mask, 0.0)",
+                    "weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)",
+                ),
             ),
             Mistake(
                 "The weights are right, but a row without any allowed key has a gradient of NaN: you repair the NaN "
                 "after the softmax, and it comes back on the way through it.",
-                answer=_softmax_log_of_mask,
+                ("scores.masked_fill(~mask, lowest)", "(scores + mask.double().log())"),
+                ("masked_fill(~mask, 0.0)", "nan_to_num(0.0)"),
             ),
             Mistake(
                 "You overwrite the scores that you were given; a name that ends in _ works in place.",
-                answer=_softmax_changes_scores,
+                ("scores.masked_fill", "scores.masked_fill_"),
             ),
         ],
         alternatives=[
@@ -1087,27 +698,27 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your bias grows with the distance; what is far must lose: the minus is missing.",
-                answer=_bias_rewards_distance,
+                ("-slopes", "slopes"),
             ),
             Mistake(
                 "Keys after the query get a bonus: the distance is an absolute value.",
-                answer=_bias_with_sign,
+                (".abs()", ""),
             ),
             Mistake(
                 "Keys after the query have a distance too; yours is zero. To forbid them is the mask's business.",
-                answer=_bias_past_only,
+                ("abs()", "clamp(min=0)"),
             ),
             Mistake(
                 "Your first query stands at the first key; the last query must stand at the last key.",
-                answer=_bias_from_the_start,
+                ("keys - queries, keys", "queries"),
             ),
             Mistake(
                 "Your heads are the last axis; they come first: (heads, queries, keys).",
-                answer=_bias_heads_last,
+                ("slopes[:, None, None] * distance", "slopes * distance[..., None]"),
             ),
             Mistake(
                 "The distance of a position to itself is zero; yours is one.",
-                answer=_bias_counts_from_one,
+                ("* distance", "* (distance + 1)"),
             ),
         ],
         alternatives=[_bias_einsum, _bias_in_a_loop],
@@ -1124,24 +735,28 @@ STEPS = [
         mistakes=[
             Mistake(
                 "The products of queries and keys are not divided by the square root of their width.",
-                answer=_attention_not_scaled,
+                (" / math.sqrt(query.shape[-1])", ""),
             ),
             Mistake(
                 "You divide by the width of the keys; it is its square root.",
-                answer=_attention_without_root,
+                ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
             ),
             Mistake(
                 "Your root is that of the values' width; it must be that of queries and keys, whose product it tames.",
-                answer=_attention_root_of_value,
+                ("query.shape", "value.shape"),
             ),
             Mistake(
                 "You divide the bias by the root as well; it is added after the division.",
-                answer=_attention_bias_scaled,
+                ("query @ key.transpose(-2, -1)", "(query @ key.transpose(-2, -1) + bias)"),
+                ("scores + bias", "scores"),
             ),
-            Mistake("The bias is missing.", answer=_attention_without_bias),
+            Mistake("The bias is missing.", (" + bias", "")),
             Mistake(
                 "Your columns of weights sum to one; each query shares out its weight among the keys.",
-                answer=_attention_over_queries,
+                (
+                    "masked_softmax(scores + bias, mask)",
+                    "masked_softmax((scores + bias).mT, mask.mT).mT",
+                ),
             ),
         ],
         alternatives=[_attention_einsum, _attention_in_float32],
@@ -1158,23 +773,23 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
-                answer=_head_root_of_model,
+                ("x @ w_q", "x @ w_q * math.sqrt(w_q.shape[1] / x.shape[-1])"),
             ),
             Mistake(
                 "Your values are the memory itself; they are its product with w_v.",
-                answer=_head_values_not_projected,
+                ("memory @ w_v", "memory"),
             ),
             Mistake(
-                "Your keys are made with w_q; they have a matrix of their own, w_k.",
-                answer=_head_keys_by_query_matrix,
+                "Your keys are made with w_q; they have a matrix of their own, w_k.", ("w_k", "w_q")
             ),
             Mistake(
                 "Your keys and values come from x; they come from the memory.",
-                answer=_head_looks_at_itself,
+                ("memory @ w_k", "x @ w_k"),
+                ("memory @ w_v", "x @ w_v"),
             ),
             Mistake(
                 "Your values come from x; like the keys they come from the memory.",
-                answer=_head_values_of_x,
+                ("memory @ w_v", "x @ w_v"),
             ),
         ],
         alternatives=[_head_one_query_at_a_time, _head_with_one_matrix],
@@ -1191,36 +806,38 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your heads take every other row; the rows of a head are neighbours, one head after the other.",
-                answer=_multi_interleaved,
+                ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
+                ("found.transpose(1, 2)", "found.permute(0, 2, 3, 1)"),
             ),
             Mistake(
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
-                answer=_multi_root_of_width,
+                ("attention(query,", "attention(query / math.sqrt(heads),"),
             ),
             Mistake(
                 "What the heads found is reshaped without bringing their axis back beside the features, so positions and "
                 "heads are mixed up.",
-                answer=_multi_not_transposed_back,
+                ("found.transpose(1, 2).flatten(2)", "found.reshape(x.shape)"),
             ),
             Mistake(
                 "You cut into heads by a reshape alone, which mixes up positions and heads: cut the features, then move "
                 "the axis of the heads.",
-                answer=_multi_cut_without_transpose,
+                (
+                    "unflatten(-1, (heads, -1)).transpose(1, 2)",
+                    "reshape(len(x), heads, -1, x.shape[-1] // heads)",
+                ),
             ),
             Mistake(
                 "Your weights are the mean over the heads; return those of every head.",
-                answer=_multi_mean_weights,
+                ("out_bias, weights", "out_bias, weights.mean(1)"),
             ),
-            Mistake(
-                "The bias of the projections, in_bias, is missing.", answer=_multi_without_in_bias
-            ),
+            Mistake("The bias of the projections, in_bias, is missing.", (" + b)", ")")),
             Mistake(
                 "The heads are side by side, but out_weight and out_bias have not mixed them yet.",
-                answer=_multi_not_mixed,
+                ("found @ out_weight.T + out_bias", "found"),
             ),
             Mistake(
                 "You multiply by out_weight instead of its transpose.",
-                answer=_multi_mixed_untransposed,
+                ("out_weight.T", "out_weight"),
             ),
         ],
         alternatives=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],
