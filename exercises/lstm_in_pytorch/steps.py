@@ -57,10 +57,7 @@ def _reference_layer(inputs, lengths, hidden, cell, parameters):
             states.append(h)
             gates.append(f)
         padding = h.new_zeros(time - length, h.shape[1])
-        states, gates = (
-            torch.cat([*states, padding]),
-            torch.cat([*gates, padding]),
-        )
+        states, gates = (torch.cat([*states, padding]), torch.cat([*gates, padding]))
         results.append((states, h[0], c[0], gates))
     return tuple(torch.stack(part) for part in zip(*results, strict=True))
 
@@ -118,10 +115,7 @@ class _Classifier(nn.Module):
 
 def _sums(sampler: CaseSampler) -> dict:
     batch, hidden = 2 + sampler.size // 2, 3 + sampler.size % 2
-    return {
-        "sums": sampler.normal(batch, 3 * hidden),
-        "gain": 1 + sampler.normal(3 * hidden) / 2,
-    }
+    return {"sums": sampler.normal(batch, 3 * hidden), "gain": 1 + sampler.normal(3 * hidden) / 2}
 
 
 def _tiny_sums(sampler: CaseSampler) -> dict:
@@ -139,52 +133,6 @@ def _normalise_reference(sums, gain):
         ],
         dim=1,
     )
-
-
-def _normalise_unbiased(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    scale = (blocks.var(dim=2, keepdim=True) + 1e-5).sqrt()
-    return (deviations / scale).reshape(sums.shape) * gain
-
-
-def _normalise_whole_row(sums, gain):
-    deviations = sums - sums.mean(dim=1, keepdim=True)
-    variance = deviations.square().mean(dim=1, keepdim=True)
-    return deviations / (variance + 1e-5).sqrt() * gain
-
-
-def _normalise_over_the_batch(sums, gain):
-    deviations = sums - sums.mean(dim=0)
-    variance = deviations.square().mean(dim=0)
-    return deviations / (variance + 1e-5).sqrt() * gain
-
-
-def _normalise_without_epsilon(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    scale = deviations.square().mean(dim=2, keepdim=True).sqrt()
-    return (deviations / scale).reshape(sums.shape) * gain
-
-
-def _normalise_epsilon_outside(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    scale = deviations.square().mean(dim=2, keepdim=True).sqrt() + 1e-5
-    return (deviations / scale).reshape(sums.shape) * gain
-
-
-def _normalise_without_root(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    variance = deviations.square().mean(dim=2, keepdim=True)
-    return (deviations / (variance + 1e-5)).reshape(sums.shape) * gain
-
-
-def _normalise_without_mean(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    squares = blocks.square().mean(dim=2, keepdim=True)
-    return (blocks / (squares + 1e-5).sqrt()).reshape(sums.shape) * gain
 
 
 def _normalise_row_by_row(sums, gain):
@@ -238,96 +186,14 @@ def _initial_reference(random_ih, random_hh, forget_bias):
     first = (torch.arange(rows) < rows // 3).double()
     return {
         "weight_ih": torch.lerp(
-            torch.tensor(-bound).double(),
-            torch.tensor(bound).double(),
-            random_ih,
+            torch.tensor(-bound).double(), torch.tensor(bound).double(), random_ih
         ),
         "weight_hh": torch.lerp(
-            torch.tensor(-bound).double(),
-            torch.tensor(bound).double(),
-            random_hh,
+            torch.tensor(-bound).double(), torch.tensor(bound).double(), random_hh
         ),
         "gain_ih": torch.ones(rows),
         "gain_hh": torch.ones(rows),
         "bias": forget_bias * first,
-    }
-
-
-def _initial_in_torchs_order(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[size : 2 * size] = forget_bias
-    return {
-        "weight_ih": (2 * random_ih - 1) / size**0.5,
-        "weight_hh": (2 * random_hh - 1) / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_only_positive(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": random_ih / size**0.5,
-        "weight_hh": random_hh / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_half_as_wide(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": (random_ih - 0.5) / size**0.5,
-        "weight_hh": (random_hh - 0.5) / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_without_root(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": (2 * random_ih - 1) / size,
-        "weight_hh": (2 * random_hh - 1) / size,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_by_features(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": (2 * random_ih - 1) / random_ih.shape[1] ** 0.5,
-        "weight_hh": (2 * random_hh - 1) / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_in_place(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": random_ih.mul_(2).sub_(1).div_(size**0.5),
-        "weight_hh": random_hh.mul_(2).sub_(1).div_(size**0.5),
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
     }
 
 
@@ -354,11 +220,7 @@ def _initial_in_single_precision(random_ih, random_hh, forget_bias):
     bias = torch.tensor([forget_bias, 0.0, 0.0]).repeat_interleave(size)
     gains = torch.ones(2, rows)
     return dict(
-        weight_ih=weights[0],
-        weight_hh=weights[1],
-        gain_ih=gains[0],
-        gain_hh=gains[1],
-        bias=bias,
+        weight_ih=weights[0], weight_hh=weights[1], gain_ih=gains[0], gain_hh=gains[1], bias=bias
     )
 
 
@@ -380,11 +242,7 @@ def _loaded_cell(sampler: CaseSampler) -> ModuleCase:
             "hidden": sampler.normal(batch, hidden),
             "cell": sampler.normal(batch, hidden),
         },
-        options={
-            "features": features,
-            "hidden_size": hidden,
-            "forget_bias": 1.0,
-        },
+        options={"features": features, "hidden_size": hidden, "forget_bias": 1.0},
         state=_parameters(sampler, features, hidden),
     )
 
@@ -398,210 +256,8 @@ def _fresh_cell(sampler: CaseSampler) -> ModuleCase:
             "hidden": torch.zeros(batch, hidden),
             "cell": sampler.normal(batch, hidden).float(),
         },
-        options={
-            "features": features,
-            "hidden_size": hidden,
-            "forget_bias": 2.0,
-        },
+        options={"features": features, "hidden_size": hidden, "forget_bias": 2.0},
     )
-
-
-class _CellInTorchsOrder(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[units : 2 * units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        g, f, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellSwapsOutput(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, o, g = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellForgetsWhereOne(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = (1 - f) * cell + f * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellNormalisesTheSum(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        sums = inputs @ self.weight_ih.T + hidden @ self.weight_hh.T
-        sums = normal(sums, 3, self.gain_ih)
-        f, g, o = (sums + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellNormalisesTheBias(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T + self.bias, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellWithoutBias(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellHiddenNotSquashed(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * cell, cell, f
-
-
-class _CellShowsTheOldState(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        old, cell = cell, f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(old), cell, f
-
-
-class _CellStartsWithoutForgetBias(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = 0.0
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
 
 
 class _CellOfLayerNorms(nn.Module):
@@ -629,10 +285,7 @@ class _CellOfLayerNorms(nn.Module):
 class _CellRowByRow(nn.Module):
     def __init__(self, features, units, forget_bias=1.0):
         super().__init__()
-        shapes = {
-            "weight_ih": (3 * units, features),
-            "weight_hh": (3 * units, units),
-        }
+        shapes = {"weight_ih": (3 * units, features), "weight_hh": (3 * units, units)}
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.rand(shape)))
         for name in ("gain_ih", "gain_hh"):
@@ -703,214 +356,6 @@ def _with_empty(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     lengths = torch.from_numpy(sampler.integers(time + 1, batch))
     lengths[:2] = torch.tensor([0, time - 1])
     return lengths
-
-
-class _LayerRunsIntoPadding(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden, cell = h, c
-            states.append(h * running)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerIgnoresLengths(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for x in inputs.unbind(1):
-            hidden, cell, f = self.step(x, hidden, cell)
-            states.append(hidden)
-            gates.append(f)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerStatesRepeated(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(hidden)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerGatesNotMasked(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerFromZero(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerOneStepTooLong(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t <= lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerLastColumn(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f * running)
-        states, gates = torch.stack(states, 1), torch.stack(gates, 1)
-        return states, states[:, -1], cell, gates
 
 
 class _LayerRunsOnAndLooksBack(nn.Module):
@@ -991,10 +436,7 @@ def _turn_case(lengths_of):
         small = sampler.size < 2
         features, batch, time = (2, 3, 4) if small else sorted(sampler.lengths(3))
         lengths = lengths_of(sampler, batch, time)
-        return {
-            "inputs": sampler.normal(batch, time, features),
-            "lengths": lengths,
-        }
+        return {"inputs": sampler.normal(batch, time, features), "lengths": lengths}
 
     return case
 
@@ -1004,43 +446,6 @@ def _turn_reference(inputs, lengths):
     for row, length in zip(inputs, lengths.tolist(), strict=True):
         order = [*range(length - 1, -1, -1), *range(length, len(row))]
         rows.append(row[order])
-    return torch.stack(rows)
-
-
-def _turn_all(inputs, lengths):
-    return inputs.flip(1)
-
-
-def _turn_features(inputs, lengths):
-    return inputs.flip(2)
-
-
-def _turn_padding_zeroed(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        turned = row[:length].flip(0)
-        rows.append(torch.cat([turned, torch.zeros_like(row[length:])]))
-    return torch.stack(rows)
-
-
-def _turn_padding_too(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        rows.append(torch.cat([row[:length].flip(0), row[length:].flip(0)]))
-    return torch.stack(rows)
-
-
-def _turn_not_the_first(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        rows.append(torch.cat([row[:1], row[1:length].flip(0), row[max(length, 1) :]]))
-    return torch.stack(rows)
-
-
-def _turn_one_too_many(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        rows.append(torch.cat([row[: length + 1].flip(0), row[length + 1 :]]))
     return torch.stack(rows)
 
 
@@ -1106,248 +511,6 @@ def _stack_case(layers: int, lengths_of):
         )
 
     return case
-
-
-class _StackReadsForwards(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for layer in self.layers:
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-        return self.readout(last)
-
-
-class _StackFlipsPadding(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = inputs.flip(1)
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = inputs.flip(1)
-        return self.readout(last)
-
-
-class _StackNotTurnedBack(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-        return self.readout(last)
-
-
-class _StackReadsLastColumn(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, _ = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-        return self.readout(inputs[:, -1])
-
-
-class _StackReadsLastStep(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, _ = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-        rows = torch.arange(len(inputs))
-        return self.readout(inputs[rows, lengths - 1])
-
-
-class _StackIgnoresLengths(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        lengths = torch.full_like(lengths, inputs.shape[1])
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-        return self.readout(last)
 
 
 class _StackLooksUp(nn.Module):
@@ -1490,106 +653,6 @@ def _training_reference(weight, bias, states, labels, learning_rate, max_norm):
     )
 
 
-def _training_each_clipped(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    norms = [part.norm().item() for part in gradients]
-    scales = [max_norm / max(one, max_norm) for one in norms]
-    weight = weight - learning_rate * scales[0] * gradients[0]
-    bias = bias - learning_rate * scales[1] * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_numbers_clipped(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    gradients = [part.clamp(-max_norm, max_norm) for part in gradients]
-    weight = weight - learning_rate * gradients[0]
-    bias = bias - learning_rate * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_not_clipped(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    weight = weight - learning_rate * gradients[0]
-    bias = bias - learning_rate * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_always_scaled(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / norm.clamp(min=1e-12)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_sum(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels, reduction="sum")
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_loss_after(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    loss = nn.functional.cross_entropy(states @ weight.T + bias, labels)
-    return weight, bias, loss, norm
-
-
-def _training_norm_after(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), scale * norm
-
-
-def _training_in_place(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight -= learning_rate * scale * gradients[0]
-    bias -= learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_norms_added(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = gradients[0].norm() + gradients[1].norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
 def _training_with_an_optimiser(weight, bias, states, labels, learning_rate, max_norm):
     readout = nn.Linear(*weight.T.shape).double()
     readout.load_state_dict({"weight": weight, "bias": bias})
@@ -1620,83 +683,77 @@ STEPS = [
     Step(
         "normalise_gates",
         reference=_normalise_reference,
-        cases={
-            "a small batch": _sums,
-            "tiny sums": _tiny_sums,
-        },
+        cases={"a small batch": _sums, "tiny sums": _tiny_sums},
         mistakes=[
             Mistake(
                 "Your variance divides by one less than the number of values; here it is the mean of "
                 "the squared deviations.",
-                answer=_normalise_unbiased,
+                ("deviations.square().mean(", "blocks.var("),
             ),
             Mistake(
                 "You normalise each row as a whole; each of its three blocks must be normalised on its "
                 "own.",
-                answer=_normalise_whole_row,
+                ("len(sums), 3", "len(sums), 1"),
             ),
             Mistake(
                 "You normalise over the batch; each row must be normalised without looking at the "
                 "others.",
-                answer=_normalise_over_the_batch,
+                ("blocks.mean(dim=-1", "blocks.mean(dim=0"),
+                ("square().mean(dim=-1", "square().mean(dim=0"),
             ),
             Mistake(
                 "The 1e-5 under the root is missing; without it a block of equal numbers is divided by "
                 "zero.",
-                answer=_normalise_without_epsilon,
+                (" + 1e-5", ""),
             ),
             Mistake(
                 "The 1e-5 belongs under the root: it is added to the variance, not to its root.",
-                answer=_normalise_epsilon_outside,
+                ("(variance + 1e-5).sqrt()", "(variance.sqrt() + 1e-5)"),
             ),
-            Mistake(
-                "You divide by the variance; divide by its root.", answer=_normalise_without_root
-            ),
+            Mistake("You divide by the variance; divide by its root.", (".sqrt()", "")),
             Mistake(
                 "The mean is not subtracted: you divide by the root mean square alone.",
-                answer=_normalise_without_mean,
+                (" - blocks.mean(dim=-1, keepdim=True)", ""),
             ),
         ],
-        alternatives=[
-            _normalise_row_by_row,
-            _normalise_as_groups,
-            _normalise_in_single_precision,
-        ],
+        alternatives=[_normalise_row_by_row, _normalise_as_groups, _normalise_in_single_precision],
         gradients=["sums", "gain"],
     ),
     Step(
         "initial_parameters",
         reference=_initial_reference,
-        cases={
-            "a small cell": _random(None, 1.5),
-            "one hidden unit": _random(1, -2.0),
-        },
+        cases={"a small cell": _random(None, 1.5), "one hidden unit": _random(1, -2.0)},
         mistakes=[
             Mistake(
                 "The forget bias stands in the second block; in this layout the forget gate comes "
                 "first.",
-                answer=_initial_in_torchs_order,
+                ("[:size]", "[size : 2 * size]"),
             ),
             Mistake(
                 "Your weights are all positive: they must lie between -k and k.",
-                answer=_initial_only_positive,
+                ("(2 * random_ih - 1)", "random_ih"),
+                ("(2 * random_hh - 1)", "random_hh"),
             ),
             Mistake(
                 "Your weights lie between -k/2 and k/2; stretch the random numbers to twice the width.",
-                answer=_initial_half_as_wide,
+                ("2 * random_ih - 1", "random_ih - 0.5"),
+                ("2 * random_hh - 1", "random_hh - 0.5"),
             ),
             Mistake(
-                "k is 1 over the root of hidden; the root is missing.", answer=_initial_without_root
+                "k is 1 over the root of hidden; the root is missing.",
+                ("random_ih - 1) / size**0.5", "random_ih - 1) / size"),
+                ("random_hh - 1) / size**0.5", "random_hh - 1) / size"),
             ),
             Mistake(
                 "For weight_ih you take the root of the number of features; k is the same for both "
                 "matrices.",
-                answer=_initial_by_features,
+                ("random_ih - 1) / size**0.5", "random_ih - 1) / random_ih.shape[1] ** 0.5"),
             ),
             Mistake(
                 "Your numbers are right, but the random numbers that you were given are overwritten: "
                 "make new tensors.",
-                answer=_initial_in_place,
+                ("(2 * random_ih - 1) / size**0.5", "random_ih.mul_(2).sub_(1).div_(size**0.5)"),
+                ("(2 * random_hh - 1) / size**0.5", "random_hh.mul_(2).sub_(1).div_(size**0.5)"),
             ),
         ],
         alternatives=[_initial_with_a_layer, _initial_in_single_precision],
@@ -1711,39 +768,49 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your blocks are read in the order g, f, o; here the forget gate comes first.",
-                answer=_CellInTorchsOrder,
+                (
+                    "for name, tensor",
+                    'start["bias"] = start["bias"].roll(hidden_size)\n        for name, tensor',
+                ),
+                ("f, g, o =", "g, f, o ="),
             ),
             Mistake(
                 "Your last two blocks are swapped: the candidate g comes before the output gate o.",
-                answer=_CellSwapsOutput,
+                ("f, g, o =", "f, o, g ="),
             ),
             Mistake(
                 "f = 1 keeps the cell state; yours replaces it. Scale the old state by f and the "
                 "candidate by 1 - f.",
-                answer=_CellForgetsWhereOne,
+                ("f * cell + (1 - f) * torch.tanh(g)", "(1 - f) * cell + f * torch.tanh(g)"),
             ),
             Mistake(
                 "You normalise the sum of the two products; normalise each on its own, with its own "
                 "gain, and then add.",
-                answer=_CellNormalisesTheSum,
+                (
+                    "inputs @ self.weight_ih.T,",
+                    "inputs @ self.weight_ih.T + hidden @ self.weight_hh.T,",
+                ),
+                ("from_inputs + from_hidden", "from_inputs"),
             ),
             Mistake(
                 "The bias is normalised with the rest; add it after normalising.",
-                answer=_CellNormalisesTheBias,
+                ("@ self.weight_ih.T,", "@ self.weight_ih.T + self.bias,"),
+                (" + self.bias)", ")"),
             ),
-            Mistake("The bias is missing.", answer=_CellWithoutBias),
+            Mistake("The bias is missing.", (" + self.bias", "")),
             Mistake(
                 "The hidden state is o * tanh(c); the tanh is missing.",
-                answer=_CellHiddenNotSquashed,
+                ("torch.tanh(cell)", "cell"),
             ),
             Mistake(
                 "Your hidden state shows the cell state before the step; it must show the new one.",
-                answer=_CellShowsTheOldState,
+                ("cell = f *", "old, cell = cell, f *"),
+                ("torch.tanh(cell)", "torch.tanh(old)"),
             ),
             Mistake(
                 "The step is right, but a new cell's forget bias is zero: start from "
                 "initial_parameters.",
-                answer=_CellStartsWithoutForgetBias,
+                ("forget_bias", "0.0"),
             ),
         ],
         alternatives=[_CellOfLayerNorms, _CellRowByRow],
@@ -1762,29 +829,35 @@ STEPS = [
             Mistake(
                 "Your last states are those after the padding; a sequence that has ended must keep its "
                 "own.",
-                answer=_LayerRunsIntoPadding,
+                ("torch.where(running, new_hidden, hidden)", "new_hidden"),
+                ("torch.where(running, new_cell, cell)", "new_cell"),
             ),
             Mistake(
                 "Your layer does not use the lengths: all its results run on into the padding.",
-                answer=_LayerIgnoresLengths,
+                ("t < lengths", "t < torch.full_like(lengths, inputs.shape[1])"),
             ),
             Mistake(
                 "In the padding your hidden states repeat the last one; they must be zero there.",
-                answer=_LayerStatesRepeated,
+                ("new_hidden * running", "hidden"),
             ),
-            Mistake("Your forget gates are not zero in the padding.", answer=_LayerGatesNotMasked),
+            Mistake(
+                "Your forget gates are not zero in the padding.", ("forget * running", "forget")
+            ),
             Mistake(
                 "Your layer starts from zero states; it must start from those that it is given.",
-                answer=_LayerFromZero,
+                (
+                    "states, gates =",
+                    "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n        states, gates =",
+                ),
             ),
             Mistake(
                 "You run one step too many: steps count from 0, so the last real one is length - 1.",
-                answer=_LayerOneStepTooLong,
+                ("<", "<="),
             ),
             Mistake(
                 "Your last hidden state is taken from the last column, which for shorter sequences is "
                 "padding.",
-                answer=_LayerLastColumn,
+                (", hidden, cell, torch", ", states[-1], cell, torch"),
             ),
         ],
         alternatives=[_LayerRunsOnAndLooksBack, _LayerShrinks],
@@ -1802,27 +875,28 @@ STEPS = [
         mistakes=[
             Mistake(
                 "You turn the padding round as well, so that it comes first; turn only the real steps.",
-                answer=_turn_all,
+                ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(1)"),
             ),
             Mistake(
                 "You reverse the features; reverse the steps, which are dimension 1.",
-                answer=_turn_features,
+                ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(2)"),
             ),
             Mistake(
                 "The real steps are right, but the padding must keep its numbers; yours becomes zero.",
-                answer=_turn_padding_zeroed,
+                ("return ", "return (mirrored >= 0)[:, :, None] * "),
             ),
             Mistake(
                 "The real steps are right, but the padding is turned round too; it must stay as it was.",
-                answer=_turn_padding_too,
+                ("mirrored, step", "mirrored, mirrored + inputs.shape[1]"),
             ),
             Mistake(
                 "The first step stays where it was; it must go to the end of its sequence.",
-                answer=_turn_not_the_first,
+                ("- 1 - step", "- step"),
+                ("mirrored >= 0", "(mirrored > 0) & (step > 0)"),
             ),
             Mistake(
                 "You turn one step too many: the last real step is length - 1.",
-                answer=_turn_one_too_many,
+                ("lengths[:, None]", "(lengths[:, None] + 1).clamp(max=inputs.shape[1])"),
             ),
             Mistake(
                 "Your numbers are right, but the input is overwritten: work on a copy.",
@@ -1843,30 +917,47 @@ STEPS = [
         mistakes=[
             Mistake(
                 "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
-                answer=_StackReadsForwards,
+                ("enumerate(self.layers):", "enumerate(self.layers):\n            number = 0"),
             ),
             Mistake(
                 "Your backward layers turn the padding round too; they must turn each sequence within "
                 "its length.",
-                answer=_StackFlipsPadding,
+                (
+                    "reverse_padded(inputs, lengths)\n            inputs",
+                    "inputs.flip(1)\n            inputs",
+                ),
+                (
+                    "reverse_padded(inputs, lengths)\n        return",
+                    "inputs.flip(1)\n        return",
+                ),
             ),
             Mistake(
                 "After a backward layer the hidden states must be put back into the order of time; with "
                 "three layers that shows.",
-                answer=_StackNotTurnedBack,
+                (
+                    (
+                        "            if number % 2:\n"
+                        "                inputs = reverse_padded(inputs, lengths)\n"
+                        "        return"
+                    ),
+                    "        return",
+                ),
             ),
             Mistake(
                 "You read the last column, which for shorter sequences is padding, and for a backward "
                 "layer its first state.",
-                answer=_StackReadsLastColumn,
+                ("(last)", "(inputs[:, -1])"),
             ),
             Mistake(
                 "You read the state at the last real step; a backward layer ends at the first one.",
-                answer=_StackReadsLastStep,
+                ("(last)", "(inputs[torch.arange(len(inputs)), lengths - 1])"),
             ),
             Mistake(
                 "Your layers run on into the padding: the lengths are not used.",
-                answer=_StackIgnoresLengths,
+                (
+                    "zeros = inputs",
+                    "lengths = torch.full_like(lengths, inputs.shape[1])\n        zeros = inputs",
+                ),
             ),
         ],
         alternatives=[_StackLooksUp, _StackOneByOne],
@@ -1887,35 +978,54 @@ STEPS = [
             Mistake(
                 "Weight and bias are clipped apart; they share one norm and one factor, so that the "
                 "direction of the step is kept.",
-                answer=_training_each_clipped,
+                (
+                    "rate * gradient",
+                    "learning_rate * (max_norm / gradient.norm()).clamp(max=1.0) * gradient",
+                ),
             ),
             Mistake(
                 "You clip each number of the gradient, which turns its direction; scale the whole "
                 "gradient by one factor.",
-                answer=_training_numbers_clipped,
+                ("rate * gradient", "learning_rate * gradient.clamp(-max_norm, max_norm)"),
             ),
-            Mistake("The gradient is not clipped.", answer=_training_not_clipped),
+            Mistake(
+                "The gradient is not clipped.",
+                (" * (max_norm / norm if norm > max_norm else 1.0)", ""),
+            ),
             Mistake(
                 "You scale every gradient to max_norm; one that is shorter must be left alone.",
-                answer=_training_always_scaled,
+                (
+                    "(max_norm / norm if norm > max_norm else 1.0)",
+                    "max_norm / norm.clamp(min=1e-12)",
+                ),
             ),
-            Mistake("Your loss is the sum over the batch; take the mean.", answer=_training_sum),
+            Mistake(
+                "Your loss is the sum over the batch; take the mean.",
+                ("labels)", 'labels, reduction="sum")'),
+            ),
             Mistake(
                 "The loss is that after the step; return the one before.",
-                answer=_training_loss_after,
+                (
+                    "return ",
+                    "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n    return ",
+                ),
             ),
             Mistake(
                 "The norm is that after clipping; return the one before.",
-                answer=_training_norm_after,
+                ("loss.detach(), norm", "loss.detach(), norm.clamp(max=max_norm)"),
             ),
             Mistake(
                 "Your numbers are right, but the old weight and bias are overwritten: make new tensors.",
-                answer=_training_in_place,
+                ("part.detach() - rate * gradient", "part.sub_(rate * gradient)"),
+                ("zip(old,", "zip((weight, bias),"),
             ),
             Mistake(
                 "You add the norms of the two gradients; the norm of both together is the root of the "
                 "sum of their squares.",
-                answer=_training_norms_added,
+                (
+                    "torch.cat([part.flatten() for part in gradients]).norm()",
+                    "gradients[0].norm() + gradients[1].norm()",
+                ),
             ),
         ],
         alternatives=[_training_with_an_optimiser, _training_by_formula],
