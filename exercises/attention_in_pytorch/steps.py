@@ -51,48 +51,6 @@ def _masks_reference(lengths, time):
     return padding, future, (allowed & causal)[:, None].numpy()
 
 
-def _masks_padding_not_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return real, ~past, real[:, None, None] & past
-
-
-def _masks_causal_not_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, past, real[:, None, None] & past
-
-
-def _masks_none_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return real, past, real[:, None, None] & past
-
-
-def _masks_all_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, ~past, ~(real[:, None, None] & past)
-
-
-def _masks_own_position_forbidden(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril(-1)
-    return ~real, ~past, real[:, None, None] & past
-
-
-def _masks_sdpa_without_padding(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, ~past, past.expand(len(lengths), 1, time, time)
-
-
-def _masks_queries_forbidden(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, ~past, real[:, None, :, None] & real[:, None, None] & past
-
-
 def _masks_in_a_loop(lengths, time):
     padding, both = [], []
     for length in lengths.tolist():
@@ -161,9 +119,7 @@ def _entropy_reference(query, key, value, mask):
     keys = scores.shape[-1]
     entropies = []
     for row, allowed in zip(
-        scores.reshape(-1, keys),
-        mask.expand(scores.shape).reshape(-1, keys),
-        strict=True,
+        scores.reshape(-1, keys), mask.expand(scores.shape).reshape(-1, keys), strict=True
     ):
         part = row[allowed]
         if len(part) == 0:
@@ -172,71 +128,6 @@ def _entropy_reference(query, key, value, mask):
         logs = part - part.logsumexp(0)
         entropies.append((logs.exp() * logs).sum().neg())
     return *found, torch.stack(entropies).reshape(scores.shape[:-1])
-
-
-def _entropy_in_bits(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
-    weights = logs.exp().masked_fill(~mask, 0.0)
-    logs = logs.masked_fill(~mask, 0.0)
-    return weights @ value, weights, -(weights * logs).sum(-1) / math.log(2)
-
-
-def _entropy_negative(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
-    weights = logs.exp().masked_fill(~mask, 0.0)
-    logs = logs.masked_fill(~mask, 0.0)
-    return weights @ value, weights, (weights * logs).sum(-1)
-
-
-def _entropy_of_the_lost(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    logs = scores.masked_fill(~mask, -1e9).log_softmax(-1)
-    weights = logs.exp()
-    masked = weights.masked_fill(~mask, 0.0)
-    return masked @ value, masked, -(weights * logs).sum(-1)
-
-
-def _entropy_equal_weights(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    logs = scores.masked_fill(~mask, -1e9).log_softmax(-1)
-    weights = logs.exp()
-    return weights @ value, weights, -(weights * logs).sum(-1)
-
-
-def _entropy_log_of_zero(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights, -(weights * weights.log()).sum(-1)
-
-
-def _entropy_by_entr(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights, torch.special.entr(weights).sum(-1)
-
-
-def _entropy_nan_repaired(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    logs = scores.masked_fill(~mask, -math.inf).log_softmax(-1)
-    weights = logs.exp().nan_to_num(0.0)
-    return weights @ value, weights, -(weights * logs).nan_to_num(0.0).sum(-1)
-
-
-def _entropy_not_scaled(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1)
-    lowest = torch.finfo(scores.dtype).min
-    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
-    weights = logs.exp().masked_fill(~mask, 0.0)
-    logs = logs.masked_fill(~mask, 0.0)
-    return weights @ value, weights, -(weights * logs).sum(-1)
 
 
 def _entropy_in_float32(query, key, value, mask):
@@ -287,10 +178,7 @@ def _backward_some(sampler: CaseSampler) -> dict:
 
 
 def _backward_none(sampler: CaseSampler) -> dict:
-    return _numpy(
-        sampler,
-        lambda *shape: _with_an_empty_row(_some(sampler, *shape)).numpy(),
-    )
+    return _numpy(sampler, lambda *shape: _with_an_empty_row(_some(sampler, *shape)).numpy())
 
 
 def _backward_reference(query, key, value, mask, gradient):
@@ -300,80 +188,6 @@ def _backward_reference(query, key, value, mask, gradient):
         part.numpy()
         for part in torch.autograd.grad(found.output, tensors, torch.from_numpy(gradient))
     )
-
-
-def _backward_without_mean(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_scores = weights * (gradient @ value.T) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_each_alone(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_scores = weights * (1 - weights) * (gradient @ value.T) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_mean_unweighted(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_scores = weights * (gradient @ value.T)
-    d_scores = (d_scores - d_scores.sum(axis=1, keepdims=True)) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_scale_forgotten(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean)
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_scaled_twice(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    query = query * scale
-    scores = np.where(mask, query @ key.T, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_of_the_lost(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e9)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_nothing_divided(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -np.inf)
-    with np.errstate(all="ignore"):
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
 
 
 def _backward_by_jacobians(query, key, value, mask, gradient):
@@ -436,23 +250,6 @@ def _split_reference(x, heads):
     return torch.stack(parts, dim=1)
 
 
-def _split_by_reshape_alone(x, heads):
-    batch, time, width = x.shape
-    return x.reshape(batch, heads, time, width // heads)
-
-
-def _split_interleaved(x, heads):
-    return x.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
-
-
-def _split_not_moved(x, heads):
-    return x.unflatten(-1, (heads, -1))
-
-
-def _split_heads_first(x, heads):
-    return x.unflatten(-1, (heads, -1)).permute(2, 0, 1, 3)
-
-
 def _split_by_chunks(x, heads):
     return torch.stack(x.chunk(heads, dim=-1), dim=1)
 
@@ -484,23 +281,6 @@ def _merge_reference(x):
     return torch.cat(x.unbind(1), dim=2)
 
 
-def _merge_by_reshape_alone(x):
-    batch, heads, time, size = x.shape
-    return x.reshape(batch, time, heads * size)
-
-
-def _merge_interleaved(x):
-    return x.permute(0, 2, 3, 1).flatten(2)
-
-
-def _merge_mean(x):
-    return x.mean(1)
-
-
-def _merge_width_first(x):
-    return x.transpose(2, 3).flatten(1, 2)
-
-
 def _merge_einsum(x):
     _, heads, _, size = x.shape
     places = torch.eye(heads * size, dtype=x.dtype)
@@ -518,20 +298,11 @@ def _merge_one_by_one(x):
 
 
 def _linear(sampler: CaseSampler, name: str, rows: int, columns: int) -> dict:
-    return {
-        f"{name}.weight": sampler.normal(rows, columns),
-        f"{name}.bias": sampler.normal(rows),
-    }
+    return {f"{name}.weight": sampler.normal(rows, columns), f"{name}.bias": sampler.normal(rows)}
 
 
 def _grouped(
-    sampler: CaseSampler,
-    heads: int,
-    groups: int,
-    *,
-    queries=2,
-    empty=False,
-    size=2,
+    sampler: CaseSampler, heads: int, groups: int, *, queries=2, empty=False, size=2
 ) -> ModuleCase:
     width, keys = heads * size, 3 + sampler.size // 2
     batch = 1 if sampler.size < 2 else 2
@@ -590,155 +361,6 @@ class _GroupedReference(nn.Module):
             output = output + found.output @ columns.T
             weights.append(found.weights)
         return output, torch.stack(weights, dim=1)
-
-
-class _GroupedTiled(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat(1, times, 1, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
-
-
-class _GroupedRootOfWidth(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(x.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
-
-
-class _GroupedValuesFirst(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        value, key = (
-            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
-
-
-class _GroupedMeanWeights(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights.mean(1)
-
-
-class _GroupedNotMixed(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        return (weights @ value).transpose(1, 2).flatten(2), weights
-
-
-class _GroupedMaskTurned(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1)).transpose(1, 2).repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(mask, lowest).softmax(-1)
-        weights = weights.masked_fill(mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
 
 
 class _GroupedByAxis(nn.Module):
@@ -845,134 +467,6 @@ class _CachedReference(nn.Module):
         return self.out_proj(found), keys, values
 
 
-class _CachedNotCausal(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        weights = (query @ keys.mT / math.sqrt(query.shape[-1])).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedMaskFromTheStart(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        scores = query @ keys.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedOwnForbidden(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        past = keys.shape[2]
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        scores = query @ keys.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past - 1)
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(-1).masked_fill(~mask, 0.0)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedPastIgnored(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedInFront(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        past = keys.shape[2]
-        keys = torch.cat([key, keys], dim=2)
-        values = torch.cat([value, values], dim=2)
-        scores = query @ keys.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past)
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedRootOfWidth(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        past = keys.shape[2]
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        scores = query @ keys.mT / math.sqrt(x.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past)
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
 class _CachedByTorch(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
@@ -1057,52 +551,6 @@ def _multihead_reference(query_weight, query_bias, memory_weight, memory_bias, h
     )
 
 
-def _multihead_tiled(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
-    times = heads // groups
-    keys, values = memory_weight.chunk(2)
-    key_bias, value_bias = memory_bias.chunk(2)
-    return (
-        torch.cat([query_weight, keys.repeat(times, 1), values.repeat(times, 1)]),
-        torch.cat([query_bias, key_bias.repeat(times), value_bias.repeat(times)]),
-    )
-
-
-def _multihead_rows_apart(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
-    times = heads // groups
-    return (
-        torch.cat([query_weight, memory_weight.repeat_interleave(times, 0)]),
-        torch.cat([query_bias, memory_bias.repeat_interleave(times, 0)]),
-    )
-
-
-def _multihead_all_tiled(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
-    times = heads // groups
-    return (
-        torch.cat([query_weight, memory_weight.repeat(times, 1)]),
-        torch.cat([query_bias, memory_bias.repeat(times)]),
-    )
-
-
-def _multihead_values_first(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
-    def of_heads(rows):
-        blocks = rows.unflatten(0, (2, groups, -1)).flip(0)
-        return blocks.repeat_interleave(heads // groups, dim=1).flatten(0, 2)
-
-    return (
-        torch.cat([query_weight, of_heads(memory_weight)]),
-        torch.cat([query_bias, of_heads(memory_bias)]),
-    )
-
-
-def _multihead_bias_left_short(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
-    blocks = memory_weight.unflatten(0, (2 * groups, -1))
-    rows = blocks.repeat_interleave(heads // groups, dim=0).flatten(0, 1)
-    return (
-        torch.cat([query_weight, rows]),
-        torch.cat([query_bias, memory_bias]),
-    )
-
-
 def _multihead_by_expand(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     width = query_weight.shape[1]
     shape = (2, groups, heads // groups, width // heads)
@@ -1124,10 +572,7 @@ def _multihead_by_einsum(query_weight, query_bias, memory_weight, memory_bias, h
     joined = torch.cat([memory_weight, memory_bias[:, None]], dim=1)
     blocks = joined.reshape(2, groups, -1, width + 1)
     rows = torch.einsum("hg,kgsd->khsd", member, blocks).flatten(0, 2)
-    return (
-        torch.cat([query_weight, rows[:, :-1]]),
-        torch.cat([query_bias, rows[:, -1]]),
-    )
+    return (torch.cat([query_weight, rows[:, :-1]]), torch.cat([query_bias, rows[:, -1]]))
 
 
 STEPS = [
@@ -1142,34 +587,34 @@ STEPS = [
             Mistake(
                 "Your first mask is True at real keys. nn.MultiheadAttention reads key_padding_mask the other way "
                 "round: True = padding, may not be attended to.",
-                answer=_masks_padding_not_turned,
+                ("~real", "real"),
             ),
             Mistake(
                 "Your second mask is True in the past. nn.MultiheadAttention reads attn_mask the other way round: "
                 "True = may not.",
-                answer=_masks_causal_not_turned,
+                ("~past", "past"),
             ),
             Mistake(
                 "All three of your masks mean True = may attend. nn.MultiheadAttention, which gets the first two, "
                 "reads True as may not.",
-                answer=_masks_none_turned,
+                ("~real, ~past", "real, past"),
             ),
             Mistake(
                 "All three of your masks mean True = may not. The third is for scaled_dot_product_attention, which "
                 "reads True as may attend.",
-                answer=_masks_all_turned,
+                ("real[:, None, None] & past", "~(real[:, None, None] & past)"),
             ),
-            Mistake(
-                "A position may look at itself; yours may not.",
-                answer=_masks_own_position_forbidden,
-            ),
+            Mistake("A position may look at itself; yours may not.", ("tril()", "tril(-1)")),
             Mistake(
                 "Your third mask is causal alone; it must forbid padding as well.",
-                answer=_masks_sdpa_without_padding,
+                ("real[:, None, None] & past", "past.expand(len(lengths), 1, time, time)"),
             ),
             Mistake(
                 "Your third mask empties the rows of padded queries too; the task forbids keys only.",
-                answer=_masks_queries_forbidden,
+                (
+                    "real[:, None, None] & past",
+                    "real[:, None, :, None] & real[:, None, None] & past",
+                ),
             ),
         ],
         alternatives=[_masks_in_a_loop, _masks_by_triu],
@@ -1185,38 +630,49 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your entropy is in bits; the task asks for nats, the natural logarithm.",
-                answer=_entropy_in_bits,
+                ("sum(-1)", "sum(-1) / math.log(2)"),
             ),
             Mistake(
                 "Your entropy is negative: the minus in front of the sum is missing.",
-                answer=_entropy_negative,
+                ("-(weights", "(weights"),
             ),
             Mistake(
                 "A query that may attend to nothing has entropy zero; yours has that of equal weights on all keys.",
-                answer=_entropy_of_the_lost,
+                ("torch.finfo(scores.dtype).min", "-1e9"),
+                ("    logs = logs.masked_fill(~mask, 0.0)\n", ""),
+                ("weights * logs", "logs.exp() * logs"),
             ),
             Mistake(
                 "A query that may attend to nothing shares its weight among forbidden keys; its weights, output and entropy must be "
                 "zero.",
-                answer=_entropy_equal_weights,
+                ("torch.finfo(scores.dtype).min", "-1e9"),
+                (
+                    ("exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n"),
+                    "exp()\n",
+                ),
             ),
             Mistake(
                 "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
-                answer=_entropy_log_of_zero,
+                ("weights * logs", "weights * weights.log()"),
             ),
             Mistake(
                 "The values are right, but the gradient is NaN where an allowed weight is zero, for there the derivative of "
                 "w ln w is infinite. Take the logarithms of the weights from the scores instead.",
-                answer=_entropy_by_entr,
+                ("-(weights * logs)", "torch.special.entr(weights)"),
             ),
             Mistake(
                 "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and to replace it "
                 "afterwards does not mend the way back. Let no infinity come up.",
-                answer=_entropy_nan_repaired,
+                ("torch.finfo(scores.dtype).min", "-math.inf"),
+                (
+                    ("masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n"),
+                    "nan_to_num(0.0)\n",
+                ),
+                ("(weights * logs)", "(weights * logs).nan_to_num(0.0)"),
             ),
             Mistake(
                 "The scores are not divided by the square root of the width of the keys.",
-                answer=_entropy_not_scaled,
+                (" / math.sqrt(query.shape[-1])", ""),
             ),
         ],
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
@@ -1233,33 +689,34 @@ STEPS = [
         mistakes=[
             Mistake(
                 "The sum in the softmax's derivative is missing: a score changes all weights of its row.",
-                answer=_backward_without_mean,
+                ("(d_weights - mean)", "d_weights"),
             ),
             Mistake(
                 "You differentiate each weight as if it were a logistic function, A (1 - A). A score changes the "
                 "other weights of its row too.",
-                answer=_backward_each_alone,
+                ("(d_weights - mean)", "(1 - weights) * d_weights"),
             ),
             Mistake(
                 "The sum is multiplied by the weight as well: A stands in front of the whole bracket.",
-                answer=_backward_mean_unweighted,
+                ("weights * (d_weights - mean)", "(weights * d_weights - mean)"),
             ),
             Mistake(
                 "The scores are scaled on the way there, but not on the way back: queries and keys need the root once.",
-                answer=_backward_scale_forgotten,
+                ("mean) * scale", "mean)"),
             ),
             Mistake(
                 "The gradient of the keys has the root twice: it wants the queries as they came.",
-                answer=_backward_scaled_twice,
+                ("d_scores.T @ query", "d_scores.T @ query * scale"),
             ),
             Mistake(
                 "A query that may attend to nothing has weights of zero; yours shares its weight among forbidden keys, and "
                 "gradients come from it.",
-                answer=_backward_of_the_lost,
+                ("-1e300", "-1e9"),
+                (" * mask", ""),
             ),
             Mistake(
                 "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
-                answer=_backward_nothing_divided,
+                ("np.where(total > 0, total, 1)", "total"),
             ),
         ],
         alternatives=[_backward_by_jacobians, _backward_by_output],
@@ -1275,17 +732,21 @@ STEPS = [
         mistakes=[
             Mistake(
                 "A reshape alone mixes up positions and heads: cut the features, then move the axis of the heads.",
-                answer=_split_by_reshape_alone,
+                (
+                    "x.unflatten(-1, (heads, -1)).transpose(1, 2)",
+                    "x.reshape(len(x), heads, x.shape[1], -1)",
+                ),
             ),
             Mistake(
                 "Your heads take every other feature; the features of a head are neighbours.",
-                answer=_split_interleaved,
+                ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
             ),
             Mistake(
-                "The axis of the heads still stands behind that of time.", answer=_split_not_moved
+                "The axis of the heads still stands behind that of time.", (".transpose(1, 2)", "")
             ),
             Mistake(
-                "The axis of the heads comes second, after the batch.", answer=_split_heads_first
+                "The axis of the heads comes second, after the batch.",
+                ("transpose(1, 2)", "permute(2, 0, 1, 3)"),
             ),
         ],
         alternatives=[_split_by_chunks, _split_one_by_one],
@@ -1294,24 +755,23 @@ STEPS = [
     Step(
         "merge_heads",
         reference=_merge_reference,
-        cases={
-            "one sequence": _to_merge,
-            "a batch": _to_merge_batch,
-            "one head": _to_merge_one,
-        },
+        cases={"one sequence": _to_merge, "a batch": _to_merge_batch, "one head": _to_merge_one},
         mistakes=[
             Mistake(
                 "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
-                answer=_merge_by_reshape_alone,
+                ("x.transpose(1, 2).flatten(2)", "x.reshape(len(x), x.shape[2], -1)"),
             ),
             Mistake(
                 "Your features take turns between the heads; first come all of the first head.",
-                answer=_merge_interleaved,
+                ("transpose(1, 2)", "permute(0, 2, 3, 1)"),
             ),
-            Mistake("You take the mean of the heads; they stand side by side.", answer=_merge_mean),
+            Mistake(
+                "You take the mean of the heads; they stand side by side.",
+                ("transpose(1, 2).flatten(2)", "mean(1)"),
+            ),
             Mistake(
                 "Your result is (batch, heads * size, time); positions come before features.",
-                answer=_merge_width_first,
+                ("transpose(1, 2).flatten(2)", "transpose(2, 3).flatten(1, 2)"),
             ),
         ],
         alternatives=[_merge_einsum, _merge_one_by_one],
@@ -1328,26 +788,34 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
-                answer=_GroupedTiled,
+                (
+                    (
+                        "repeat_interleave(\n"
+                        "                self.heads // self.groups, dim=1\n"
+                        "            )"
+                    ),
+                    "repeat(1, self.heads // self.groups, 1, 1)",
+                ),
             ),
             Mistake(
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
-                answer=_GroupedRootOfWidth,
+                ("query, key, value, mask", "query / math.sqrt(self.heads), key, value, mask"),
             ),
             Mistake(
                 "Keys and values are swapped: memory_proj makes the keys first.",
-                answer=_GroupedValuesFirst,
+                ("key, value = (", "value, key = ("),
             ),
             Mistake(
                 "Your weights are the mean over the heads; return those of every head.",
-                answer=_GroupedMeanWeights,
+                (")), weights", ")), weights.mean(1)"),
             ),
             Mistake(
-                "What the heads found has not gone through out_proj yet.", answer=_GroupedNotMixed
+                "What the heads found has not gone through out_proj yet.",
+                ("self.out_proj(merge_heads(found))", "merge_heads(found)"),
             ),
             Mistake(
                 "Your queries see what is forbidden: True means that a query may attend.",
-                answer=_GroupedMaskTurned,
+                ("mask[:, None]", "~mask[:, None]"),
             ),
         ],
         alternatives=[_GroupedByAxis, _GroupedInALoop],
@@ -1365,27 +833,28 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your new positions see each other's future: of the new ones, each may see those up to itself.",
-                answer=_CachedNotCausal,
+                (".tril(past)", ""),
             ),
             Mistake(
                 "Your mask takes the first new position for the first of all; it stands behind the whole past.",
-                answer=_CachedMaskFromTheStart,
+                ("tril(past)", "tril()"),
             ),
             Mistake(
                 "A new position may look at itself; yours sees only those before.",
-                answer=_CachedOwnForbidden,
+                ("tril(past)", "tril(past - 1)"),
             ),
             Mistake(
                 "Your queries see the new positions only; the cache is for looking at.",
-                answer=_CachedPastIgnored,
+                ("found, _, _ =", "mask[:, :past] = False\n        found, _, _ ="),
             ),
             Mistake(
                 "You put new keys and values in front of the old; they come behind.",
-                answer=_CachedInFront,
+                ("[keys, key]", "[key, keys]"),
+                ("[values, value]", "[value, values]"),
             ),
             Mistake(
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
-                answer=_CachedRootOfWidth,
+                ("query, keys, values, mask", "query / math.sqrt(self.heads), keys, values, mask"),
             ),
         ],
         alternatives=[_CachedByTorch, _CachedOneByOne],
@@ -1403,21 +872,24 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
-                answer=_multihead_tiled,
+                ("2 * groups", "2"),
             ),
             Mistake(
                 "You repeat each row by itself, so a head gets the same row several times. A group's rows are "
                 "repeated as one block.",
-                answer=_multihead_rows_apart,
+                ("(2 * groups, -1)", "(-1, 1)"),
             ),
             Mistake(
                 "You repeat keys and values together; the keys of all heads come first, then the values of all heads.",
-                answer=_multihead_all_tiled,
+                ("2 * groups", "1"),
             ),
-            Mistake("Your values come before the keys.", answer=_multihead_values_first),
+            Mistake(
+                "Your values come before the keys.",
+                ("(2 * groups, -1))", "(2 * groups, -1)).roll(groups, 0)"),
+            ),
             Mistake(
                 "The weight is right, but the biases of keys and values must be repeated like its rows.",
-                answer=_multihead_bias_left_short,
+                ("of_every_head(memory_bias)", "memory_bias"),
             ),
         ],
         alternatives=[_multihead_by_expand, _multihead_by_einsum],
