@@ -661,8 +661,8 @@ STEPS = [
                 ("-(weights * logs)", "torch.special.entr(weights)"),
             ),
             Mistake(
-                "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and to replace it "
-                "afterwards does not mend the way back. Let no infinity come up.",
+                "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and "
+                "replacing it afterwards does not repair the gradient. Avoid the infinity.",
                 ("torch.finfo(scores.dtype).min", "-math.inf"),
                 (
                     ("masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n"),

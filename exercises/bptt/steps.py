@@ -828,12 +828,12 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                "You clip each gradient by its own norm, which turns the direction of the whole. One "
+                "You clip each gradient by its own norm, which changes the direction of the whole. One "
                 "factor for all.",
                 ("g * scale", "g * (threshold / g.norm()).clamp(max=1.0)"),
             ),
             Mistake(
-                "You clip each number by itself, which turns the direction. Scale all by one factor.",
+                "You clip each number by itself, which changes the direction. Scale all by one factor.",
                 ("g * scale", "g.clamp(-threshold, threshold)"),
             ),
             Mistake(

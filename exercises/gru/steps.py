@@ -385,7 +385,7 @@ def _mgu_inputs(sampler: CaseSampler) -> dict:
 
 
 def _mgu_reference(inputs, hidden, w, u, bias):
-    """The package's GRU with both gates alike, and the gate turned round."""
+    """The package's GRU with both gates alike, and one minus the gate."""
     size = hidden.shape[1]
     f, n = slice(0, size), slice(size, 2 * size)
 
@@ -586,7 +586,7 @@ STEPS = [
                 ("= update_gate", "= reset_gate"),
             ),
             Mistake(
-                "reset_after is turned round: with True the reset acts after the matrix product.",
+                "reset_after is inverted: with True the reset acts after the matrix product.",
                 ("if reset_after", "if not reset_after"),
             ),
             Mistake(
@@ -629,7 +629,7 @@ STEPS = [
             ),
             Mistake(
                 "You change the sign in the wrong case: torch's one keeps, so only weights whose one "
-                "replaces must be turned.",
+                "replaces must change their sign.",
                 ("if one_keeps", "if not one_keeps"),
             ),
             Mistake(
@@ -643,7 +643,7 @@ STEPS = [
                 ("sign * z", "z if one_keeps else 1 - z"),
             ),
             Mistake(
-                "You changed the sign of the reset gate; it is the update gate that the conventions turn.",
+                "You changed the sign of the reset gate; the conventions differ in the update gate.",
                 ("[r, sign * z, n]", "[sign * r, z, n]"),
             ),
             Mistake(

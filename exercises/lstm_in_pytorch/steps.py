@@ -88,7 +88,7 @@ class _Layer(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """One sequence at a time, without padding, so that turning round is a flip."""
+    """One sequence at a time, without padding, so that reversing is a flip."""
 
     def __init__(self, features, units, layers, classes):
         super().__init__()
@@ -456,7 +456,7 @@ def _turn_in_place(inputs, lengths):
 
 
 def _turn_after_all(inputs, lengths):
-    """Flip everything, then roll the padding back to the end, and mend it."""
+    """Flip everything, then roll the padding back to the end, and fix it."""
     result = inputs.clone()
     for row, length in enumerate(lengths.tolist()):
         for t in range(length):
@@ -874,7 +874,7 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                "You turn the padding round as well, so that it comes first; turn only the real steps.",
+                "You reverse the padding as well, so that it comes first; reverse only the real steps.",
                 ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(1)"),
             ),
             Mistake(
@@ -886,7 +886,7 @@ STEPS = [
                 ("return ", "return (mirrored >= 0)[:, :, None] * "),
             ),
             Mistake(
-                "The real steps are right, but the padding is turned round too; it must stay as it was.",
+                "The real steps are right, but the padding is reversed too; it must stay as it was.",
                 ("mirrored, step", "mirrored, mirrored + inputs.shape[1]"),
             ),
             Mistake(
@@ -895,7 +895,7 @@ STEPS = [
                 ("mirrored >= 0", "(mirrored > 0) & (step > 0)"),
             ),
             Mistake(
-                "You turn one step too many: the last real step is length - 1.",
+                "You reverse one step too many: the last real step is length - 1.",
                 ("lengths[:, None]", "(lengths[:, None] + 1).clamp(max=inputs.shape[1])"),
             ),
             Mistake(
@@ -920,7 +920,7 @@ STEPS = [
                 ("enumerate(self.layers):", "enumerate(self.layers):\n            number = 0"),
             ),
             Mistake(
-                "Your backward layers turn the padding round too; they must turn each sequence within "
+                "Your backward layers reverse the padding too; they must reverse each sequence within "
                 "its length.",
                 (
                     "reverse_padded(inputs, lengths)\n            inputs",
@@ -984,7 +984,7 @@ STEPS = [
                 ),
             ),
             Mistake(
-                "You clip each number of the gradient, which turns its direction; scale the whole "
+                "You clip each number of the gradient, which changes its direction; scale the whole "
                 "gradient by one factor.",
                 ("rate * gradient", "learning_rate * gradient.clamp(-max_norm, max_norm)"),
             ),

@@ -659,8 +659,8 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                "Your backward network starts in the padding and carries it into the sequence. Turn "
-                "each sequence round within its length.",
+                "Your backward network starts in the padding and carries it into the sequence. "
+                "Reverse each sequence within its length.",
                 ("turned = turn_round(padded, lengths)", "turned = padded.flip(1)"),
                 (
                     "turn_round(back, lengths)",
@@ -668,7 +668,7 @@ STEPS = [
                 ),
             ),
             Mistake(
-                "Your backward states stand in the order of reading. Turn them back, so that both "
+                "Your backward states stand in the order of reading. Reverse them again, so that both "
                 "halves of an output belong to the same symbol.",
                 ("turn_round(back, lengths)", "turn_round(turn_round(back, lengths), lengths)"),
                 ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),

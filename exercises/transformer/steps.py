@@ -542,10 +542,10 @@ def _rates_as_a_list(steps, warm_up, peak, floor):
 # -- 9. beam_step
 
 
-def _beginnings(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True) -> dict:
-    """Beginnings, some of which ended at a place, and have a high or a low score."""
+def _prefixes(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True) -> dict:
+    """Prefixes, some of which ended at a place, and have a high or a low score."""
     symbols, time = 6 + sampler.size, 1 if count == 1 else 3 + sampler.size % 2
-    # Ids that differ from row to row, so that a mix-up of beginnings shows.
+    # Ids that differ from row to row, so that a mix-up of prefixes shows.
     written = 3 + (sampler.integers(3, time) + np.arange(count)[:, None]) % 3
     written[:, 0] = 1
     for i, place in ended:
@@ -561,7 +561,7 @@ def _beginnings(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = 
         best = np.sort(totals[going, 2:], axis=None)[::-1].round(2)
         if len(set(best)) < best.size:
             continue
-        # The best are not one of each beginning, nor all of the first.
+        # The best are not one of each prefix, nor all of the first.
         parents = [int(np.argwhere(totals.round(2) == t)[0, 0]) for t in best[:3]]
         if not going or count == 1 or (len(set(parents)) == 2 and parents[0] > 0):
             break
@@ -574,27 +574,27 @@ def _beginnings(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = 
 
 
 def _all_go_on(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler)
+    return _prefixes(sampler)
 
 
 def _first_step(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, 1)
+    return _prefixes(sampler, 1)
 
 
 def _one_has_just_ended(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, ended=[(1, 2 + sampler.size % 2)])
+    return _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)])
 
 
 def _one_ended_earlier(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, ended=[(0, 1)])
+    return _prefixes(sampler, ended=[(0, 1)])
 
 
 def _one_is_overtaken(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, ended=[(1, 2 + sampler.size % 2)], wins=False)
+    return _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)], wins=False)
 
 
 def _all_have_ended(sampler: CaseSampler) -> dict:
-    return _beginnings(sampler, ended=[(0, 1), (1, 2 + sampler.size % 2), (2, 2)])
+    return _prefixes(sampler, ended=[(0, 1), (1, 2 + sampler.size % 2), (2, 2)])
 
 
 def _beam_reference(scores, written, log_p, width):
@@ -1110,11 +1110,11 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                "You rank by the last symbol alone; add the beginning's score.",
+                "You rank by the last symbol alone; add the prefix's score.",
                 ("scores[:, None] + log_p", "log_p.clone()"),
             ),
             Mistake(
-                "Padding and start are written; a beginning that goes on must not be extended by "
+                "Padding and start are written; a prefix that goes on must not be extended by "
                 "them.",
                 ("    totals[:, :2] = -torch.inf\n", ""),
             ),
@@ -1123,12 +1123,12 @@ STEPS = [
                 ("totals[:, :2]", "totals[:, 0]"),
             ),
             Mistake(
-                "A beginning that has ended is extended; it stays as it is, with padding appended and "
+                "A prefix that has ended is extended; it stays as it is, with padding appended and "
                 "its score unchanged.",
                 (("    totals[ended] = -torch.inf\n    totals[ended, 0] = scores[ended]\n"), ""),
             ),
             Mistake(
-                "A beginning that has ended is dropped; it stays a candidate, with its old score.",
+                "A prefix that has ended is dropped; it stays a candidate, with its old score.",
                 ("    totals[ended, 0] = scores[ended]\n", ""),
             ),
             Mistake(
@@ -1142,7 +1142,7 @@ STEPS = [
                 ("(written == 2).any(1)", "written[:, -1] == 2"),
             ),
             Mistake(
-                "You take the best extension of each beginning; several of the best may extend the "
+                "You take the best extension of each prefix; several of the best may extend the "
                 "same one.",
                 (
                     "best, places = totals.flatten().topk(width)",
@@ -1152,8 +1152,8 @@ STEPS = [
                 ("symbols[:, None]", "symbols[parents, None]"),
             ),
             Mistake(
-                "The scores are right, but the symbols are appended to the wrong beginnings: put the "
-                "beginnings in the order of the new candidates first.",
+                "The scores are right, but the symbols are appended to the wrong prefixes: put the "
+                "prefixes in the order of the new candidates first.",
                 ("written[parents]", "written[:width]"),
             ),
             Mistake(
