@@ -32,6 +32,7 @@ test:  ## everything that CI runs; installs what it needs on Debian and Ubuntu
 lint: .venv/installed  ## style and format of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --config pyproject.toml exercises/*/steps.py
 	$(BIN)/mypy
 
 # Two processes share two cores: with more threads, each thread that waits keeps a core from others.

@@ -690,7 +690,7 @@ def test_where_a_mistake_shows_does_not_hang_on_rounding():
         f"{count} numbers": lambda sampler, count=count: {"x": sampler.normal(count)}
         for count in (2, 3, 4)
     }
-    mistakes = [Mistake(wrong, "You count down.")]
+    mistakes = [Mistake("You count down.", answer=wrong)]
     compiled = compile_step(step(reference=right, cases=cases, mistakes=mistakes))
     shown = [case["property"] for case in compiled.cases if case["mistakes"] != [{}]]
     assert shown == ["2 numbers"] * 2
@@ -702,7 +702,7 @@ def test_a_mistake_may_raise(tiny):
     def wrong(x):
         raise IndexError("of some kind")
 
-    compiled = compile_step(step(mistakes=[Mistake(wrong, "You look beyond the end.")]))
+    compiled = compile_step(step(mistakes=[Mistake("You look beyond the end.", answer=wrong)]))
     verdict = judge(compiled, outcomes(compiled, lambda x: x[1000]))
     assert verdict.diagnosis == "You look beyond the end."
 
@@ -760,6 +760,56 @@ def test_a_step_may_use_earlier_ones_alone(tiny):
     dependent = dataclasses.replace(first, depends_on=["scaled"])
     with pytest.raises(ValueError, match=r"plus_one depends on \{'scaled'\}, which are not"):
         Exercise("tiny", tiny.notebook, [dependent, *others])
+
+
+def with_mistake(tiny, name, mistake):
+    steps = [
+        dataclasses.replace(step, mistakes=[mistake]) if step.name == name else step
+        for step in tiny.steps
+    ]
+    return Exercise("tiny", tiny.notebook, steps)
+
+
+def test_a_mistake_may_be_an_edit_of_the_solution_that_calls_an_earlier_step(tiny):
+    mistake = Mistake("You add y.", ("plus_one(x) * y", "plus_one(x) + y"))
+    exercise = with_mistake(tiny, "scaled", mistake)
+    compiled = exercise.compile(seed=3)[1]
+    assert judge(compiled, outcomes(compiled, lambda x, y: x + 1 + y)).diagnosis == "You add y."
+    assert judge(compiled, outcomes(compiled, lambda x, y: (x + 1) * y)).status == "right"
+
+
+def test_edits_can_swap_two_texts(tiny):
+    mistake = Mistake("The largest is first.", ("x.min()", "x.max()"), ("x.max()", "x.min()"))
+    step = with_mistake(tiny, "extremes", mistake).steps[2]
+    assert step.mistakes[0].answer(torch.tensor([1.0, 2.0])) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ([("x - 1", "x")], "expected 'x - 1' once in the solution, found it 0 times"),
+        ([("def", "class")], "expected 'def' once in the solution, found it 0 times"),
+        ([("x.m", "y.m")], "expected 'x.m' once in the solution, found it 2 times"),
+        ([("x.min()", "x.min()")], r"\('x.min\(\)', 'x.min\(\)'\).* leave the solution as it is"),
+        ([("x.min()", "0"), ("min(), x", "1")], r"the edit of 'min\(\), x' overlaps another one"),
+        ([("x.min()", "(x")], "SyntaxError: .*return \\(x, x.max"),
+    ],
+)
+def test_edits_that_do_not_fit_are_refused_with_the_step_and_the_mistake(tiny, edits, message):
+    where = "tiny, extremes, the mistake 'It is wrong.'"
+    with pytest.raises(ValueError, match=f"(?s){where}: .*{message}"):
+        with_mistake(tiny, "extremes", Mistake("It is wrong.", *edits))
+
+
+def test_a_mistake_without_edits_and_answer_is_refused():
+    with pytest.raises(ValueError, match=r"'Wrong\.': expected edits or an answer, got neither"):
+        Mistake("Wrong.")
+
+
+def test_edits_need_the_notebook():
+    unsolved = step(mistakes=[Mistake("You subtract.", ("+", "-"))])
+    with pytest.raises(ValueError, match=r"'You subtract\.': its edits need"):
+        compile_step(unsolved)
 
 
 def test_the_release_holds_no_solution_and_no_output(tmp_path):

@@ -633,16 +633,27 @@ def inside(solution):
 def test_wrong_and_right_answers_are_told_apart_in_the_sandbox(name, sandbox):
     """Handed in as source code; in the tests of the exercises they are called in this process."""
     exercise, release, compiled = drawn(name)
+    earlier = ""  # solutions, which the edited ones call
     for step, checks in zip(exercise.steps, compiled, strict=True):
-        answers = [(mistake.answer, mistake.message) for mistake in step.mistakes]
-        answers += [(right, None) for right in step.alternatives]
-        for answer, says in answers:
-            source = f"{inspect.getsource(answer)}\n{step.name} = {answer.__name__}\n"
-            notebook = filled(name, **{f"{step.cell}-answer": f"{source}\ndef {step.name}_(): 0\n"})
+        answers = [(written(exercise, step, mistake), mistake.message) for mistake in step.mistakes]
+        answers += [(named(step, right), None) for right in step.alternatives]
+        for source, says in answers:
+            notebook = filled(name, **{f"{step.cell}-answer": earlier + source})
             notebook["cells"] = [
                 cell for cell in notebook["cells"] if cell["id"] == f"{step.cell}-answer"
             ]
             graded = grade_notebook(notebook, release, [checks], sandbox)
             verdict = graded.steps[0].verdict
-            assert verdict.diagnosis == says, answer.__name__
-            assert verdict.status == ("wrong" if says else "right"), answer.__name__
+            assert verdict.diagnosis == says, source
+            assert verdict.status == ("wrong" if says else "right"), source
+        earlier += f"{exercise.solution(step)}\n\n\n"
+
+
+def written(exercise, step, mistake):
+    return exercise.solution(step, mistake) if mistake.edits else named(step, mistake.answer)
+
+
+def named(step, answer):
+    """The source of a function or class, under the name of the step."""
+    source = f"{inspect.getsource(answer)}\n{step.name} = {answer.__name__}\n"
+    return f"{source}\ndef {step.name}_(): 0\n"

@@ -41,11 +41,7 @@ def _own_alone(sampler: CaseSampler) -> dict:
 
 
 def _too_wide(sampler: CaseSampler) -> dict:
-    return {
-        "queries": 2 + sampler.size,
-        "keys": 4 + sampler.size,
-        "window": 100,
-    }
+    return {"queries": 2 + sampler.size, "keys": 4 + sampler.size, "window": 100}
 
 
 def _window_reference(queries, keys, window):
@@ -55,40 +51,6 @@ def _window_reference(queries, keys, window):
         for key in range(max(0, own - window + 1), own + 1):
             mask[query, key] = True
     return mask
-
-
-def _window_from_the_start(queries, keys, window):
-    back = torch.arange(queries)[:, None] - torch.arange(keys)
-    return (back >= 0) & (back < window)
-
-
-def _window_inverted(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return ~((back >= 0) & (back < window))
-
-
-def _window_one_too_wide(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return (back >= 0) & (back <= window)
-
-
-def _window_without_own_and_short(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return (back >= 1) & (back < window)
-
-
-def _window_causal_only(queries, keys, window):
-    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
-
-
-def _window_both_ways(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return back.abs() < window
-
-
-def _window_of_the_future(queries, keys, window):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return (back <= 0) & (back > -window)
 
 
 def _window_by_triangles(queries, keys, window):
@@ -106,10 +68,7 @@ def _window_as_lists(queries, keys, window):
 
 
 def _window_cut_from_a_square(queries, keys, window):
-    square = [
-        [0 <= query - key < window for key in range(keys)]
-        for query in range(keys)
-    ]
+    square = [[0 <= query - key < window for key in range(keys)] for query in range(keys)]
     return torch.tensor(square)[-queries:]
 
 
@@ -120,11 +79,7 @@ def _prompts(sampler: CaseSampler) -> dict:
     time = 4 + sampler.size // 2
     lengths = [time, time - 2, 1] + [2] * (sampler.size > 1)
     order = sampler.random.permutation(len(lengths))
-    return {
-        "lengths": torch.tensor(lengths)[order],
-        "time": time,
-        "window": 2 + (sampler.size > 1),
-    }
+    return {"lengths": torch.tensor(lengths)[order], "time": time, "window": 2 + (sampler.size > 1)}
 
 
 def _prompts_full(sampler: CaseSampler) -> dict:
@@ -147,47 +102,6 @@ def _prompt_reference(lengths, time, window):
     return mask
 
 
-def _prompt_padded_at_the_end(lengths, time, window):
-    real = torch.arange(time) < lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, None] & (back >= 0) & (back < window)
-
-
-def _prompt_padding_inverted(lengths, time, window):
-    padding = torch.arange(time) < time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return padding[:, None] & (back >= 0) & (back < window)
-
-
-def _prompt_either(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, None] | ((back >= 0) & (back < window))
-
-
-def _prompt_queries_instead(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, :, None] & (back >= 0) & (back < window)
-
-
-def _prompt_one_key_less(lengths, time, window):
-    real = torch.arange(time) > time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return real[:, None] & (back >= 0) & (back < window)
-
-
-def _prompt_without_window(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    return real[:, None].expand(-1, time, -1)
-
-
-def _prompt_own_key_always(lengths, time, window):
-    real = torch.arange(time) >= time - lengths[:, None]
-    back = torch.arange(time)[:, None] - torch.arange(time)
-    return (real[:, None] & (back >= 0) & (back < window)) | (back == 0)
-
-
 def _prompt_one_by_one(lengths, time, window):
     import warnings
 
@@ -201,9 +115,7 @@ def _prompt_one_by_one(lengths, time, window):
 
 
 def _prompt_by_positions(lengths, time, window):
-    query, key = torch.meshgrid(
-        torch.arange(time), torch.arange(time), indexing="ij"
-    )
+    query, key = torch.meshgrid(torch.arange(time), torch.arange(time), indexing="ij")
     start = torch.maximum(query - window + 1, (time - lengths)[:, None, None])
     return (start <= key) & (key <= query)
 
@@ -224,18 +136,12 @@ def _rows(sampler: CaseSampler) -> tuple[int, int]:
 
 def _ordinary(sampler: CaseSampler) -> dict:
     queries, keys = _rows(sampler)
-    return {
-        "scores": sampler.normal(queries, keys),
-        "mask": _some(sampler, queries, keys),
-    }
+    return {"scores": sampler.normal(queries, keys), "mask": _some(sampler, queries, keys)}
 
 
 def _broadcast(sampler: CaseSampler) -> dict:
     queries, keys = _rows(sampler)
-    return {
-        "scores": sampler.normal(2, queries, keys),
-        "mask": _some(sampler, 2, 1, keys),
-    }
+    return {"scores": sampler.normal(2, queries, keys), "mask": _some(sampler, 2, 1, keys)}
 
 
 def _empty_row(sampler: CaseSampler) -> dict:
@@ -269,9 +175,7 @@ def _softmax_reference(scores, mask):
     shape, keys = scores.shape, scores.shape[-1]
     rows = []
     for row, allowed in zip(
-        scores.reshape(-1, keys),
-        mask.expand(shape).reshape(-1, keys),
-        strict=True,
+        scores.reshape(-1, keys), mask.expand(shape).reshape(-1, keys), strict=True
     ):
         weights = row * 0
         if allowed.any():
@@ -279,55 +183,6 @@ def _softmax_reference(scores, mask):
             weights = weights.masked_scatter(allowed, part / part.sum())
         rows.append(weights)
     return torch.stack(rows).reshape(shape)
-
-
-def _softmax_inverted(scores, mask):
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(mask, lowest).softmax(-1).masked_fill(mask, 0.0)
-
-
-def _softmax_masked_after(scores, mask):
-    return scores.softmax(-1) * mask
-
-
-def _softmax_scores_of_zero(scores, mask):
-    return (scores * mask).softmax(-1)
-
-
-def _softmax_over_queries(scores, mask):
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~mask, lowest).softmax(-2).masked_fill(~mask, 0.0)
-
-
-def _softmax_minus_a_billion(scores, mask):
-    return scores.masked_fill(~mask, -1e9).softmax(-1)
-
-
-def _softmax_minus_ten_thousand(scores, mask):
-    return scores.masked_fill(~mask, -1e4).softmax(-1).masked_fill(~mask, 0.0)
-
-
-def _softmax_minus_infinity(scores, mask):
-    return scores.masked_fill(~mask, -math.inf).softmax(-1)
-
-
-def _softmax_plain_exponentials(scores, mask):
-    exponentials = scores.exp() * mask
-    return exponentials / exponentials.sum(-1, keepdim=True)
-
-
-def _softmax_largest_of_all(scores, mask):
-    exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * mask
-    return exponentials / exponentials.sum(-1, keepdim=True).clamp(min=1e-300)
-
-
-def _softmax_log_of_mask(scores, mask):
-    return (scores + mask.double().log()).softmax(-1).nan_to_num(0.0)
-
-
-def _softmax_changes_scores(scores, mask):
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill_(~mask, lowest).softmax(-1).masked_fill(~mask, 0)
 
 
 def _softmax_by_logsumexp(scores, mask):
@@ -383,41 +238,10 @@ def _bias_one_head(sampler: CaseSampler) -> dict:
 
 def _bias_reference(queries, keys, slopes):
     distances = [
-        [abs(keys - queries + query - key) for key in range(keys)]
-        for query in range(queries)
+        [abs(keys - queries + query - key) for key in range(keys)] for query in range(queries)
     ]
     distances = torch.tensor(distances, dtype=slopes.dtype)
     return torch.stack([slope * distances * -1 for slope in slopes])
-
-
-def _bias_rewards_distance(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return slopes[:, None, None] * back.abs()
-
-
-def _bias_with_sign(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * back
-
-
-def _bias_past_only(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * back.clamp(min=0)
-
-
-def _bias_from_the_start(queries, keys, slopes):
-    back = torch.arange(queries)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * back.abs()
-
-
-def _bias_heads_last(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes * back.abs()[..., None]
-
-
-def _bias_counts_from_one(queries, keys, slopes):
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    return -slopes[:, None, None] * (back.abs() + 1)
 
 
 def _bias_einsum(queries, keys, slopes):
@@ -462,10 +286,7 @@ def _attention_heads(sampler: CaseSampler) -> dict:
     heads = 3 if sampler.size > 1 else 2
     inputs = _triple(sampler, 1, heads, queries=2)
     keys = inputs["key"].shape[-2]
-    return inputs | {
-        "mask": _some(sampler, 1, 1, 2, keys),
-        "bias": sampler.normal(heads, 2, keys),
-    }
+    return inputs | {"mask": _some(sampler, 1, 1, 2, keys), "bias": sampler.normal(heads, 2, keys)}
 
 
 def _attention_empty(sampler: CaseSampler) -> dict:
@@ -488,54 +309,6 @@ def _attention_reference(query, key, value, mask, bias):
         wider, torch.cat([key, ones], -1), value, mask=mask, scaled=False
     )
     return found.output, found.weights
-
-
-def _attention_not_scaled(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_without_root(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_root_of_value(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / value.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_bias_scaled(query, key, value, mask, bias):
-    scores = (query @ key.transpose(-2, -1) + bias) / query.shape[-1] ** 0.5
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_without_bias(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _attention_over_queries(query, key, value, mask, bias):
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-2)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
 
 
 def _attention_einsum(query, key, value, mask, bias):
@@ -586,51 +359,6 @@ def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
         mask,
         bias,
     )
-
-
-def _head_root_of_model(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, memory @ w_k, memory @ w_v
-    scores = query @ key.transpose(1, 2) / x.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _head_values_not_projected(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key = x @ w_q, memory @ w_k
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ memory, weights
-
-
-def _head_keys_by_query_matrix(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, memory @ w_q, memory @ w_v
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _head_looks_at_itself(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, x @ w_k, x @ w_v
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
-
-
-def _head_values_of_x(x, memory, w_q, w_k, w_v, mask, bias):
-    query, key, value = x @ w_q, memory @ w_k, x @ w_v
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights
 
 
 def _head_one_query_at_a_time(x, memory, w_q, w_k, w_v, mask, bias):
@@ -689,9 +417,7 @@ def _some_heads_in_a_batch(sampler: CaseSampler) -> dict:
     return inputs | {"mask": _with_an_empty_row(inputs["mask"])}
 
 
-def _multi_reference(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_reference(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     """The equation, one head after the other."""
     width, heads = x.shape[2], len(slopes)
     size = width // heads
@@ -709,224 +435,21 @@ def _multi_reference(
                 )
             )
         )
-        found, own_weights = _attention_reference(
-            query, key, value, mask, biases[head]
-        )
+        found, own_weights = _attention_reference(query, key, value, mask, biases[head])
         columns = out_weight[:, head * size : (head + 1) * size]
         output = output + found @ columns.T
         weights.append(own_weights)
     return output, torch.stack(weights, 1)
 
 
-def _multi_interleaved(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).permute(0, 2, 3, 1).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_root_of_width(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_not_transposed_back(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).reshape(x.shape)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_cut_without_transpose(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).reshape(len(x), heads, -1, width // heads)
-        for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_mean_weights(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights.mean(1)
-
-
-def _multi_without_in_bias(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w in zip(
-            (x, memory, memory), in_weight.chunk(3), strict=True
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight.T + out_bias, weights
-
-
-def _multi_not_mixed(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return (weights @ value).transpose(1, 2).flatten(2), weights
-
-
-def _multi_mixed_untransposed(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
-    heads, width = len(slopes), x.shape[-1]
-    query, key, value = (
-        (inputs @ w.T + b).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
-        )
-    )
-    queries, keys = x.shape[1], memory.shape[1]
-    back = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
-    bias = -slopes[:, None, None] * back.abs()
-    scores = query @ key.mT / math.sqrt(width // heads) + bias
-    lowest = torch.finfo(scores.dtype).min
-    mask = mask[:, None]
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    found = (weights @ value).transpose(1, 2).flatten(2)
-    return found @ out_weight + out_bias, weights
-
-
-def _multi_as_a_loop(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_as_a_loop(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     size = x.shape[-1] // len(slopes)
     ends = torch.arange(memory.shape[1])
     distance = (ends[-x.shape[1] :, None] - ends).abs()
     projected = [
         torch.matmul(inputs, w.T) + b
         for inputs, w, b in zip(
-            (x, memory, memory),
-            in_weight.chunk(3),
-            in_bias.chunk(3),
-            strict=True,
+            (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     ]
     found, weights = [], []
@@ -941,9 +464,7 @@ def _multi_as_a_loop(
     return output, torch.stack(weights, dim=1)
 
 
-def _multi_einsum(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_einsum(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     heads, width = len(slopes), x.shape[-1]
     w = in_weight.reshape(3, heads, -1, width)
     b = in_bias.reshape(3, heads, 1, -1)
@@ -963,9 +484,7 @@ def _multi_einsum(
     return [output + out_bias, weights]
 
 
-def _multi_by_torch(
-    x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask
-):
+def _multi_by_torch(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
     """With torch's layer: bias and mask together are its float mask."""
     _, queries, width = x.shape
     keys, heads = memory.shape[1], len(slopes)
@@ -996,15 +515,7 @@ def _multi_by_torch(
     return output, weights * rows
 
 
-MULTI = [
-    "x",
-    "memory",
-    "in_weight",
-    "in_bias",
-    "out_weight",
-    "out_bias",
-    "slopes",
-]
+MULTI = ["x", "memory", "in_weight", "in_bias", "out_weight", "out_bias", "slopes"]
 
 STEPS = [
     Step(
@@ -1018,40 +529,35 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _window_from_the_start,
                 "Your first query stands at the first key. With fewer queries than keys, it is the last query that "
                 "stands at the last key.",
+                ("keys - queries, keys", "queries"),
             ),
             Mistake(
-                _window_inverted,
                 "Your mask is upside down: True means that a query may attend.",
+                ("(back >= 0) & (back < window)", "(back < 0) | (back >= window)"),
             ),
             Mistake(
-                _window_one_too_wide,
                 "Your window is one too wide: the own position is one of its positions.",
+                ("< window", "<= window"),
             ),
             Mistake(
-                _window_without_own_and_short,
-                "A query may attend to its own position too; yours leaves it out.",
+                "A query may attend to its own position too; yours leaves it out.", (">= 0", ">= 1")
             ),
             Mistake(
-                _window_causal_only,
                 "Your queries see all of the past; the window is missing.",
+                (" & (back < window)", ""),
             ),
             Mistake(
-                _window_both_ways,
                 "Your window reaches into the future: only positions up to the query's own are allowed.",
+                ("(back >= 0) & (back < window)", "back.abs() < window"),
             ),
             Mistake(
-                _window_of_the_future,
                 "Your window looks forward: you subtract the other way round.",
+                ("position - torch.arange(keys)", "torch.arange(keys) - position"),
             ),
         ],
-        alternatives=[
-            _window_by_triangles,
-            _window_as_lists,
-            _window_cut_from_a_square,
-        ],
+        alternatives=[_window_by_triangles, _window_as_lists, _window_cut_from_a_square],
     ),
     Step(
         "prompt_mask",
@@ -1063,34 +569,37 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _prompt_padded_at_the_end,
                 "You took the padding to be at the end; here it is at the front, and the last `length` "
                 "positions are real.",
+                (">= time - lengths", "< lengths"),
             ),
             Mistake(
-                _prompt_padding_inverted,
                 "Your queries see the padding and not what is real: that part is upside down.",
+                (">=", "<"),
             ),
             Mistake(
-                _prompt_either,
                 "You allow what one of the two masks allows; a key must be in the window and real.",
+                ("&", "|"),
             ),
             Mistake(
-                _prompt_queries_instead,
                 "You forbid the queries that are padding. It is the keys that must be real: the new axis is in "
                 "the wrong place.",
+                ("real[:, None]", "real[:, :, None]"),
             ),
             Mistake(
-                _prompt_one_key_less,
                 "You lose the first real position of each sequence: it has the number time - length.",
+                (">=", ">"),
             ),
             Mistake(
-                _prompt_without_window,
                 "Padding is masked, but the window of step 1 is missing.",
+                (" & window_mask(time, time, window)", ".expand(-1, time, -1)"),
             ),
             Mistake(
-                _prompt_own_key_always,
                 "You let padding attend to itself. A query in the padding finds no key at all.",
+                (
+                    "window_mask(time, time, window)",
+                    "window_mask(time, time, window) | torch.eye(time, dtype=torch.bool)",
+                ),
             ),
         ],
         alternatives=[_prompt_one_by_one, _prompt_by_positions, _prompt_einsum],
@@ -1109,52 +618,65 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _softmax_inverted,
                 "Your weights go to the forbidden keys: True means that a query may attend.",
+                ("~mask, lowest", "mask, lowest"),
+                ("~mask, 0.0", "mask, 0.0"),
             ),
             Mistake(
-                _softmax_masked_after,
                 "You take away the forbidden weights after the softmax, so that the rest no longer sums to one.",
+                (".masked_fill(~mask, lowest)", ""),
             ),
             Mistake(
-                _softmax_scores_of_zero,
                 "A score of zero is a score like any other and gets a weight; a forbidden one must be lower than all.",
+                ("scores.masked_fill(~mask, lowest)", "(scores * mask)"),
+                (".masked_fill(~mask, 0.0)", ""),
             ),
             Mistake(
-                _softmax_over_queries,
                 "Your columns sum to one. Each query shares out its weight among the keys: the last axis.",
+                ("softmax(-1)", "softmax(-2)"),
             ),
             Mistake(
-                _softmax_minus_a_billion,
                 "A row without any allowed key shares its weight among the forbidden ones; it must be zero.",
+                ("torch.finfo(scores.dtype).min", "-1e9"),
+                (".masked_fill(~mask, 0.0)", ""),
             ),
             Mistake(
-                _softmax_minus_ten_thousand,
                 "Minus ten thousand is not below every score: where allowed scores are minus a million, your "
                 "weights go to forbidden keys.",
+                ("torch.finfo(scores.dtype).min", "-1e4"),
             ),
             Mistake(
-                _softmax_minus_infinity,
                 "A row of minus infinity gives NaN. A row without any allowed key must be zero.",
+                ("torch.finfo(scores.dtype).min", "-math.inf"),
+                (".masked_fill(~mask, 0.0)", ""),
             ),
             Mistake(
-                _softmax_plain_exponentials,
                 "The exponential of a million overflows, and a sum of zeros can't be divided by. Subtract the largest "
                 "allowed score first, and take care of rows without any.",
+                ("scores.masked_fill(~mask, lowest).softmax(-1)", "scores.exp() * mask"),
+                ("weights.masked_fill(~mask, 0.0)", "weights / weights.sum(-1, keepdim=True)"),
             ),
             Mistake(
-                _softmax_largest_of_all,
                 "You subtract the largest score of all. A forbidden one may be far above the allowed ones, and then "
                 "nothing is left of them.",
+                (
+                    "scores.masked_fill(~mask, lowest).softmax(-1)",
+                    "(scores - scores.amax(-1, keepdim=True)).exp() * mask",
+                ),
+                (
+                    "weights.masked_fill(~mask, 0.0)",
+                    "weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)",
+                ),
             ),
             Mistake(
-                _softmax_log_of_mask,
                 "The weights are right, but a row without any allowed key has a gradient of NaN: you repair the NaN "
                 "after the softmax, and it comes back on the way through it.",
+                ("scores.masked_fill(~mask, lowest)", "(scores + mask.double().log())"),
+                ("masked_fill(~mask, 0.0)", "nan_to_num(0.0)"),
             ),
             Mistake(
-                _softmax_changes_scores,
                 "You overwrite the scores that you were given; a name that ends in _ works in place.",
+                ("scores.masked_fill", "scores.masked_fill_"),
             ),
         ],
         alternatives=[
@@ -1175,28 +697,28 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _bias_rewards_distance,
                 "Your bias grows with the distance; what is far must lose: the minus is missing.",
+                ("-slopes", "slopes"),
             ),
             Mistake(
-                _bias_with_sign,
                 "Keys after the query get a bonus: the distance is an absolute value.",
+                (".abs()", ""),
             ),
             Mistake(
-                _bias_past_only,
                 "Keys after the query have a distance too; yours is zero. To forbid them is the mask's business.",
+                ("abs()", "clamp(min=0)"),
             ),
             Mistake(
-                _bias_from_the_start,
                 "Your first query stands at the first key; the last query must stand at the last key.",
+                ("keys - queries, keys", "queries"),
             ),
             Mistake(
-                _bias_heads_last,
                 "Your heads are the last axis; they come first: (heads, queries, keys).",
+                ("slopes[:, None, None] * distance", "slopes * distance[..., None]"),
             ),
             Mistake(
-                _bias_counts_from_one,
                 "The distance of a position to itself is zero; yours is one.",
+                ("* distance", "* (distance + 1)"),
             ),
         ],
         alternatives=[_bias_einsum, _bias_in_a_loop],
@@ -1212,25 +734,29 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _attention_not_scaled,
                 "The products of queries and keys are not divided by the square root of their width.",
+                (" / math.sqrt(query.shape[-1])", ""),
             ),
             Mistake(
-                _attention_without_root,
                 "You divide by the width of the keys; it is its square root.",
+                ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
             ),
             Mistake(
-                _attention_root_of_value,
                 "Your root is that of the values' width; it must be that of queries and keys, whose product it tames.",
+                ("query.shape", "value.shape"),
             ),
             Mistake(
-                _attention_bias_scaled,
                 "You divide the bias by the root as well; it is added after the division.",
+                ("query @ key.transpose(-2, -1)", "(query @ key.transpose(-2, -1) + bias)"),
+                ("scores + bias", "scores"),
             ),
-            Mistake(_attention_without_bias, "The bias is missing."),
+            Mistake("The bias is missing.", (" + bias", "")),
             Mistake(
-                _attention_over_queries,
                 "Your columns of weights sum to one; each query shares out its weight among the keys.",
+                (
+                    "masked_softmax(scores + bias, mask)",
+                    "masked_softmax((scores + bias).mT, mask.mT).mT",
+                ),
             ),
         ],
         alternatives=[_attention_einsum, _attention_in_float32],
@@ -1246,24 +772,24 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _head_root_of_model,
                 "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
+                ("x @ w_q", "x @ w_q * math.sqrt(w_q.shape[1] / x.shape[-1])"),
             ),
             Mistake(
-                _head_values_not_projected,
                 "Your values are the memory itself; they are its product with w_v.",
+                ("memory @ w_v", "memory"),
             ),
             Mistake(
-                _head_keys_by_query_matrix,
-                "Your keys are made with w_q; they have a matrix of their own, w_k.",
+                "Your keys are made with w_q; they have a matrix of their own, w_k.", ("w_k", "w_q")
             ),
             Mistake(
-                _head_looks_at_itself,
                 "Your keys and values come from x; they come from the memory.",
+                ("memory @ w_k", "x @ w_k"),
+                ("memory @ w_v", "x @ w_v"),
             ),
             Mistake(
-                _head_values_of_x,
                 "Your values come from x; like the keys they come from the memory.",
+                ("memory @ w_v", "x @ w_v"),
             ),
         ],
         alternatives=[_head_one_query_at_a_time, _head_with_one_matrix],
@@ -1279,38 +805,39 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _multi_interleaved,
                 "Your heads take every other row; the rows of a head are neighbours, one head after the other.",
+                ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
+                ("found.transpose(1, 2)", "found.permute(0, 2, 3, 1)"),
             ),
             Mistake(
-                _multi_root_of_width,
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+                ("attention(query,", "attention(query / math.sqrt(heads),"),
             ),
             Mistake(
-                _multi_not_transposed_back,
                 "What the heads found is reshaped without bringing their axis back beside the features, so positions and "
                 "heads are mixed up.",
+                ("found.transpose(1, 2).flatten(2)", "found.reshape(x.shape)"),
             ),
             Mistake(
-                _multi_cut_without_transpose,
                 "You cut into heads by a reshape alone, which mixes up positions and heads: cut the features, then move "
                 "the axis of the heads.",
+                (
+                    "unflatten(-1, (heads, -1)).transpose(1, 2)",
+                    "reshape(len(x), heads, -1, x.shape[-1] // heads)",
+                ),
             ),
             Mistake(
-                _multi_mean_weights,
                 "Your weights are the mean over the heads; return those of every head.",
+                ("out_bias, weights", "out_bias, weights.mean(1)"),
             ),
+            Mistake("The bias of the projections, in_bias, is missing.", (" + b)", ")")),
             Mistake(
-                _multi_without_in_bias,
-                "The bias of the projections, in_bias, is missing.",
-            ),
-            Mistake(
-                _multi_not_mixed,
                 "The heads are side by side, but out_weight and out_bias have not mixed them yet.",
+                ("found @ out_weight.T + out_bias", "found"),
             ),
             Mistake(
-                _multi_mixed_untransposed,
                 "You multiply by out_weight instead of its transpose.",
+                ("out_weight.T", "out_weight"),
             ),
         ],
         alternatives=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],

@@ -51,60 +51,13 @@ def _masks_reference(lengths, time):
     return padding, future, (allowed & causal)[:, None].numpy()
 
 
-def _masks_padding_not_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return real, ~past, real[:, None, None] & past
-
-
-def _masks_causal_not_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, past, real[:, None, None] & past
-
-
-def _masks_none_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return real, past, real[:, None, None] & past
-
-
-def _masks_all_turned(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, ~past, ~(real[:, None, None] & past)
-
-
-def _masks_own_position_forbidden(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril(-1)
-    return ~real, ~past, real[:, None, None] & past
-
-
-def _masks_sdpa_without_padding(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, ~past, past.expand(len(lengths), 1, time, time)
-
-
-def _masks_queries_forbidden(lengths, time):
-    real = torch.arange(time) < lengths[:, None]
-    past = torch.ones(time, time, dtype=torch.bool).tril()
-    return ~real, ~past, real[:, None, :, None] & real[:, None, None] & past
-
-
 def _masks_in_a_loop(lengths, time):
     padding, both = [], []
     for length in lengths.tolist():
         print("length", length)
         padding.append([key >= length for key in range(time)])
         both.append(
-            [
-                [
-                    [key <= query and key < length for key in range(time)]
-                    for query in range(time)
-                ]
-            ]
+            [[[key <= query and key < length for key in range(time)] for query in range(time)]]
         )
     future = [[key > query for key in range(time)] for query in range(time)]
     return padding, future, both
@@ -166,9 +119,7 @@ def _entropy_reference(query, key, value, mask):
     keys = scores.shape[-1]
     entropies = []
     for row, allowed in zip(
-        scores.reshape(-1, keys),
-        mask.expand(scores.shape).reshape(-1, keys),
-        strict=True,
+        scores.reshape(-1, keys), mask.expand(scores.shape).reshape(-1, keys), strict=True
     ):
         part = row[allowed]
         if len(part) == 0:
@@ -177,71 +128,6 @@ def _entropy_reference(query, key, value, mask):
         logs = part - part.logsumexp(0)
         entropies.append((logs.exp() * logs).sum().neg())
     return *found, torch.stack(entropies).reshape(scores.shape[:-1])
-
-
-def _entropy_in_bits(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
-    weights = logs.exp().masked_fill(~mask, 0.0)
-    logs = logs.masked_fill(~mask, 0.0)
-    return weights @ value, weights, -(weights * logs).sum(-1) / math.log(2)
-
-
-def _entropy_negative(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
-    weights = logs.exp().masked_fill(~mask, 0.0)
-    logs = logs.masked_fill(~mask, 0.0)
-    return weights @ value, weights, (weights * logs).sum(-1)
-
-
-def _entropy_of_the_lost(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    logs = scores.masked_fill(~mask, -1e9).log_softmax(-1)
-    weights = logs.exp()
-    masked = weights.masked_fill(~mask, 0.0)
-    return masked @ value, masked, -(weights * logs).sum(-1)
-
-
-def _entropy_equal_weights(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    logs = scores.masked_fill(~mask, -1e9).log_softmax(-1)
-    weights = logs.exp()
-    return weights @ value, weights, -(weights * logs).sum(-1)
-
-
-def _entropy_log_of_zero(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights, -(weights * weights.log()).sum(-1)
-
-
-def _entropy_by_entr(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    lowest = torch.finfo(scores.dtype).min
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
-    weights = weights.masked_fill(~mask, 0.0)
-    return weights @ value, weights, torch.special.entr(weights).sum(-1)
-
-
-def _entropy_nan_repaired(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    logs = scores.masked_fill(~mask, -math.inf).log_softmax(-1)
-    weights = logs.exp().nan_to_num(0.0)
-    return weights @ value, weights, -(weights * logs).nan_to_num(0.0).sum(-1)
-
-
-def _entropy_not_scaled(query, key, value, mask):
-    scores = query @ key.transpose(-2, -1)
-    lowest = torch.finfo(scores.dtype).min
-    logs = scores.masked_fill(~mask, lowest).log_softmax(-1)
-    weights = logs.exp().masked_fill(~mask, 0.0)
-    logs = logs.masked_fill(~mask, 0.0)
-    return weights @ value, weights, -(weights * logs).sum(-1)
 
 
 def _entropy_in_float32(query, key, value, mask):
@@ -292,97 +178,16 @@ def _backward_some(sampler: CaseSampler) -> dict:
 
 
 def _backward_none(sampler: CaseSampler) -> dict:
-    return _numpy(
-        sampler,
-        lambda *shape: _with_an_empty_row(_some(sampler, *shape)).numpy(),
-    )
+    return _numpy(sampler, lambda *shape: _with_an_empty_row(_some(sampler, *shape)).numpy())
 
 
 def _backward_reference(query, key, value, mask, gradient):
-    tensors = [
-        torch.from_numpy(x).requires_grad_() for x in (query, key, value)
-    ]
+    tensors = [torch.from_numpy(x).requires_grad_() for x in (query, key, value)]
     found = scaled_dot_product_attention(*tensors, mask=torch.from_numpy(mask))
     return tuple(
         part.numpy()
-        for part in torch.autograd.grad(
-            found.output, tensors, torch.from_numpy(gradient)
-        )
+        for part in torch.autograd.grad(found.output, tensors, torch.from_numpy(gradient))
     )
-
-
-def _backward_without_mean(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_scores = weights * (gradient @ value.T) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_each_alone(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_scores = weights * (1 - weights) * (gradient @ value.T) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_mean_unweighted(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_scores = weights * (gradient @ value.T)
-    d_scores = (d_scores - d_scores.sum(axis=1, keepdims=True)) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_scale_forgotten(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean)
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_scaled_twice(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    query = query * scale
-    scores = np.where(mask, query @ key.T, -1e300)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True)) * mask
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_of_the_lost(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -1e9)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
-
-
-def _backward_nothing_divided(query, key, value, mask, gradient):
-    scale = 1 / math.sqrt(query.shape[1])
-    scores = np.where(mask, query @ key.T * scale, -np.inf)
-    with np.errstate(all="ignore"):
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    d_weights = gradient @ value.T
-    mean = (weights * d_weights).sum(axis=1, keepdims=True)
-    d_scores = weights * (d_weights - mean) * scale
-    return d_scores @ key, d_scores.T @ query, weights.T @ gradient
 
 
 def _backward_by_jacobians(query, key, value, mask, gradient):
@@ -407,9 +212,7 @@ def _backward_by_jacobians(query, key, value, mask, gradient):
 
 def _backward_by_output(query, key, value, mask, gradient):
     """The mean of dA under A is the product of gradient and output."""
-    query, key, value, gradient = (
-        torch.from_numpy(x) for x in (query, key, value, gradient)
-    )
+    query, key, value, gradient = (torch.from_numpy(x) for x in (query, key, value, gradient))
     mask = torch.from_numpy(mask)
     scale = 1 / math.sqrt(query.shape[1])
     scores = torch.einsum("qd,kd->qk", query, key) * scale
@@ -447,23 +250,6 @@ def _split_reference(x, heads):
     return torch.stack(parts, dim=1)
 
 
-def _split_by_reshape_alone(x, heads):
-    batch, time, width = x.shape
-    return x.reshape(batch, heads, time, width // heads)
-
-
-def _split_interleaved(x, heads):
-    return x.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
-
-
-def _split_not_moved(x, heads):
-    return x.unflatten(-1, (heads, -1))
-
-
-def _split_heads_first(x, heads):
-    return x.unflatten(-1, (heads, -1)).permute(2, 0, 1, 3)
-
-
 def _split_by_chunks(x, heads):
     return torch.stack(x.chunk(heads, dim=-1), dim=1)
 
@@ -495,23 +281,6 @@ def _merge_reference(x):
     return torch.cat(x.unbind(1), dim=2)
 
 
-def _merge_by_reshape_alone(x):
-    batch, heads, time, size = x.shape
-    return x.reshape(batch, time, heads * size)
-
-
-def _merge_interleaved(x):
-    return x.permute(0, 2, 3, 1).flatten(2)
-
-
-def _merge_mean(x):
-    return x.mean(1)
-
-
-def _merge_width_first(x):
-    return x.transpose(2, 3).flatten(1, 2)
-
-
 def _merge_einsum(x):
     _, heads, _, size = x.shape
     places = torch.eye(heads * size, dtype=x.dtype)
@@ -529,20 +298,11 @@ def _merge_one_by_one(x):
 
 
 def _linear(sampler: CaseSampler, name: str, rows: int, columns: int) -> dict:
-    return {
-        f"{name}.weight": sampler.normal(rows, columns),
-        f"{name}.bias": sampler.normal(rows),
-    }
+    return {f"{name}.weight": sampler.normal(rows, columns), f"{name}.bias": sampler.normal(rows)}
 
 
 def _grouped(
-    sampler: CaseSampler,
-    heads: int,
-    groups: int,
-    *,
-    queries=2,
-    empty=False,
-    size=2,
+    sampler: CaseSampler, heads: int, groups: int, *, queries=2, empty=False, size=2
 ) -> ModuleCase:
     width, keys = heads * size, 3 + sampler.size // 2
     batch = 1 if sampler.size < 2 else 2
@@ -596,174 +356,11 @@ class _GroupedReference(nn.Module):
                 + self.memory_proj.bias[r]
                 for r in (rows, rows + self.groups * size)
             )
-            found = scaled_dot_product_attention(
-                queries[..., own], key, value, mask=mask
-            )
+            found = scaled_dot_product_attention(queries[..., own], key, value, mask=mask)
             columns = self.out_proj.weight[:, own]
             output = output + found.output @ columns.T
             weights.append(found.weights)
         return output, torch.stack(weights, dim=1)
-
-
-class _GroupedTiled(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat(1, times, 1, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
-
-
-class _GroupedRootOfWidth(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(x.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
-
-
-class _GroupedValuesFirst(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        value, key = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
-
-
-class _GroupedMeanWeights(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights.mean(1)
-
-
-class _GroupedNotMixed(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~mask, lowest).softmax(-1)
-        weights = weights.masked_fill(~mask, 0.0)
-        return (weights @ value).transpose(1, 2).flatten(2), weights
-
-
-class _GroupedMaskTurned(nn.Module):
-    def __init__(self, width, heads, groups):
-        super().__init__()
-        self.heads, self.groups = heads, groups
-        self.query_proj = nn.Linear(width, width)
-        self.memory_proj = nn.Linear(width, 2 * groups * (width // heads))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, memory, mask):
-        query = self.query_proj(x).unflatten(-1, (self.heads, -1))
-        query = query.transpose(1, 2)
-        times = self.heads // self.groups
-        key, value = (
-            part.unflatten(-1, (self.groups, -1))
-            .transpose(1, 2)
-            .repeat_interleave(times, 1)
-            for part in self.memory_proj(memory).chunk(2, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = mask[:, None]
-        lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(mask, lowest).softmax(-1)
-        weights = weights.masked_fill(mask, 0.0)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        return self.out_proj(found), weights
 
 
 class _GroupedByAxis(nn.Module):
@@ -779,9 +376,7 @@ class _GroupedByAxis(nn.Module):
     def forward(self, x, memory, mask):
         batch, queries, width = x.shape
         size = width // self.heads
-        query = self.query_proj(x).reshape(
-            batch, queries, self.groups, -1, size
-        )
+        query = self.query_proj(x).reshape(batch, queries, self.groups, -1, size)
         both = self.memory_proj(memory)
         both = both.reshape(batch, -1, 2, self.groups, size)
         scores = torch.einsum("bqghs,bkgs->bghqk", query, both[:, :, 0])
@@ -821,9 +416,7 @@ class _GroupedInALoop(nn.Module):
 # -- 7. CachedAttention
 
 
-def _cached(
-    sampler: CaseSampler, new: int, past: int, heads: int, size: int
-) -> ModuleCase:
+def _cached(sampler: CaseSampler, new: int, past: int, heads: int, size: int) -> ModuleCase:
     width = heads * size
     batch = 1 if sampler.size < 2 else 2
     return ModuleCase(
@@ -839,9 +432,7 @@ def _cached(
 
 
 def _one_new(sampler: CaseSampler) -> ModuleCase:
-    return _cached(
-        sampler, 1, 2 + sampler.size, 2, 1 if sampler.size < 2 else 3
-    )
+    return _cached(sampler, 1, 2 + sampler.size, 2, 1 if sampler.size < 2 else 3)
 
 
 def _several_new(sampler: CaseSampler) -> ModuleCase:
@@ -876,134 +467,6 @@ class _CachedReference(nn.Module):
         return self.out_proj(found), keys, values
 
 
-class _CachedNotCausal(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        weights = (query @ keys.mT / math.sqrt(query.shape[-1])).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedMaskFromTheStart(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        scores = query @ keys.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedOwnForbidden(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        past = keys.shape[2]
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        scores = query @ keys.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past - 1)
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(-1).masked_fill(~mask, 0.0)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedPastIgnored(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ value).transpose(1, 2).flatten(2)
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedInFront(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        past = keys.shape[2]
-        keys = torch.cat([key, keys], dim=2)
-        values = torch.cat([value, values], dim=2)
-        scores = query @ keys.mT / math.sqrt(query.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past)
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
-class _CachedRootOfWidth(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x, keys, values):
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.in_proj(x).chunk(3, dim=-1)
-        )
-        past = keys.shape[2]
-        keys = torch.cat([keys, key], dim=2)
-        values = torch.cat([values, value], dim=2)
-        scores = query @ keys.mT / math.sqrt(x.shape[-1])
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(past)
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        found = (weights @ values).transpose(1, 2).flatten(2)
-        return self.out_proj(found), keys, values
-
-
 class _CachedByTorch(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
@@ -1019,9 +482,7 @@ class _CachedByTorch(nn.Module):
         values = torch.cat([values, value], dim=2)
         past = keys.shape[2] - new
         mask = torch.arange(past + new) <= past + torch.arange(new)[:, None]
-        found = nn.functional.scaled_dot_product_attention(
-            query, keys, values, attn_mask=mask
-        )
+        found = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
         found = found.transpose(1, 2).reshape(batch, new, width)
         return [self.out_proj(found), keys, values]
 
@@ -1051,9 +512,7 @@ class _CachedOneByOne(nn.Module):
 # -- 8. as_multihead
 
 
-def _weights_of_groups(
-    sampler: CaseSampler, heads: int, groups: int, size: int = 2
-) -> dict:
+def _weights_of_groups(sampler: CaseSampler, heads: int, groups: int, size: int = 2) -> dict:
     width = heads * size
     return {
         "query_weight": sampler.normal(width, width),
@@ -1077,9 +536,7 @@ def _multihead_all(sampler: CaseSampler) -> dict:
     return _weights_of_groups(sampler, 2, 2, 1 if sampler.size < 2 else 2)
 
 
-def _multihead_reference(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_reference(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     """Row by row: where each comes from."""
     width = len(query_bias)
     size = width // heads
@@ -1094,69 +551,7 @@ def _multihead_reference(
     )
 
 
-def _multihead_tiled(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
-    times = heads // groups
-    keys, values = memory_weight.chunk(2)
-    key_bias, value_bias = memory_bias.chunk(2)
-    return (
-        torch.cat(
-            [query_weight, keys.repeat(times, 1), values.repeat(times, 1)]
-        ),
-        torch.cat(
-            [query_bias, key_bias.repeat(times), value_bias.repeat(times)]
-        ),
-    )
-
-
-def _multihead_rows_apart(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
-    times = heads // groups
-    return (
-        torch.cat([query_weight, memory_weight.repeat_interleave(times, 0)]),
-        torch.cat([query_bias, memory_bias.repeat_interleave(times, 0)]),
-    )
-
-
-def _multihead_all_tiled(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
-    times = heads // groups
-    return (
-        torch.cat([query_weight, memory_weight.repeat(times, 1)]),
-        torch.cat([query_bias, memory_bias.repeat(times)]),
-    )
-
-
-def _multihead_values_first(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
-    def of_heads(rows):
-        blocks = rows.unflatten(0, (2, groups, -1)).flip(0)
-        return blocks.repeat_interleave(heads // groups, dim=1).flatten(0, 2)
-
-    return (
-        torch.cat([query_weight, of_heads(memory_weight)]),
-        torch.cat([query_bias, of_heads(memory_bias)]),
-    )
-
-
-def _multihead_bias_left_short(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
-    blocks = memory_weight.unflatten(0, (2 * groups, -1))
-    rows = blocks.repeat_interleave(heads // groups, dim=0).flatten(0, 1)
-    return (
-        torch.cat([query_weight, rows]),
-        torch.cat([query_bias, memory_bias]),
-    )
-
-
-def _multihead_by_expand(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_by_expand(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     width = query_weight.shape[1]
     shape = (2, groups, heads // groups, width // heads)
     blocks = memory_weight.reshape(2, groups, 1, -1, width)
@@ -1168,9 +563,7 @@ def _multihead_by_expand(
     ]
 
 
-def _multihead_by_einsum(
-    query_weight, query_bias, memory_weight, memory_bias, heads, groups
-):
+def _multihead_by_einsum(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
     """A matrix of zeros and ones says which head is in which group."""
     member = torch.zeros(heads, groups, dtype=memory_weight.dtype)
     for head in range(heads):
@@ -1179,10 +572,7 @@ def _multihead_by_einsum(
     joined = torch.cat([memory_weight, memory_bias[:, None]], dim=1)
     blocks = joined.reshape(2, groups, -1, width + 1)
     rows = torch.einsum("hg,kgsd->khsd", member, blocks).flatten(0, 2)
-    return (
-        torch.cat([query_weight, rows[:, :-1]]),
-        torch.cat([query_bias, rows[:, -1]]),
-    )
+    return (torch.cat([query_weight, rows[:, :-1]]), torch.cat([query_bias, rows[:, -1]]))
 
 
 STEPS = [
@@ -1195,36 +585,36 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _masks_padding_not_turned,
                 "Your first mask is True at real keys. nn.MultiheadAttention reads key_padding_mask the other way "
                 "round: True = padding, may not be attended to.",
+                ("~real", "real"),
             ),
             Mistake(
-                _masks_causal_not_turned,
                 "Your second mask is True in the past. nn.MultiheadAttention reads attn_mask the other way round: "
                 "True = may not.",
+                ("~past", "past"),
             ),
             Mistake(
-                _masks_none_turned,
                 "All three of your masks mean True = may attend. nn.MultiheadAttention, which gets the first two, "
                 "reads True as may not.",
+                ("~real, ~past", "real, past"),
             ),
             Mistake(
-                _masks_all_turned,
                 "All three of your masks mean True = may not. The third is for scaled_dot_product_attention, which "
                 "reads True as may attend.",
+                ("real[:, None, None] & past", "~(real[:, None, None] & past)"),
             ),
+            Mistake("A position may look at itself; yours may not.", ("tril()", "tril(-1)")),
             Mistake(
-                _masks_own_position_forbidden,
-                "A position may look at itself; yours may not.",
-            ),
-            Mistake(
-                _masks_sdpa_without_padding,
                 "Your third mask is causal alone; it must forbid padding as well.",
+                ("real[:, None, None] & past", "past.expand(len(lengths), 1, time, time)"),
             ),
             Mistake(
-                _masks_queries_forbidden,
                 "Your third mask empties the rows of padded queries too; the task forbids keys only.",
+                (
+                    "real[:, None, None] & past",
+                    "real[:, None, :, None] & real[:, None, None] & past",
+                ),
             ),
         ],
         alternatives=[_masks_in_a_loop, _masks_by_triu],
@@ -1239,39 +629,50 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _entropy_in_bits,
                 "Your entropy is in bits; the task asks for nats, the natural logarithm.",
+                ("sum(-1)", "sum(-1) / math.log(2)"),
             ),
             Mistake(
-                _entropy_negative,
                 "Your entropy is negative: the minus in front of the sum is missing.",
+                ("-(weights", "(weights"),
             ),
             Mistake(
-                _entropy_of_the_lost,
                 "A query that may attend to nothing has entropy zero; yours has that of equal weights on all keys.",
+                ("torch.finfo(scores.dtype).min", "-1e9"),
+                ("    logs = logs.masked_fill(~mask, 0.0)\n", ""),
+                ("weights * logs", "logs.exp() * logs"),
             ),
             Mistake(
-                _entropy_equal_weights,
                 "A query that may attend to nothing shares its weight among forbidden keys; its weights, output and entropy must be "
                 "zero.",
+                ("torch.finfo(scores.dtype).min", "-1e9"),
+                (
+                    ("exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n"),
+                    "exp()\n",
+                ),
             ),
             Mistake(
-                _entropy_log_of_zero,
                 "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
+                ("weights * logs", "weights * weights.log()"),
             ),
             Mistake(
-                _entropy_by_entr,
                 "The values are right, but the gradient is NaN where an allowed weight is zero, for there the derivative of "
                 "w ln w is infinite. Take the logarithms of the weights from the scores instead.",
+                ("-(weights * logs)", "torch.special.entr(weights)"),
             ),
             Mistake(
-                _entropy_nan_repaired,
-                "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and to replace it "
-                "afterwards does not repair the way back. Let no infinity come up.",
+                "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and "
+                "replacing it afterwards does not repair the gradient. Avoid the infinity.",
+                ("torch.finfo(scores.dtype).min", "-math.inf"),
+                (
+                    ("masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n"),
+                    "nan_to_num(0.0)\n",
+                ),
+                ("(weights * logs)", "(weights * logs).nan_to_num(0.0)"),
             ),
             Mistake(
-                _entropy_not_scaled,
                 "The scores are not divided by the square root of the width of the keys.",
+                (" / math.sqrt(query.shape[-1])", ""),
             ),
         ],
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
@@ -1287,34 +688,35 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _backward_without_mean,
                 "The sum in the softmax's derivative is missing: a score changes all weights of its row.",
+                ("(d_weights - mean)", "d_weights"),
             ),
             Mistake(
-                _backward_each_alone,
                 "You differentiate each weight as if it were a logistic function, A (1 - A). A score changes the "
                 "other weights of its row too.",
+                ("(d_weights - mean)", "(1 - weights) * d_weights"),
             ),
             Mistake(
-                _backward_mean_unweighted,
                 "The sum is multiplied by the weight as well: A stands in front of the whole bracket.",
+                ("weights * (d_weights - mean)", "(weights * d_weights - mean)"),
             ),
             Mistake(
-                _backward_scale_forgotten,
                 "The scores are scaled on the way there, but not on the way back: queries and keys need the root once.",
+                ("mean) * scale", "mean)"),
             ),
             Mistake(
-                _backward_scaled_twice,
                 "The gradient of the keys has the root twice: it wants the queries as they came.",
+                ("d_scores.T @ query", "d_scores.T @ query * scale"),
             ),
             Mistake(
-                _backward_of_the_lost,
                 "A query that may attend to nothing has weights of zero; yours shares its weight among forbidden keys, and "
                 "gradients come from it.",
+                ("-1e300", "-1e9"),
+                (" * mask", ""),
             ),
             Mistake(
-                _backward_nothing_divided,
                 "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
+                ("np.where(total > 0, total, 1)", "total"),
             ),
         ],
         alternatives=[_backward_by_jacobians, _backward_by_output],
@@ -1329,20 +731,22 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _split_by_reshape_alone,
                 "A reshape alone mixes up positions and heads: cut the features, then move the axis of the heads.",
+                (
+                    "x.unflatten(-1, (heads, -1)).transpose(1, 2)",
+                    "x.reshape(len(x), heads, x.shape[1], -1)",
+                ),
             ),
             Mistake(
-                _split_interleaved,
                 "Your heads take every other feature; the features of a head are neighbours.",
+                ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
             ),
             Mistake(
-                _split_not_moved,
-                "The axis of the heads still stands behind that of time.",
+                "The axis of the heads still stands behind that of time.", (".transpose(1, 2)", "")
             ),
             Mistake(
-                _split_heads_first,
                 "The axis of the heads comes second, after the batch.",
+                ("transpose(1, 2)", "permute(2, 0, 1, 3)"),
             ),
         ],
         alternatives=[_split_by_chunks, _split_one_by_one],
@@ -1351,27 +755,23 @@ STEPS = [
     Step(
         "merge_heads",
         reference=_merge_reference,
-        cases={
-            "one sequence": _to_merge,
-            "a batch": _to_merge_batch,
-            "one head": _to_merge_one,
-        },
+        cases={"one sequence": _to_merge, "a batch": _to_merge_batch, "one head": _to_merge_one},
         mistakes=[
             Mistake(
-                _merge_by_reshape_alone,
                 "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
+                ("x.transpose(1, 2).flatten(2)", "x.reshape(len(x), x.shape[2], -1)"),
             ),
             Mistake(
-                _merge_interleaved,
                 "Your features take turns between the heads; first come all of the first head.",
+                ("transpose(1, 2)", "permute(0, 2, 3, 1)"),
             ),
             Mistake(
-                _merge_mean,
                 "You take the mean of the heads; they stand side by side.",
+                ("transpose(1, 2).flatten(2)", "mean(1)"),
             ),
             Mistake(
-                _merge_width_first,
                 "Your result is (batch, heads * size, time); positions come before features.",
+                ("transpose(1, 2).flatten(2)", "transpose(2, 3).flatten(1, 2)"),
             ),
         ],
         alternatives=[_merge_einsum, _merge_one_by_one],
@@ -1387,28 +787,35 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _GroupedTiled,
                 "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+                (
+                    (
+                        "repeat_interleave(\n"
+                        "                self.heads // self.groups, dim=1\n"
+                        "            )"
+                    ),
+                    "repeat(1, self.heads // self.groups, 1, 1)",
+                ),
             ),
             Mistake(
-                _GroupedRootOfWidth,
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+                ("query, key, value, mask", "query / math.sqrt(self.heads), key, value, mask"),
             ),
             Mistake(
-                _GroupedValuesFirst,
                 "Keys and values are swapped: memory_proj makes the keys first.",
+                ("key, value = (", "value, key = ("),
             ),
             Mistake(
-                _GroupedMeanWeights,
                 "Your weights are the mean over the heads; return those of every head.",
+                (")), weights", ")), weights.mean(1)"),
             ),
             Mistake(
-                _GroupedNotMixed,
                 "What the heads found has not gone through out_proj yet.",
+                ("self.out_proj(merge_heads(found))", "merge_heads(found)"),
             ),
             Mistake(
-                _GroupedMaskTurned,
                 "Your queries see what is forbidden: True means that a query may attend.",
+                ("mask[:, None]", "~mask[:, None]"),
             ),
         ],
         alternatives=[_GroupedByAxis, _GroupedInALoop],
@@ -1425,28 +832,29 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _CachedNotCausal,
                 "Your new positions see each other's future: of the new ones, each may see those up to itself.",
+                (".tril(past)", ""),
             ),
             Mistake(
-                _CachedMaskFromTheStart,
                 "Your mask takes the first new position for the first of all; it stands behind the whole past.",
+                ("tril(past)", "tril()"),
             ),
             Mistake(
-                _CachedOwnForbidden,
                 "A new position may look at itself; yours sees only those before.",
+                ("tril(past)", "tril(past - 1)"),
             ),
             Mistake(
-                _CachedPastIgnored,
                 "Your queries see the new positions only; the cache is for looking at.",
+                ("found, _, _ =", "mask[:, :past] = False\n        found, _, _ ="),
             ),
             Mistake(
-                _CachedInFront,
                 "You put new keys and values in front of the old; they come behind.",
+                ("[keys, key]", "[key, keys]"),
+                ("[values, value]", "[value, values]"),
             ),
             Mistake(
-                _CachedRootOfWidth,
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+                ("query, keys, values, mask", "query / math.sqrt(self.heads), keys, values, mask"),
             ),
         ],
         alternatives=[_CachedByTorch, _CachedOneByOne],
@@ -1463,25 +871,25 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _multihead_tiled,
                 "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+                ("2 * groups", "2"),
             ),
             Mistake(
-                _multihead_rows_apart,
                 "You repeat each row by itself, so a head gets the same row several times. A group's rows are "
                 "repeated as one block.",
+                ("(2 * groups, -1)", "(-1, 1)"),
             ),
             Mistake(
-                _multihead_all_tiled,
                 "You repeat keys and values together; the keys of all heads come first, then the values of all heads.",
+                ("2 * groups", "1"),
             ),
             Mistake(
-                _multihead_values_first,
                 "Your values come before the keys.",
+                ("(2 * groups, -1))", "(2 * groups, -1)).roll(groups, 0)"),
             ),
             Mistake(
-                _multihead_bias_left_short,
                 "The weight is right, but the biases of keys and values must be repeated like its rows.",
+                ("of_every_head(memory_bias)", "memory_bias"),
             ),
         ],
         alternatives=[_multihead_by_expand, _multihead_by_einsum],

@@ -79,117 +79,6 @@ def _table_reference(symbols, size, order, alpha):
     return table
 
 
-def _table_not_smoothed(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1), 1 / size)
-
-
-def _table_denominator_not_smoothed(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    smoothed = (table + alpha) / np.maximum(totals, 1)
-    return np.where(totals > 0, smoothed, 1 / size)
-
-
-def _table_denominator_with_one_alpha(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True) + alpha
-    smoothed = (table + alpha) / np.maximum(totals, 1e-300)
-    return np.where(totals > 0, smoothed, 1 / size)
-
-
-def _table_zeros_smoothed_only(symbols, size, order, alpha):
-    table = np.zeros((size,) * (order + 1))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    table[table == 0] = alpha
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_of_first_axis(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=0, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_without_kept_axis(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / table.sum(axis=-1)
-
-
-def _table_of_windows(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / table.sum()
-
-
-def _table_newest_first(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[(*symbols[t - order : t][::-1], symbols[t])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_next_symbol_first(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[(symbols[t], *symbols[t - order : t])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_counts_once(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)
-    table[tuple(windows.T)] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_without_last_window(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols) - 1):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_windows_apart(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols), order + 1):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    totals = table.sum(axis=-1, keepdims=True)
-    return np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)
-
-
-def _table_unseen_not_a_number(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / table.sum(axis=-1, keepdims=True)
-
-
-def _table_unseen_zero(symbols, size, order, alpha):
-    table = np.full((size,) * (order + 1), float(alpha))
-    for t in range(order, len(symbols)):
-        table[tuple(symbols[t - order : t + 1])] += 1
-    return table / np.maximum(table.sum(axis=-1, keepdims=True), 1e-300)
-
-
 def _table_by_bincount(symbols, size, order, alpha):
     import warnings
 
@@ -212,20 +101,14 @@ def _table_by_einsum(symbols, size, order, alpha):
     shifted = [one_hot[k : k + count] for k in range(order + 1)]
     smoothed = np.einsum(rule, *shifted) + alpha
     total = np.einsum("...j->...", smoothed)[..., None]
-    return np.divide(
-        smoothed, total, out=np.full_like(smoothed, 1 / size), where=total > 0
-    )
+    return np.divide(smoothed, total, out=np.full_like(smoothed, 1 / size), where=total > 0)
 
 
 # -- 2. held_out_bits
 
 
 def _scored(
-    sampler: CaseSampler,
-    size: int,
-    order: int,
-    skip: int,
-    length: int | None = None,
+    sampler: CaseSampler, size: int, order: int, skip: int, length: int | None = None
 ) -> dict:
     return {
         "table": _distributions(sampler, *[size] * (order + 1)),
@@ -258,98 +141,6 @@ def _held_out_reference(table, symbols, skip):
     chain = MarkovChain(np.full(len(table), 1 / len(table)), table)
     bits = bits_per_symbol(chain, symbols, skip=skip)
     return bits, np.exp(bits * np.log(2))
-
-
-def _held_out_natural(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
-    return np.mean(cost), np.exp(np.mean(cost))
-
-
-def _held_out_perplexity_of_e(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
-    return np.mean(cost), np.exp(np.mean(cost))
-
-
-def _held_out_over_all(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
-    return sum(cost) / len(symbols), 2 ** (sum(cost) / len(symbols))
-
-
-def _held_out_total(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
-    return sum(cost), 2 ** sum(cost)
-
-
-def _held_out_from_the_order(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(order, len(symbols))
-    ]
-    return np.mean(cost), 2 ** np.mean(cost)
-
-
-def _held_out_one_more_skipped(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip + order, len(symbols))
-    ]
-    return np.mean(cost), 2 ** np.mean(cost)
-
-
-def _held_out_log_of_mean(table, symbols, skip):
-    order = table.ndim - 1
-    probabilities = [
-        table[tuple(symbols[t - order : t + 1])]
-        for t in range(skip, len(symbols))
-    ]
-    return -np.log2(np.mean(probabilities)), 1 / np.mean(probabilities)
-
-
-def _held_out_mean_of_perplexities(table, symbols, skip):
-    order = table.ndim - 1
-    probabilities = np.array(
-        [
-            table[tuple(symbols[t - order : t + 1])]
-            for t in range(skip, len(symbols))
-        ]
-    )
-    return -np.log2(probabilities).mean(), (1 / probabilities).mean()
-
-
-def _held_out_newest_first(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        -math.log2(table[(*symbols[t - order : t][::-1], symbols[t])])
-        for t in range(skip, len(symbols))
-    ]
-    return np.mean(cost), 2 ** np.mean(cost)
-
-
-def _held_out_wrong_sign(table, symbols, skip):
-    order = table.ndim - 1
-    cost = [
-        math.log2(table[tuple(symbols[t - order : t + 1])])
-        for t in range(skip, len(symbols))
-    ]
-    return np.mean(cost), 2 ** np.mean(cost)
 
 
 def _held_out_by_windows(table, symbols, skip):
@@ -421,48 +212,6 @@ def _fit_reference(recordings, order):
     return found[0], found[1:]
 
 
-def _fit_oldest_first(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([1.0, *series[t - order : t]])
-            targets.append(series[t])
-    found = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_across_seams(recordings, order):
-    series = np.concatenate(recordings)
-    rows = [
-        [1.0, *(series[t - k] for k in range(1, order + 1))]
-        for t in range(order, len(series))
-    ]
-    found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_without_intercept(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([series[t - k] for k in range(1, order + 1)])
-            targets.append(series[t])
-    design = np.array(rows).reshape(len(targets), order)
-    return 0.0, np.linalg.lstsq(design, np.array(targets), rcond=None)[0]
-
-
-def _fit_around_the_mean(recordings, order):
-    mean = np.concatenate(recordings).mean()
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([series[t - k] - mean for k in range(1, order + 1)])
-            targets.append(series[t] - mean)
-    design = np.array(rows).reshape(len(targets), order)
-    weights = np.linalg.lstsq(design, np.array(targets), rcond=None)[0]
-    return mean * (1 - weights.sum()), weights
-
-
 def _fit_averaged(recordings, order):
     found = []
     for series in recordings:
@@ -471,40 +220,9 @@ def _fit_averaged(recordings, order):
                 [1.0, *(series[t - k] for k in range(1, order + 1))]
                 for t in range(order, len(series))
             ]
-            found.append(
-                np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
-            )
+            found.append(np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0])
     mean = np.mean(found, axis=0)
     return mean[0], mean[1:]
-
-
-def _fit_longest_only(recordings, order):
-    series = max(recordings, key=len)
-    rows = [
-        [1.0, *(series[t - k] for k in range(1, order + 1))]
-        for t in range(order, len(series))
-    ]
-    found = np.linalg.lstsq(np.array(rows), series[order:], rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_without_last_row(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series) - 1):
-            rows.append([1.0, *(series[t - k] for k in range(1, order + 1))])
-            targets.append(series[t])
-    found = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
-    return found[0], found[1:]
-
-
-def _fit_joined_parameters(recordings, order):
-    rows, targets = [], []
-    for series in recordings:
-        for t in range(order, len(series)):
-            rows.append([1.0, *(series[t - k] for k in range(1, order + 1))])
-            targets.append(series[t])
-    return np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
 
 
 def _fit_by_normal_equations(recordings, order):
@@ -539,9 +257,7 @@ def _fit_by_centring(recordings, order):
 # -- 4. roll_out
 
 
-def _batch(
-    sampler: CaseSampler, batch: int, time: int, order: int, steps: int
-) -> dict:
+def _batch(sampler: CaseSampler, batch: int, time: int, order: int, steps: int) -> dict:
     weights = sampler.array(order)
     while order and (abs(weights).min() < 0.2 or abs(weights).sum() > 1.6):
         weights = sampler.array(order)
@@ -555,9 +271,7 @@ def _batch(
 
 def _small_batch(sampler: CaseSampler) -> dict:
     batch, steps = 2 + sampler.size, 3 + 2 * sampler.size
-    return _batch(
-        sampler, batch, 4 + sampler.size, 2 + sampler.size // 3, steps
-    )
+    return _batch(sampler, batch, 4 + sampler.size, 2 + sampler.size // 3, steps)
 
 
 def _just_enough(sampler: CaseSampler) -> dict:
@@ -586,88 +300,6 @@ def _no_steps(sampler: CaseSampler) -> dict:
 def _roll_out_reference(intercept, weights, histories, steps):
     model = LinearAR(intercept, weights)
     return np.array([model.roll_out(history, steps) for history in histories])
-
-
-def _roll_out_oldest_first(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        values[:, t] = intercept + values[:, t - len(weights) : t] @ weights
-    return values[:, time:]
-
-
-def _roll_out_without_intercept(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        values[:, t] = values[:, t - len(weights) : t][:, ::-1] @ weights
-    return values[:, time:]
-
-
-def _roll_out_not_fed_back(intercept, weights, histories, steps):
-    recent = histories[:, histories.shape[1] - len(weights) :][:, ::-1]
-    forecast = intercept + recent @ weights
-    return np.repeat(forecast[:, None], steps, axis=1)
-
-
-def _roll_out_from_the_start(intercept, weights, histories, steps):
-    recent, forecasts = histories[:, : len(weights)][:, ::-1], []
-    for _ in range(steps):
-        forecast = intercept + recent @ weights
-        forecasts.append(forecast)
-        recent = np.column_stack([forecast, recent])[:, : len(weights)]
-    return np.array(forecasts).reshape(steps, len(histories)).T
-
-
-def _roll_out_with_history(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values
-
-
-def _roll_out_last_order_values(intercept, weights, histories, steps):
-    values = np.array(histories, dtype=float)
-    for _ in range(steps):
-        recent = values[:, -len(weights) :][:, ::-1]
-        forecast = intercept + recent @ weights
-        values = np.column_stack([values, forecast])
-    return values[:, histories.shape[1] :]
-
-
-def _roll_out_last_steps(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values[:, -steps:]
-
-
-def _roll_out_time_first(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps))
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values[:, time:].T
-
-
-def _roll_out_rounded(intercept, weights, histories, steps):
-    batch, time = histories.shape
-    values = np.zeros((batch, time + steps), dtype=histories.dtype)
-    values[:, :time] = histories
-    for t in range(time, time + steps):
-        recent = values[:, t - len(weights) : t][:, ::-1]
-        values[:, t] = intercept + recent @ weights
-    return values[:, time:]
 
 
 def _roll_out_by_lists(intercept, weights, histories, steps):
@@ -747,9 +379,7 @@ def _settling_in_turns(sampler: CaseSampler) -> dict:
 
 
 def _large_weights(sampler: CaseSampler) -> dict:
-    return _linear(
-        sampler, 2, lambda m: _stable(m) and abs(m.weights).sum() > 1.2
-    )
+    return _linear(sampler, 2, lambda m: _stable(m) and abs(m.weights).sum() > 1.2)
 
 
 def _exploding(sampler: CaseSampler) -> dict:
@@ -758,9 +388,7 @@ def _exploding(sampler: CaseSampler) -> dict:
 
 def _exploding_in_turns(sampler: CaseSampler) -> dict:
     return _linear(
-        sampler,
-        2,
-        lambda m: _unstable(m) and _turning(m) and abs(m.roots[0].real) < 0.9,
+        sampler, 2, lambda m: _unstable(m) and _turning(m) and abs(m.roots[0].real) < 0.9
     )
 
 
@@ -776,73 +404,6 @@ def _long_run_reference(intercept, weights):
     model = LinearAR(intercept, weights)
     radius = model.spectral_radius
     return radius, model.mean if radius < 1 else None
-
-
-def _long_run_wrong_signs(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *weights])).max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_lowest_first(intercept, weights):
-    roots = np.roots([*(-weights[::-1]), 1.0])
-    modulus = np.abs(roots).max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_real_part(intercept, weights):
-    modulus = np.roots([1.0, *(-weights)]).real.max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_abs_of_real_part(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)]).real).max()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_smallest(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).min()
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_norm(intercept, weights):
-    matrix = np.eye(len(weights), k=-1)
-    matrix[0] = weights
-    modulus = np.linalg.norm(matrix, 2)
-    mean = intercept / (1 - sum(weights)) if modulus < 1 else None
-    return modulus, mean
-
-
-def _long_run_sum_decides(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    small = np.abs(weights).sum() < 1
-    return modulus, intercept / (1 - weights.sum()) if small else None
-
-
-def _long_run_always_ends(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    return modulus, intercept / (1 - weights.sum())
-
-
-def _long_run_at_one(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    mean = intercept / (1 - weights.sum()) if modulus <= 1 else None
-    return modulus, mean
-
-
-def _long_run_ends_at_intercept(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    return modulus, intercept if modulus < 1 else None
-
-
-def _long_run_plus(intercept, weights):
-    modulus = np.abs(np.roots([1.0, *(-weights)])).max()
-    mean = intercept / (1 + weights.sum()) if modulus < 1 else None
-    return modulus, mean
 
 
 def _long_run_by_companion(intercept, weights):
@@ -889,11 +450,7 @@ def _model(sampler: CaseSampler) -> dict:
             abs(initial @ transition - initial).max(),
         ]
         if min(apart) > 0.2:
-            return {
-                "initial": initial,
-                "transition": transition,
-                "emission": emission,
-            }
+            return {"initial": initial, "transition": transition, "emission": emission}
 
 
 def _one_step(sampler: CaseSampler) -> dict:
@@ -924,61 +481,12 @@ def _filter_reference(belief, transition, emission, symbol):
     """Sum over all pairs of a state before and a state after."""
     joint = [
         math.fsum(
-            before * transition[i, j] * emission[j, symbol]
-            for i, before in enumerate(belief)
+            before * transition[i, j] * emission[j, symbol] for i, before in enumerate(belief)
         )
         for j in range(len(belief))
     ]
     total = math.fsum(joint)
     return np.array([weight / total for weight in joint]), total
-
-
-def _filter_transposed(belief, transition, emission, symbol):
-    weighted = (transition @ belief) * emission[:, symbol]
-    return weighted / weighted.sum(), weighted.sum()
-
-
-def _filter_emission_first(belief, transition, emission, symbol):
-    weighted = belief * emission[:, symbol]
-    return (weighted / weighted.sum()) @ transition, weighted.sum()
-
-
-def _filter_without_change(belief, transition, emission, symbol):
-    weighted = belief * emission[:, symbol]
-    return weighted / weighted.sum(), weighted.sum()
-
-
-def _filter_without_symbol(belief, transition, emission, symbol):
-    predicted = belief @ transition
-    return predicted, predicted @ emission[:, symbol]
-
-
-def _filter_not_normalised(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    return weighted, weighted.sum()
-
-
-def _filter_probability_after(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    weighted = weighted / weighted.sum()
-    return weighted, weighted @ emission[:, symbol]
-
-
-def _filter_probability_before_change(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    return weighted / weighted.sum(), belief @ emission[:, symbol]
-
-
-def _filter_probability_of_next(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    weighted = weighted / weighted.sum()
-    return weighted, weighted @ transition @ emission[:, symbol]
-
-
-def _filter_softmax(belief, transition, emission, symbol):
-    weighted = (belief @ transition) * emission[:, symbol]
-    scaled = np.exp(weighted - weighted.max())
-    return scaled / scaled.sum(), weighted.sum()
 
 
 def _filter_by_matrix(belief, transition, emission, symbol):
@@ -1034,85 +542,6 @@ def _filter_bits_reference(initial, transition, emission, symbols):
     return np.mean(-np.log2(steps))
 
 
-def _filter_bits_change_first(initial, transition, emission, symbols):
-    belief, bits = initial, 0.0
-    for symbol in symbols:
-        weighted = (belief @ transition) * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        belief = weighted / weighted.sum()
-    return bits / len(symbols)
-
-
-def _filter_bits_first_free(initial, transition, emission, symbols):
-    weighted, bits = initial * emission[:, symbols[0]], 0.0
-    belief = weighted / weighted.sum()
-    for symbol in symbols[1:]:
-        weighted = (belief @ transition) * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        belief = weighted / weighted.sum()
-    return bits / len(symbols)
-
-
-def _filter_bits_first_ignored(initial, transition, emission, symbols):
-    belief, bits = initial, 0.0
-    for symbol in symbols[1:]:
-        weighted = (belief @ transition) * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        belief = weighted / weighted.sum()
-    return bits / len(symbols)
-
-
-def _filter_bits_natural(initial, transition, emission, symbols):
-    predicted, cost = initial, 0.0
-    for symbol in symbols:
-        weighted = predicted * emission[:, symbol]
-        cost -= math.log(weighted.sum())
-        predicted = weighted / weighted.sum() @ transition
-    return cost / len(symbols)
-
-
-def _filter_bits_total(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        weighted = predicted * emission[:, symbol]
-        bits -= math.log2(weighted.sum())
-        predicted = weighted / weighted.sum() @ transition
-    return bits
-
-
-def _filter_bits_not_updated(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        bits -= math.log2(predicted @ emission[:, symbol])
-        predicted = predicted @ transition
-    return bits / len(symbols)
-
-
-def _filter_bits_unnormalised(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        weighted = predicted * emission[:, symbol]
-        bits -= np.log2(weighted.sum())
-        predicted = weighted @ transition
-    return bits / len(symbols)
-
-
-def _filter_bits_of_the_product(initial, transition, emission, symbols):
-    weighted = initial * emission[:, symbols[0]]
-    for symbol in symbols[1:]:
-        weighted = (weighted @ transition) * emission[:, symbol]
-    return -np.log2(weighted.sum()) / len(symbols)
-
-
-def _filter_bits_most_probable(initial, transition, emission, symbols):
-    predicted, bits = initial, 0.0
-    for symbol in symbols:
-        bits -= math.log2(predicted @ emission[:, symbol])
-        state = (predicted * emission[:, symbol]).argmax()
-        predicted = transition[state]
-    return bits / len(symbols)
-
-
 def _filter_bits_scaled(initial, transition, emission, symbols):
     """Forward weights, rescaled by a power of two before they vanish."""
     weights, halvings = initial * emission[:, symbols[0]], 0
@@ -1120,9 +549,7 @@ def _filter_bits_scaled(initial, transition, emission, symbols):
         print("symbol", symbol)
         while weights.max() < 0.5:
             weights, halvings = 2 * weights, halvings + 1
-        weights = np.einsum(
-            "i,ij,j->j", weights, transition, emission[:, symbol]
-        )
+        weights = np.einsum("i,ij,j->j", weights, transition, emission[:, symbol])
     return (halvings - np.log2(weights.sum())) / len(symbols)
 
 
@@ -1132,9 +559,7 @@ def _filter_bits_in_logs(initial, transition, emission, symbols):
         log_change = np.log2(transition)
         log_weights = np.log2(initial) + np.log2(emission[:, symbols[0]])
         for symbol in symbols[1:]:
-            sums = np.logaddexp2.reduce(
-                log_weights[:, None] + log_change, axis=0
-            )
+            sums = np.logaddexp2.reduce(log_weights[:, None] + log_change, axis=0)
             log_weights = sums + np.log2(emission[:, symbol])
     return -np.logaddexp2.reduce(log_weights) / np.float64(len(symbols))
 
@@ -1153,60 +578,79 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _table_not_smoothed,
                 "Your counts are not smoothed: alpha must be added to each of them.",
+                ("float(alpha)", "0.0"),
             ),
             Mistake(
-                _table_denominator_not_smoothed,
                 "You add alpha to the counts but not to their sum, so your rows sum to more than one.",
+                ("= table.sum", "= (table - alpha).sum"),
             ),
             Mistake(
-                _table_denominator_with_one_alpha,
                 "alpha is added to V counts, so the denominator grows by alpha times V, not by alpha.",
+                ("keepdims=True)", "keepdims=True) - alpha * (size - 1)"),
             ),
             Mistake(
-                _table_zeros_smoothed_only,
                 "alpha is added to every count, not only to those that are zero.",
+                ("float(alpha)", "0.0"),
+                ("    totals =", "    table[table == 0] = alpha\n    totals ="),
             ),
             Mistake(
-                _table_of_first_axis,
                 "You divide by the sums over the first axis; the probabilities of the next symbol, on the last axis, must sum to one.",
+                ("axis=-1", "axis=0"),
             ),
             Mistake(
-                _table_without_kept_axis,
                 "The sums have lost their last axis, so each divides a column in place of its row; keepdims=True keeps it. And a context that never occurs needs care.",
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / table.sum(axis=-1)",
+                ),
             ),
             Mistake(
-                _table_of_windows,
                 "Your whole table sums to one, which is the joint probability; each row must sum to one, given its context.",
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / table.sum()",
+                ),
             ),
             Mistake(
-                _table_newest_first,
                 "You index the context newest first; its oldest symbol belongs on the first axis.",
+                (
+                    "tuple(symbols[t - order : t + 1])",
+                    "(*symbols[t - order : t][::-1], symbols[t])",
+                ),
             ),
             Mistake(
-                _table_next_symbol_first,
                 "Your first axis is the next symbol; it belongs on the last, after the context.",
+                ("tuple(symbols[t - order : t + 1])", "(symbols[t], *symbols[t - order : t])"),
             ),
             Mistake(
-                _table_counts_once,
                 "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
+                (
+                    "for t in range(order, len(symbols)):\n        table[tuple(symbols[t - order : t + 1])] += 1",
+                    "windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)\n    table[tuple(windows.T)] += 1",
+                ),
             ),
             Mistake(
-                _table_without_last_window,
                 "The last window is missing: the last symbol of the sequence follows something too.",
+                ("len(symbols)", "len(symbols) - 1"),
             ),
             Mistake(
-                _table_windows_apart,
                 "Your windows do not overlap; every symbol that has enough symbols before it is counted once as the next one.",
+                ("len(symbols)", "len(symbols), order + 1"),
             ),
             Mistake(
-                _table_unseen_not_a_number,
                 "A context that never occurs gives 0/0 when alpha is 0; its row must be uniform.",
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / totals",
+                ),
             ),
             Mistake(
-                _table_unseen_zero,
                 "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
+                (
+                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                    "table / np.maximum(totals, 1e-300)",
+                ),
             ),
         ],
         alternatives=[_table_by_bincount, _table_by_einsum],
@@ -1223,44 +667,49 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _held_out_natural,
                 "Your perplexity is right, but the cost is in nats; bits need the logarithm to base 2.",
+                ("log2", "log"),
+                ("2**mean", "math.exp(mean)"),
             ),
             Mistake(
-                _held_out_perplexity_of_e,
                 "The bits are right; the perplexity of bits is two to their power, not e.",
+                ("2**mean", "math.exp(mean)"),
             ),
             Mistake(
-                _held_out_over_all,
                 "You divide by the length of the sequence; divide by the number of symbols that are scored.",
+                ("len(bits)", "len(symbols)"),
             ),
             Mistake(
-                _held_out_total,
                 "This is the cost of all scored symbols together; divide by their number.",
+                (" / len(bits)", ""),
             ),
             Mistake(
-                _held_out_from_the_order,
                 "You begin to score as soon as there is a context; the first `skip` symbols are not scored.",
+                ("range(skip", "range(order"),
             ),
             Mistake(
-                _held_out_one_more_skipped,
                 "You skip the context on top of `skip`; the symbols that are skipped serve as context already.",
+                ("range(skip", "range(skip + order"),
+                ("sum(bits) / len(bits)", "np.mean(bits)"),
             ),
             Mistake(
-                _held_out_log_of_mean,
                 "You take the logarithm of the mean probability; take the mean of the logarithms.",
+                ("sum(bits) / len(bits)", "-np.log2(np.mean(2.0 ** -np.array(bits)))"),
             ),
             Mistake(
-                _held_out_mean_of_perplexities,
                 "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
+                ("2**mean", "np.mean(2.0 ** np.array(bits))"),
             ),
             Mistake(
-                _held_out_newest_first,
                 "You index the context newest first; its oldest symbol belongs on the first axis.",
+                (
+                    "tuple(symbols[t - order : t + 1])",
+                    "(*symbols[t - order : t][::-1], symbols[t])",
+                ),
             ),
             Mistake(
-                _held_out_wrong_sign,
                 "The sign is wrong: the cost is minus the logarithm, and never negative.",
+                ("-math", "math"),
             ),
         ],
         alternatives=[_held_out_by_windows, _held_out_by_product],
@@ -1277,36 +726,44 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _fit_oldest_first,
                 "Your weights are in reverse: the weight of the most recent value comes first.",
+                ("*past", "*past[::-1]"),
             ),
             Mistake(
-                _fit_across_seams,
                 "Your windows reach from one recording into the next, which did not follow it in time.",
+                ("in recordings", "in [np.concatenate(recordings)]"),
             ),
             Mistake(
-                _fit_without_intercept,
                 "There is no intercept in your fit: it needs a column of ones.",
+                ("[1.0, *past]", "past"),
+                ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
+                ("found[0], found[1:]", "0.0, found"),
             ),
             Mistake(
-                _fit_around_the_mean,
                 "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
+                (
+                    "for series in recordings:",
+                    "mean = np.concatenate(recordings).mean()\n    for series in [values - mean for values in recordings]:",
+                ),
+                ("[1.0, *past]", "past"),
+                ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
+                ("found[0], found[1:]", "mean * (1 - found.sum()), found"),
             ),
             Mistake(
-                _fit_averaged,
                 "You average the fits of the recordings; fit once, to the rows of all of them.",
+                answer=_fit_averaged,
             ),
             Mistake(
-                _fit_longest_only,
                 "You fit one recording only; the rows of all of them belong into one fit.",
+                ("in recordings", "in [max(recordings, key=len)]"),
             ),
             Mistake(
-                _fit_without_last_row,
                 "The last value of each recording is missing as a target.",
+                ("len(series)", "len(series) - 1"),
             ),
             Mistake(
-                _fit_joined_parameters,
                 "Your numbers are right; return the intercept and the weights as a pair.",
+                ("found[0], found[1:]", "found"),
             ),
         ],
         alternatives=[_fit_by_normal_equations, _fit_by_centring],
@@ -1324,40 +781,38 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _roll_out_oldest_first,
                 "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
+                ("[:, ::-1]", ""),
             ),
+            Mistake("The intercept is missing: it is added at every step.", ("intercept + ", "")),
             Mistake(
-                _roll_out_without_intercept,
-                "The intercept is missing: it is added at every step.",
-            ),
-            Mistake(
-                _roll_out_not_fed_back,
                 "Every step predicts from the same history; each forecast must become the most recent value of the next step.",
+                ("t - order : t]", "time - order : time]"),
             ),
             Mistake(
-                _roll_out_from_the_start,
                 "You continue from the first values of the histories; the most recent ones are the last.",
+                ("histories.shape", "len(histories), len(weights)"),
+                ("= histories\n", "= histories[:, :time]\n"),
             ),
             Mistake(
-                _roll_out_with_history,
                 "Your result begins with the histories; return the new values only.",
+                ("return values[:, time:]", "return values"),
             ),
             Mistake(
-                _roll_out_last_order_values,
                 "At order 0, a window counted from the end such as values[:, -0:] holds everything. Count from the start.",
+                ("values[:, t - order : t]", "values[:, :t][:, -order:]"),
             ),
             Mistake(
-                _roll_out_last_steps,
                 "With no steps, values[:, -0:] is everything and not nothing. Count from the start.",
+                ("[:, time:]", "[:, -steps:]"),
             ),
             Mistake(
-                _roll_out_time_first,
                 "Your result is (steps, batch); it must be (batch, steps).",
+                ("[:, time:]", "[:, time:].T"),
             ),
             Mistake(
-                _roll_out_rounded,
                 "For histories of whole numbers your forecasts are rounded: an integer array can't hold them.",
+                ("(batch, time + steps)", "(batch, time + steps), dtype=histories.dtype"),
             ),
         ],
         alternatives=[_roll_out_by_lists, _roll_out_by_companion],
@@ -1376,48 +831,55 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _long_run_wrong_signs,
                 "The signs are wrong: the polynomial has minus the weights after its leading 1.",
+                ("-np", "np"),
             ),
             Mistake(
-                _long_run_lowest_first,
                 "The coefficients are in reverse: np.roots wants the highest power first, so your roots are the reciprocals.",
+                ("[1.0], -np.asarray(weights)", "-np.asarray(weights)[::-1], [1.0]"),
             ),
             Mistake(
-                _long_run_real_part,
                 "You take the largest real part; a root counts by its modulus, so a negative or complex one may be the largest.",
+                ("np.abs(roots)", "roots.real"),
             ),
             Mistake(
-                _long_run_abs_of_real_part,
                 "You drop the imaginary parts; the modulus of a complex root needs both.",
+                ("abs(roots)", "abs(roots.real)"),
             ),
             Mistake(
-                _long_run_smallest,
                 "You take the smallest modulus; the largest root wins in the long run.",
+                ("max", "min"),
             ),
             Mistake(
-                _long_run_norm,
                 "This is the norm of the companion matrix; the roots are its eigenvalues, and the norm can be larger than all of them.",
+                (
+                    "modulus = np.abs(roots).max()",
+                    (
+                        "matrix = np.eye(len(weights), k=-1)\n"
+                        "    matrix[0] = weights\n"
+                        "    modulus = np.linalg.norm(matrix, 2)"
+                    ),
+                ),
             ),
             Mistake(
-                _long_run_sum_decides,
                 "Your modulus is right, but you let the sum of the weights decide: a model can settle although their absolute values sum to more than 1.",
+                ("modulus < 1", "np.abs(weights).sum() < 1"),
             ),
             Mistake(
-                _long_run_always_ends,
                 "The modulus is right, but if it is 1 or more, there is no value at which roll-outs end: return None for it.",
+                (" if modulus < 1 else None", ""),
             ),
             Mistake(
-                _long_run_at_one,
                 "A modulus of exactly 1 does not settle: a random walk with drift runs away.",
+                ("<", "<="),
             ),
             Mistake(
-                _long_run_ends_at_intercept,
                 "Roll-outs end at the mean, not at the intercept: divide it by one minus the sum of the weights.",
+                (" / (1 - sum(weights))", ""),
             ),
             Mistake(
-                _long_run_plus,
                 "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
+                ("1 - sum", "1 + sum"),
             ),
         ],
         alternatives=[_long_run_by_companion, _long_run_by_settling],
@@ -1432,40 +894,44 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _filter_transposed,
                 "Rows and columns of the transition table are exchanged: transition[i, j] leads from i to j, so the belief multiplies from the left.",
+                ("belief @ transition", "transition @ belief"),
             ),
             Mistake(
-                _filter_emission_first,
                 "You weight by the symbol first and change the state after; here the state changes first, then emits.",
+                ("(belief @ transition)", "belief"),
+                ("weighted / probability,", "(weighted / probability) @ transition,"),
             ),
             Mistake(
-                _filter_without_change,
                 "The change of state is missing: multiply the belief with the transition table first.",
+                ("(belief @ transition)", "belief"),
             ),
             Mistake(
-                _filter_without_symbol,
                 "Your belief is the prediction, before the symbol; weight it by how probable each state makes the symbol.",
+                ("weighted / probability,", "belief @ transition,"),
             ),
             Mistake(
-                _filter_not_normalised,
                 "Your belief does not sum to one: divide it by its sum.",
+                ("weighted / probability,", "weighted,"),
             ),
             Mistake(
-                _filter_probability_after,
                 "The belief is right; the probability is asked for before the symbol arrived, so it must not use the new belief.",
+                (", probability", ", (weighted / probability) @ emission[:, symbol]"),
             ),
             Mistake(
-                _filter_probability_before_change,
                 "The belief is right; in the probability the change of state is missing.",
+                (", probability", ", belief @ emission[:, symbol]"),
             ),
             Mistake(
-                _filter_probability_of_next,
                 "The belief is right; your probability is that of the same symbol at the next step. It is asked for at this one.",
+                (", probability", ", (weighted / probability) @ transition @ emission[:, symbol]"),
             ),
             Mistake(
-                _filter_softmax,
                 "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
+                (
+                    "return weighted / probability",
+                    "powers = np.exp(weighted - weighted.max())\n    return powers / powers.sum()",
+                ),
             ),
         ],
         alternatives=[_filter_by_matrix, _filter_by_einsum],
@@ -1481,40 +947,55 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _filter_bits_change_first,
                 "You let the state change before the first symbol; `initial` is about the time of that symbol.",
+                ("np.eye(len(initial))", "transition"),
             ),
             Mistake(
-                _filter_bits_first_free,
                 "The first symbol updates your belief but costs nothing; it is scored like all others.",
+                (
+                    "math.log2(probability)",
+                    "math.log2(probability) if change is transition else 0.0",
+                ),
             ),
             Mistake(
-                _filter_bits_first_ignored,
                 "The first symbol is ignored; it is scored, and it updates the belief.",
+                ("np.eye(len(initial))", "transition"),
+                ("in symbols", "in symbols[1:]"),
             ),
+            Mistake("Your cost is in nats; bits need the logarithm to base 2.", ("log2", "log")),
             Mistake(
-                _filter_bits_natural,
-                "Your cost is in nats; bits need the logarithm to base 2.",
-            ),
-            Mistake(
-                _filter_bits_total,
                 "This is the cost of the whole sequence; divide by the number of symbols.",
+                (" / len(symbols)", ""),
             ),
             Mistake(
-                _filter_bits_not_updated,
                 "Your belief never learns from the symbols: it must be updated by each of them.",
+                (
+                    "belief, probability = filter_step(belief, change, emission, symbol)",
+                    "belief = belief @ change\n        probability = belief @ emission[:, symbol]",
+                ),
             ),
             Mistake(
-                _filter_bits_unnormalised,
                 "Your belief is not made to sum to one, so each step pays for all steps before it once more.",
+                (
+                    "belief, probability = filter_step(belief, change, emission, symbol)",
+                    "belief = (belief @ change) * emission[:, symbol]",
+                ),
+                ("math.log2(probability)", "np.log2(belief.sum())"),
             ),
             Mistake(
-                _filter_bits_of_the_product,
                 "The probability of a long sequence is rounded to zero before you take its logarithm. Sum the bits step by step.",
+                (
+                    "belief, probability = filter_step(belief, change, emission, symbol)",
+                    "belief = (belief @ change) * emission[:, symbol]",
+                ),
+                ("bits -= math.log2(probability)", "bits = -np.log2(belief.sum())"),
             ),
             Mistake(
-                _filter_bits_most_probable,
                 "You go on from the most probable state alone; the belief in the others must be carried along.",
+                (
+                    "change = transition",
+                    "belief, change = np.eye(len(belief))[belief.argmax()], transition",
+                ),
             ),
         ],
         alternatives=[_filter_bits_scaled, _filter_bits_in_logs],

@@ -11,9 +11,7 @@ from stepgrader.steps import CaseSampler, Mistake, Step
 def _rates(sampler: CaseSampler, hidden: int) -> torch.Tensor:
     """Rates with one decimal, all different while there are enough, and none of them 0.5."""
     choices = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
-    return torch.from_numpy(
-        sampler.random.choice(choices, size=hidden, replace=False)
-    )
+    return torch.from_numpy(sampler.random.choice(choices, size=hidden, replace=False))
 
 
 def _squashed(sampler: CaseSampler, *shape: int) -> torch.Tensor:
@@ -58,61 +56,10 @@ def _jacobians_reference(candidates, weight_hh, rate):
     zero = torch.zeros_like(rate)
     return torch.stack(
         [
-            torch.autograd.functional.jacobian(
-                lambda h, total=total: one_step(h, total), zero
-            )
+            torch.autograd.functional.jacobian(lambda h, total=total: one_step(h, total), zero)
             for total in torch.atanh(candidates)
         ]
     )
-
-
-def _jacobians_without_leak_road(candidates, weight_hh, rate):
-    return (rate * (1 - candidates**2))[:, :, None] * weight_hh
-
-
-def _jacobians_columns(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return torch.diag(1 - rate) + slopes[:, None, :] * weight_hh
-
-
-def _jacobians_transposed(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return torch.diag(1 - rate) + slopes[:, None, :] * weight_hh.T
-
-
-def _jacobians_plain_identity(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return torch.eye(len(rate)) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_without_rate(candidates, weight_hh, rate):
-    slopes = 1 - candidates**2
-    return torch.diag(1 - rate) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_squashed_twice(candidates, weight_hh, rate):
-    slopes = rate * (1 - torch.tanh(candidates) ** 2)
-    return torch.diag(1 - rate) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_without_slope(candidates, weight_hh, rate):
-    one = torch.diag(1 - rate) + rate[:, None] * weight_hh
-    return one.expand(len(candidates), *one.shape)
-
-
-def _jacobians_leak_everywhere(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    return (1 - rate)[:, None] + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_no_square(candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates)
-    return torch.diag(1 - rate) + slopes[:, :, None] * weight_hh
-
-
-def _jacobians_swapped(candidates, weight_hh, rate):
-    slopes = (1 - rate) * (1 - candidates**2)
-    return torch.diag(rate) + slopes[:, :, None] * weight_hh
 
 
 def _jacobians_of_diagonals(candidates, weight_hh, rate):
@@ -158,59 +105,6 @@ def _over_lag_reference(jacobians, lag):
     return product
 
 
-def _over_lag_other_order(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(lag):
-        product = jacobians[-1 - step] @ product
-    return product
-
-
-def _over_lag_from_the_start(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for jacobian in jacobians[:lag]:
-        product = jacobian @ product
-    return product
-
-
-def _over_lag_minus_zero(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for jacobian in jacobians[-lag:]:
-        product = jacobian @ product
-    return product
-
-
-def _over_lag_one_less(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(lag - 1):
-        product = product @ jacobians[-1 - step]
-    return product
-
-
-def _over_lag_one_more(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(min(lag + 1, len(jacobians))):
-        product = product @ jacobians[-1 - step]
-    return product
-
-
-def _over_lag_elementwise(jacobians, lag):
-    product = torch.ones_like(jacobians[0])
-    for step in range(lag):
-        product = product * jacobians[-1 - step]
-    return product
-
-
-def _over_lag_transposed(jacobians, lag):
-    product = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    for step in range(lag):
-        product = product @ jacobians[-1 - step]
-    return product.T
-
-
-def _over_lag_power(jacobians, lag):
-    return torch.linalg.matrix_power(jacobians[-1], lag)
-
-
 def _over_lag_multi_dot(jacobians, lag):
     identity = torch.eye(jacobians.shape[-1]).to(jacobians)
     factors = [identity, identity, *jacobians[len(jacobians) - lag :].flip(0)]
@@ -238,9 +132,7 @@ def _consistent_run(sampler: CaseSampler, time: int, hidden: int) -> dict:
     made = _candidates(sampler, time, hidden)
     states = [sampler.normal(hidden)]
     for candidate in made["candidates"]:
-        states.append(
-            (1 - made["rate"]) * states[-1] + made["rate"] * candidate
-        )
+        states.append((1 - made["rate"]) * states[-1] + made["rate"] * candidate)
     return {"hidden": torch.stack(states).round(decimals=6), **made}
 
 
@@ -259,122 +151,16 @@ def _one_term(sampler: CaseSampler) -> dict:
 
 def _terms_reference(hidden, candidates, weight_hh, rate):
     """By autograd, with a copy of the weights for each step."""
-    fixed = (
-        torch.atanh(candidates) - hidden[:-1] @ weight_hh.T
-    )  # all but the recurrent part
+    fixed = torch.atanh(candidates) - hidden[:-1] @ weight_hh.T  # all but the recurrent part
 
     def last_state(copies):
         state = hidden[0]
         for part, weights in zip(fixed, copies, strict=True):
-            state = (1 - rate) * state + rate * torch.tanh(
-                part + weights @ state
-            )
+            state = (1 - rate) * state + rate * torch.tanh(part + weights @ state)
         return state
 
     copies = weight_hh.expand(len(candidates), *weight_hh.shape).clone()
-    return torch.autograd.functional.jacobian(last_state, copies).transpose(
-        0, 1
-    )
-
-
-def _terms_new_state(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(
-            torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i + 1])
-        )
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
-    return torch.stack(terms[::-1])
-
-
-def _terms_one_jacobian_more(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-    return torch.stack(terms[::-1])
-
-
-def _terms_other_order(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        ) @ product
-    return torch.stack(terms[::-1])
-
-
-def _terms_without_leak_road(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = product @ (slopes[i][:, None] * weight_hh)
-    return torch.stack(terms[::-1])
-
-
-def _terms_without_rate(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(
-            torch.einsum(
-                "ka,a,b->kab", product, 1 - candidates[i] ** 2, hidden[i]
-            )
-        )
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
-    return torch.stack(terms[::-1])
-
-
-def _terms_last_first(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kab", product, slopes[i], hidden[i]))
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
-    return torch.stack(terms)
-
-
-def _terms_swapped_axes(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, terms = torch.eye(len(rate), dtype=rate.dtype), []
-    for i in reversed(range(len(candidates))):
-        terms.append(torch.einsum("ka,a,b->kba", product, slopes[i], hidden[i]))
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
-    return torch.stack(terms[::-1])
-
-
-def _terms_explicit_only(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    identity = torch.eye(len(rate), dtype=rate.dtype)
-    return torch.einsum("ka,ta,tb->tkab", identity, slopes, hidden[:-1])
-
-
-def _terms_summed(hidden, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    product, total = torch.eye(len(rate), dtype=rate.dtype), 0.0
-    for i in reversed(range(len(candidates))):
-        total = total + torch.einsum(
-            "ka,a,b->kab", product, slopes[i], hidden[i]
-        )
-        product = product @ (
-            torch.diag(1 - rate) + slopes[i][:, None] * weight_hh
-        )
-    return total
+    return torch.autograd.functional.jacobian(last_state, copies).transpose(0, 1)
 
 
 def _terms_forwards(hidden, candidates, weight_hh, rate):
@@ -390,8 +176,7 @@ def _terms_forwards(hidden, candidates, weight_hh, rate):
 
 def _terms_in_float32(hidden, candidates, weight_hh, rate):
     h, n, w, alpha = (
-        part.numpy().astype("float32")
-        for part in (hidden, candidates, weight_hh, rate)
+        part.numpy().astype("float32") for part in (hidden, candidates, weight_hh, rate)
     )
     time, size = n.shape
     slopes = alpha * (1 - n * n)
@@ -419,9 +204,7 @@ def _carried(sampler: CaseSampler, batch: int, time: int, hidden: int) -> dict:
 
 
 def _small_batch(sampler: CaseSampler) -> dict:
-    batch, hidden = (
-        sampler.random.permutation([2, 3]).tolist() if sampler.size else (2, 2)
-    )
+    batch, hidden = sampler.random.permutation([2, 3]).tolist() if sampler.size else (2, 2)
     more = sampler.size // 2
     return _carried(sampler, batch + more, 3 + more, hidden + more)
 
@@ -434,9 +217,7 @@ def _at_the_end_only(sampler: CaseSampler) -> dict:
 
 def _carried_one_step(sampler: CaseSampler) -> dict:
     made = _small_batch(sampler)
-    return made | {
-        name: made[name][:, :1] for name in ("arriving", "candidates")
-    }
+    return made | {name: made[name][:, :1] for name in ("arriving", "candidates")}
 
 
 def _carry_reference(arriving, candidates, weight_hh, rate):
@@ -446,127 +227,11 @@ def _carry_reference(arriving, candidates, weight_hh, rate):
     initial = torch.zeros_like(arriving[:, 0]).requires_grad_()
     state, before, loss = initial, torch.zeros_like(initial), 0.0
     for t in range(arriving.shape[1]):
-        new = torch.tanh(
-            sums[:, t] + change[:, t] + (state - before) @ weight_hh.T
-        )
+        new = torch.tanh(sums[:, t] + change[:, t] + (state - before) @ weight_hh.T)
         state = (1 - rate) * state + rate * new
         before = state.detach()
         loss = loss + (state * arriving[:, t]).sum()
     return torch.autograd.grad(loss, [change, initial])
-
-
-def _carry_without_leak_road(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        deltas[:, t] = slopes[:, t] * (arriving[:, t] + back)
-        back = deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_leak_of_arriving(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        deltas[:, t] = slopes[:, t] * (arriving[:, t] + back)
-        back = (1 - rate) * arriving[:, t] + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_whole_leak(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_leak_of_delta(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        deltas[:, t] = slopes[:, t] * (arriving[:, t] + back)
-        back = (1 - rate) * deltas[:, t] + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_not_transposed(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh.T
-    return deltas, back
-
-
-def _carry_without_rate(arriving, candidates, weight_hh, rate):
-    slopes = 1 - candidates**2
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_without_slope(arriving, candidates, weight_hh, rate):
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = rate * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_forwards(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in range(arriving.shape[1]):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, back
-
-
-def _carry_nothing(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = slopes * arriving
-    first = arriving[:, 0]
-    return deltas, (1 - rate) * first + deltas[:, 0] @ weight_hh
-
-
-def _carry_states_instead(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    totals = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        totals[:, t] = arriving[:, t] + back
-        back = (1 - rate) * totals[:, t] + (
-            slopes[:, t] * totals[:, t]
-        ) @ weight_hh
-    return totals, back
-
-
-def _carry_first_total(arriving, candidates, weight_hh, rate):
-    slopes = rate * (1 - candidates**2)
-    deltas = torch.empty_like(arriving)
-    back = torch.zeros_like(arriving[:, 0])
-    for t in reversed(range(arriving.shape[1])):
-        total = arriving[:, t] + back
-        deltas[:, t] = slopes[:, t] * total
-        back = (1 - rate) * total + deltas[:, t] @ weight_hh
-    return deltas, total
 
 
 def _carry_in_vectors(arriving, candidates, weight_hh, rate):
@@ -585,9 +250,7 @@ def _carry_in_vectors(arriving, candidates, weight_hh, rate):
 
 def _carry_by_jacobians(arriving, candidates, weight_hh, rate):
     """The gradient at each state as an explicit sum over all later steps."""
-    g, n, w, alpha = (
-        part.float() for part in (arriving, candidates, weight_hh, rate)
-    )
+    g, n, w, alpha = (part.float() for part in (arriving, candidates, weight_hh, rate))
     slopes = alpha * (1 - n**2)
     jacobians = torch.diag(1 - alpha) + slopes[..., None] * w
     time = g.shape[1]
@@ -605,9 +268,7 @@ def _carry_by_jacobians(arriving, candidates, weight_hh, rate):
 # -- 5. weight_gradients
 
 
-def _for_weights(
-    sampler: CaseSampler, batch: int, time: int, features: int, hidden: int
-) -> dict:
+def _for_weights(sampler: CaseSampler, batch: int, time: int, features: int, hidden: int) -> dict:
     return {
         "deltas": sampler.normal(batch, time, hidden),
         "inputs": sampler.normal(batch, time, features),
@@ -616,9 +277,7 @@ def _for_weights(
 
 
 def _weights_batch(sampler: CaseSampler) -> dict:
-    return _for_weights(
-        sampler, *(sampler.lengths(4) if sampler.size else (2, 2, 3, 2))
-    )
+    return _for_weights(sampler, *(sampler.lengths(4) if sampler.size else (2, 2, 3, 2)))
 
 
 def _weights_one(sampler: CaseSampler) -> dict:
@@ -634,88 +293,21 @@ def _weights_reference(deltas, inputs, hidden):
     ]
     weight_ih, weight_hh, bias = parameters
     total = sum(
-        (
-            deltas[:, t]
-            * (inputs[:, t] @ weight_ih.T + hidden[:, t] @ weight_hh.T + bias)
-        ).sum()
+        (deltas[:, t] * (inputs[:, t] @ weight_ih.T + hidden[:, t] @ weight_hh.T + bias)).sum()
         for t in range(deltas.shape[1])
     )
     return torch.autograd.grad(total, parameters)
 
 
-def _weights_new_state(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs),
-        torch.einsum("bth,btk->hk", deltas, hidden[:, 1:]),
-        deltas.sum((0, 1)),
-    )
-
-
-def _weights_transposed(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->fh", deltas, inputs),
-        torch.einsum("bth,btk->kh", deltas, hidden[:, :-1]),
-        deltas.sum((0, 1)),
-    )
-
-
-def _weights_recurrent_transposed(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs),
-        torch.einsum("bth,btk->kh", deltas, hidden[:, :-1]),
-        deltas.sum((0, 1)),
-    )
-
-
-def _weights_mean_over_batch(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs) / len(deltas),
-        torch.einsum("bth,btk->hk", deltas, hidden[:, :-1]) / len(deltas),
-        deltas.sum(1).mean(0),
-    )
-
-
-def _weights_mean_over_all(deltas, inputs, hidden):
-    count = deltas.shape[0] * deltas.shape[1]
-    return (
-        torch.einsum("bth,btf->hf", deltas, inputs) / count,
-        torch.einsum("bth,btk->hk", deltas, hidden[:, :-1]) / count,
-        deltas.mean((0, 1)),
-    )
-
-
-def _weights_by_sequence(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btf->bhf", deltas, inputs),
-        torch.einsum("bth,btk->bhk", deltas, hidden[:, :-1]),
-        deltas.sum(1),
-    )
-
-
-def _weights_other_order(deltas, inputs, hidden):
-    return (
-        torch.einsum("bth,btk->hk", deltas, hidden[:, :-1]),
-        torch.einsum("bth,btf->hf", deltas, inputs),
-        deltas.sum((0, 1)),
-    )
-
-
 def _weights_products(deltas, inputs, hidden):
     rows = deltas.reshape(-1, deltas.shape[2])
     before = hidden[:, :-1].reshape(len(rows), -1)
-    return [
-        rows.T @ inputs.reshape(len(rows), -1),
-        rows.T @ before,
-        rows.sum(0),
-    ]
+    return [rows.T @ inputs.reshape(len(rows), -1), rows.T @ before, rows.sum(0)]
 
 
 def _weights_outer(deltas, inputs, hidden):
     size = deltas.shape[2]
-    grad_ih, grad_hh = (
-        torch.zeros(size, inputs.shape[2]),
-        torch.zeros(size, size),
-    )
+    grad_ih, grad_hh = (torch.zeros(size, inputs.shape[2]), torch.zeros(size, size))
     grad_b = torch.zeros(size)
     for row in range(deltas.shape[0]):
         for t in range(deltas.shape[1]):
@@ -762,23 +354,15 @@ def _longer_window(sampler: CaseSampler) -> dict:
     return _to_truncate(sampler, 3 + sampler.size // 2, 7)
 
 
-def _truncated_reference(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_reference(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     """By the formulas: states first, then each window backwards."""
     states = [initial]
     candidates = []
     for x in inputs.unbind(1):
-        candidates.append(
-            torch.tanh(x @ weight_ih.T + states[-1] @ weight_hh.T + bias)
-        )
-        states.append(
-            torch.lerp(states[-1], candidates[-1], rate.expand_as(initial))
-        )
+        candidates.append(torch.tanh(x @ weight_ih.T + states[-1] @ weight_hh.T + bias))
+        states.append(torch.lerp(states[-1], candidates[-1], rate.expand_as(initial)))
     time = inputs.shape[1]
-    loss = sum(
-        (states[t + 1] - targets[:, t]).square().sum() for t in range(time)
-    )
+    loss = sum((states[t + 1] - targets[:, t]).square().sum() for t in range(time))
     gradient = torch.zeros_like(weight_hh)
     for start in range(0, time, window):
         back = torch.zeros_like(initial)
@@ -790,157 +374,13 @@ def _truncated_reference(
     return loss, gradient
 
 
-def _truncated_stateless(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if t and t % window == 0:
-            hidden = torch.zeros_like(initial)
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_from_initial(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = initial
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_from_zero(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = torch.zeros_like(initial), 0.0
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_not(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_one_road(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        seen = hidden.detach() if t % window == 0 else hidden
-        sums = inputs[:, t] @ weight_ih.T + seen @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_last_window(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    hidden, total = initial, 0.0
-    for start in range(0, inputs.shape[1], window):
-        recurrent = weight_hh.clone().requires_grad_()
-        hidden, loss = hidden.detach(), 0.0
-        for t in range(start, min(start + window, inputs.shape[1])):
-            sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-            hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-            loss = loss + (hidden - targets[:, t]).square().sum()
-        (gradient,) = torch.autograd.grad(loss, recurrent)
-        total += loss.item()
-    return total, gradient
-
-
-def _truncated_drops_the_rest(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, (recurrent * 0).sum()
-    for t in range(inputs.shape[1] // window * window):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_one_step_early(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if (t + 1) % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_mean(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, states = initial, []
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        states.append(hidden)
-    loss = (torch.stack(states, 1) - targets).square().mean()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0]
-
-
-def _truncated_half(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
-    recurrent = weight_hh.clone().requires_grad_()
-    hidden, loss = initial, 0.0
-    for t in range(inputs.shape[1]):
-        if t % window == 0:
-            hidden = hidden.detach()
-        sums = inputs[:, t] @ weight_ih.T + hidden @ recurrent.T + bias
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums)
-        loss = loss + (hidden - targets[:, t]).square().sum()
-    return loss.detach(), torch.autograd.grad(loss, recurrent)[0] / 2
-
-
-def _truncated_by_windows(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_by_windows(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     """Window after window, each backpropagated at once into .grad, in float32."""
     weights = [part.float() for part in (weight_ih, weight_hh, bias, rate)]
     w_x, w_h, b, alpha = weights
     w_h = w_h.clone().requires_grad_()
     hidden, total = initial.float(), 0.0
-    for xs, ys in zip(
-        inputs.split(window, 1), targets.split(window, 1), strict=True
-    ):
+    for xs, ys in zip(inputs.split(window, 1), targets.split(window, 1), strict=True):
         hidden = hidden.detach()
         loss = torch.zeros(())
         for x, y in zip(xs.unbind(1), ys.unbind(1), strict=True):
@@ -952,18 +392,12 @@ def _truncated_by_windows(
     return total, w_h.grad
 
 
-def _truncated_by_formulas(
-    inputs, targets, initial, weight_ih, weight_hh, bias, rate, window
-):
+def _truncated_by_formulas(inputs, targets, initial, weight_ih, weight_hh, bias, rate, window):
     """Backwards through the whole sequence, with what is carried set to zero at each cut."""
     time = inputs.shape[1]
     states, candidates = [initial], []
     for t in range(time):
-        candidates.append(
-            torch.tanh(
-                inputs[:, t] @ weight_ih.T + states[t] @ weight_hh.T + bias
-            )
-        )
+        candidates.append(torch.tanh(inputs[:, t] @ weight_ih.T + states[t] @ weight_hh.T + bias))
         states.append((1 - rate) * states[t] + rate * candidates[t])
     errors = torch.stack(states[1:], 1) - targets
     deltas, back = [], torch.zeros_like(initial)
@@ -972,9 +406,7 @@ def _truncated_by_formulas(
             back = torch.zeros_like(initial)
         total = 2 * errors[:, t] + back
         deltas.append(rate * (1 - candidates[t] ** 2) * total)
-        back = (1 - rate) * total + torch.einsum(
-            "bh,hk->bk", deltas[-1], weight_hh
-        )
+        back = (1 - rate) * total + torch.einsum("bh,hk->bk", deltas[-1], weight_hh)
     before = torch.stack(states[:-1])
     gradient = torch.einsum("tbh,tbk->hk", torch.stack(deltas[::-1]), before)
     return errors.pow(2).sum().item(), gradient
@@ -988,9 +420,7 @@ def _gradients(sampler: CaseSampler) -> list:
     return [
         sampler.normal(2 + more, 3),
         sampler.normal(3),
-        torch.tensor(sampler.random.normal(), dtype=torch.float64).round(
-            decimals=1
-        ),
+        torch.tensor(sampler.random.normal(), dtype=torch.float64).round(decimals=1),
     ]
 
 
@@ -1001,17 +431,11 @@ def _long_gradients(sampler: CaseSampler) -> dict:
 
 
 def _short_gradients(sampler: CaseSampler) -> dict:
-    return {
-        "gradients": [gradient / 10 for gradient in _gradients(sampler)],
-        "threshold": 20.0,
-    }
+    return {"gradients": [gradient / 10 for gradient in _gradients(sampler)], "threshold": 20.0}
 
 
 def _zero_gradients(sampler: CaseSampler) -> dict:
-    return {
-        "gradients": [torch.zeros_like(g) for g in _gradients(sampler)],
-        "threshold": 1.0,
-    }
+    return {"gradients": [torch.zeros_like(g) for g in _gradients(sampler)], "threshold": 1.0}
 
 
 def _infinite_gradient(sampler: CaseSampler) -> dict:
@@ -1043,80 +467,6 @@ def _clip_reference(gradients, threshold):
     return results, norm
 
 
-def _clip_one_by_one(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    clipped = [
-        g * (threshold / g.norm()) if g.norm() > threshold else g.clone()
-        for g in gradients
-    ]
-    return clipped, norm
-
-
-def _clip_each_number(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    return [g.clamp(-threshold, threshold) for g in gradients], norm
-
-
-def _clip_always_even_zero(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    return [g * (threshold / norm) for g in gradients], norm
-
-
-def _clip_sum_of_norms(gradients, threshold):
-    norm = sum(g.norm() for g in gradients)
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_squared_norm(gradients, threshold):
-    norm = sum(g.square().sum() for g in gradients)
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_norm_after(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        return [torch.zeros_like(g) for g in gradients], norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm * scale
-
-
-def _clip_not_a_number(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    scale = (threshold / norm).clamp(max=1.0)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_keeps_the_rest(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    if not torch.isfinite(norm):
-        clean = [torch.where(torch.isfinite(g), g, 0.0) for g in gradients]
-        return clean, norm
-    scale = threshold / max(norm.item(), threshold)
-    return [g * scale for g in gradients], norm
-
-
-def _clip_in_place(gradients, threshold):
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    for g in gradients:
-        if not torch.isfinite(norm):
-            g.zero_()
-        elif norm > threshold:
-            g.mul_(threshold / norm)
-    return gradients, norm
-
-
 def _clip_by_loop(gradients, threshold):
     total = 0.0
     for g in gradients:
@@ -1131,9 +481,7 @@ def _clip_by_loop(gradients, threshold):
 
 
 def _clip_as_one_vector(gradients, threshold):
-    whole = np.concatenate([g.numpy().ravel() for g in gradients]).astype(
-        "float32"
-    )
+    whole = np.concatenate([g.numpy().ravel() for g in gradients]).astype("float32")
     norm = np.linalg.norm(whole)
     if np.isfinite(norm):
         whole = whole * (threshold / (norm + 1e-12) if norm > threshold else 1)
@@ -1141,9 +489,7 @@ def _clip_as_one_vector(gradients, threshold):
         whole = np.zeros_like(whole)
     ends = np.cumsum([g.numel() for g in gradients])[:-1]
     pieces = np.split(whole, ends)
-    return [
-        p.reshape(g.shape) for p, g in zip(pieces, gradients, strict=True)
-    ], float(norm)
+    return [p.reshape(g.shape) for p, g in zip(pieces, gradients, strict=True)], float(norm)
 
 
 STEPS = [
@@ -1157,48 +503,46 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _jacobians_without_leak_road,
                 "The road past the weights is missing: a part 1 - rate of the old state comes through "
                 "unchanged.",
+                ("torch.diag(1 - rate) + ", ""),
             ),
             Mistake(
-                _jacobians_columns,
                 "Your slopes scale the columns of weight_hh. They belong to the new state's units, "
                 "which are its rows.",
+                ("[:, :, None]", "[:, None, :]"),
             ),
             Mistake(
-                _jacobians_transposed,
                 "Your Jacobians are transposed: rows are for the new state, columns for the old one.",
+                ("[:, :, None] * weight_hh", "[:, None, :] * weight_hh.T"),
             ),
             Mistake(
-                _jacobians_plain_identity,
                 "Your diagonal part is the identity, but only 1 - rate of the old state is kept.",
+                ("torch.diag(1 - rate)", "torch.eye(len(rate))"),
             ),
             Mistake(
-                _jacobians_without_rate,
                 "The road through the weights must be scaled by the rate too.",
+                ("rate * (1 - candidates**2)", "1 - candidates**2"),
             ),
             Mistake(
-                _jacobians_squashed_twice,
                 "You squash the candidates once more. They are tanh already, so the slope is one minus "
                 "their square.",
+                ("candidates**2", "torch.tanh(candidates) ** 2"),
             ),
             Mistake(
-                _jacobians_without_slope,
                 "The slope of tanh is missing on the road through the weights.",
+                ("(1 - candidates**2)", "torch.ones_like(candidates)"),
             ),
             Mistake(
-                _jacobians_leak_everywhere,
                 "You add 1 - rate to every number of the matrix. Each unit keeps its own state only, so "
                 "it belongs on the diagonal.",
+                ("torch.diag(1 - rate)", "(1 - rate)[:, None]"),
             ),
+            Mistake("The slope of tanh is one minus the square of its output.", ("**2", "")),
             Mistake(
-                _jacobians_no_square,
-                "The slope of tanh is one minus the square of its output.",
-            ),
-            Mistake(
-                _jacobians_swapped,
                 "The rate is on the wrong road: it scales the candidate, and 1 - rate the old state.",
+                ("rate * (1 -", "(1 - rate) * (1 -"),
+                ("diag(1 - rate)", "diag(rate)"),
             ),
         ],
         alternatives=[_jacobians_of_diagonals, _jacobians_number_by_number],
@@ -1206,41 +550,42 @@ STEPS = [
     Step(
         "over_lag",
         reference=_over_lag_reference,
-        cases={
-            "a part of the run": _some_jacobians,
-            "lag 0": _no_lag,
-            "the whole run": _whole_lag,
-        },
+        cases={"a part of the run": _some_jacobians, "lag 0": _no_lag, "the whole run": _whole_lag},
         mistakes=[
             Mistake(
-                _over_lag_other_order,
                 "Your factors stand in the opposite order: the last step's Jacobian is on the left.",
+                ("product @ jacobians[-1 - step]", "jacobians[-1 - step] @ product"),
             ),
             Mistake(
-                _over_lag_from_the_start,
                 "You multiply the first Jacobians of the run; the lag counts back from the last.",
+                ("product @ jacobians[-1 - step]", "jacobians[step] @ product"),
             ),
             Mistake(
-                _over_lag_minus_zero,
                 "Right except at lag 0: a slice that begins at -0 is the whole run. The empty product is "
                 "the identity.",
+                ("step in range(lag)", "jacobian in jacobians[-lag:]"),
+                ("product @ jacobians[-1 - step]", "jacobian @ product"),
             ),
             Mistake(
-                _over_lag_one_less,
                 "One factor is missing: over a lag of k steps there are k Jacobians.",
+                ("range(lag)", "range(lag - 1)"),
             ),
             Mistake(
-                _over_lag_one_more,
                 "There is one factor too many: over a lag of k steps there are k Jacobians.",
+                ("range(lag)", "range(min(lag + 1, len(jacobians)))"),
             ),
             Mistake(
-                _over_lag_elementwise,
                 "You multiply number by number; the chain rule wants the matrix product.",
+                (
+                    "torch.eye(jacobians.shape[1], dtype=jacobians.dtype)",
+                    "torch.ones_like(jacobians[0])",
+                ),
+                ("product @", "product *"),
             ),
-            Mistake(_over_lag_transposed, "Your product is transposed."),
+            Mistake("Your product is transposed.", ("return product", "return product.T")),
             Mistake(
-                _over_lag_power,
                 "You take a power of the last Jacobian, but every step has one of its own.",
+                ("return product", "return torch.linalg.matrix_power(jacobians[-1], lag)"),
             ),
         ],
         alternatives=[_over_lag_multi_dot, _over_lag_by_recursion],
@@ -1251,44 +596,48 @@ STEPS = [
         cases={"several steps": _several_terms, "one step": _one_term},
         mistakes=[
             Mistake(
-                _terms_new_state,
                 "Term i needs the state before step i. As the initial state stands in front, that is "
                 "one place earlier than you take.",
+                ("hidden[i])", "hidden[i + 1])"),
             ),
             Mistake(
-                _terms_one_jacobian_more,
                 "Your products hold one Jacobian too many: that of term i begins after step i, so the "
                 "last term has none.",
+                ("- 1 - i", "- i"),
             ),
             Mistake(
-                _terms_other_order,
                 "Your Jacobians are multiplied in the wrong order: going back in time, each new factor "
                 "goes to the right.",
+                ("over_lag(jacobians,", "over_lag(jacobians.mT,"),
+                ("- 1 - i)", "- 1 - i).T"),
             ),
             Mistake(
-                _terms_without_leak_road,
                 "Your Jacobians know only the road through the weights; add the one past them.",
+                (
+                    "leaky_jacobians(candidates, weight_hh, rate)",
+                    "leaky_jacobians(candidates, weight_hh, rate) - torch.diag(1 - rate)",
+                ),
             ),
             Mistake(
-                _terms_without_rate,
                 "The explicit partial lacks the rate, by which the candidate enters the state.",
+                ("outer(slopes[i]", "outer(1 - candidates[i] ** 2"),
             ),
             Mistake(
-                _terms_last_first,
                 "Your terms are right but begin with the last step. Put them in the order of time.",
+                ("stack(terms)", "stack(terms[::-1])"),
             ),
             Mistake(
-                _terms_swapped_axes,
                 "The last two axes are swapped: first the row a of W_h, then its column b.",
+                ("stack(terms)", "stack(terms).mT"),
             ),
             Mistake(
-                _terms_explicit_only,
                 "These are the explicit partials alone. What the weights did early must still pass "
                 "through all later steps.",
+                ("len(candidates) - 1 - i", "0"),
             ),
             Mistake(
-                _terms_summed,
                 "This is the whole sum; return its terms one by one.",
+                ("stack(terms)", "stack(terms).sum(0)"),
             ),
         ],
         alternatives=[_terms_forwards, _terms_in_float32],
@@ -1304,55 +653,56 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _carry_without_leak_road,
                 "Nothing comes back past the weights: the gradient of a state must also pass, times "
                 "1 - rate, to the state before it.",
+                ("(1 - rate) * total + ", ""),
             ),
             Mistake(
-                _carry_leak_of_arriving,
                 "Past the weights you send back only what arrives from the loss at that step. The total "
                 "gradient of the state must go back.",
+                ("(1 - rate) * total", "(1 - rate) * arriving[:, t]"),
             ),
             Mistake(
-                _carry_whole_leak,
                 "Past the weights the whole gradient comes back in yours; only 1 - rate of it does.",
+                ("(1 - rate) * ", ""),
             ),
             Mistake(
-                _carry_leak_of_delta,
                 "The road past the weights avoids the tanh too: send back the gradient of the state, not "
                 "that of the pre-activation.",
+                ("(1 - rate) * total", "(1 - rate) * deltas[:, t]"),
             ),
             Mistake(
-                _carry_not_transposed,
                 "Going back, the matrix must be transposed: W_h^T times a column is a row times W_h.",
+                ("weight_hh", "weight_hh.T"),
             ),
             Mistake(
-                _carry_without_rate,
                 "The gradient of the pre-activation lacks the rate: only so much of the candidate enters "
                 "the state.",
+                ("rate * (1 - candidates**2)", "1 - candidates**2"),
             ),
             Mistake(
-                _carry_without_slope,
                 "The slope of tanh is missing between the state and the pre-activation.",
+                ("slopes[:, t] * total", "rate * total"),
             ),
             Mistake(
-                _carry_forwards,
                 "You carry the gradient from the first step to the last. It travels back.",
+                ("reversed(range(arriving.shape[1]))", "range(arriving.shape[1])"),
             ),
             Mistake(
-                _carry_nothing,
                 "Each step sees only what arrives there directly. Carry the gradient back from the later "
                 "steps.",
+                ("arriving[:, t] + back", "arriving[:, t]"),
             ),
             Mistake(
-                _carry_states_instead,
                 "These are the gradients of the states; multiply by the slopes for those of the "
                 "pre-activations.",
+                ("slopes[:, t] * total", "total"),
+                ("deltas[:, t] @", "(slopes[:, t] * total) @"),
             ),
             Mistake(
-                _carry_first_total,
                 "Your last result is the gradient of the state after the first step. It must go back one "
                 "step more, to the initial one.",
+                ("deltas, back", "deltas, total"),
             ),
         ],
         alternatives=[_carry_in_vectors, _carry_by_jacobians],
@@ -1360,40 +710,41 @@ STEPS = [
     Step(
         "weight_gradients",
         reference=_weights_reference,
-        cases={
-            "a small batch": _weights_batch,
-            "one step of one sequence": _weights_one,
-        },
+        cases={"a small batch": _weights_batch, "one step of one sequence": _weights_one},
         mistakes=[
             Mistake(
-                _weights_new_state,
                 "Your recurrent gradient uses the states after the steps. The weights saw those before "
                 "them.",
+                (":-1", "1:"),
             ),
             Mistake(
-                _weights_transposed,
                 "Your matrices are transposed: rows belong to the pre-activations, columns to what was "
                 "multiplied.",
+                ("->hf", "->fh"),
+                ("->hk", "->kh"),
             ),
             Mistake(
-                _weights_recurrent_transposed,
                 "The gradient of weight_hh is transposed, which its square shape hides.",
+                ("->hk", "->kh"),
             ),
             Mistake(
-                _weights_mean_over_batch,
                 "You average over the batch. The gradient of a sum is a sum.",
+                ("return (", "deltas = deltas / len(deltas)\n    return ("),
             ),
             Mistake(
-                _weights_mean_over_all,
                 "You average over steps and batch. The gradient of a sum is a sum.",
+                ("return (", "deltas = deltas / deltas[..., 0].numel()\n    return ("),
             ),
             Mistake(
-                _weights_by_sequence,
                 "You keep a gradient for each sequence. The weights are shared: sum over the batch too.",
+                ("->hf", "->bhf"),
+                ("->hk", "->bhk"),
+                ("dim=(0, 1)", "dim=1"),
             ),
             Mistake(
-                _weights_other_order,
                 "Your first two results are swapped: weight_ih comes first.",
+                ('"bth,btf->hf", deltas, inputs', '"bth,btk->hk", deltas, hidden[:, :-1]'),
+                ('"bth,btk->hk", deltas, hidden[:, :-1]', '"bth,btf->hf", deltas, inputs'),
             ),
         ],
         alternatives=[_weights_products, _weights_outer],
@@ -1409,47 +760,57 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _truncated_stateless,
                 "Your windows start from zero. They must start from the value of the state in which the "
                 "last one ended.",
+                ("if t %", "if t and t %"),
+                ("hidden.detach()", "torch.zeros_like(initial)"),
             ),
             Mistake(
-                _truncated_from_initial,
                 "All your windows start from the initial state. Carry the state on from window to window.",
+                ("hidden.detach()", "initial"),
             ),
             Mistake(
-                _truncated_from_zero,
                 "You begin with zeros; the first window starts from the given initial state.",
+                ("= initial,", "= torch.zeros_like(initial),"),
             ),
             Mistake(
-                _truncated_not,
                 "This is the full gradient: nothing is cut between windows.",
+                (("        if t % window == 0:\n            hidden = hidden.detach()\n"), ""),
             ),
             Mistake(
-                _truncated_one_road,
                 "You cut the road through the weights, but the gradient still passes by the leak. Detach "
                 "the state once, for both.",
+                (
+                    "if t % window == 0:\n            hidden = hidden.detach()",
+                    "seen = hidden.detach() if t % window == 0 else hidden",
+                ),
+                ("hidden @ recurrent", "seen @ recurrent"),
             ),
             Mistake(
-                _truncated_last_window,
                 "Your gradient is that of the last window only. Add those of all windows.",
+                (
+                    "hidden = hidden.detach()",
+                    "hidden = hidden.detach()\n            recurrent = recurrent.detach().clone().requires_grad_()",
+                ),
+                ("loss.detach()", "loss.item()"),
             ),
             Mistake(
-                _truncated_drops_the_rest,
                 "The steps after the last whole window are lost: a shorter window must be run too.",
+                ("range(inputs.shape[1])", "range(inputs.shape[1] // window * window)"),
+                ("0.0", "(recurrent * 0).sum()"),
             ),
             Mistake(
-                _truncated_one_step_early,
                 "You cut one step early, before the last step of each window. Cut before the first.",
+                ("t % window", "(t + 1) % window"),
             ),
             Mistake(
-                _truncated_mean,
                 "Your loss is a mean; the task asks for the sum over batch, steps and units.",
+                ("(gradient,) =", "loss = loss / targets.numel()\n    (gradient,) ="),
             ),
             Mistake(
-                _truncated_half,
                 "Your loss is right, but the gradient is half as long as it should be: the derivative of "
                 "a square has a factor 2.",
+                (", gradient", ", gradient / 2"),
             ),
         ],
         alternatives=[_truncated_by_windows, _truncated_by_formulas],
@@ -1467,44 +828,54 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _clip_one_by_one,
-                "You clip each gradient by its own norm, which turns the direction of the whole. One "
+                "You clip each gradient by its own norm, which changes the direction of the whole. One "
                 "factor for all.",
+                ("g * scale", "g * (threshold / g.norm()).clamp(max=1.0)"),
             ),
             Mistake(
-                _clip_each_number,
-                "You clip each number by itself, which turns the direction. Scale all by one factor.",
+                "You clip each number by itself, which changes the direction. Scale all by one factor.",
+                ("g * scale", "g.clamp(-threshold, threshold)"),
             ),
             Mistake(
-                _clip_always_even_zero,
                 "You always scale to the threshold, and divide by zero if there is nothing to scale. "
                 "Short gradients stay as they are.",
+                ("min(1.0, threshold / max(norm.item(), threshold))", "threshold / norm"),
             ),
             Mistake(
-                _clip_sum_of_norms,
                 "You add up the norms of the parts. Squares add up; take one root at the end.",
+                ("g.square().sum()", "g.norm()"),
+                (".sqrt()", ""),
             ),
+            Mistake("Your norm is squared: the root is missing.", (".sqrt()", "")),
             Mistake(
-                _clip_squared_norm, "Your norm is squared: the root is missing."
-            ),
-            Mistake(
-                _clip_norm_after,
                 "Your gradients are right, but return the norm before clipping: the one after hides the "
                 "explosion.",
+                ("scale for g in gradients], norm", "scale for g in gradients], norm * scale"),
             ),
             Mistake(
-                _clip_not_a_number,
                 "Right for finite gradients. But infinity times zero is nan: if the norm is not finite, "
                 "return zeros.",
+                (
+                    (
+                        "    if not math.isfinite(norm):\n"
+                        "        return [torch.zeros_like(g) for g in gradients], norm\n"
+                    ),
+                    "",
+                ),
+                (
+                    "min(1.0, threshold / max(norm.item(), threshold))",
+                    "(threshold / norm).clamp(max=1.0)",
+                ),
             ),
             Mistake(
-                _clip_keeps_the_rest,
                 "If the norm is not finite, the whole update must be skipped; you set only the bad "
                 "numbers to zero.",
+                ("torch.zeros_like(g)", "torch.where(torch.isfinite(g), g, 0.0)"),
             ),
             Mistake(
-                _clip_in_place,
                 "Your numbers are right, but you overwrite the given gradients. Return new tensors.",
+                ("torch.zeros_like(g)", "g.zero_()"),
+                ("g * scale", "g.mul_(scale)"),
             ),
         ],
         alternatives=[_clip_by_loop, _clip_as_one_vector],

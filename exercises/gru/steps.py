@@ -13,9 +13,7 @@ def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
     return sampler.lengths(3)
 
 
-def _weights(
-    sampler: CaseSampler, features: int, hidden: int
-) -> dict[str, torch.Tensor]:
+def _weights(sampler: CaseSampler, features: int, hidden: int) -> dict[str, torch.Tensor]:
     return {
         "w": sampler.normal(features, 3 * hidden),
         "u": sampler.normal(hidden, 3 * hidden),
@@ -69,36 +67,6 @@ def _reset_reference(inputs, hidden, w, u, bias):
     return _gates(inputs, hidden, w, u, bias)[1]
 
 
-def _reset_first_block(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u + bias.sum(0)
-    return torch.sigmoid(sums.chunk(3, dim=1)[0])
-
-
-def _reset_one_bias(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u + bias[0]
-    return torch.sigmoid(sums.chunk(3, dim=1)[1])
-
-
-def _reset_transposed(inputs, hidden, w, u, bias):
-    w_r, u_r, bias_r = (part.chunk(3, dim=1)[1] for part in (w, u, bias))
-    return torch.sigmoid(inputs @ w_r + hidden @ u_r.T + bias_r.sum(0))
-
-
-def _reset_with_tanh(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u + bias.sum(0)
-    return torch.tanh(sums.chunk(3, dim=1)[1])
-
-
-def _reset_without_bias(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u
-    return torch.sigmoid(sums.chunk(3, dim=1)[1])
-
-
-def _reset_interleaved(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u + bias.sum(0)
-    return torch.sigmoid(sums[:, 1::3])
-
-
 def _reset_row_by_row(inputs, hidden, w, u, bias):
     import warnings
 
@@ -124,34 +92,8 @@ def _update_reference(inputs, hidden, w, u, bias):
     return _gates(inputs, hidden, w, u, bias)[0]
 
 
-def _update_reset_block(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u + bias.sum(0)
-    return torch.sigmoid(sums.chunk(3, dim=1)[1])
-
-
-def _update_turned_round(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u + bias.sum(0)
-    return 1 - torch.sigmoid(sums.chunk(3, dim=1)[0])
-
-
-def _update_one_bias(inputs, hidden, w, u, bias):
-    sums = inputs @ w + hidden @ u + bias[0]
-    return torch.sigmoid(sums.chunk(3, dim=1)[0])
-
-
-def _update_transposed(inputs, hidden, w, u, bias):
-    w_z, u_z, bias_z = (part.chunk(3, dim=1)[0] for part in (w, u, bias))
-    return torch.sigmoid(inputs @ w_z + hidden @ u_z.T + bias_z.sum(0))
-
-
-def _update_without_state(inputs, hidden, w, u, bias):
-    return torch.sigmoid((inputs @ w + bias.sum(0)).chunk(3, dim=1)[0])
-
-
 def _update_in_single_precision(inputs, hidden, w, u, bias):
-    inputs, hidden, w, u, bias = (
-        part.float() for part in (inputs, hidden, w, u, bias)
-    )
+    inputs, hidden, w, u, bias = (part.float() for part in (inputs, hidden, w, u, bias))
     total = inputs @ w + hidden @ u + bias.sum(0)
     return total.split(hidden.shape[1], dim=1)[0].sigmoid()
 
@@ -197,59 +139,7 @@ def _candidates_reference(inputs, hidden, reset, w, u, bias):
         outer = x @ w + bias[0]
         before.append(outer + h @ (torch.diag(r) @ u) + bias[1])
         after.append(outer + h @ (u @ torch.diag(r)) + bias[1] * r)
-    return tuple(
-        1 - 2 / (1 + torch.exp(2 * torch.stack(n))) for n in (before, after)
-    )
-
-
-def _candidates_swapped(inputs, hidden, reset, w, u, bias):
-    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
-    outer = inputs @ w + bias[0]
-    before = torch.tanh(outer + (reset * hidden) @ u + bias[1])
-    after = torch.tanh(outer + reset * (hidden @ u + bias[1]))
-    return after, before
-
-
-def _candidates_bias_not_reset(inputs, hidden, reset, w, u, bias):
-    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
-    outer = inputs @ w + bias[0] + bias[1]
-    before = torch.tanh(outer + (reset * hidden) @ u)
-    return before, torch.tanh(outer + reset * (hidden @ u))
-
-
-def _candidates_all_reset(inputs, hidden, reset, w, u, bias):
-    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
-    outer = inputs @ w + bias[0]
-    before = torch.tanh(outer + (reset * hidden) @ u + bias[1])
-    return before, torch.tanh(reset * (outer + hidden @ u + bias[1]))
-
-
-def _candidates_biases_exchanged(inputs, hidden, reset, w, u, bias):
-    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
-    outer = inputs @ w + bias[1]
-    before = torch.tanh(outer + (reset * hidden) @ u + bias[0])
-    return before, torch.tanh(outer + reset * (hidden @ u + bias[0]))
-
-
-def _candidates_inverted(inputs, hidden, reset, w, u, bias):
-    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
-    outer, reset = inputs @ w + bias[0], 1 - reset
-    before = torch.tanh(outer + (reset * hidden) @ u + bias[1])
-    return before, torch.tanh(outer + reset * (hidden @ u + bias[1]))
-
-
-def _candidates_with_sigmoid(inputs, hidden, reset, w, u, bias):
-    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
-    outer = inputs @ w + bias[0]
-    before = torch.sigmoid(outer + (reset * hidden) @ u + bias[1])
-    return before, torch.sigmoid(outer + reset * (hidden @ u + bias[1]))
-
-
-def _candidates_both_the_same(inputs, hidden, reset, w, u, bias):
-    w, u, bias = (part.chunk(3, dim=1)[2] for part in (w, u, bias))
-    outer = inputs @ w + bias[0]
-    after = torch.tanh(outer + reset * (hidden @ u) + bias[1])
-    return torch.tanh(outer + (reset * hidden) @ u + reset * bias[1]), after
+    return tuple(1 - 2 / (1 + torch.exp(2 * torch.stack(n))) for n in (before, after))
 
 
 def _candidates_with_sums(inputs, hidden, reset, w, u, bias):
@@ -294,29 +184,6 @@ def _new_state_reference(update, proposal, hidden, one_keeps):
     return (torch.stack([kept, 1 - kept]) * parts).sum(0)
 
 
-def _new_state_swapped(update, proposal, hidden, one_keeps):
-    kept = 1 - update if one_keeps else update
-    return kept * hidden + (1 - kept) * proposal
-
-
-def _new_state_always_keeps(update, proposal, hidden, one_keeps):
-    return update * hidden + (1 - update) * proposal
-
-
-def _new_state_never_keeps(update, proposal, hidden, one_keeps):
-    return (1 - update) * hidden + update * proposal
-
-
-def _new_state_only_adds(update, proposal, hidden, one_keeps):
-    kept = update if one_keeps else 1 - update
-    return kept * hidden + proposal
-
-
-def _new_state_in_place(update, proposal, hidden, one_keeps):
-    kept = update if one_keeps else 1 - update
-    return hidden.mul_(kept).add_((1 - kept) * proposal)
-
-
 def _new_state_as_a_step(update, proposal, hidden, one_keeps):
     if one_keeps:
         return proposal + update * (hidden - proposal)
@@ -352,87 +219,6 @@ def _step_reference(inputs, hidden, w, u, bias, reset_after, one_keeps):
     return package_step(inputs, hidden, **weights, reset=reset), r, z
 
 
-def _step_gates_swapped(inputs, hidden, w, u, bias, reset_after, one_keeps):
-    r, z, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
-    u_r, u_z, u_n = u.chunk(3, dim=1)
-    b_r, b_z, b_n = bias[1].chunk(3)
-    r = torch.sigmoid(r + hidden @ u_r + b_r)
-    z = torch.sigmoid(z + hidden @ u_z + b_z)
-    if reset_after:
-        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
-    else:
-        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
-    kept = z if one_keeps else 1 - z
-    return kept * hidden + (1 - kept) * n, r, z
-
-
-def _step_flag_inverted(inputs, hidden, w, u, bias, reset_after, one_keeps):
-    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
-    u_z, u_r, u_n = u.chunk(3, dim=1)
-    b_z, b_r, b_n = bias[1].chunk(3)
-    r = torch.sigmoid(r + hidden @ u_r + b_r)
-    z = torch.sigmoid(z + hidden @ u_z + b_z)
-    if reset_after:
-        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
-    else:
-        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
-    kept = z if one_keeps else 1 - z
-    return kept * hidden + (1 - kept) * n, r, z
-
-
-def _step_always_after(inputs, hidden, w, u, bias, reset_after, one_keeps):
-    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
-    u_z, u_r, u_n = u.chunk(3, dim=1)
-    b_z, b_r, b_n = bias[1].chunk(3)
-    r = torch.sigmoid(r + hidden @ u_r + b_r)
-    z = torch.sigmoid(z + hidden @ u_z + b_z)
-    n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
-    kept = z if one_keeps else 1 - z
-    return kept * hidden + (1 - kept) * n, r, z
-
-
-def _step_always_keeps(inputs, hidden, w, u, bias, reset_after, one_keeps):
-    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
-    u_z, u_r, u_n = u.chunk(3, dim=1)
-    b_z, b_r, b_n = bias[1].chunk(3)
-    r = torch.sigmoid(r + hidden @ u_r + b_r)
-    z = torch.sigmoid(z + hidden @ u_z + b_z)
-    if reset_after:
-        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
-    else:
-        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
-    return z * hidden + (1 - z) * n, r, z
-
-
-def _step_mixes_reset_state(inputs, hidden, w, u, bias, reset_after, one_keeps):
-    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
-    u_z, u_r, u_n = u.chunk(3, dim=1)
-    b_z, b_r, b_n = bias[1].chunk(3)
-    r = torch.sigmoid(r + hidden @ u_r + b_r)
-    z = torch.sigmoid(z + hidden @ u_z + b_z)
-    if reset_after:
-        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
-    else:
-        hidden = r * hidden
-        n = torch.tanh(x_n + hidden @ u_n + b_n)
-    kept = z if one_keeps else 1 - z
-    return kept * hidden + (1 - kept) * n, r, z
-
-
-def _step_returns_z_first(inputs, hidden, w, u, bias, reset_after, one_keeps):
-    z, r, x_n = (inputs @ w + bias[0]).chunk(3, dim=1)
-    u_z, u_r, u_n = u.chunk(3, dim=1)
-    b_z, b_r, b_n = bias[1].chunk(3)
-    r = torch.sigmoid(r + hidden @ u_r + b_r)
-    z = torch.sigmoid(z + hidden @ u_z + b_z)
-    if reset_after:
-        n = torch.tanh(x_n + r * (hidden @ u_n + b_n))
-    else:
-        n = torch.tanh(x_n + (r * hidden) @ u_n + b_n)
-    kept = z if one_keeps else 1 - z
-    return kept * hidden + (1 - kept) * n, z, r
-
-
 def _step_row_by_row(inputs, hidden, w, u, bias, reset_after, one_keeps):
     results = []
     for x, h in zip(inputs, hidden, strict=True):
@@ -459,9 +245,7 @@ def _step_with_a_cell(inputs, hidden, w, u, bias, reset_after, one_keeps):
     if reset_after:
         blocks = [part.split(size, dim=1) for part in (w, u, bias)]
         sign = 1 if one_keeps else -1
-        w, u, bias = (
-            torch.cat([b[1], sign * b[0], b[2]], dim=1) for b in blocks
-        )
+        w, u, bias = (torch.cat([b[1], sign * b[0], b[2]], dim=1) for b in blocks)
         new = torch.gru_cell(inputs, hidden, w.T, u.T, bias[0], bias[1])
         return [new, r, z]
     n = inputs @ w[:, 2 * size :] + bias.sum(0)[2 * size :]
@@ -488,82 +272,6 @@ def _to_torch_reference(w, u, bias, one_keeps):
     if not one_keeps:
         sign[size : 2 * size] = -1
     return tuple((part.T * sign).T for part in parts)
-
-
-def _to_torch_not_reordered(w, u, bias, one_keeps):
-    sign = 1 if one_keeps else -1
-
-    def turned(part):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([sign * z, r, n], dim=1)
-
-    return turned(w).T, turned(u).T, *turned(bias)
-
-
-def _to_torch_never_turned(w, u, bias, one_keeps):
-    def turned(part):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([r, z, n], dim=1)
-
-    return turned(w).T, turned(u).T, *turned(bias)
-
-
-def _to_torch_turned_if_it_keeps(w, u, bias, one_keeps):
-    sign = -1 if one_keeps else 1
-
-    def turned(part):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([r, sign * z, n], dim=1)
-
-    return turned(w).T, turned(u).T, *turned(bias)
-
-
-def _to_torch_biases_not_turned(w, u, bias, one_keeps):
-    def turned(part, sign):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([r, sign * z, n], dim=1)
-
-    sign = 1 if one_keeps else -1
-    return turned(w, sign).T, turned(u, sign).T, *turned(bias, 1)
-
-
-def _to_torch_one_minus(w, u, bias, one_keeps):
-    def turned(part):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([r, z if one_keeps else 1 - z, n], dim=1)
-
-    return turned(w).T, turned(u).T, *turned(bias)
-
-
-def _to_torch_reset_turned(w, u, bias, one_keeps):
-    sign = 1 if one_keeps else -1
-
-    def turned(part):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([sign * r, z, n], dim=1)
-
-    return turned(w).T, turned(u).T, *turned(bias)
-
-
-def _to_torch_biases_summed(w, u, bias, one_keeps):
-    sign = 1 if one_keeps else -1
-
-    def turned(part):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([r, sign * z, n], dim=1)
-
-    total = turned(bias).sum(0)
-    return turned(w).T, turned(u).T, total, torch.zeros_like(total)
-
-
-def _to_torch_not_transposed(w, u, bias, one_keeps):
-    sign = 1 if one_keeps else -1
-
-    def turned(part):
-        z, r, n = part.chunk(3, dim=1)
-        return torch.cat([r, sign * z, n], dim=1)
-
-    return turned(w), turned(u), *turned(bias)
 
 
 def _to_torch_by_rolling(w, u, bias, one_keeps):
@@ -610,9 +318,7 @@ def _layer_reference(inputs, lengths, hidden, w, u, bias):
     """One sequence after the other, each cut to its length."""
     time, size = inputs.shape[1], hidden.shape[1]
     states, last, kept = [], [], []
-    for sequence, length, h in zip(
-        inputs, lengths.tolist(), hidden, strict=True
-    ):
+    for sequence, length, h in zip(inputs, lengths.tolist(), hidden, strict=True):
         own, gates = [], []
         h = h[None]
         for x in sequence[:length]:
@@ -624,117 +330,6 @@ def _layer_reference(inputs, lengths, hidden, w, u, bias):
         last.append(h[0])
         kept.append(torch.cat(gates).mean(0))
     return torch.stack(states), torch.stack(last), torch.stack(kept)
-
-
-def _layer_runs_into_padding(inputs, lengths, hidden, w, u, bias):
-    states, gates = [], []
-    for x in inputs.unbind(1):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        hidden = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        states.append(hidden)
-        gates.append(z)
-    real = torch.arange(inputs.shape[1]) < lengths[:, None]
-    real = real[..., None]
-    kept = (torch.stack(gates, 1) * real).sum(1) / lengths[:, None]
-    return torch.stack(states, 1) * real, hidden, kept
-
-
-def _layer_ignores_lengths(inputs, lengths, hidden, w, u, bias):
-    states, gates = [], []
-    for x in inputs.unbind(1):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        hidden = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        states.append(hidden)
-        gates.append(z)
-    return torch.stack(states, 1), hidden, torch.stack(gates, 1).mean(1)
-
-
-def _layer_mean_over_padding(inputs, lengths, hidden, w, u, bias):
-    states, gates = [], []
-    for t, x in enumerate(inputs.unbind(1)):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        running = (t < lengths)[:, None]
-        hidden = torch.where(running, new, hidden)
-        states.append(new * running)
-        gates.append(z * running)
-    return torch.stack(states, 1), hidden, torch.stack(gates, 1).mean(1)
-
-
-def _layer_states_repeated(inputs, lengths, hidden, w, u, bias):
-    states, total = [], 0
-    for t, x in enumerate(inputs.unbind(1)):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        running = (t < lengths)[:, None]
-        hidden = torch.where(running, new, hidden)
-        states.append(hidden)
-        total = total + z * running
-    return torch.stack(states, 1), hidden, total / lengths[:, None]
-
-
-def _layer_from_zero(inputs, lengths, hidden, w, u, bias):
-    states, total, hidden = [], 0, torch.zeros_like(hidden)
-    for t, x in enumerate(inputs.unbind(1)):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        running = (t < lengths)[:, None]
-        hidden = torch.where(running, new, hidden)
-        states.append(new * running)
-        total = total + z * running
-    return torch.stack(states, 1), hidden, total / lengths[:, None]
-
-
-def _layer_state_not_carried(inputs, lengths, hidden, w, u, bias):
-    states, total, last = [], 0, hidden
-    for t, x in enumerate(inputs.unbind(1)):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        running = (t < lengths)[:, None]
-        last = torch.where(running, new, last)
-        states.append(new * running)
-        total = total + z * running
-    return torch.stack(states, 1), last, total / lengths[:, None]
-
-
-def _layer_one_step_too_long(inputs, lengths, hidden, w, u, bias):
-    states, total = [], 0
-    for t, x in enumerate(inputs.unbind(1)):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        new = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        running = (t <= lengths)[:, None]
-        hidden = torch.where(running, new, hidden)
-        states.append(new * running)
-        total = total + z * running
-    return torch.stack(states, 1), hidden, total / lengths[:, None]
-
-
-def _layer_last_of_the_padded(inputs, lengths, hidden, w, u, bias):
-    states, total = [], 0
-    for t, x in enumerate(inputs.unbind(1)):
-        x_z, x_r, x_n = (x @ w + bias[0]).chunk(3, dim=1)
-        h_z, h_r, h_n = (hidden @ u + bias[1]).chunk(3, dim=1)
-        z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
-        running = (t < lengths)[:, None]
-        hidden = (1 - z) * torch.tanh(x_n + r * h_n) + z * hidden
-        states.append(hidden * running)
-        total = total + z * running
-    states = torch.stack(states, 1)
-    return states, states[:, -1], total / lengths[:, None]
 
 
 def _layer_by_sequence(inputs, lengths, hidden, w, u, bias):
@@ -790,7 +385,7 @@ def _mgu_inputs(sampler: CaseSampler) -> dict:
 
 
 def _mgu_reference(inputs, hidden, w, u, bias):
-    """The package's GRU with both gates alike, and the gate inverted."""
+    """The package's GRU with both gates alike, and one minus the gate."""
     size = hidden.shape[1]
     f, n = slice(0, size), slice(size, 2 * size)
 
@@ -808,46 +403,6 @@ def _mgu_reference(inputs, hidden, w, u, bias):
     total = torch.einsum("bf,fh->bh", inputs, w[:, f]) + bias[f]
     total = total + torch.einsum("bk,kh->bh", hidden, u[:, f])
     return new, 1 / (1 + torch.exp(-total))
-
-
-def _mgu_keeps(inputs, hidden, w, u, bias):
-    x_f, x_n = (inputs @ w + bias).chunk(2, dim=1)
-    u_f, u_n = u.chunk(2, dim=1)
-    f = torch.sigmoid(x_f + hidden @ u_f)
-    n = torch.tanh(x_n + (f * hidden) @ u_n)
-    return f * hidden + (1 - f) * n, f
-
-
-def _mgu_reset_after(inputs, hidden, w, u, bias):
-    x_f, x_n = (inputs @ w + bias).chunk(2, dim=1)
-    h_f, h_n = (hidden @ u).chunk(2, dim=1)
-    f = torch.sigmoid(x_f + h_f)
-    n = torch.tanh(x_n + f * h_n)
-    return (1 - f) * hidden + f * n, f
-
-
-def _mgu_without_reset(inputs, hidden, w, u, bias):
-    sums = inputs @ w + bias + hidden @ u
-    f, n = sums.chunk(2, dim=1)
-    f = torch.sigmoid(f)
-    return (1 - f) * hidden + f * torch.tanh(n), f
-
-
-def _mgu_blocks_swapped(inputs, hidden, w, u, bias):
-    x_n, x_f = (inputs @ w + bias).chunk(2, dim=1)
-    u_n, u_f = u.chunk(2, dim=1)
-    f = torch.sigmoid(x_f + hidden @ u_f)
-    n = torch.tanh(x_n + (f * hidden) @ u_n)
-    return (1 - f) * hidden + f * n, f
-
-
-def _mgu_keeps_reset_state(inputs, hidden, w, u, bias):
-    x_f, x_n = (inputs @ w + bias).chunk(2, dim=1)
-    u_f, u_n = u.chunk(2, dim=1)
-    f = torch.sigmoid(x_f + hidden @ u_f)
-    hidden = f * hidden
-    n = torch.tanh(x_n + hidden @ u_n)
-    return (1 - f) * hidden + f * n, f
 
 
 def _mgu_row_by_row(inputs, hidden, w, u, bias):
@@ -876,26 +431,30 @@ STEPS = [
         cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
         mistakes=[
             Mistake(
-                _reset_first_block,
                 "These are the update gate's weights: in this layout z comes first, then r.",
+                ("_, w_r, _", "w_r, _, _"),
+                ("_, u_r, _", "u_r, _, _"),
+                ("_, bias_r, _", "bias_r, _, _"),
             ),
             Mistake(
-                _reset_one_bias,
                 "Only the first bias is added; the gate has two, one for the input, one for the state.",
+                ("bias.sum(0)", "bias[0]"),
             ),
             Mistake(
-                _reset_transposed,
                 "You transpose u. It is stored transposed already: rows of the state multiply it from "
                 "the left.",
+                ("@ u_r", "@ u_r.T"),
             ),
             Mistake(
-                _reset_with_tanh,
-                "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+                "A gate lies between 0 and 1: squash with sigmoid, not tanh.", ("sigmoid", "tanh")
             ),
-            Mistake(_reset_without_bias, "Both biases are missing."),
+            Mistake("Both biases are missing.", (" + bias_r", "")),
             Mistake(
-                _reset_interleaved,
                 "You took every third column; a gate's columns are neighbours, block beside block.",
+                (
+                    "return torch.sigmoid(inputs @ w_r + hidden @ u_r + bias_r)",
+                    "sums = inputs @ w + hidden @ u + bias.sum(0)\n    return torch.sigmoid(sums[:, 1::3])",
+                ),
             ),
         ],
         alternatives=[_reset_row_by_row, _reset_einsum],
@@ -907,25 +466,28 @@ STEPS = [
         cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
         mistakes=[
             Mistake(
-                _update_reset_block,
                 "These are the reset gate's weights: in this layout z comes first.",
+                ("w[:, :size]", "w[:, size : 2 * size]"),
+                ("bias[0, :size]", "bias[0, size : 2 * size]"),
+                ("u[:, :size]", "u[:, size : 2 * size]"),
+                ("bias[1, :size]", "bias[1, size : 2 * size]"),
             ),
             Mistake(
-                _update_turned_round,
                 "This is 1 - z. What z = 1 means is decided in the mix, not in the gate.",
+                ("return ", "return 1 - "),
             ),
             Mistake(
-                _update_one_bias,
                 "Only the first bias is added; the gate has two, one for the input, one for the state.",
+                (" + bias[1, :size]", ""),
             ),
             Mistake(
-                _update_transposed,
                 "You transpose u. It is stored transposed already: rows of the state multiply it from "
                 "the left.",
+                ("u[:, :size]", "u[:, :size].T"),
             ),
             Mistake(
-                _update_without_state,
                 "Your gate does not see the state: the product with u is missing.",
+                ("hidden @ u[:, :size] + ", ""),
             ),
         ],
         alternatives=[_update_in_single_precision, _update_by_halves],
@@ -940,34 +502,36 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _candidates_swapped,
                 "The two are in the wrong order: return first the candidate with reset before the product.",
+                ("before, after", "after, before"),
             ),
             Mistake(
-                _candidates_bias_not_reset,
                 "Your first candidate is right. In the second the reset must scale the inner bias too.",
+                ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
             ),
             Mistake(
-                _candidates_all_reset,
                 "Your first candidate is right. In the second the reset scales what comes from the input "
                 "as well; it may touch only what comes from the state.",
+                ("outer + reset * (hidden", "reset * (outer + hidden"),
             ),
             Mistake(
-                _candidates_biases_exchanged,
                 "The two biases are exchanged: the second row is the inner one, which stands with U.",
+                ("outer = inputs", "bias_n = bias_n.flip(0)\n    outer = inputs"),
             ),
             Mistake(
-                _candidates_inverted,
                 "r = 1 lets the past through; yours shuts it out.",
+                ("outer = inputs", "reset = 1 - reset\n    outer = inputs"),
             ),
             Mistake(
-                _candidates_with_sigmoid,
                 "A candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+                ("before = torch.tanh", "before = torch.sigmoid"),
+                ("after = torch.tanh", "after = torch.sigmoid"),
             ),
             Mistake(
-                _candidates_both_the_same,
                 "The inner bias is scaled in the wrong one of the two: only the reset after the product "
                 "scales it.",
+                ("(reset * hidden) @ u_n +", "(reset * hidden) @ u_n + reset *"),
+                ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
             ),
         ],
         alternatives=[_candidates_with_sums, _candidates_einsum],
@@ -976,31 +540,31 @@ STEPS = [
     Step(
         "new_state",
         reference=_new_state_reference,
-        cases={
-            "one keeps the old state": _mix(True),
-            "one replaces the old state": _mix(False),
-        },
+        cases={"one keeps the old state": _mix(True), "one replaces the old state": _mix(False)},
         mistakes=[
             Mistake(
-                _new_state_swapped,
                 "The two conventions are swapped: if one keeps, z scales the old state.",
+                ("if one_keeps", "if not one_keeps"),
             ),
             Mistake(
-                _new_state_always_keeps,
                 "Right if one keeps; but your function does not look at one_keeps.",
+                ("update if one_keeps else 1 - update", "update"),
             ),
             Mistake(
-                _new_state_never_keeps,
                 "Right if one replaces; but your function does not look at one_keeps.",
+                ("update if one_keeps else 1 - update", "1 - update"),
             ),
             Mistake(
-                _new_state_only_adds,
                 "The candidate is taken in whole; the two shares must sum to one.",
+                ("(1 - kept) * ", ""),
             ),
             Mistake(
-                _new_state_in_place,
                 "Your numbers are right, but the old state is overwritten, which the step before "
                 "needs for its gradient: make a new tensor.",
+                (
+                    "kept * hidden + (1 - kept) * proposal",
+                    "hidden.mul_(kept).add_((1 - kept) * proposal)",
+                ),
             ),
         ],
         alternatives=[_new_state_as_a_step, _new_state_in_single_precision],
@@ -1017,29 +581,30 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _step_gates_swapped,
                 "The gates are exchanged: in this layout the blocks are z, r, n; torch has r, z, n.",
+                ("= reset_gate", "= update_gate"),
+                ("= update_gate", "= reset_gate"),
             ),
             Mistake(
-                _step_flag_inverted,
-                "reset_after is reversed: with True the reset acts after the matrix product.",
+                "reset_after is inverted: with True the reset acts after the matrix product.",
+                ("if reset_after", "if not reset_after"),
             ),
             Mistake(
-                _step_always_after,
                 "Right with reset after the product; but your step does not look at reset_after.",
+                ("after if reset_after else before", "after"),
             ),
             Mistake(
-                _step_always_keeps,
                 "Right if one keeps; but your step does not look at one_keeps.",
+                ("one_keeps", "True"),
             ),
             Mistake(
-                _step_mixes_reset_state,
                 "Your mix uses the state after its reset. The reset is for the candidate alone; what is "
                 "kept is the old state itself.",
+                ("proposal, hidden,", "proposal, hidden if reset_after else reset * hidden,"),
             ),
             Mistake(
-                _step_returns_z_first,
                 "The new state is right; the gates are returned in the wrong order: first r, then z.",
+                ("), reset, update", "), update, reset"),
             ),
         ],
         alternatives=[_step_row_by_row, _step_with_a_cell],
@@ -1055,39 +620,43 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _to_torch_not_reordered,
                 "The blocks are still in the order z, r, n; torch wants r, z, n.",
+                ("[r, sign * z, n]", "[sign * z, r, n]"),
             ),
             Mistake(
-                _to_torch_never_turned,
                 "Right if one keeps. If one replaces, the update gate's weights must change their sign.",
+                ("sign * ", ""),
             ),
             Mistake(
-                _to_torch_turned_if_it_keeps,
                 "You change the sign in the wrong case: torch's one keeps, so only weights whose one "
-                "replaces must be turned.",
+                "replaces must change their sign.",
+                ("if one_keeps", "if not one_keeps"),
             ),
             Mistake(
-                _to_torch_biases_not_turned,
                 "The sign of the matrices is right, but the update gate's two biases go into the sigmoid "
                 "too.",
+                ("reordered(stacked)", "reordered(stacked, sign=sign)"),
+                ("reordered(bias)", "reordered(bias, sign=1)"),
             ),
             Mistake(
-                _to_torch_one_minus,
                 "The gate is to become 1 - z; its weights do so by changing their sign, not by 1 - weight.",
+                ("sign * z", "z if one_keeps else 1 - z"),
             ),
             Mistake(
-                _to_torch_reset_turned,
-                "You changed the sign of the reset gate; it is the update gate that the conventions turn.",
+                "You changed the sign of the reset gate; the conventions differ in the update gate.",
+                ("[r, sign * z, n]", "[sign * r, z, n]"),
             ),
             Mistake(
-                _to_torch_biases_summed,
                 "Keep the two biases apart: the inner bias of n is scaled by the reset gate, so their sum "
                 "is another function.",
+                (
+                    "bias_ih, bias_hh = reordered(bias)",
+                    "bias_ih = reordered(bias).sum(0)\n    bias_hh = torch.zeros_like(bias_ih)",
+                ),
             ),
             Mistake(
-                _to_torch_not_transposed,
                 "The matrices must be transposed: torch's have one row for each unit of each block.",
+                ("reordered(w).T, reordered(u).T", "reordered(w), reordered(u)"),
             ),
         ],
         alternatives=[_to_torch_by_rolling, _to_torch_by_a_matrix],
@@ -1096,42 +665,44 @@ STEPS = [
     Step(
         "gru_layer",
         reference=_layer_reference,
-        cases={
-            "sequences of one length": _full,
-            "padded sequences": _padded,
-        },
+        cases={"sequences of one length": _full, "padded sequences": _padded},
         mistakes=[
             Mistake(
-                _layer_runs_into_padding,
                 "Your last state is that after the padding; a sequence that has ended must keep its own.",
+                ("torch.where(running, new, hidden)", "new"),
             ),
             Mistake(
-                _layer_ignores_lengths,
                 "Your layer does not use the lengths: all three results run on into the padding.",
+                ("for t in", "lengths = torch.full_like(lengths, inputs.shape[1])\n    for t in"),
             ),
             Mistake(
-                _layer_mean_over_padding,
                 "Your mean divides by all steps; divide by the number of each sequence's real steps.",
+                ("lengths[:, None]\n", "inputs.shape[1]\n"),
             ),
             Mistake(
-                _layer_states_repeated,
                 "In the padding your states repeat the last one; they must be zero there.",
+                ("new * running", "hidden"),
             ),
             Mistake(
-                _layer_from_zero,
                 "Your layer starts from zero; it must start from the state that it is given.",
+                (
+                    "states, total = [], torch.zeros_like(hidden)",
+                    "states, total, hidden = [], 0, torch.zeros_like(hidden)",
+                ),
             ),
             Mistake(
-                _layer_state_not_carried,
                 "The state is not carried on: each of your steps starts from the first state.",
+                ("for t in", "first = hidden\n    for t in"),
+                ("inputs[:, t], hidden", "inputs[:, t], first"),
             ),
             Mistake(
-                _layer_one_step_too_long,
                 "You run one step too many: steps count from 0, so the last real one is length - 1.",
+                ("<", "<="),
             ),
             Mistake(
-                _layer_last_of_the_padded,
                 "Your last state is the one in the last column, which for shorter sequences is padding.",
+                ("torch.where(running, new, hidden)", "new"),
+                (", hidden, total", ", states[-1], total"),
             ),
         ],
         alternatives=[_layer_by_sequence, _layer_gathered],
@@ -1144,24 +715,24 @@ STEPS = [
         cases={"a small batch": _mgu_inputs},
         mistakes=[
             Mistake(
-                _mgu_keeps,
-                "Your gate keeps where it is one; in this unit one replaces.",
+                "Your gate keeps where it is one; in this unit one replaces.", ("False", "True")
             ),
             Mistake(
-                _mgu_reset_after,
                 "Your gate resets after the matrix product; here it scales the state before.",
+                ("(f * hidden) @ u_n", "f * (hidden @ u_n)"),
             ),
             Mistake(
-                _mgu_without_reset,
                 "The candidate must see the state scaled by the gate; yours sees all of it.",
+                ("(f * hidden)", "hidden"),
             ),
             Mistake(
-                _mgu_blocks_swapped,
                 "The blocks are exchanged: the gate f comes first, the candidate n second.",
+                ("x_f, x_n =", "x_n, x_f ="),
+                ("u_f, u_n =", "u_n, u_f ="),
             ),
             Mistake(
-                _mgu_keeps_reset_state,
                 "Your mix uses the state after its reset; what is kept is the old state itself.",
+                ("n, hidden", "n, f * hidden"),
             ),
         ],
         alternatives=[_mgu_row_by_row, _mgu_joined],

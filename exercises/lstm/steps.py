@@ -9,9 +9,7 @@ def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
     return sampler.lengths(3)  # batch, features, hidden
 
 
-def _weights(
-    sampler: CaseSampler, features: int, hidden: int
-) -> dict[str, torch.Tensor]:
+def _weights(sampler: CaseSampler, features: int, hidden: int) -> dict[str, torch.Tensor]:
     return {
         "w": sampler.normal(4 * hidden, features),
         "u": sampler.normal(4 * hidden, hidden),
@@ -20,13 +18,8 @@ def _weights(
     }
 
 
-def _states(
-    sampler: CaseSampler, batch: int, hidden: int
-) -> dict[str, torch.Tensor]:
-    return {
-        "hidden": sampler.normal(batch, hidden),
-        "cell": sampler.normal(batch, hidden),
-    }
+def _states(sampler: CaseSampler, batch: int, hidden: int) -> dict[str, torch.Tensor]:
+    return {"hidden": sampler.normal(batch, hidden), "cell": sampler.normal(batch, hidden)}
 
 
 # -- 1. split_gates
@@ -44,28 +37,7 @@ def _vector(sampler: CaseSampler) -> dict:
 
 def _split_reference(stacked):
     rows = stacked.shape[0] // 4
-    return tuple(
-        stacked[block * rows : (block + 1) * rows] for block in (1, 0, 2, 3)
-    )
-
-
-def _split_in_torchs_order(stacked):
-    return stacked.chunk(4)
-
-
-def _split_as_written(stacked):
-    i, f, g, o = stacked.chunk(4)
-    return f, i, o, g
-
-
-def _split_interleaved(stacked):
-    i, f, g, o = (stacked[start::4] for start in range(4))
-    return f, i, g, o
-
-
-def _split_columns(stacked):
-    i, f, g, o = stacked.chunk(4, dim=-1)
-    return f, i, g, o
+    return tuple(stacked[block * rows : (block + 1) * rows] for block in (1, 0, 2, 3))
 
 
 def _split_by_reshape(stacked):
@@ -81,9 +53,7 @@ def _split_with_a_loop(stacked):
     parts = []
     for k in [1, 0, 2, 3]:
         print("block", k)
-        parts.append(
-            torch.stack([stacked[k * rows + row] for row in range(rows)])
-        )
+        parts.append(torch.stack([stacked[k * rows + row] for row in range(rows)]))
     return tuple(parts)
 
 
@@ -103,30 +73,8 @@ def _one_gate(sampler: CaseSampler) -> dict:
 
 
 def _forget_reference(inputs, hidden, cell, w, u, peephole, bias):
-    total = torch.einsum("bf,hf->bh", inputs, w) + torch.einsum(
-        "bk,hk->bh", hidden, u
-    )
+    total = torch.einsum("bf,hf->bh", inputs, w) + torch.einsum("bk,hk->bh", hidden, u)
     return 1 / (1 + torch.exp(-(total + peephole * cell + bias)))
-
-
-def _forget_without_peephole(inputs, hidden, cell, w, u, peephole, bias):
-    return torch.sigmoid(inputs @ w.T + hidden @ u.T + bias)
-
-
-def _forget_without_bias(inputs, hidden, cell, w, u, peephole, bias):
-    return torch.sigmoid(inputs @ w.T + hidden @ u.T + peephole * cell)
-
-
-def _forget_not_transposed(inputs, hidden, cell, w, u, peephole, bias):
-    return torch.sigmoid(inputs @ w.T + hidden @ u + peephole * cell + bias)
-
-
-def _forget_with_tanh(inputs, hidden, cell, w, u, peephole, bias):
-    return torch.tanh(inputs @ w.T + hidden @ u.T + peephole * cell + bias)
-
-
-def _forget_peephole_on_hidden(inputs, hidden, cell, w, u, peephole, bias):
-    return torch.sigmoid(inputs @ w.T + hidden @ u.T + peephole * hidden + bias)
 
 
 def _forget_row_by_row(inputs, hidden, cell, w, u, peephole, bias):
@@ -174,23 +122,6 @@ def _input_reference(inputs, hidden, cell, w, u, peepholes, bias):
     return _gates(inputs, hidden, cell, w, u, peepholes, bias)[0]
 
 
-def _input_from_forget_block(inputs, hidden, cell, w, u, peepholes, bias):
-    n = hidden.shape[1]
-    total = (inputs @ w.T + hidden @ u.T + bias)[:, n : 2 * n]
-    return torch.sigmoid(total + peepholes[0] * cell)
-
-
-def _input_with_forget_peephole(inputs, hidden, cell, w, u, peepholes, bias):
-    n = hidden.shape[1]
-    total = (inputs @ w.T + hidden @ u.T + bias)[:, :n]
-    return torch.sigmoid(total + peepholes[1] * cell)
-
-
-def _input_without_peephole(inputs, hidden, cell, w, u, peepholes, bias):
-    n = hidden.shape[1]
-    return torch.sigmoid((inputs @ w.T + hidden @ u.T + bias)[:, :n])
-
-
 def _input_sliced(inputs, hidden, cell, w, u, peepholes, bias):
     n = hidden.shape[1]
     total = inputs @ w[:n].T + hidden @ u[:n].T + peepholes[0] * cell + bias[:n]
@@ -200,9 +131,7 @@ def _input_sliced(inputs, hidden, cell, w, u, peepholes, bias):
 def _input_einsum(inputs, hidden, cell, w, u, peepholes, bias):
     w = w.reshape(4, -1, w.shape[1])
     u = u.reshape(4, -1, u.shape[1])
-    total = torch.einsum("bf,ghf->gbh", inputs, w) + torch.einsum(
-        "bk,ghk->gbh", hidden, u
-    )
+    total = torch.einsum("bf,ghf->gbh", inputs, w) + torch.einsum("bk,ghk->gbh", hidden, u)
     return (total[0] + bias.reshape(4, -1)[0] + peepholes[0] * cell).sigmoid()
 
 
@@ -211,33 +140,13 @@ def _input_einsum(inputs, hidden, cell, w, u, peepholes, bias):
 
 def _without_cell(sampler: CaseSampler) -> dict:
     inputs = _stacked(sampler)
-    return {
-        name: inputs[name] for name in ("inputs", "hidden", "w", "u", "bias")
-    }
+    return {name: inputs[name] for name in ("inputs", "hidden", "w", "u", "bias")}
 
 
 def _candidate_reference(inputs, hidden, w, u, bias):
     n = hidden.shape[1]
-    total = (
-        inputs @ w[2 * n : 3 * n].T
-        + hidden @ u[2 * n : 3 * n].T
-        + bias[2 * n : 3 * n]
-    )
+    total = inputs @ w[2 * n : 3 * n].T + hidden @ u[2 * n : 3 * n].T + bias[2 * n : 3 * n]
     return 1 - 2 / (1 + torch.exp(2 * total))
-
-
-def _candidate_sigmoid(inputs, hidden, w, u, bias):
-    return torch.sigmoid(
-        (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)[2]
-    )
-
-
-def _candidate_output_block(inputs, hidden, w, u, bias):
-    return torch.tanh((inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)[3])
-
-
-def _candidate_not_squashed(inputs, hidden, w, u, bias):
-    return (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)[2]
 
 
 def _candidate_chunked(inputs, hidden, w, u, bias):
@@ -247,9 +156,7 @@ def _candidate_chunked(inputs, hidden, w, u, bias):
 def _candidate_row_by_row(inputs, hidden, w, u, bias):
     n = hidden.shape[1]
     rows = [
-        torch.tanh(
-            w[2 * n : 3 * n] @ x + u[2 * n : 3 * n] @ h + bias[2 * n : 3 * n]
-        )
+        torch.tanh(w[2 * n : 3 * n] @ x + u[2 * n : 3 * n] @ h + bias[2 * n : 3 * n])
         for x, h in zip(inputs, hidden, strict=True)
     ]
     return torch.stack(rows)
@@ -261,37 +168,15 @@ def _candidate_row_by_row(inputs, hidden, w, u, bias):
 def _belt(sampler: CaseSampler) -> dict:
     batch, hidden = sampler.lengths(2)
     return {
-        "forget": torch.from_numpy(
-            sampler.random.uniform(0, 1, (batch, hidden)).round(1)
-        ),
-        "write": torch.from_numpy(
-            sampler.random.uniform(0, 1, (batch, hidden)).round(1)
-        ),
+        "forget": torch.from_numpy(sampler.random.uniform(0, 1, (batch, hidden)).round(1)),
+        "write": torch.from_numpy(sampler.random.uniform(0, 1, (batch, hidden)).round(1)),
         "proposal": sampler.normal(batch, hidden),
         "cell": sampler.normal(batch, hidden),
     }
 
 
 def _new_cell_reference(forget, write, proposal, cell):
-    return (
-        torch.stack([forget, write]).mul(torch.stack([cell, proposal])).sum(0)
-    )
-
-
-def _new_cell_swapped(forget, write, proposal, cell):
-    return forget * proposal + write * cell
-
-
-def _new_cell_coupled(forget, write, proposal, cell):
-    return forget * cell + (1 - forget) * proposal
-
-
-def _new_cell_inverted(forget, write, proposal, cell):
-    return (1 - forget) * cell + write * proposal
-
-
-def _new_cell_changed_in_place(forget, write, proposal, cell):
-    return cell.mul_(forget).add_(write * proposal)
+    return torch.stack([forget, write]).mul(torch.stack([cell, proposal])).sum(0)
 
 
 def _new_cell_addcmul(forget, write, proposal, cell):
@@ -303,8 +188,7 @@ def _new_cell_loop(forget, write, proposal, cell):
     for row in range(cell.shape[0]):
         for unit in range(cell.shape[1]):
             new[row, unit] = (
-                forget[row, unit] * cell[row, unit]
-                + write[row, unit] * proposal[row, unit]
+                forget[row, unit] * cell[row, unit] + write[row, unit] * proposal[row, unit]
             )
     return new
 
@@ -314,25 +198,6 @@ def _new_cell_loop(forget, write, proposal, cell):
 
 def _output_reference(inputs, hidden, cell, w, u, peepholes, bias):
     return _gates(inputs, hidden, cell, w, u, peepholes, bias)[3]
-
-
-def _output_sees_old_cell(inputs, hidden, cell, w, u, peepholes, bias):
-    n = hidden.shape[1]
-    total = (inputs @ w.T + hidden @ u.T + bias)[:, 3 * n :]
-    return torch.sigmoid(total + peepholes[2] * cell)
-
-
-def _output_without_peephole(inputs, hidden, cell, w, u, peepholes, bias):
-    n = hidden.shape[1]
-    return torch.sigmoid((inputs @ w.T + hidden @ u.T + bias)[:, 3 * n :])
-
-
-def _output_sees_squashed_cell(inputs, hidden, cell, w, u, peepholes, bias):
-    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=1)
-    i = torch.sigmoid(i + peepholes[0] * cell)
-    f = torch.sigmoid(f + peepholes[1] * cell)
-    cell = f * cell + i * torch.tanh(g)
-    return torch.sigmoid(o + peepholes[2] * torch.tanh(cell))
 
 
 def _output_in_one_go(inputs, hidden, cell, w, u, peepholes, bias):
@@ -348,10 +213,7 @@ def _output_by_halves(inputs, hidden, cell, w, u, peepholes, bias):
 
     total = torch.cat([inputs, hidden], 1) @ torch.cat([w, u], 1).T + bias
     i, f, g, o = total.split(hidden.shape[1], dim=1)
-    new = (
-        squash(f + peepholes[1] * cell) * cell
-        + squash(i + peepholes[0] * cell) * g.tanh()
-    )
+    new = squash(f + peepholes[1] * cell) * cell + squash(i + peepholes[0] * cell) * g.tanh()
     return squash(o + peepholes[2] * new)
 
 
@@ -361,40 +223,6 @@ def _output_by_halves(inputs, hidden, cell, w, u, peepholes, bias):
 def _step_reference(inputs, hidden, cell, w, u, peepholes, bias):
     _, f, _, o, new = _gates(inputs, hidden, cell, w, u, peepholes, bias)
     return o * torch.tanh(new), new, f
-
-
-def _step_in_other_order(inputs, hidden, cell, w, u, peepholes, bias):
-    f, i, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-    i = torch.sigmoid(i + peepholes[0] * cell)
-    f = torch.sigmoid(f + peepholes[1] * cell)
-    cell = f * cell + i * torch.tanh(g)
-    o = torch.sigmoid(o + peepholes[2] * cell)
-    return o * torch.tanh(cell), cell, f
-
-
-def _step_output_sees_old_cell(inputs, hidden, cell, w, u, peepholes, bias):
-    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-    i = torch.sigmoid(i + peepholes[0] * cell)
-    f = torch.sigmoid(f + peepholes[1] * cell)
-    o = torch.sigmoid(o + peepholes[2] * cell)
-    cell = f * cell + i * torch.tanh(g)
-    return o * torch.tanh(cell), cell, f
-
-
-def _step_hidden_not_squashed(inputs, hidden, cell, w, u, peepholes, bias):
-    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-    i = torch.sigmoid(i + peepholes[0] * cell)
-    f = torch.sigmoid(f + peepholes[1] * cell)
-    cell = f * cell + i * torch.tanh(g)
-    o = torch.sigmoid(o + peepholes[2] * cell)
-    return o * cell, cell, f
-
-
-def _step_without_peepholes(inputs, hidden, cell, w, u, peepholes, bias):
-    i, f, g, o = (inputs @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-    f = torch.sigmoid(f)
-    cell = f * cell + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(cell), cell, f
 
 
 def _step_joined(inputs, hidden, cell, w, u, peepholes, bias):
@@ -433,9 +261,7 @@ def _padded(sampler: CaseSampler) -> dict:
 
 def _full(sampler: CaseSampler) -> dict:
     inputs = _padded(sampler)
-    return inputs | {
-        "lengths": torch.full_like(inputs["lengths"], inputs["inputs"].shape[1])
-    }
+    return inputs | {"lengths": torch.full_like(inputs["lengths"], inputs["inputs"].shape[1])}
 
 
 def _layer_reference(inputs, lengths, w, u, peepholes, bias):
@@ -447,9 +273,7 @@ def _layer_reference(inputs, lengths, w, u, peepholes, bias):
         states.append([])
         gates.append([])
         for t in range(time):
-            new = _step_reference(
-                sequence[t : t + 1], hidden, cell, w, u, peepholes, bias
-            )
+            new = _step_reference(sequence[t : t + 1], hidden, cell, w, u, peepholes, bias)
             if t < length:
                 hidden, cell, _ = new
             states[-1].append(hidden[0])
@@ -460,104 +284,6 @@ def _layer_reference(inputs, lengths, w, u, peepholes, bias):
         return torch.stack([torch.stack(row) for row in rows])
 
     return stacked(states), torch.stack(cells), stacked(gates)
-
-
-def _layer_ignores_lengths(inputs, lengths, w, u, peepholes, bias):
-    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
-    states, gates = [], []
-    for x in inputs.unbind(1):
-        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-        i = torch.sigmoid(i + peepholes[0] * cell)
-        f = torch.sigmoid(f + peepholes[1] * cell)
-        cell = f * cell + i * torch.tanh(g)
-        hidden = torch.sigmoid(o + peepholes[2] * cell) * torch.tanh(cell)
-        states.append(hidden)
-        gates.append(f)
-    return torch.stack(states, 1), cell, torch.stack(gates, 1)
-
-
-def _layer_time_first(inputs, lengths, w, u, peepholes, bias):
-    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
-    states, gates = [], []
-    for t, x in enumerate(inputs.unbind(1)):
-        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-        i = torch.sigmoid(i + peepholes[0] * cell)
-        f = torch.sigmoid(f + peepholes[1] * cell)
-        new = f * cell + i * torch.tanh(g)
-        o = torch.sigmoid(o + peepholes[2] * new)
-        running = (t < lengths)[:, None]
-        hidden = torch.where(running, o * torch.tanh(new), hidden)
-        cell = torch.where(running, new, cell)
-        states.append(hidden)
-        gates.append(f)
-    return torch.stack(states), cell, torch.stack(gates)
-
-
-def _layer_resets_to_zero(inputs, lengths, w, u, peepholes, bias):
-    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
-    states, gates = [], []
-    for t, x in enumerate(inputs.unbind(1)):
-        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-        i = torch.sigmoid(i + peepholes[0] * cell)
-        f = torch.sigmoid(f + peepholes[1] * cell)
-        running = (t < lengths)[:, None]
-        cell = (f * cell + i * torch.tanh(g)) * running
-        hidden = torch.sigmoid(o + peepholes[2] * cell) * torch.tanh(cell)
-        states.append(hidden)
-        gates.append(f)
-    return torch.stack(states, 1), cell, torch.stack(gates, 1)
-
-
-def _layer_one_step_too_long(inputs, lengths, w, u, peepholes, bias):
-    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
-    states, gates = [], []
-    for t, x in enumerate(inputs.unbind(1)):
-        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-        i = torch.sigmoid(i + peepholes[0] * cell)
-        f = torch.sigmoid(f + peepholes[1] * cell)
-        new = f * cell + i * torch.tanh(g)
-        o = torch.sigmoid(o + peepholes[2] * new)
-        running = (t <= lengths)[:, None]
-        hidden = torch.where(running, o * torch.tanh(new), hidden)
-        cell = torch.where(running, new, cell)
-        states.append(hidden)
-        gates.append(f)
-    return torch.stack(states, 1), cell, torch.stack(gates, 1)
-
-
-def _layer_holds_gates(inputs, lengths, w, u, peepholes, bias):
-    hidden = cell = gate = inputs.new_zeros(inputs.shape[0], u.shape[1])
-    states, gates = [], []
-    for t, x in enumerate(inputs.unbind(1)):
-        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-        i = torch.sigmoid(i + peepholes[0] * cell)
-        f = torch.sigmoid(f + peepholes[1] * cell)
-        new = f * cell + i * torch.tanh(g)
-        o = torch.sigmoid(o + peepholes[2] * new)
-        running = (t < lengths)[:, None]
-        hidden = torch.where(running, o * torch.tanh(new), hidden)
-        cell = torch.where(running, new, cell)
-        gate = torch.where(running, f, gate)
-        states.append(hidden)
-        gates.append(gate)
-    return torch.stack(states, 1), cell, torch.stack(gates, 1)
-
-
-def _layer_closes_gates(inputs, lengths, w, u, peepholes, bias):
-    hidden = cell = inputs.new_zeros(inputs.shape[0], u.shape[1])
-    states, gates = [], []
-    for t, x in enumerate(inputs.unbind(1)):
-        i, f, g, o = (x @ w.T + hidden @ u.T + bias).chunk(4, dim=-1)
-        i = torch.sigmoid(i + peepholes[0] * cell)
-        f = torch.sigmoid(f + peepholes[1] * cell)
-        new = f * cell + i * torch.tanh(g)
-        o = torch.sigmoid(o + peepholes[2] * new)
-        running = (t < lengths)[:, None]
-        hidden = torch.where(running, o * torch.tanh(new), hidden)
-        cell = torch.where(running, new, cell)
-        states.append(hidden)
-        gates.append(f * running)
-    return torch.stack(states, 1), cell, torch.stack(gates, 1)
 
 
 def _layer_with_products_first(inputs, lengths, w, u, peepholes, bias):
@@ -587,9 +313,7 @@ def _layer_by_sequence(inputs, lengths, w, u, peepholes, bias):
             i, f, g, o = (w @ x + u @ hidden + bias).reshape(4, -1)
             f = torch.sigmoid(f + peepholes[1] * cell)
             if t < length:
-                new = f * cell + torch.sigmoid(
-                    i + peepholes[0] * cell
-                ) * torch.tanh(g)
+                new = f * cell + torch.sigmoid(i + peepholes[0] * cell) * torch.tanh(g)
                 hidden = torch.sigmoid(o + peepholes[2] * new) * torch.tanh(new)
                 cell = new
             states.append(hidden)
@@ -605,20 +329,20 @@ STEPS = [
         cases={"a matrix of weights": _matrix, "a vector of biases": _vector},
         mistakes=[
             Mistake(
-                _split_in_torchs_order,
                 "Your blocks are in torch's order i, f, g, o; the task asks for f, i, g, o.",
+                ("return f, i, g, o", "return i, f, g, o"),
             ),
             Mistake(
-                _split_as_written,
                 "Your last two blocks are swapped: the candidate g comes before the output gate o.",
+                ("return f, i, g, o", "return f, i, o, g"),
             ),
             Mistake(
-                _split_interleaved,
                 "You took every fourth row; a gate's rows are neighbours, one block after the other.",
+                ("stacked.chunk(4)", "(stacked[start::4] for start in range(4))"),
             ),
             Mistake(
-                _split_columns,
                 "You cut the last dimension; the gates are stacked in the first.",
+                ("chunk(4)", "chunk(4, dim=-1)"),
             ),
         ],
         alternatives=[_split_by_reshape, _split_with_a_loop],
@@ -630,22 +354,21 @@ STEPS = [
         cases={"a small batch": _one_gate},
         mistakes=[
             Mistake(
-                _forget_without_peephole,
                 "The peephole is missing: the gate must see the cell state too.",
+                (" + peephole * cell", ""),
             ),
-            Mistake(_forget_without_bias, "The bias is missing."),
+            Mistake("The bias is missing.", (" + bias", "")),
             Mistake(
-                _forget_not_transposed,
                 "You multiply the hidden state by u instead of its transpose, so each unit reads a "
                 "column of u instead of its row.",
+                ("u.T", "u"),
             ),
             Mistake(
-                _forget_with_tanh,
-                "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+                "A gate lies between 0 and 1: squash with sigmoid, not tanh.", ("sigmoid", "tanh")
             ),
             Mistake(
-                _forget_peephole_on_hidden,
                 "Your peephole looks at the hidden state; it must look at the cell state.",
+                ("peephole * cell", "peephole * hidden"),
             ),
         ],
         alternatives=[_forget_row_by_row, _forget_joined],
@@ -657,16 +380,18 @@ STEPS = [
         cases={"a small batch": _stacked},
         mistakes=[
             Mistake(
-                _input_from_forget_block,
                 "These are the forget gate's weights: stacked, the input gate comes first.",
+                ("_, w, _, _", "w, _, _, _"),
+                ("_, u, _, _", "u, _, _, _"),
+                ("_, bias, _, _", "bias, _, _, _"),
             ),
             Mistake(
-                _input_with_forget_peephole,
                 "You used the forget gate's peephole: peepholes are stacked in the order i, f, o.",
+                ("peepholes[0]", "peepholes[1]"),
             ),
             Mistake(
-                _input_without_peephole,
                 "The peephole is missing: the gate must see the cell state too.",
+                ("peepholes[0]", "0"),
             ),
         ],
         alternatives=[_input_sliced, _input_einsum],
@@ -679,15 +404,16 @@ STEPS = [
         cases={"a small batch": _without_cell},
         mistakes=[
             Mistake(
-                _candidate_sigmoid,
                 "The candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+                ("tanh", "sigmoid"),
             ),
+            Mistake("These are the output gate's weights; g is the third block.", ("[2]", "[3]")),
             Mistake(
-                _candidate_output_block,
-                "These are the output gate's weights; g is the third block.",
-            ),
-            Mistake(
-                _candidate_not_squashed, "The tanh around the sum is missing."
+                "The tanh around the sum is missing.",
+                (
+                    "torch.tanh(inputs @ w.T + hidden @ u.T + bias)",
+                    "inputs @ w.T + hidden @ u.T + bias",
+                ),
             ),
         ],
         alternatives=[_candidate_chunked, _candidate_row_by_row],
@@ -700,21 +426,22 @@ STEPS = [
         cases={"a small batch": _belt},
         mistakes=[
             Mistake(
-                _new_cell_swapped,
                 "The gates are swapped: forget scales the old cell state, input the candidate.",
+                ("forget * cell", "forget * proposal"),
+                ("write * proposal", "write * cell"),
             ),
             Mistake(
-                _new_cell_coupled,
                 "You used 1 - f as the input gate, as a GRU does; the LSTM has an input gate of its own.",
+                ("write * ", "(1 - forget) * "),
             ),
             Mistake(
-                _new_cell_inverted,
                 "f = 1 keeps the cell state; yours erases it. Forget gate is an unlucky name.",
+                ("forget * ", "(1 - forget) * "),
             ),
             Mistake(
-                _new_cell_changed_in_place,
                 "Your numbers are right, but the old cell state is overwritten, which the step before "
                 "needs for its gradient: make a new tensor.",
+                ("forget * cell + write * proposal", "cell.mul_(forget).add_(write * proposal)"),
             ),
         ],
         alternatives=[_new_cell_addcmul, _new_cell_loop],
@@ -726,27 +453,24 @@ STEPS = [
         cases={"a small batch": _stacked},
         mistakes=[
             Mistake(
-                _output_sees_old_cell,
                 "Your gate sees the cell state before the step; its peephole looks at the new one.",
+                ("    cell = new_cell(", "    new_cell("),
             ),
             Mistake(
-                _output_without_peephole,
                 "The peephole is missing: the gate must see the new cell state too.",
+                ("peepholes[2]", "0"),
             ),
             Mistake(
-                _output_sees_squashed_cell,
                 "Your gate sees tanh of the new cell state; the peephole looks at the cell state itself.",
+                (
+                    "forget_gate(inputs, hidden, cell, w_o",
+                    "forget_gate(inputs, hidden, torch.tanh(cell), w_o",
+                ),
             ),
         ],
         alternatives=[_output_in_one_go, _output_by_halves],
         gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
-        depends_on=[
-            "split_gates",
-            "forget_gate",
-            "input_gate",
-            "candidate",
-            "new_cell",
-        ],
+        depends_on=["split_gates", "forget_gate", "input_gate", "candidate", "new_cell"],
     ),
     Step(
         "peephole_step",
@@ -754,20 +478,23 @@ STEPS = [
         cases={"a small batch": _stacked},
         mistakes=[
             Mistake(
-                _step_in_other_order,
                 "Your gates are read in the order f, i, g, o; torch's is i, f, g, o.",
+                ("i, f, g, o =", "f, i, g, o ="),
             ),
             Mistake(
-                _step_output_sees_old_cell,
                 "Your output gate sees the cell state before the step; its peephole looks at the new one.",
+                ("    cell = f * cell", "    new = f * cell"),
+                ("o * torch.tanh(cell), cell, f", "o * torch.tanh(new), new, f"),
             ),
             Mistake(
-                _step_hidden_not_squashed,
                 "The hidden state is o * tanh(c); the tanh is missing.",
+                ("o * torch.tanh(cell)", "o * cell"),
             ),
             Mistake(
-                _step_without_peepholes,
                 "The peepholes are missing in all three gates.",
+                (" + peepholes[0] * cell", ""),
+                (" + peepholes[1] * cell", ""),
+                (" + peepholes[2] * cell", ""),
             ),
         ],
         alternatives=[_step_joined, _step_row_by_row],
@@ -779,30 +506,35 @@ STEPS = [
         cases={"sequences of one length": _full, "padded sequences": _padded},
         mistakes=[
             Mistake(
-                _layer_ignores_lengths,
                 "Your states run on into the padding: beyond its length a sequence must stay as it was.",
+                ("t < lengths", "t < time + 0 * lengths"),
             ),
             Mistake(
-                _layer_time_first,
                 "Your results are (time, batch, hidden); stack the steps along dimension 1.",
+                ("torch.stack(states, 1)", "torch.stack(states)"),
+                ("torch.stack(gates, 1)", "torch.stack(gates)"),
             ),
             Mistake(
-                _layer_resets_to_zero,
                 "Beyond its length a sequence's states must stay as they were; yours become zero.",
+                ("hidden_after, hidden)", "hidden_after, 0)"),
+                ("cell_after, cell)", "cell_after, 0)"),
             ),
             Mistake(
-                _layer_one_step_too_long,
                 "You run one step too many: steps count from 0, so the last real one is length - 1.",
+                ("t < lengths", "t <= lengths"),
             ),
             Mistake(
-                _layer_holds_gates,
                 "The states are right, but your forget gates stay as they were too; at a step of "
                 "padding, return what the step gives there.",
+                (
+                    "gates.append(gate)",
+                    "gates.append(torch.where(running, gate, gates[-1] if gates else gate))",
+                ),
             ),
             Mistake(
-                _layer_closes_gates,
                 "The states are right, but your forget gates are zero in the padding; return what the "
                 "step gives there.",
+                ("gates.append(gate)", "gates.append(gate * running)"),
             ),
         ],
         alternatives=[_layer_with_products_first, _layer_by_sequence],

@@ -57,10 +57,7 @@ def _reference_layer(inputs, lengths, hidden, cell, parameters):
             states.append(h)
             gates.append(f)
         padding = h.new_zeros(time - length, h.shape[1])
-        states, gates = (
-            torch.cat([*states, padding]),
-            torch.cat([*gates, padding]),
-        )
+        states, gates = (torch.cat([*states, padding]), torch.cat([*gates, padding]))
         results.append((states, h[0], c[0], gates))
     return tuple(torch.stack(part) for part in zip(*results, strict=True))
 
@@ -77,9 +74,7 @@ class _Cell(nn.Module):
         self.bias = nn.Parameter(blocks.repeat_interleave(units))
 
     def forward(self, inputs, hidden, cell):
-        return _reference_step(
-            inputs, hidden, cell, dict(self.named_parameters())
-        )
+        return _reference_step(inputs, hidden, cell, dict(self.named_parameters()))
 
 
 class _Layer(nn.Module):
@@ -93,13 +88,12 @@ class _Layer(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """One sequence at a time, without padding, so that turning round is a flip."""
+    """One sequence at a time, without padding, so that reversing is a flip."""
 
     def __init__(self, features, units, layers, classes):
         super().__init__()
         self.layers = nn.ModuleList(
-            _Layer(units if layer else features, units)
-            for layer in range(layers)
+            _Layer(units if layer else features, units) for layer in range(layers)
         )
         self.readout = nn.Linear(units, classes)
 
@@ -121,10 +115,7 @@ class _Classifier(nn.Module):
 
 def _sums(sampler: CaseSampler) -> dict:
     batch, hidden = 2 + sampler.size // 2, 3 + sampler.size % 2
-    return {
-        "sums": sampler.normal(batch, 3 * hidden),
-        "gain": 1 + sampler.normal(3 * hidden) / 2,
-    }
+    return {"sums": sampler.normal(batch, 3 * hidden), "gain": 1 + sampler.normal(3 * hidden) / 2}
 
 
 def _tiny_sums(sampler: CaseSampler) -> dict:
@@ -138,58 +129,10 @@ def _normalise_reference(sums, gain):
     return torch.cat(
         [
             normal(part, [size], scale)
-            for part, scale in zip(
-                sums.split(size, dim=1), gain.split(size), strict=True
-            )
+            for part, scale in zip(sums.split(size, dim=1), gain.split(size), strict=True)
         ],
         dim=1,
     )
-
-
-def _normalise_unbiased(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    scale = (blocks.var(dim=2, keepdim=True) + 1e-5).sqrt()
-    return (deviations / scale).reshape(sums.shape) * gain
-
-
-def _normalise_whole_row(sums, gain):
-    deviations = sums - sums.mean(dim=1, keepdim=True)
-    variance = deviations.square().mean(dim=1, keepdim=True)
-    return deviations / (variance + 1e-5).sqrt() * gain
-
-
-def _normalise_over_the_batch(sums, gain):
-    deviations = sums - sums.mean(dim=0)
-    variance = deviations.square().mean(dim=0)
-    return deviations / (variance + 1e-5).sqrt() * gain
-
-
-def _normalise_without_epsilon(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    scale = deviations.square().mean(dim=2, keepdim=True).sqrt()
-    return (deviations / scale).reshape(sums.shape) * gain
-
-
-def _normalise_epsilon_outside(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    scale = deviations.square().mean(dim=2, keepdim=True).sqrt() + 1e-5
-    return (deviations / scale).reshape(sums.shape) * gain
-
-
-def _normalise_without_root(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    deviations = blocks - blocks.mean(dim=2, keepdim=True)
-    variance = deviations.square().mean(dim=2, keepdim=True)
-    return (deviations / (variance + 1e-5)).reshape(sums.shape) * gain
-
-
-def _normalise_without_mean(sums, gain):
-    blocks = sums.reshape(len(sums), 3, -1)
-    squares = blocks.square().mean(dim=2, keepdim=True)
-    return (blocks / (squares + 1e-5).sqrt()).reshape(sums.shape) * gain
 
 
 def _normalise_row_by_row(sums, gain):
@@ -217,9 +160,7 @@ def _normalise_in_single_precision(sums, gain):
     blocks = sums.float().unflatten(1, (3, -1))
     variance, mean = torch.var_mean(blocks, dim=2, correction=0, keepdim=True)
     scaled = (blocks - mean) * torch.rsqrt(variance + 1e-5)
-    return torch.einsum(
-        "bgk,gk->bgk", scaled, gain.float().reshape(3, -1)
-    ).flatten(1)
+    return torch.einsum("bgk,gk->bgk", scaled, gain.float().reshape(3, -1)).flatten(1)
 
 
 # -- 2. initial_parameters
@@ -227,18 +168,12 @@ def _normalise_in_single_precision(sums, gain):
 
 def _random(hidden: int | None, forget_bias: float):
     def case(sampler: CaseSampler) -> dict:
-        drawn, features = (
-            sorted(sampler.lengths(2)) if sampler.size > 1 else (3, 2)
-        )
+        drawn, features = sorted(sampler.lengths(2)) if sampler.size > 1 else (3, 2)
         size = hidden or drawn
         uniform = sampler.random.uniform
         return {
-            "random_ih": torch.from_numpy(
-                uniform(0, 1, (3 * size, features)).round(2)
-            ),
-            "random_hh": torch.from_numpy(
-                uniform(0, 1, (3 * size, size)).round(2)
-            ),
+            "random_ih": torch.from_numpy(uniform(0, 1, (3 * size, features)).round(2)),
+            "random_hh": torch.from_numpy(uniform(0, 1, (3 * size, size)).round(2)),
             "forget_bias": forget_bias,
         }
 
@@ -251,96 +186,14 @@ def _initial_reference(random_ih, random_hh, forget_bias):
     first = (torch.arange(rows) < rows // 3).double()
     return {
         "weight_ih": torch.lerp(
-            torch.tensor(-bound).double(),
-            torch.tensor(bound).double(),
-            random_ih,
+            torch.tensor(-bound).double(), torch.tensor(bound).double(), random_ih
         ),
         "weight_hh": torch.lerp(
-            torch.tensor(-bound).double(),
-            torch.tensor(bound).double(),
-            random_hh,
+            torch.tensor(-bound).double(), torch.tensor(bound).double(), random_hh
         ),
         "gain_ih": torch.ones(rows),
         "gain_hh": torch.ones(rows),
         "bias": forget_bias * first,
-    }
-
-
-def _initial_in_torchs_order(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[size : 2 * size] = forget_bias
-    return {
-        "weight_ih": (2 * random_ih - 1) / size**0.5,
-        "weight_hh": (2 * random_hh - 1) / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_only_positive(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": random_ih / size**0.5,
-        "weight_hh": random_hh / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_half_as_wide(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": (random_ih - 0.5) / size**0.5,
-        "weight_hh": (random_hh - 0.5) / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_without_root(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": (2 * random_ih - 1) / size,
-        "weight_hh": (2 * random_hh - 1) / size,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_by_features(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": (2 * random_ih - 1) / random_ih.shape[1] ** 0.5,
-        "weight_hh": (2 * random_hh - 1) / size**0.5,
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
-    }
-
-
-def _initial_in_place(random_ih, random_hh, forget_bias):
-    rows, size = random_hh.shape
-    bias = torch.zeros(rows)
-    bias[:size] = forget_bias
-    return {
-        "weight_ih": random_ih.mul_(2).sub_(1).div_(size**0.5),
-        "weight_hh": random_hh.mul_(2).sub_(1).div_(size**0.5),
-        "gain_ih": torch.ones(rows),
-        "gain_hh": torch.ones(rows),
-        "bias": bias,
     }
 
 
@@ -350,9 +203,7 @@ def _initial_with_a_layer(random_ih, random_hh, forget_bias):
     bound = torch.rsqrt(torch.tensor(float(size), dtype=torch.float64))
     gain = nn.LayerNorm(3 * size).weight
     return {
-        "bias": torch.cat(
-            [torch.full((size,), forget_bias), torch.zeros(2 * size)]
-        ),
+        "bias": torch.cat([torch.full((size,), forget_bias), torch.zeros(2 * size)]),
         "gain_hh": gain,
         "gain_ih": gain,
         "weight_hh": bound * (random_hh + random_hh - 1),
@@ -369,11 +220,7 @@ def _initial_in_single_precision(random_ih, random_hh, forget_bias):
     bias = torch.tensor([forget_bias, 0.0, 0.0]).repeat_interleave(size)
     gains = torch.ones(2, rows)
     return dict(
-        weight_ih=weights[0],
-        weight_hh=weights[1],
-        gain_ih=gains[0],
-        gain_hh=gains[1],
-        bias=bias,
+        weight_ih=weights[0], weight_hh=weights[1], gain_ih=gains[0], gain_hh=gains[1], bias=bias
     )
 
 
@@ -395,11 +242,7 @@ def _loaded_cell(sampler: CaseSampler) -> ModuleCase:
             "hidden": sampler.normal(batch, hidden),
             "cell": sampler.normal(batch, hidden),
         },
-        options={
-            "features": features,
-            "hidden_size": hidden,
-            "forget_bias": 1.0,
-        },
+        options={"features": features, "hidden_size": hidden, "forget_bias": 1.0},
         state=_parameters(sampler, features, hidden),
     )
 
@@ -413,212 +256,8 @@ def _fresh_cell(sampler: CaseSampler) -> ModuleCase:
             "hidden": torch.zeros(batch, hidden),
             "cell": sampler.normal(batch, hidden).float(),
         },
-        options={
-            "features": features,
-            "hidden_size": hidden,
-            "forget_bias": 2.0,
-        },
+        options={"features": features, "hidden_size": hidden, "forget_bias": 2.0},
     )
-
-
-class _CellInTorchsOrder(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[units : 2 * units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        g, f, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellSwapsOutput(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, o, g = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellForgetsWhereOne(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = (1 - f) * cell + f * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellNormalisesTheSum(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        sums = inputs @ self.weight_ih.T + hidden @ self.weight_hh.T
-        sums = normal(sums, 3, self.gain_ih)
-        f, g, o = (sums + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellNormalisesTheBias(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(
-            inputs @ self.weight_ih.T + self.bias, 3, self.gain_ih
-        )
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellWithoutBias(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
-
-
-class _CellHiddenNotSquashed(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * cell, cell, f
-
-
-class _CellShowsTheOldState(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = forget_bias
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        old, cell = cell, f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(old), cell, f
-
-
-class _CellStartsWithoutForgetBias(nn.Module):
-    def __init__(self, features, units, forget_bias=1.0):
-        super().__init__()
-        rows = 3 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.gain_ih = nn.Parameter(torch.ones(rows))
-        self.gain_hh = nn.Parameter(torch.ones(rows))
-        bias = torch.zeros(rows)
-        bias[:units] = 0.0
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, inputs, hidden, cell):
-        normal = nn.functional.group_norm
-        from_inputs = normal(inputs @ self.weight_ih.T, 3, self.gain_ih)
-        from_hidden = normal(hidden @ self.weight_hh.T, 3, self.gain_hh)
-        f, g, o = (from_inputs + from_hidden + self.bias).chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        cell = f * cell + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(cell), cell, f
 
 
 class _CellOfLayerNorms(nn.Module):
@@ -646,10 +285,7 @@ class _CellOfLayerNorms(nn.Module):
 class _CellRowByRow(nn.Module):
     def __init__(self, features, units, forget_bias=1.0):
         super().__init__()
-        shapes = {
-            "weight_ih": (3 * units, features),
-            "weight_hh": (3 * units, units),
-        }
+        shapes = {"weight_ih": (3 * units, features), "weight_hh": (3 * units, units)}
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.rand(shape)))
         for name in ("gain_ih", "gain_hh"):
@@ -722,214 +358,6 @@ def _with_empty(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     return lengths
 
 
-class _LayerRunsIntoPadding(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden, cell = h, c
-            states.append(h * running)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerIgnoresLengths(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for x in inputs.unbind(1):
-            hidden, cell, f = self.step(x, hidden, cell)
-            states.append(hidden)
-            gates.append(f)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerStatesRepeated(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(hidden)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerGatesNotMasked(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerFromZero(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerOneStepTooLong(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t <= lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f * running)
-        return torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)
-
-
-class _LayerLastColumn(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
-
-    def forward(self, inputs, lengths, hidden, cell):
-        states, gates = [], []
-        for t in range(inputs.shape[1]):
-            running = (t < lengths)[:, None]
-            h, c, f = self.step(inputs[:, t], hidden, cell)
-            hidden = torch.where(running, h, hidden)
-            cell = torch.where(running, c, cell)
-            states.append(h * running)
-            gates.append(f * running)
-        states, gates = torch.stack(states, 1), torch.stack(gates, 1)
-        return states, states[:, -1], cell, gates
-
-
 class _LayerRunsOnAndLooksBack(nn.Module):
     def __init__(self, features, units):
         super().__init__()
@@ -956,13 +384,9 @@ class _LayerRunsOnAndLooksBack(nn.Module):
             states.append((hidden, cell))
             gates.append(f)
         real = torch.arange(inputs.shape[1]) < lengths[:, None]
-        hiddens, cells = (
-            torch.stack(part, 1) for part in zip(*states, strict=True)
-        )
+        hiddens, cells = (torch.stack(part, 1) for part in zip(*states, strict=True))
         last = [
-            torch.cat([first[:, None], part], 1)[
-                torch.arange(len(inputs)), lengths
-            ]
+            torch.cat([first[:, None], part], 1)[torch.arange(len(inputs)), lengths]
             for first, part in zip(start, (hiddens, cells), strict=True)
         ]
         hiddens, gates = (
@@ -1010,14 +434,9 @@ class _LayerShrinks(nn.Module):
 def _turn_case(lengths_of):
     def case(sampler: CaseSampler) -> dict:
         small = sampler.size < 2
-        features, batch, time = (
-            (2, 3, 4) if small else sorted(sampler.lengths(3))
-        )
+        features, batch, time = (2, 3, 4) if small else sorted(sampler.lengths(3))
         lengths = lengths_of(sampler, batch, time)
-        return {
-            "inputs": sampler.normal(batch, time, features),
-            "lengths": lengths,
-        }
+        return {"inputs": sampler.normal(batch, time, features), "lengths": lengths}
 
     return case
 
@@ -1030,45 +449,6 @@ def _turn_reference(inputs, lengths):
     return torch.stack(rows)
 
 
-def _turn_all(inputs, lengths):
-    return inputs.flip(1)
-
-
-def _turn_features(inputs, lengths):
-    return inputs.flip(2)
-
-
-def _turn_padding_zeroed(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        turned = row[:length].flip(0)
-        rows.append(torch.cat([turned, torch.zeros_like(row[length:])]))
-    return torch.stack(rows)
-
-
-def _turn_padding_too(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        rows.append(torch.cat([row[:length].flip(0), row[length:].flip(0)]))
-    return torch.stack(rows)
-
-
-def _turn_not_the_first(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        rows.append(
-            torch.cat([row[:1], row[1:length].flip(0), row[max(length, 1) :]])
-        )
-    return torch.stack(rows)
-
-
-def _turn_one_too_many(inputs, lengths):
-    rows = []
-    for row, length in zip(inputs, lengths.tolist(), strict=True):
-        rows.append(torch.cat([row[: length + 1].flip(0), row[length + 1 :]]))
-    return torch.stack(rows)
-
-
 def _turn_in_place(inputs, lengths):
     for row, length in enumerate(lengths.tolist()):
         inputs[row, :length] = inputs[row, :length].flip(0).clone()
@@ -1076,7 +456,7 @@ def _turn_in_place(inputs, lengths):
 
 
 def _turn_after_all(inputs, lengths):
-    """Flip everything, then roll the padding back to the end, and repair it."""
+    """Flip everything, then roll the padding back to the end, and fix it."""
     result = inputs.clone()
     for row, length in enumerate(lengths.tolist()):
         for t in range(length):
@@ -1133,248 +513,6 @@ def _stack_case(layers: int, lengths_of):
     return case
 
 
-class _StackReadsForwards(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for layer in self.layers:
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-        return self.readout(last)
-
-
-class _StackFlipsPadding(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = inputs.flip(1)
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = inputs.flip(1)
-        return self.readout(last)
-
-
-class _StackNotTurnedBack(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-        return self.readout(last)
-
-
-class _StackReadsLastColumn(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, _ = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-        return self.readout(inputs[:, -1])
-
-
-class _StackReadsLastStep(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, _ = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-        rows = torch.arange(len(inputs))
-        return self.readout(inputs[rows, lengths - 1])
-
-
-class _StackIgnoresLengths(nn.Module):
-    def __init__(self, features, units, layers, classes):
-        super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
-        self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
-    def forward(self, inputs, lengths):
-        lengths = torch.full_like(lengths, inputs.shape[1])
-        for number, layer in enumerate(self.layers):
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, last = self.run(layer["cell"], inputs, lengths)
-            if number % 2:
-                inputs = self.turned(inputs, lengths)
-        return self.readout(last)
-
-
 class _StackLooksUp(nn.Module):
     def __init__(self, features, units, layers, classes):
         super().__init__()
@@ -1414,15 +552,8 @@ class _StackLooksUp(nn.Module):
             if number % 2:
                 inputs = self.turned(inputs, lengths)
         rows = torch.arange(len(inputs))
-        end = (
-            torch.zeros_like(lengths)
-            if len(self.layers) % 2 == 0
-            else lengths - 1
-        )
-        return (
-            torch.einsum("bh,ch->bc", inputs[rows, end], self.readout.weight)
-            + self.readout.bias
-        )
+        end = torch.zeros_like(lengths) if len(self.layers) % 2 == 0 else lengths - 1
+        return torch.einsum("bh,ch->bc", inputs[rows, end], self.readout.weight) + self.readout.bias
 
 
 class _StackOneByOne(nn.Module):
@@ -1462,9 +593,7 @@ class _StackOneByOne(nn.Module):
             states = sequence[None, :length]
             for number, layer in enumerate(self.layers):
                 if number > 0:
-                    states = states.flip(
-                        1
-                    )  # now in the order in which it is read
+                    states = states.flip(1)  # now in the order in which it is read
                 states, last = self.run(layer["cell"], states, length[None])
             scores.append(last[0])
         return self.readout(torch.stack(scores))
@@ -1473,9 +602,7 @@ class _StackOneByOne(nn.Module):
 # -- 7. training_step
 
 
-def _readout_case(
-    *, max_norm: float, batch_size: int | None = None, scale: float = 1.0
-):
+def _readout_case(*, max_norm: float, batch_size: int | None = None, scale: float = 1.0):
     def case(sampler: CaseSampler) -> dict:
         small = sampler.size < 2
         hidden, classes, batch = (2, 3, 4) if small else sampler.lengths(3)
@@ -1526,121 +653,7 @@ def _training_reference(weight, bias, states, labels, learning_rate, max_norm):
     )
 
 
-def _training_each_clipped(
-    weight, bias, states, labels, learning_rate, max_norm
-):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    norms = [part.norm().item() for part in gradients]
-    scales = [max_norm / max(one, max_norm) for one in norms]
-    weight = weight - learning_rate * scales[0] * gradients[0]
-    bias = bias - learning_rate * scales[1] * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_numbers_clipped(
-    weight, bias, states, labels, learning_rate, max_norm
-):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    gradients = [part.clamp(-max_norm, max_norm) for part in gradients]
-    weight = weight - learning_rate * gradients[0]
-    bias = bias - learning_rate * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_not_clipped(
-    weight, bias, states, labels, learning_rate, max_norm
-):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    weight = weight - learning_rate * gradients[0]
-    bias = bias - learning_rate * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_always_scaled(
-    weight, bias, states, labels, learning_rate, max_norm
-):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / norm.clamp(min=1e-12)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_sum(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(
-        states @ old[0].T + old[1], labels, reduction="sum"
-    )
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_loss_after(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    loss = nn.functional.cross_entropy(states @ weight.T + bias, labels)
-    return weight, bias, loss, norm
-
-
-def _training_norm_after(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), scale * norm
-
-
-def _training_in_place(weight, bias, states, labels, learning_rate, max_norm):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = torch.cat([part.flatten() for part in gradients]).norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight -= learning_rate * scale * gradients[0]
-    bias -= learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_norms_added(
-    weight, bias, states, labels, learning_rate, max_norm
-):
-    old = [part.clone().requires_grad_() for part in (weight, bias)]
-    loss = nn.functional.cross_entropy(states @ old[0].T + old[1], labels)
-    gradients = torch.autograd.grad(loss, old)
-    norm = gradients[0].norm() + gradients[1].norm()
-    scale = max_norm / max(norm.item(), max_norm)
-    weight = weight - learning_rate * scale * gradients[0]
-    bias = bias - learning_rate * scale * gradients[1]
-    return weight, bias, loss.detach(), norm
-
-
-def _training_with_an_optimiser(
-    weight, bias, states, labels, learning_rate, max_norm
-):
+def _training_with_an_optimiser(weight, bias, states, labels, learning_rate, max_norm):
     readout = nn.Linear(*weight.T.shape).double()
     readout.load_state_dict({"weight": weight, "bias": bias})
     optimiser = torch.optim.SGD(readout.parameters(), lr=learning_rate)
@@ -1670,85 +683,77 @@ STEPS = [
     Step(
         "normalise_gates",
         reference=_normalise_reference,
-        cases={
-            "a small batch": _sums,
-            "tiny sums": _tiny_sums,
-        },
+        cases={"a small batch": _sums, "tiny sums": _tiny_sums},
         mistakes=[
             Mistake(
-                _normalise_unbiased,
                 "Your variance divides by one less than the number of values; here it is the mean of "
                 "the squared deviations.",
+                ("deviations.square().mean(", "blocks.var("),
             ),
             Mistake(
-                _normalise_whole_row,
                 "You normalise each row as a whole; each of its three blocks must be normalised on its "
                 "own.",
+                ("len(sums), 3", "len(sums), 1"),
             ),
             Mistake(
-                _normalise_over_the_batch,
                 "You normalise over the batch; each row must be normalised without looking at the "
                 "others.",
+                ("blocks.mean(dim=-1", "blocks.mean(dim=0"),
+                ("square().mean(dim=-1", "square().mean(dim=0"),
             ),
             Mistake(
-                _normalise_without_epsilon,
                 "The 1e-5 under the root is missing; without it a block of equal numbers is divided by "
                 "zero.",
+                (" + 1e-5", ""),
             ),
             Mistake(
-                _normalise_epsilon_outside,
                 "The 1e-5 belongs under the root: it is added to the variance, not to its root.",
+                ("(variance + 1e-5).sqrt()", "(variance.sqrt() + 1e-5)"),
             ),
+            Mistake("You divide by the variance; divide by its root.", (".sqrt()", "")),
             Mistake(
-                _normalise_without_root,
-                "You divide by the variance; divide by its root.",
-            ),
-            Mistake(
-                _normalise_without_mean,
                 "The mean is not subtracted: you divide by the root mean square alone.",
+                (" - blocks.mean(dim=-1, keepdim=True)", ""),
             ),
         ],
-        alternatives=[
-            _normalise_row_by_row,
-            _normalise_as_groups,
-            _normalise_in_single_precision,
-        ],
+        alternatives=[_normalise_row_by_row, _normalise_as_groups, _normalise_in_single_precision],
         gradients=["sums", "gain"],
     ),
     Step(
         "initial_parameters",
         reference=_initial_reference,
-        cases={
-            "a small cell": _random(None, 1.5),
-            "one hidden unit": _random(1, -2.0),
-        },
+        cases={"a small cell": _random(None, 1.5), "one hidden unit": _random(1, -2.0)},
         mistakes=[
             Mistake(
-                _initial_in_torchs_order,
                 "The forget bias stands in the second block; in this layout the forget gate comes "
                 "first.",
+                ("[:size]", "[size : 2 * size]"),
             ),
             Mistake(
-                _initial_only_positive,
                 "Your weights are all positive: they must lie between -k and k.",
+                ("(2 * random_ih - 1)", "random_ih"),
+                ("(2 * random_hh - 1)", "random_hh"),
             ),
             Mistake(
-                _initial_half_as_wide,
                 "Your weights lie between -k/2 and k/2; stretch the random numbers to twice the width.",
+                ("2 * random_ih - 1", "random_ih - 0.5"),
+                ("2 * random_hh - 1", "random_hh - 0.5"),
             ),
             Mistake(
-                _initial_without_root,
                 "k is 1 over the root of hidden; the root is missing.",
+                ("random_ih - 1) / size**0.5", "random_ih - 1) / size"),
+                ("random_hh - 1) / size**0.5", "random_hh - 1) / size"),
             ),
             Mistake(
-                _initial_by_features,
                 "For weight_ih you take the root of the number of features; k is the same for both "
                 "matrices.",
+                ("random_ih - 1) / size**0.5", "random_ih - 1) / random_ih.shape[1] ** 0.5"),
             ),
             Mistake(
-                _initial_in_place,
                 "Your numbers are right, but the random numbers that you were given are overwritten: "
                 "make new tensors.",
+                ("(2 * random_ih - 1) / size**0.5", "random_ih.mul_(2).sub_(1).div_(size**0.5)"),
+                ("(2 * random_hh - 1) / size**0.5", "random_hh.mul_(2).sub_(1).div_(size**0.5)"),
             ),
         ],
         alternatives=[_initial_with_a_layer, _initial_in_single_precision],
@@ -1762,43 +767,50 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _CellInTorchsOrder,
                 "Your blocks are read in the order g, f, o; here the forget gate comes first.",
+                (
+                    "for name, tensor",
+                    'start["bias"] = start["bias"].roll(hidden_size)\n        for name, tensor',
+                ),
+                ("f, g, o =", "g, f, o ="),
             ),
             Mistake(
-                _CellSwapsOutput,
                 "Your last two blocks are swapped: the candidate g comes before the output gate o.",
+                ("f, g, o =", "f, o, g ="),
             ),
             Mistake(
-                _CellForgetsWhereOne,
                 "f = 1 keeps the cell state; yours replaces it. Scale the old state by f and the "
                 "candidate by 1 - f.",
+                ("f * cell + (1 - f) * torch.tanh(g)", "(1 - f) * cell + f * torch.tanh(g)"),
             ),
             Mistake(
-                _CellNormalisesTheSum,
                 "You normalise the sum of the two products; normalise each on its own, with its own "
                 "gain, and then add.",
+                (
+                    "inputs @ self.weight_ih.T,",
+                    "inputs @ self.weight_ih.T + hidden @ self.weight_hh.T,",
+                ),
+                ("from_inputs + from_hidden", "from_inputs"),
             ),
             Mistake(
-                _CellNormalisesTheBias,
                 "The bias is normalised with the rest; add it after normalising.",
+                ("@ self.weight_ih.T,", "@ self.weight_ih.T + self.bias,"),
+                (" + self.bias)", ")"),
             ),
+            Mistake("The bias is missing.", (" + self.bias", "")),
             Mistake(
-                _CellWithoutBias,
-                "The bias is missing.",
-            ),
-            Mistake(
-                _CellHiddenNotSquashed,
                 "The hidden state is o * tanh(c); the tanh is missing.",
+                ("torch.tanh(cell)", "cell"),
             ),
             Mistake(
-                _CellShowsTheOldState,
                 "Your hidden state shows the cell state before the step; it must show the new one.",
+                ("cell = f *", "old, cell = cell, f *"),
+                ("torch.tanh(cell)", "torch.tanh(old)"),
             ),
             Mistake(
-                _CellStartsWithoutForgetBias,
                 "The step is right, but a new cell's forget bias is zero: start from "
                 "initial_parameters.",
+                ("forget_bias", "0.0"),
             ),
         ],
         alternatives=[_CellOfLayerNorms, _CellRowByRow],
@@ -1815,34 +827,37 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _LayerRunsIntoPadding,
                 "Your last states are those after the padding; a sequence that has ended must keep its "
                 "own.",
+                ("torch.where(running, new_hidden, hidden)", "new_hidden"),
+                ("torch.where(running, new_cell, cell)", "new_cell"),
             ),
             Mistake(
-                _LayerIgnoresLengths,
                 "Your layer does not use the lengths: all its results run on into the padding.",
+                ("t < lengths", "t < torch.full_like(lengths, inputs.shape[1])"),
             ),
             Mistake(
-                _LayerStatesRepeated,
                 "In the padding your hidden states repeat the last one; they must be zero there.",
+                ("new_hidden * running", "hidden"),
             ),
             Mistake(
-                _LayerGatesNotMasked,
-                "Your forget gates are not zero in the padding.",
+                "Your forget gates are not zero in the padding.", ("forget * running", "forget")
             ),
             Mistake(
-                _LayerFromZero,
                 "Your layer starts from zero states; it must start from those that it is given.",
+                (
+                    "states, gates =",
+                    "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n        states, gates =",
+                ),
             ),
             Mistake(
-                _LayerOneStepTooLong,
                 "You run one step too many: steps count from 0, so the last real one is length - 1.",
+                ("<", "<="),
             ),
             Mistake(
-                _LayerLastColumn,
                 "Your last hidden state is taken from the last column, which for shorter sequences is "
                 "padding.",
+                (", hidden, cell, torch", ", states[-1], cell, torch"),
             ),
         ],
         alternatives=[_LayerRunsOnAndLooksBack, _LayerShrinks],
@@ -1859,32 +874,33 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _turn_all,
-                "You turn the padding round as well, so that it comes first; turn only the real steps.",
+                "You reverse the padding as well, so that it comes first; reverse only the real steps.",
+                ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(1)"),
             ),
             Mistake(
-                _turn_features,
                 "You reverse the features; reverse the steps, which are dimension 1.",
+                ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(2)"),
             ),
             Mistake(
-                _turn_padding_zeroed,
                 "The real steps are right, but the padding must keep its numbers; yours becomes zero.",
+                ("return ", "return (mirrored >= 0)[:, :, None] * "),
             ),
             Mistake(
-                _turn_padding_too,
                 "The real steps are right, but the padding is reversed too; it must stay as it was.",
+                ("mirrored, step", "mirrored, mirrored + inputs.shape[1]"),
             ),
             Mistake(
-                _turn_not_the_first,
                 "The first step stays where it was; it must go to the end of its sequence.",
+                ("- 1 - step", "- step"),
+                ("mirrored >= 0", "(mirrored > 0) & (step > 0)"),
             ),
             Mistake(
-                _turn_one_too_many,
-                "You turn one step too many: the last real step is length - 1.",
+                "You reverse one step too many: the last real step is length - 1.",
+                ("lengths[:, None]", "(lengths[:, None] + 1).clamp(max=inputs.shape[1])"),
             ),
             Mistake(
-                _turn_in_place,
                 "Your numbers are right, but the input is overwritten: work on a copy.",
+                answer=_turn_in_place,
             ),
         ],
         alternatives=[_turn_after_all, _turn_by_matrices, _turn_with_numbers],
@@ -1900,31 +916,48 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _StackReadsForwards,
                 "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
+                ("enumerate(self.layers):", "enumerate(self.layers):\n            number = 0"),
             ),
             Mistake(
-                _StackFlipsPadding,
-                "Your backward layers turn the padding round too; they must turn each sequence within "
+                "Your backward layers reverse the padding too; they must reverse each sequence within "
                 "its length.",
+                (
+                    "reverse_padded(inputs, lengths)\n            inputs",
+                    "inputs.flip(1)\n            inputs",
+                ),
+                (
+                    "reverse_padded(inputs, lengths)\n        return",
+                    "inputs.flip(1)\n        return",
+                ),
             ),
             Mistake(
-                _StackNotTurnedBack,
                 "After a backward layer the hidden states must be put back into the order of time; with "
                 "three layers that shows.",
+                (
+                    (
+                        "            if number % 2:\n"
+                        "                inputs = reverse_padded(inputs, lengths)\n"
+                        "        return"
+                    ),
+                    "        return",
+                ),
             ),
             Mistake(
-                _StackReadsLastColumn,
                 "You read the last column, which for shorter sequences is padding, and for a backward "
                 "layer its first state.",
+                ("(last)", "(inputs[:, -1])"),
             ),
             Mistake(
-                _StackReadsLastStep,
                 "You read the state at the last real step; a backward layer ends at the first one.",
+                ("(last)", "(inputs[torch.arange(len(inputs)), lengths - 1])"),
             ),
             Mistake(
-                _StackIgnoresLengths,
                 "Your layers run on into the padding: the lengths are not used.",
+                (
+                    "zeros = inputs",
+                    "lengths = torch.full_like(lengths, inputs.shape[1])\n        zeros = inputs",
+                ),
             ),
         ],
         alternatives=[_StackLooksUp, _StackOneByOne],
@@ -1938,50 +971,61 @@ STEPS = [
             "a gradient longer than max_norm": _readout_case(max_norm=0.125),
             "a gradient shorter than max_norm": _readout_case(max_norm=100.0),
             "a batch of one": _readout_case(max_norm=0.25, batch_size=1),
-            "scores in the thousands": _readout_case(
-                max_norm=0.25, scale=1000.0
-            ),
+            "scores in the thousands": _readout_case(max_norm=0.25, scale=1000.0),
             "a gradient of zero": _learned,
         },
         mistakes=[
             Mistake(
-                _training_each_clipped,
                 "Weight and bias are clipped apart; they share one norm and one factor, so that the "
                 "direction of the step is kept.",
+                (
+                    "rate * gradient",
+                    "learning_rate * (max_norm / gradient.norm()).clamp(max=1.0) * gradient",
+                ),
             ),
             Mistake(
-                _training_numbers_clipped,
-                "You clip each number of the gradient, which turns its direction; scale the whole "
+                "You clip each number of the gradient, which changes its direction; scale the whole "
                 "gradient by one factor.",
+                ("rate * gradient", "learning_rate * gradient.clamp(-max_norm, max_norm)"),
             ),
             Mistake(
-                _training_not_clipped,
                 "The gradient is not clipped.",
+                (" * (max_norm / norm if norm > max_norm else 1.0)", ""),
             ),
             Mistake(
-                _training_always_scaled,
                 "You scale every gradient to max_norm; one that is shorter must be left alone.",
+                (
+                    "(max_norm / norm if norm > max_norm else 1.0)",
+                    "max_norm / norm.clamp(min=1e-12)",
+                ),
             ),
             Mistake(
-                _training_sum,
                 "Your loss is the sum over the batch; take the mean.",
+                ("labels)", 'labels, reduction="sum")'),
             ),
             Mistake(
-                _training_loss_after,
                 "The loss is that after the step; return the one before.",
+                (
+                    "return ",
+                    "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n    return ",
+                ),
             ),
             Mistake(
-                _training_norm_after,
                 "The norm is that after clipping; return the one before.",
+                ("loss.detach(), norm", "loss.detach(), norm.clamp(max=max_norm)"),
             ),
             Mistake(
-                _training_in_place,
                 "Your numbers are right, but the old weight and bias are overwritten: make new tensors.",
+                ("part.detach() - rate * gradient", "part.sub_(rate * gradient)"),
+                ("zip(old,", "zip((weight, bias),"),
             ),
             Mistake(
-                _training_norms_added,
                 "You add the norms of the two gradients; the norm of both together is the root of the "
                 "sum of their squares.",
+                (
+                    "torch.cat([part.flatten() for part in gradients]).norm()",
+                    "gradients[0].norm() + gradients[1].norm()",
+                ),
             ),
         ],
         alternatives=[_training_with_an_optimiser, _training_by_formula],

@@ -15,9 +15,7 @@ def _rates(sampler: CaseSampler, *shape: int) -> torch.Tensor:
     return torch.from_numpy(sampler.random.choice(choices, size=shape))
 
 
-def _weights(
-    sampler: CaseSampler, features: int, hidden: int
-) -> dict[str, torch.Tensor]:
+def _weights(sampler: CaseSampler, features: int, hidden: int) -> dict[str, torch.Tensor]:
     return {
         "w_x": sampler.normal(features, hidden),
         "w_h": sampler.normal(hidden, hidden),
@@ -38,9 +36,7 @@ def _readable(sampler: CaseSampler, small: tuple[int, ...]) -> tuple[int, ...]:
 # -- 1. leaky_step
 
 
-def _step_inputs(
-    sampler: CaseSampler, batch: int, features: int, hidden: int
-) -> dict:
+def _step_inputs(sampler: CaseSampler, batch: int, features: int, hidden: int) -> dict:
     return {
         "inputs": sampler.normal(batch, features),
         "hidden": sampler.normal(batch, hidden),
@@ -59,49 +55,9 @@ def _one_row(sampler: CaseSampler) -> dict:
 def _leaky_reference(inputs, hidden, w_x, w_h, b, rate):
     return torch.lerp(
         hidden,
-        nn.functional.linear(
-            torch.cat([inputs, hidden], 1), torch.cat([w_x, w_h]).T, b
-        ).tanh(),
+        nn.functional.linear(torch.cat([inputs, hidden], 1), torch.cat([w_x, w_h]).T, b).tanh(),
         rate.expand_as(hidden),
     )
-
-
-def _leaky_swapped(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h + b)
-    return rate * hidden + (1 - rate) * candidate
-
-
-def _leaky_transposed(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h.T + b)
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_without_bias(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h)
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_bias_outside(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.tanh(inputs @ w_x + hidden @ w_h) + b
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_tanh_around_all(inputs, hidden, w_x, w_h, b, rate):
-    total = inputs @ w_x + hidden @ w_h + b
-    return torch.tanh((1 - rate) * hidden + rate * total)
-
-
-def _leaky_with_sigmoid(inputs, hidden, w_x, w_h, b, rate):
-    candidate = torch.sigmoid(inputs @ w_x + hidden @ w_h + b)
-    return (1 - rate) * hidden + rate * candidate
-
-
-def _leaky_nothing_lost(inputs, hidden, w_x, w_h, b, rate):
-    return hidden + rate * torch.tanh(inputs @ w_x + hidden @ w_h + b)
-
-
-def _leaky_no_leak(inputs, hidden, w_x, w_h, b, rate):
-    return torch.tanh(inputs @ w_x + hidden @ w_h + b)
 
 
 def _leaky_row_by_row(inputs, hidden, w_x, w_h, b, rate):
@@ -122,9 +78,7 @@ def _leaky_in_float32(inputs, hidden, w_x, w_h, b, rate):
 # -- 2. leaky_layer
 
 
-def _layer_inputs(
-    sampler: CaseSampler, sizes: tuple[int, ...], time: int
-) -> dict:
+def _layer_inputs(sampler: CaseSampler, sizes: tuple[int, ...], time: int) -> dict:
     batch, features, hidden = sizes
     return {
         "inputs": sampler.normal(batch, time, features),
@@ -149,93 +103,11 @@ def _layer_reference(inputs, initial, w_x, w_h, b, rate):
         states.append([])
         sums.append([])
         for x in sequence:
-            total = (
-                (x[:, None] * w_x).sum(0) + (hidden[:, None] * w_h).sum(0) + b
-            )
-            hidden = (
-                hidden
-                - rate * hidden
-                + rate * (1 - 2 / (1 + torch.exp(2 * total)))
-            )
+            total = (x[:, None] * w_x).sum(0) + (hidden[:, None] * w_h).sum(0) + b
+            hidden = hidden - rate * hidden + rate * (1 - 2 / (1 + torch.exp(2 * total)))
             states[-1].append(hidden)
             sums[-1].append(total)
-    return tuple(
-        torch.stack([torch.stack(row) for row in rows])
-        for rows in (states, sums)
-    )
-
-
-def _layer_time_first(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(hidden)
-    return torch.stack(states), torch.stack(sums)
-
-
-def _layer_states_before(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        states.append(hidden)
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_results_swapped(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(hidden)
-    return torch.stack(sums, 1), torch.stack(states, 1)
-
-
-def _layer_from_zero(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = torch.zeros_like(initial), [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(hidden)
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_not_carried(inputs, initial, w_x, w_h, b, rate):
-    states, sums = [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + initial @ w_h + b)
-        states.append((1 - rate) * initial + rate * torch.tanh(sums[-1]))
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_squashed_sums(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(torch.tanh(x @ w_x + hidden @ w_h + b))
-        hidden = (1 - rate) * hidden + rate * sums[-1]
-        states.append(hidden)
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_sums_of_new_state(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        new = torch.tanh(x @ w_x + hidden @ w_h + b)
-        hidden = (1 - rate) * hidden + rate * new
-        states.append(hidden)
-        sums.append(x @ w_x + hidden @ w_h + b)
-    return torch.stack(states, 1), torch.stack(sums, 1)
-
-
-def _layer_cut_from_the_past(inputs, initial, w_x, w_h, b, rate):
-    hidden, states, sums = initial, [], []
-    for x in inputs.unbind(1):
-        sums.append(x @ w_x + hidden @ w_h + b)
-        new = (1 - rate) * hidden + rate * torch.tanh(sums[-1])
-        states.append(new)
-        hidden = new.detach()
-    return torch.stack(states, 1), torch.stack(sums, 1)
+    return tuple(torch.stack([torch.stack(row) for row in rows]) for rows in (states, sums))
 
 
 def _layer_products_first(inputs, initial, w_x, w_h, b, rate):
@@ -276,9 +148,7 @@ def _lengths(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
 
 
 def _sequences(sampler: CaseSampler) -> dict:
-    batch, features, time = (
-        sorted(sampler.lengths(3)) if sampler.size else (2, 2, 3)
-    )
+    batch, features, time = sorted(sampler.lengths(3)) if sampler.size else (2, 2, 3)
     return {
         "padded": sampler.normal(batch, time, features),
         "lengths": _lengths(sampler, batch, time),
@@ -287,9 +157,7 @@ def _sequences(sampler: CaseSampler) -> dict:
 
 def _nothing_padded(sampler: CaseSampler) -> dict:
     made = _sequences(sampler)
-    return made | {
-        "lengths": torch.full_like(made["lengths"], made["padded"].shape[1])
-    }
+    return made | {"lengths": torch.full_like(made["lengths"], made["padded"].shape[1])}
 
 
 def _all_padded(sampler: CaseSampler) -> dict:
@@ -301,9 +169,7 @@ def _not_a_number(sampler: CaseSampler) -> dict:
     made = _sequences(sampler)
     steps = torch.arange(made["padded"].shape[1])
     beyond = steps >= made["lengths"][:, None]
-    return made | {
-        "padded": made["padded"].masked_fill(beyond[..., None], math.nan)
-    }
+    return made | {"padded": made["padded"].masked_fill(beyond[..., None], math.nan)}
 
 
 def _turn_reference(padded, lengths):
@@ -314,52 +180,11 @@ def _turn_reference(padded, lengths):
     return torch.stack(rows)
 
 
-def _turn_with_padding(padded, lengths):
-    return padded.flip(1)
-
-
-def _turn_padding_to_the_front(padded, lengths):
-    real = torch.arange(padded.shape[1]) < lengths[:, None]
-    return torch.where(real[..., None], padded, 0.0).flip(1)
-
-
-def _turn_flip_and_cut(padded, lengths):
-    real = torch.arange(padded.shape[1]) < lengths[:, None]
-    return torch.where(real[..., None], padded.flip(1), 0.0)
-
-
-def _turn_padding_left(padded, lengths):
-    steps = torch.arange(padded.shape[1])
-    turned = lengths[:, None] - 1 - steps
-    order = torch.where(turned >= 0, turned, steps)
-    return padded.gather(1, order[..., None].expand_as(padded))
-
-
-def _turn_multiplied(padded, lengths):
-    steps = torch.arange(padded.shape[1])
-    turned = lengths[:, None] - 1 - steps
-    order = torch.where(turned >= 0, turned, steps)
-    real = (turned >= 0)[..., None].to(padded.dtype)
-    return padded.gather(1, order[..., None].expand_as(padded)) * real
-
-
-def _turn_features(padded, lengths):
-    real = torch.arange(padded.shape[1]) < lengths[:, None]
-    return torch.where(real[..., None], padded.flip(2), 0.0)
-
-
 def _turn_in_place(padded, lengths):
     for row, n in enumerate(lengths.tolist()):
         padded[row, :n] = padded[row, :n].flip(0)
         padded[row, n:] = 0
     return padded
-
-
-def _turn_one_step_short(padded, lengths):
-    result = torch.zeros_like(padded)
-    for row, n in enumerate(lengths.tolist()):
-        result[row, : n - 1] = padded[row, : n - 1].flip(0)
-    return result
 
 
 def _turn_step_by_step(padded, lengths):
@@ -383,18 +208,14 @@ def _turn_by_permutations(padded, lengths):
 
 
 def _two_layers(sampler: CaseSampler, lengths) -> dict:
-    batch, hidden, time, features = (
-        n + sampler.size // 2 for n in (2, 3, 4, 5)
-    )
+    batch, hidden, time, features = (n + sampler.size // 2 for n in (2, 3, 4, 5))
     if sampler.size == 0:
         batch, hidden, time, features = 2, 1, 3, 2
     made = [_weights(sampler, features, hidden) for _ in range(2)]
     return {
         "padded": sampler.normal(batch, time, features),
         "lengths": lengths(sampler, batch, time),
-        **{
-            name: torch.stack([part[name] for part in made]) for name in made[0]
-        },
+        **{name: torch.stack([part[name] for part in made]) for name in made[0]},
     }
 
 
@@ -403,9 +224,7 @@ def _both_padded(sampler: CaseSampler) -> dict:
 
 
 def _both_full(sampler: CaseSampler) -> dict:
-    return _two_layers(
-        sampler, lambda sampler, batch, time: torch.full((batch,), time)
-    )
+    return _two_layers(sampler, lambda sampler, batch, time: torch.full((batch,), time))
 
 
 def _both_all_padded(sampler: CaseSampler) -> dict:
@@ -430,154 +249,6 @@ def _both_reference(padded, lengths, w_x, w_h, b, rate):
         outputs.append(nn.functional.pad(both, (0, 0, 0, len(row) - n)))
         final.append(torch.cat([forwards[-1], backwards[-1]]))
     return torch.stack(outputs), torch.stack(final)
-
-
-def _both_flipped_whole(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    real = (torch.arange(padded.shape[1]) < lengths[:, None])[..., None]
-    ahead, back = run(padded, 0), run(padded.flip(1), 1).flip(1)
-    final = [ahead[torch.arange(len(padded)), lengths - 1], back[:, 0]]
-    return torch.cat([ahead, back], -1) * real, torch.cat(final, -1)
-
-
-def _both_not_turned_back(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)), 1)
-    rows = torch.arange(len(padded))
-    final = [ahead[rows, lengths - 1], back[rows, lengths - 1]]
-    return torch.cat([ahead, back], -1) * real, torch.cat(final, -1)
-
-
-def _both_padding_not_zero(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back)) * real
-    final = [ahead[torch.arange(len(padded)), lengths - 1], back[:, 0]]
-    return torch.cat([ahead, back], -1), torch.cat(final, -1)
-
-
-def _both_final_at_last_column(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    outputs = torch.cat([ahead, back], -1) * real
-    return outputs, outputs[:, -1]
-
-
-def _both_final_at_last_symbol(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    outputs = torch.cat([ahead, back], -1) * real
-    return outputs, outputs[torch.arange(len(padded)), lengths - 1]
-
-
-def _both_forward_final_in_padding(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    final = torch.cat([ahead[:, -1], back[:, 0]], -1)
-    return torch.cat([ahead, back], -1) * real, final
-
-
-def _both_with_one_layer(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[0] + hidden @ w_h[0] + b[0])
-            hidden = (1 - rate[0]) * hidden + rate[0] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded)
-    back = run(padded.gather(1, order.expand_as(padded)) * real)
-    back = back.gather(1, order.expand_as(back))
-    final = [ahead[torch.arange(len(padded)), lengths - 1], back[:, 0]]
-    return torch.cat([ahead, back], -1) * real, torch.cat(final, -1)
-
-
-def _both_backward_first(padded, lengths, w_x, w_h, b, rate):
-    def run(inputs, k):
-        hidden, states = inputs.new_zeros(len(inputs), w_h.shape[-1]), []
-        for x in inputs.unbind(1):
-            new = torch.tanh(x @ w_x[k] + hidden @ w_h[k] + b[k])
-            hidden = (1 - rate[k]) * hidden + rate[k] * new
-            states.append(hidden)
-        return torch.stack(states, 1)
-
-    steps = torch.arange(padded.shape[1])
-    order = (lengths[:, None] - 1 - steps).clamp(min=0)[..., None]
-    real = (steps < lengths[:, None])[..., None]
-    ahead = run(padded, 0)
-    back = run(padded.gather(1, order.expand_as(padded)) * real, 1)
-    back = back.gather(1, order.expand_as(back))
-    final = [back[:, 0], ahead[torch.arange(len(padded)), lengths - 1]]
-    return torch.cat([back, ahead], -1) * real, torch.cat(final, -1)
 
 
 def _both_holding_still(padded, lengths, w_x, w_h, b, rate):
@@ -664,80 +335,6 @@ def _bits_reference(logits, targets):
     return torch.stack(costs).mean() * math.log2(math.e)
 
 
-def _bits_in_nats(logits, targets):
-    real = targets >= 0
-    return nn.functional.cross_entropy(logits[real], targets[real])
-
-
-def _bits_multiplied(logits, targets):
-    real = targets >= 0
-    return nn.functional.cross_entropy(logits[real], targets[real]) * math.log(
-        2
-    )
-
-
-def _bits_over_everything(logits, targets):
-    costs = nn.functional.cross_entropy(
-        logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"
-    )
-    return costs.mean() / math.log(2)
-
-
-def _bits_padding_as_last_symbol(logits, targets):
-    logs = torch.log_softmax(logits, -1)
-    costs = -logs.gather(2, (targets % logits.shape[2])[..., None])
-    return costs.mean() / math.log(2)
-
-
-def _bits_padding_as_first_symbol(logits, targets):
-    logs = torch.log_softmax(logits, -1)
-    costs = -logs.gather(2, targets.clamp(min=0)[..., None])
-    return costs.mean() / math.log(2)
-
-
-def _bits_softmax_over_time(logits, targets):
-    real = targets >= 0
-    logs = torch.log_softmax(logits, 1)
-    chosen = logs.gather(2, targets.clamp(min=0)[..., None])[..., 0]
-    return -chosen[real].mean() / math.log(2)
-
-
-def _bits_mean_of_means(logits, targets):
-    costs = nn.functional.cross_entropy(
-        logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"
-    )
-    return (costs.sum(1) / (targets >= 0).sum(1)).mean() / math.log(2)
-
-
-def _bits_log_of_softmax(logits, targets):
-    real = targets >= 0
-    probabilities = torch.softmax(logits[real], -1)
-    chosen = probabilities.gather(1, targets[real][:, None])
-    return -chosen.log2().mean()
-
-
-def _bits_overflow(logits, targets):
-    real = targets >= 0
-    powers = logits[real].exp()
-    chosen = powers.gather(1, targets[real][:, None])[:, 0] / powers.sum(1)
-    return -chosen.log2().mean()
-
-
-def _bits_clamped(logits, targets):
-    real = targets >= 0
-    probabilities = torch.softmax(logits[real], -1)
-    chosen = probabilities.gather(1, targets[real][:, None])
-    return -(chosen + 1e-12).log2().mean()
-
-
-def _bits_summed(logits, targets):
-    real = targets >= 0
-    total = nn.functional.cross_entropy(
-        logits[real], targets[real], reduction="sum"
-    )
-    return total / math.log(2)
-
-
 def _bits_ignoring(logits, targets):
     flat = logits.flatten(0, 1).float()
     nats = nn.functional.cross_entropy(flat, targets.flatten(), ignore_index=-1)
@@ -759,9 +356,7 @@ def _bits_weighted_by_mask(logits, targets):
 def _parts(sampler: CaseSampler) -> dict:
     parts = 3 + sampler.size
     counts = sampler.random.permutation(np.array([2, 5, 9, 20, 30, 50])[:parts])
-    bits = sampler.random.permutation(
-        np.array([0.5, 1.5, 2.3, 3.1, 4.6, 5.2])[:parts]
-    )
+    bits = sampler.random.permutation(np.array([0.5, 1.5, 2.3, 3.1, 4.6, 5.2])[:parts])
     return {"bits": bits, "counts": counts}
 
 
@@ -778,34 +373,7 @@ def _empty_part(sampler: CaseSampler) -> dict:
 
 def _perplexity_reference(bits, counts):
     shares = [n / sum(counts.tolist()) for n in counts.tolist()]
-    return math.prod(
-        (2.0**b) ** share
-        for b, share in zip(bits.tolist(), shares, strict=True)
-    )
-
-
-def _perplexity_unweighted(bits, counts):
-    return 2 ** bits.mean()
-
-
-def _perplexity_mean(bits, counts):
-    return np.mean(2**bits)
-
-
-def _perplexity_weighted_mean(bits, counts):
-    return np.sum(counts * 2**bits) / counts.sum()
-
-
-def _perplexity_exp(bits, counts):
-    return np.exp(np.sum(bits * counts) / counts.sum())
-
-
-def _perplexity_bits(bits, counts):
-    return np.sum(bits * counts) / counts.sum()
-
-
-def _perplexity_inverse(bits, counts):
-    return 2 ** -(np.sum(bits * counts) / counts.sum())
+    return math.prod((2.0**b) ** share for b, share in zip(bits.tolist(), shares, strict=True))
 
 
 def _perplexity_with_a_loop(bits, counts):
@@ -826,9 +394,7 @@ def _perplexity_average(bits, counts):
 
 def _rows(sampler: CaseSampler, temperature: float) -> dict:
     batch, symbols = 3 + sampler.size, 4 + sampler.size
-    uniforms = sampler.random.permutation(
-        np.linspace(0.02, 0.97, batch).round(2)
-    )
+    uniforms = sampler.random.permutation(np.linspace(0.02, 0.97, batch).round(2))
     return {
         "logits": sampler.normal(batch, symbols),
         "temperature": temperature,
@@ -861,8 +427,7 @@ def _frozen(sampler: CaseSampler) -> dict:
 def _large(sampler: CaseSampler) -> dict:
     made = _rows(sampler, 2.0)
     return made | {
-        "logits": made["logits"]
-        + 1e5 * (-1.0) ** torch.arange(len(made["logits"]))[:, None]
+        "logits": made["logits"] + 1e5 * (-1.0) ** torch.arange(len(made["logits"]))[:, None]
     }
 
 
@@ -903,73 +468,6 @@ def _choose_reference(logits, temperature, uniforms):
     return torch.tensor(chosen)
 
 
-def _choose_times_temperature(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits * temperature, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_temperature_too_late(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = (torch.softmax(logits, -1) / temperature).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_no_temperature(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_greedily(logits, temperature, uniforms):
-    return logits.argmax(-1)
-
-
-def _choose_divides_by_zero(logits, temperature, uniforms):
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_at_least(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return (sums < uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_one_place_early(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return ((sums <= uniforms[:, None]).sum(-1) - 1).clamp(min=0)
-
-
-def _choose_beyond_the_end(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1)
-
-
-def _choose_overflow(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    powers = torch.exp(logits / temperature)
-    sums = (powers / powers.sum(-1, keepdim=True)).cumsum(-1)
-    return (sums <= uniforms[:, None]).sum(-1).clamp(max=logits.shape[1] - 1)
-
-
-def _choose_from_the_end(logits, temperature, uniforms):
-    if temperature == 0:
-        return logits.argmax(-1)
-    sums = torch.softmax(logits / temperature, -1).flip(-1).cumsum(-1)
-    last = logits.shape[1] - 1
-    return last - (sums <= uniforms[:, None]).sum(-1).clamp(max=last)
-
-
 def _choose_by_search(logits, temperature, uniforms):
     z = logits.numpy()
     if temperature == 0:
@@ -977,8 +475,7 @@ def _choose_by_search(logits, temperature, uniforms):
     powers = np.exp((z - z.max(axis=1, keepdims=True)) / temperature)
     sums = np.cumsum(powers / powers.sum(axis=1, keepdims=True), axis=1)
     found = [
-        np.searchsorted(row, u, side="right")
-        for row, u in zip(sums, uniforms.numpy(), strict=True)
+        np.searchsorted(row, u, side="right") for row, u in zip(sums, uniforms.numpy(), strict=True)
     ]
     return [min(int(place), z.shape[1] - 1) for place in found]
 
@@ -1002,45 +499,40 @@ STEPS = [
     Step(
         "leaky_step",
         reference=_leaky_reference,
-        cases={
-            "a small batch": _one_step,
-            "a batch of one": _one_row,
-        },
+        cases={"a small batch": _one_step, "a batch of one": _one_row},
         mistakes=[
             Mistake(
-                _leaky_swapped,
                 "The rate is on the wrong state: it says how much of the new state is taken, and "
                 "1 - rate how much of the old one is kept.",
+                ("(1 - rate)", "rate"),
+                ("rate * candidate", "(1 - rate) * candidate"),
             ),
             Mistake(
-                _leaky_transposed,
                 "You transpose w_h. Here weights are (from, to), so the state is multiplied by w_h "
                 "as it stands.",
+                ("hidden @ w_h", "hidden @ w_h.T"),
+            ),
+            Mistake("The bias is missing in the pre-activation.", (" + b", "")),
+            Mistake(
+                "The bias belongs into the pre-activation, inside the tanh.", (" + b)", ") + b")
             ),
             Mistake(
-                _leaky_without_bias,
-                "The bias is missing in the pre-activation.",
-            ),
-            Mistake(
-                _leaky_bias_outside,
-                "The bias belongs into the pre-activation, inside the tanh.",
-            ),
-            Mistake(
-                _leaky_tanh_around_all,
                 "Your tanh is around the whole mixture. Squash the pre-activation only; the old state "
                 "is kept as it is.",
+                ("torch.tanh(inputs @ w_x + hidden @ w_h + b)", "inputs @ w_x + hidden @ w_h + b"),
+                (
+                    "(1 - rate) * hidden + rate * candidate",
+                    "torch.tanh((1 - rate) * hidden + rate * candidate)",
+                ),
             ),
+            Mistake("Squash with tanh, not with the logistic function.", ("tanh", "sigmoid")),
             Mistake(
-                _leaky_with_sigmoid,
-                "Squash with tanh, not with the logistic function.",
-            ),
-            Mistake(
-                _leaky_nothing_lost,
                 "You add to the old state without letting any of it go: it must be scaled by 1 - rate.",
+                ("(1 - rate) * ", ""),
             ),
             Mistake(
-                _leaky_no_leak,
                 "This is the network without a leak: the old state itself must be mixed in.",
+                ("(1 - rate) * hidden + rate * candidate", "candidate"),
             ),
         ],
         alternatives=[_leaky_row_by_row, _leaky_in_float32],
@@ -1049,46 +541,52 @@ STEPS = [
     Step(
         "leaky_layer",
         reference=_layer_reference,
-        cases={
-            "several steps": _several_steps,
-            "one step only": _one_step_only,
-        },
+        cases={"several steps": _several_steps, "one step only": _one_step_only},
         mistakes=[
             Mistake(
-                _layer_time_first,
                 "Your results are (time, batch, hidden): stack the steps along dimension 1.",
+                ("states, dim=1", "states"),
+                ("sums, dim=1", "sums"),
             ),
             Mistake(
-                _layer_states_before,
                 "You keep each state before its step. The result begins with the state after the first "
                 "step and ends with that after the last.",
+                ("torch.stack(states, dim=1)", "torch.stack([initial, *states[:-1]], dim=1)"),
             ),
             Mistake(
-                _layer_results_swapped,
                 "Your two results are swapped: the states come first.",
+                ("stack(states", "stack(sums"),
+                ("stack(sums", "stack(states"),
             ),
             Mistake(
-                _layer_from_zero,
                 "You begin with zeros; the first step must start from the given initial state.",
+                ("= initial,", "= torch.zeros_like(initial),"),
             ),
             Mistake(
-                _layer_not_carried,
                 "Every step of yours starts from the initial state. The state must be carried on from "
                 "step to step.",
+                ("+ hidden @", "+ initial @"),
+                ("inputs[:, t], hidden", "inputs[:, t], initial"),
             ),
             Mistake(
-                _layer_squashed_sums,
                 "Your states are right, but a pre-activation is the sum before the tanh.",
+                (
+                    "inputs[:, t] @ w_x + hidden @ w_h + b",
+                    "torch.tanh(inputs[:, t] @ w_x + hidden @ w_h + b)",
+                ),
             ),
             Mistake(
-                _layer_sums_of_new_state,
                 "Your states are right, but your pre-activations are computed from the state after the "
                 "step. They need the one before.",
+                ("hidden @ w_h", "leaky_step(inputs[:, t], hidden, w_x, w_h, b, rate) @ w_h"),
             ),
             Mistake(
-                _layer_cut_from_the_past,
                 "Your numbers are right, but each state is cut off from the one before, so that no "
                 "gradient reaches the past. Do not detach here.",
+                (
+                    "states.append(hidden)",
+                    "states.append(hidden)\n        hidden = hidden.detach()",
+                ),
             ),
         ],
         alternatives=[_layer_products_first, _layer_filled],
@@ -1106,42 +604,46 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _turn_with_padding,
                 "You flip the whole row, so short sequences begin with their padding. Each must be "
                 "reversed within its own length.",
+                ("torch.where(real, padded.gather(1, order), 0.0)", "padded.flip(1)"),
             ),
             Mistake(
-                _turn_padding_to_the_front,
                 "Your padding is zero but has moved to the front. The reversed sequence must begin at "
                 "step 0.",
+                ("padded.gather(1, order), 0.0)", "padded, 0.0).flip(1)"),
             ),
             Mistake(
-                _turn_flip_and_cut,
                 "You flip the whole row and then mask it, so the padding takes the place of real steps, "
                 "and those are lost.",
+                ("padded.gather(1, order)", "padded.flip(1)"),
             ),
             Mistake(
-                _turn_padding_left,
                 "The sequences are right, but the padding stays in your result: beyond the length it "
                 "must be zero.",
+                ("0.0", "padded"),
             ),
             Mistake(
-                _turn_multiplied,
                 "You multiply by the mask, and nan times 0 is nan. Choose between values instead.",
+                ("source.clamp(min=0)", "torch.where(source >= 0, source, steps)"),
+                (
+                    "torch.where(real, padded.gather(1, order), 0.0)",
+                    "padded.gather(1, order) * real",
+                ),
             ),
             Mistake(
-                _turn_features,
                 "You flip the features; it is the steps, dimension 1, that must be reversed.",
+                ("padded.gather(1, order)", "padded.flip(2)"),
             ),
             Mistake(
-                _turn_in_place,
                 "Your numbers are right, but you write into the argument, which others still need. "
                 "Write into a new tensor.",
+                answer=_turn_in_place,
             ),
             Mistake(
-                _turn_one_step_short,
                 "The last real step is lost: a sequence of n steps ends with step n - 1, and all n are "
                 "reversed.",
+                ("- 1 - steps", "- 2 - steps"),
             ),
         ],
         alternatives=[_turn_step_by_step, _turn_by_permutations],
@@ -1157,40 +659,47 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _both_flipped_whole,
-                "Your backward network starts in the padding and carries it into the sequence. Turn "
-                "each sequence round within its length.",
+                "Your backward network starts in the padding and carries it into the sequence. "
+                "Reverse each sequence within its length.",
+                ("turned = turn_round(padded, lengths)", "turned = padded.flip(1)"),
+                (
+                    "turn_round(back, lengths)",
+                    "turn_round(turn_round(back.flip(1), lengths), lengths)",
+                ),
             ),
             Mistake(
-                _both_not_turned_back,
-                "Your backward states stand in the order of reading. Turn them back, so that both "
+                "Your backward states stand in the order of reading. Reverse them again, so that both "
                 "halves of an output belong to the same symbol.",
+                ("turn_round(back, lengths)", "turn_round(turn_round(back, lengths), lengths)"),
+                ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
             ),
             Mistake(
-                _both_padding_not_zero,
                 "Your forward states run on into the padding, where outputs must be zero.",
+                ("    ahead = turn_round(turn_round(ahead, lengths), lengths)\n", ""),
             ),
             Mistake(
-                _both_final_at_last_column,
                 "Your final states are the last column of the outputs. In a padded sequence that is "
                 "padding, and the backward network is not finished there.",
+                ("last, back[:, 0]", "ahead[:, -1], back[:, -1]"),
             ),
             Mistake(
-                _both_final_at_last_symbol,
                 "At a sequence's last symbol the backward network has only just begun. Its final state "
                 "stands at the first symbol.",
+                ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
             ),
             Mistake(
-                _both_forward_final_in_padding,
                 "Your final forward state has read the padding too. Take the one at the last real step.",
+                ("    ahead = turn", "    last = ahead[:, -1]\n    ahead = turn"),
+                ("    last = ahead[torch.arange(batch), lengths - 1]\n", ""),
             ),
             Mistake(
-                _both_with_one_layer,
                 "You use the forward parameters for both directions; the backward ones have index 1.",
+                ("w_x[1], w_h[1], b[1], rate[1]", "w_x[0], w_h[0], b[0], rate[0]"),
             ),
             Mistake(
-                _both_backward_first,
                 "The halves are swapped: the forward states stand first.",
+                ("last, back[:, 0]", "back[:, 0], last"),
+                ("[ahead, back]", "[back, ahead]"),
             ),
         ],
         alternatives=[_both_holding_still, _both_as_one_batch],
@@ -1208,53 +717,66 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _bits_in_nats,
                 "Your cost is in nats, the unit of the natural logarithm: divide by ln 2 to get bits.",
+                (" / math.log(2)", ""),
             ),
             Mistake(
-                _bits_multiplied,
                 "You multiply by ln 2. A bit is ln 2 nats, so there are more bits than nats: divide.",
+                ("/ math", "* math"),
             ),
             Mistake(
-                _bits_over_everything,
                 "You divide by the size of the padded batch. Divide by the number of real symbols.",
+                ("targets[real])", 'targets[real], reduction="sum") / targets.numel()'),
             ),
             Mistake(
-                _bits_padding_as_last_symbol,
                 "The padding is scored as if it were the last symbol: -1 counts from the end. Leave it "
                 "out.",
+                (
+                    "logits[real], targets[real]",
+                    "logits.flatten(0, 1), (targets % logits.shape[2]).flatten()",
+                ),
             ),
             Mistake(
-                _bits_padding_as_first_symbol,
                 "The padding is scored as if symbol 0 had come. Leave it out.",
+                (
+                    "logits[real], targets[real]",
+                    "logits.flatten(0, 1), targets.clamp(min=0).flatten()",
+                ),
             ),
             Mistake(
-                _bits_softmax_over_time,
                 "Your probabilities sum to one over the steps; they must over the symbols, the last "
                 "dimension.",
+                ("cross_entropy(logits[real]", "nll_loss(logits.log_softmax(1)[real]"),
             ),
             Mistake(
-                _bits_mean_of_means,
                 "You average over each sequence and then over sequences, so symbols of short ones count "
                 "more. Every symbol counts the same.",
+                (
+                    "logits[real], targets[real]",
+                    'logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"',
+                ),
+                ("nats / math", "(nats.sum(1) / real.sum(1)).mean() / math"),
             ),
             Mistake(
-                _bits_clamped,
                 "The tiny number that you add inside the logarithm caps the cost of a surprise. Take the "
                 "log-softmax in one piece.",
+                ("cross_entropy(logits[real]", "nll_loss((logits[real].softmax(-1) + 1e-12).log()"),
             ),
             Mistake(
-                _bits_log_of_softmax,
                 "Right until a probability is rounded to 0, whose logarithm is infinite. Take the "
                 "log-softmax in one piece.",
+                ("cross_entropy(logits[real]", "nll_loss(logits[real].softmax(-1).log()"),
             ),
             Mistake(
-                _bits_overflow,
                 "Right until exp overflows. Subtract the largest logit first, or let log-softmax do it.",
+                (
+                    "cross_entropy(logits[real]",
+                    "nll_loss((logits[real].exp() / logits[real].exp().sum(-1, keepdim=True)).log()",
+                ),
             ),
             Mistake(
-                _bits_summed,
                 "This is the cost of all symbols together; the mean is asked for.",
+                ("targets[real])", 'targets[real], reduction="sum")'),
             ),
         ],
         alternatives=[_bits_ignoring, _bits_weighted_by_mask],
@@ -1270,30 +792,27 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _perplexity_unweighted,
                 "Your parts all count the same, whatever their length. Weigh each by its number of "
                 "symbols.",
+                ("(np.sum(bits * counts) / np.sum(counts))", "np.mean(bits)"),
             ),
             Mistake(
-                _perplexity_mean,
                 "You average the perplexities of the parts. Average the bits, weighted by the number of "
                 "symbols, and take the power last.",
+                ("2 ** (np.sum(bits * counts) / np.sum(counts))", "np.mean(2**bits)"),
             ),
             Mistake(
-                _perplexity_weighted_mean,
                 "Your weights are right, but it is bits that are averaged; take the power last.",
+                (
+                    "2 ** (np.sum(bits * counts) / np.sum(counts))",
+                    "np.sum(2**bits * counts) / np.sum(counts)",
+                ),
             ),
+            Mistake("The costs are in bits, so the base is 2, not e.", ("2 ** (", "np.exp(")),
+            Mistake("These are the bits per symbol; the perplexity is 2 to that.", ("2 ** ", "")),
             Mistake(
-                _perplexity_exp,
-                "The costs are in bits, so the base is 2, not e.",
-            ),
-            Mistake(
-                _perplexity_bits,
-                "These are the bits per symbol; the perplexity is 2 to that.",
-            ),
-            Mistake(
-                _perplexity_inverse,
                 "This is the (geometric) mean probability of a symbol. The perplexity is its inverse.",
+                ("2 ** (", "2 ** -("),
             ),
         ],
         alternatives=[_perplexity_with_a_loop, _perplexity_average],
@@ -1312,49 +831,58 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _choose_times_temperature,
                 "You multiply by the temperature. Logits are divided by it: hot means flat.",
+                ("logits / temperature", "logits * temperature"),
             ),
             Mistake(
-                _choose_temperature_too_late,
                 "You divide the probabilities, which then no longer sum to one. Divide the logits, "
                 "before the softmax.",
+                ("logits / temperature, dim=-1)", "logits, dim=-1) / temperature"),
             ),
             Mistake(
-                _choose_no_temperature,
-                "The temperature is not used, except at 0.",
+                "The temperature is not used, except at 0.", ("logits / temperature", "logits")
             ),
             Mistake(
-                _choose_greedily,
                 "You always take the largest. That is right at temperature 0; else the uniform number "
                 "decides.",
+                ("temperature == 0", "temperature >= 0"),
             ),
             Mistake(
-                _choose_divides_by_zero,
                 "At temperature 0 you divide by zero. Take the largest logit there.",
+                (("    if temperature == 0:\n        return logits.argmax(dim=-1)\n"), ""),
             ),
             Mistake(
-                _choose_at_least,
                 "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than u, "
                 "not just equal.",
+                ("<=", "<"),
             ),
             Mistake(
-                _choose_one_place_early,
                 "You are one place early: the symbol at which the sum passes u is drawn, not the one "
                 "before it.",
+                (
+                    "passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
+                    "(passed.sum(dim=-1) - 1).clamp(min=0)",
+                ),
             ),
             Mistake(
-                _choose_beyond_the_end,
                 "Where no sum is larger than u, you return a symbol that does not exist. Take the last.",
+                (".clamp(max=logits.shape[-1] - 1)", ""),
             ),
             Mistake(
-                _choose_overflow,
                 "Right until exp overflows or gives nothing but zeros. Subtract the row's largest logit "
                 "first, or use softmax.",
+                (
+                    "torch.softmax(logits / temperature, dim=-1)",
+                    "torch.exp(logits / temperature)\n    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
+                ),
             ),
             Mistake(
-                _choose_from_the_end,
                 "You add up from the last symbol; begin with symbol 0.",
+                ("probabilities.cumsum", "probabilities.flip(-1).cumsum"),
+                (
+                    "return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
+                    "last = logits.shape[-1] - 1\n    return last - passed.sum(dim=-1).clamp(max=last)",
+                ),
             ),
         ],
         alternatives=[_choose_by_search, _choose_one_by_one],

@@ -25,10 +25,7 @@ def _negative_lag(sampler: CaseSampler) -> dict:
 
 def _long_lag(sampler: CaseSampler) -> dict:
     length = 5 + sampler.size
-    return {
-        "series": 5 + sampler.array(length),
-        "lag": length + 2 * sampler.size,
-    }
+    return {"series": 5 + sampler.array(length), "lag": length + 2 * sampler.size}
 
 
 def _last_lag(sampler: CaseSampler) -> dict:
@@ -38,83 +35,7 @@ def _last_lag(sampler: CaseSampler) -> dict:
 
 def _autocorrelation_reference(series, lag):
     lag = abs(lag)
-    return (
-        autocorrelation(series, max_lag=lag)[lag] if lag < len(series) else 0.0
-    )
-
-
-def _autocorrelation_without_mean(series, lag):
-    lag = min(abs(lag), len(series))
-    return (
-        series[lag:] @ series[: len(series) - lag] / (series @ series)
-        if lag < len(series)
-        else 0.0
-    )
-
-
-def _autocorrelation_rescaled(series, lag):
-    lag, length = abs(lag), len(series)
-    if lag >= length:
-        return 0.0
-    deviation = series - series.mean()
-    products = deviation[lag:] * deviation[: length - lag]
-    return products.mean() / (deviation**2).mean()
-
-
-def _autocorrelation_by_corrcoef(series, lag):
-    lag, length = abs(lag), len(series)
-    if lag >= length - 1:
-        return 0.0
-    return np.corrcoef(series[lag:], series[: length - lag])[0, 1]
-
-
-def _autocorrelation_around_a_circle(series, lag):
-    deviation = series - series.mean()
-    return deviation @ np.roll(deviation, lag) / (deviation @ deviation)
-
-
-def _autocorrelation_not_divided(series, lag):
-    deviation = series - series.mean()
-    lag = min(abs(lag), len(series))
-    return deviation[lag:] @ deviation[: len(series) - lag] / len(series)
-
-
-def _autocorrelation_by_variance(series, lag):
-    deviation = series - series.mean()
-    lag = min(abs(lag), len(series))
-    return deviation[lag:] @ deviation[: len(series) - lag] / series.var()
-
-
-def _autocorrelation_from_the_end(series, lag):
-    deviation = series - series.mean()
-    lag = abs(lag)
-    return deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-
-
-def _autocorrelation_from_the_end_signed(series, lag):
-    deviation = series - series.mean()
-    return deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-
-
-def _autocorrelation_as_it_comes(series, lag):
-    deviation = series - series.mean()
-    later, earlier = deviation[lag:], deviation[: len(series) - lag]
-    return later @ earlier / (deviation @ deviation)
-
-
-def _autocorrelation_of_positive_lags(series, lag):
-    deviation = series - series.mean()
-    if lag >= len(series):
-        return 0.0
-    later, earlier = deviation[lag:], deviation[: len(series) - lag]
-    return later @ earlier / (deviation @ deviation)
-
-
-def _autocorrelation_of_short_lags(series, lag):
-    deviation = series - series.mean()
-    lag = abs(lag)
-    later, earlier = deviation[lag:], deviation[: len(series) - lag]
-    return later @ earlier / (deviation @ deviation)
+    return autocorrelation(series, max_lag=lag)[lag] if lag < len(series) else 0.0
 
 
 def _autocorrelation_by_a_loop(series, lag):
@@ -174,34 +95,6 @@ def _p_value_reference(observed, shuffled):
     return len([s for s in orders if not abs(s) < abs(observed)]) / len(orders)
 
 
-def _p_value_without_own_order(observed, shuffled):
-    return np.mean(np.abs(shuffled) >= abs(observed))
-
-
-def _p_value_own_order_above_only(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) >= abs(observed))) / len(shuffled)
-
-
-def _p_value_own_order_below_only(observed, shuffled):
-    return np.sum(np.abs(shuffled) >= abs(observed)) / (1 + len(shuffled))
-
-
-def _p_value_strict(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) > abs(observed))) / (1 + len(shuffled))
-
-
-def _p_value_one_sided(observed, shuffled):
-    return (1 + np.sum(shuffled >= observed)) / (1 + len(shuffled))
-
-
-def _p_value_of_signed_data(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) >= observed)) / (1 + len(shuffled))
-
-
-def _p_value_of_the_rest(observed, shuffled):
-    return (1 + np.sum(np.abs(shuffled) <= abs(observed))) / (1 + len(shuffled))
-
-
 def _p_value_by_counting(observed, shuffled):
     count = 1
     for value in shuffled:
@@ -246,20 +139,12 @@ def _remainder(sampler: CaseSampler) -> dict:
 
 def _blocks_of_one(sampler: CaseSampler) -> dict:
     count = 4 + sampler.size
-    return {
-        "series": sampler.array(count),
-        "length": 1,
-        "order": _order(sampler, count),
-    }
+    return {"series": sampler.array(count), "length": 1, "order": _order(sampler, count)}
 
 
 def _one_block(sampler: CaseSampler) -> dict:
     length = 3 + sampler.size
-    return {
-        "series": sampler.array(length + 1),
-        "length": length,
-        "order": np.array([0]),
-    }
+    return {"series": sampler.array(length + 1), "length": length, "order": np.array([0])}
 
 
 def _no_block(sampler: CaseSampler) -> dict:
@@ -279,43 +164,11 @@ def _blocks_reference(series, length, order):
     return result
 
 
-def _blocks_to_places(series, length, order):
-    whole = len(order) * length
-    result = series.copy()
-    result[:whole].reshape(-1, length)[order] = series[:whole].reshape(
-        -1, length
-    )
-    return result
-
-
-def _blocks_remainder_dropped(series, length, order):
-    whole = len(order) * length
-    return series[:whole].reshape(-1, length)[order].ravel()
-
-
-def _blocks_dealt_out(series, length, order):
-    whole = len(order) * length
-    blocks = series[:whole].reshape(length, -1)
-    return np.concatenate([blocks[:, order].T.ravel(), series[whole:]])
-
-
 def _blocks_shared_evenly(series, length, order):
     if len(order) == 0:
         return series
     blocks = np.array_split(series, len(order))
     return np.concatenate([blocks[block] for block in order])
-
-
-def _blocks_remainder_first(series, length, order):
-    whole = len(order) * length
-    blocks = series[:whole].reshape(-1, length)
-    return np.concatenate([series[whole:], blocks[order].ravel()])
-
-
-def _blocks_turned_round(series, length, order):
-    whole = len(order) * length
-    blocks = series[:whole].reshape(-1, length)
-    return np.concatenate([blocks[order][:, ::-1].ravel(), series[whole:]])
 
 
 def _blocks_overwritten(series, length, order):
@@ -343,9 +196,7 @@ def _blocks_by_places(series, length, order):
 # -- 4. effective_size
 
 
-def _with_memory(
-    sampler: CaseSampler, weight: float, length: int, max_lag: int
-) -> dict:
+def _with_memory(sampler: CaseSampler, weight: float, length: int, max_lag: int) -> dict:
     """CaseSampler a series whose estimated variance factor is well above zero."""
     while True:
         path = [sampler.array(1)[0]]
@@ -379,84 +230,6 @@ def _effective_reference(series, max_lag):
     return size, np.std(series) / np.sqrt(size)
 
 
-def _effective_unweighted(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        total += deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_one_sided(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_with_lag_zero(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(max_lag + 1):
-        r = deviation[lag:] @ deviation[: count - lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_without_last_lag(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
-def _effective_unbiased_variance(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, math.sqrt(series.var(ddof=1) / size)
-
-
-def _effective_error_of_independent(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    return count / (1 + 2 * total), math.sqrt(series.var() / count)
-
-
-def _effective_variance_of_mean(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count / (1 + 2 * total)
-    return size, series.var() / size
-
-
-def _effective_upside_down(series, max_lag):
-    deviation = series - series.mean()
-    count, total = len(series), 0.0
-    for lag in range(1, max_lag + 1):
-        r = deviation[lag:] @ deviation[:-lag] / (deviation @ deviation)
-        total += (1 - lag / count) * r
-    size = count * (1 + 2 * total)
-    return size, math.sqrt(series.var() / size)
-
-
 def _effective_by_einsum(series, max_lag):
     count = len(series)
     x = np.concatenate([series - series.mean(), np.zeros(max_lag + 1)])
@@ -484,19 +257,11 @@ def _effective_by_all_pairs(series, max_lag):
 
 
 def _split(sampler: CaseSampler) -> dict:
-    return {
-        "series": sampler.array(11 + 5 * sampler.size),
-        "share": 0.25,
-        "gap": 1 + sampler.size,
-    }
+    return {"series": sampler.array(11 + 5 * sampler.size), "share": 0.25, "gap": 1 + sampler.size}
 
 
 def _round_down(sampler: CaseSampler) -> dict:
-    return {
-        "series": sampler.array(11 + 4 * sampler.size),
-        "share": 0.25,
-        "gap": 1,
-    }
+    return {"series": sampler.array(11 + 4 * sampler.size), "share": 0.25, "gap": 1}
 
 
 def _without_gap(sampler: CaseSampler) -> dict:
@@ -509,11 +274,7 @@ def _vectors(sampler: CaseSampler) -> dict:
 
 
 def _nothing_held_out(sampler: CaseSampler) -> dict:
-    return {
-        "series": sampler.array(7),
-        "share": 0.125,
-        "gap": 1 + sampler.size // 2,
-    }
+    return {"series": sampler.array(7), "share": 0.125, "gap": 1 + sampler.size // 2}
 
 
 def _split_reference(series, share, gap):
@@ -527,88 +288,6 @@ def _split_reference(series, share, gap):
             parts[0].append(value)
     shape = (-1, *series.shape[1:])
     return tuple(np.array(part[::-1]).reshape(shape) for part in parts)
-
-
-def _split_without_gaps(series, share, gap):
-    size = int(share * len(series))
-    first, second = len(series) - 2 * size, len(series) - size
-    return series[:first], series[first:second], series[second:]
-
-
-def _split_first_gap_only(series, share, gap):
-    size = int(share * len(series))
-    first, second = len(series) - 2 * size, len(series) - size
-    return series[: first - gap], series[first:second], series[second:]
-
-
-def _split_second_gap_only(series, share, gap):
-    size = int(share * len(series))
-    test = len(series) - size
-    validation = test - gap - size
-    return (
-        series[:validation],
-        series[validation : validation + size],
-        series[test:],
-    )
-
-
-def _split_gaps_from_held_out(series, share, gap):
-    size = int(share * len(series))
-    first, second = len(series) - 2 * size, len(series) - size
-    return series[:first], series[first + gap : second], series[second + gap :]
-
-
-def _split_counted_from_the_end(series, share, gap):
-    size = int(share * len(series))
-    return (
-        series[: len(series) - 2 * (size + gap)],
-        series[-2 * size - gap : -size - gap],
-        series[-size:],
-    )
-
-
-def _split_rounded_up(series, share, gap):
-    size = math.ceil(share * len(series))
-    test = len(series) - size
-    validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[validation : validation + size],
-        series[test:],
-    )
-
-
-def _split_test_first(series, share, gap):
-    size = int(share * len(series))
-    test = len(series) - size
-    validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[test:],
-        series[validation : validation + size],
-    )
-
-
-def _split_by_all_numbers(series, share, gap):
-    size = int(share * series.size)
-    test = len(series) - size
-    validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[validation : validation + size],
-        series[test:],
-    )
-
-
-def _split_share_shared(series, share, gap):
-    size = int(share * len(series)) // 2
-    test = len(series) - size
-    validation = test - gap - size
-    return (
-        series[: validation - gap],
-        series[validation : validation + size],
-        series[test:],
-    )
 
 
 def _split_from_the_front(series, share, gap):
@@ -685,34 +364,6 @@ def _probability_reference(initial, transition, symbols):
     return joint[tuple(symbols)]
 
 
-def _probability_transposed(initial, transition, symbols):
-    return initial[symbols[0]] * transition[symbols[1:], symbols[:-1]].prod()
-
-
-def _probability_without_initial(initial, transition, symbols):
-    return transition[symbols[:-1], symbols[1:]].prod()
-
-
-def _probability_of_independent(initial, transition, symbols):
-    return initial[symbols].prod()
-
-
-def _probability_last_step_missing(initial, transition, symbols):
-    probability = initial[symbols[0]]
-    for t in range(1, len(symbols) - 1):
-        probability = probability * transition[symbols[t - 1], symbols[t]]
-    return probability
-
-
-def _probability_summed(initial, transition, symbols):
-    return initial[symbols[0]] + transition[symbols[:-1], symbols[1:]].sum()
-
-
-def _probability_as_logarithm(initial, transition, symbols):
-    steps = np.log(transition[symbols[:-1], symbols[1:]])
-    return np.log(initial[symbols[0]]) + steps.sum()
-
-
 def _probability_by_a_loop(initial, transition, symbols):
     probability = float(initial[int(symbols[0])])
     for t in range(1, len(symbols)):
@@ -776,86 +427,6 @@ def _bits_reference(tables, symbols):
     return -math.fsum(bits)
 
 
-def _bits_natural(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        bits -= math.log(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits
-
-
-def _bits_per_symbol(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        bits -= math.log2(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits / len(symbols)
-
-
-def _bits_negative(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        bits += math.log2(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits
-
-
-def _bits_newest_first(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        past = symbols[t - known : t][::-1]
-        bits -= math.log2(tables[known][(*past, symbols[t])])
-    return bits
-
-
-def _bits_turned_round(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        window = symbols[t - known : t + 1][::-1]
-        bits -= math.log2(tables[known][tuple(window)])
-    return bits
-
-
-def _bits_first_symbols_free(tables, symbols):
-    bits, past = 0.0, len(tables) - 1
-    for t in range(past, len(symbols)):
-        bits -= math.log2(tables[past][tuple(symbols[t - past : t + 1])])
-    return bits
-
-
-def _bits_window_too_short(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        known = min(t, max(len(tables) - 2, 0))
-        bits -= math.log2(tables[known][tuple(symbols[t - known : t + 1])])
-    return bits
-
-
-def _bits_of_the_product(tables, symbols):
-    probability = 1.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        probability *= tables[known][tuple(symbols[t - known : t + 1])]
-    return -np.log2(probability)
-
-
-def _bits_kept_from_zero(tables, symbols):
-    probability = 1.0
-    for t in range(len(symbols)):
-        known = min(t, len(tables) - 1)
-        probability *= tables[known][tuple(symbols[t - known : t + 1])]
-    return -np.log2(max(probability, 1e-300))
-
-
-def _bits_without_a_last_table(tables, symbols):
-    bits = 0.0
-    for t in range(len(symbols)):
-        bits -= math.log2(tables[t][tuple(symbols[: t + 1])])
-    return bits
-
-
 def _bits_by_windows(tables, symbols):
     past = len(tables) - 1
     total = np.float32(0)
@@ -891,48 +462,54 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _autocorrelation_without_mean,
                 "The mean is not subtracted: multiply deviations from the mean, not the values.",
+                (" - series.mean()", ""),
             ),
             Mistake(
-                _autocorrelation_rescaled,
                 "You divide each sum by its own number of terms; the formula divides the sums as they are.",
+                ("(deviation @ deviation)", "max(len(later), 1) / series.var()"),
             ),
             Mistake(
-                _autocorrelation_by_corrcoef,
                 "np.corrcoef gives each piece a mean and a spread of its own; the formula uses those of the whole series.",
+                (
+                    "later @ earlier / (deviation @ deviation)",
+                    "np.corrcoef(later, earlier)[0, 1] if lag < len(series) - 1 else 0.0",
+                ),
             ),
             Mistake(
-                _autocorrelation_around_a_circle,
                 "np.roll joins the end of the series to its beginning; those products do not belong to the sum.",
+                ("    lag = min(abs(lag), len(series))\n", ""),
+                ("later @ earlier", "deviation @ np.roll(deviation, lag)"),
             ),
             Mistake(
-                _autocorrelation_not_divided,
                 "This is the autocovariance: divide by the sum of all squared deviations, so that lag 0 gives 1.",
+                ("(deviation @ deviation)", "len(series)"),
             ),
             Mistake(
-                _autocorrelation_by_variance,
                 "You divide a sum by a mean: the denominator is the sum of the squared deviations, T times the variance.",
+                ("(deviation @ deviation)", "series.var()"),
             ),
             Mistake(
-                _autocorrelation_from_the_end,
                 "At lag 0 your second piece is empty, since values[:-0] is values[:0]. Count its end from the start.",
+                ("min(abs(lag), len(series))", "abs(lag)"),
+                ("deviation[: len(series) - lag]", "deviation[:-lag]"),
             ),
             Mistake(
-                _autocorrelation_from_the_end_signed,
                 "At lag 0 your second piece is empty, since values[:-0] is values[:0], and negative lags go wrong. Take the absolute value first, and count the end of the piece from the start.",
+                ("    lag = min(abs(lag), len(series))\n", ""),
+                ("deviation[: len(series) - lag]", "deviation[:-lag]"),
             ),
             Mistake(
-                _autocorrelation_as_it_comes,
                 "Lags from 0 to T are right. A negative lag needs its absolute value first, and one longer than the series must give 0; there your slices count from the wrong end.",
+                ("    lag = min(abs(lag), len(series))\n", ""),
             ),
             Mistake(
-                _autocorrelation_of_positive_lags,
                 "Negative lags go wrong: the autocorrelation is the same at a lag and its negative, so take the absolute value first.",
+                ("abs(lag)", "lag"),
             ),
             Mistake(
-                _autocorrelation_of_short_lags,
                 "A lag longer than the series must give 0; there your slices count from the wrong end.",
+                ("min(abs(lag), len(series))", "abs(lag)"),
             ),
         ],
         alternatives=[
@@ -953,32 +530,29 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _p_value_without_own_order,
                 "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
+                ("(1 + as_large.sum()) / (1 + len(shuffled))", "as_large.mean()"),
             ),
             Mistake(
-                _p_value_own_order_above_only,
                 "You add the data's own order to those that are as extreme, but not to the number of all orders.",
+                ("(1 + len(shuffled))", "len(shuffled)"),
             ),
             Mistake(
-                _p_value_own_order_below_only,
                 "You add the data's own order to the number of all orders, but not to those that are as extreme.",
+                ("(1 + as_large.sum())", "as_large.sum()"),
             ),
+            Mistake("Ties count: at least as large, not larger.", (">=", ">")),
             Mistake(
-                _p_value_strict,
-                "Ties count: at least as large, not larger.",
-            ),
-            Mistake(
-                _p_value_one_sided,
                 "You compare signed values; the task asks for absolute values, on both sides.",
+                ("np.abs(shuffled) >= abs(observed)", "shuffled >= observed"),
             ),
             Mistake(
-                _p_value_of_signed_data,
                 "The observed statistic needs its absolute value too: it may be negative.",
+                ("abs(observed)", "observed"),
             ),
             Mistake(
-                _p_value_of_the_rest,
                 "You count the shuffles that are less extreme; the p-value counts those at least as extreme.",
+                (">=", "<="),
             ),
         ],
         alternatives=[_p_value_by_counting, _p_value_by_mean],
@@ -995,32 +569,35 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _blocks_to_places,
                 "You send block i to place order[i]; place i must get block order[i], which is the inverse.",
+                ("blocks[order]", "blocks[np.argsort(order)]"),
             ),
             Mistake(
-                _blocks_remainder_dropped,
                 "The values that do not fill a block are lost; they stay at the end.",
+                (
+                    "np.concatenate([blocks[order].ravel(), series[whole:]])",
+                    "blocks[order].ravel()",
+                ),
             ),
             Mistake(
-                _blocks_dealt_out,
                 "Your blocks are dealt out like cards; a block holds neighbours, so it must be a row after reshaping.",
+                ("reshape(-1, length)", "reshape(length, -1).T"),
             ),
             Mistake(
-                _blocks_shared_evenly,
                 "Your blocks take the remainder in; each block has exactly the given length, and what is left stays at the end.",
+                answer=_blocks_shared_evenly,
             ),
             Mistake(
-                _blocks_remainder_first,
                 "The remainder stands first; it must stay at the end.",
+                ("blocks[order].ravel(), series[whole:]", "series[whole:], blocks[order].ravel()"),
             ),
             Mistake(
-                _blocks_turned_round,
                 "Within a block the values are in reverse; only the blocks move, their values stay in order.",
+                ("blocks[order]", "blocks[order][:, ::-1]"),
             ),
             Mistake(
-                _blocks_overwritten,
                 "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
+                answer=_blocks_overwritten,
             ),
         ],
         alternatives=[_blocks_in_a_list, _blocks_by_places],
@@ -1034,37 +611,31 @@ STEPS = [
             "no lags": _without_lags,
         },
         mistakes=[
+            Mistake("The weights 1 - k/T are missing in the sum.", ("(1 - lag / count) * ", "")),
+            Mistake("The factor 2 in front of the sum is missing.", ("2 * total", "total")),
             Mistake(
-                _effective_unweighted,
-                "The weights 1 - k/T are missing in the sum.",
-            ),
-            Mistake(
-                _effective_one_sided,
-                "The factor 2 in front of the sum is missing.",
-            ),
-            Mistake(
-                _effective_with_lag_zero,
                 "Your sum begins at lag 0, which is in the formula already, as the 1; begin at lag 1.",
+                ("range(1, max_lag + 1)", "range(max_lag + 1)"),
             ),
             Mistake(
-                _effective_without_last_lag,
                 "Your sum ends one lag early: max_lag itself belongs to it.",
+                ("max_lag + 1", "max_lag"),
             ),
             Mistake(
-                _effective_unbiased_variance,
                 "The size is right; in the standard error, divide the squared deviations by T, not by T - 1.",
+                ("var()", "var(ddof=1)"),
             ),
             Mistake(
-                _effective_error_of_independent,
                 "The size is right; your standard error is that of independent values, though. Put the effective size into it.",
+                ("series.var() / size", "series.var() / count"),
             ),
             Mistake(
-                _effective_variance_of_mean,
                 "The size is right; this is the variance of the mean, and its square root is the standard error.",
+                ("math.sqrt(series.var() / size)", "series.var() / size"),
             ),
             Mistake(
-                _effective_upside_down,
                 "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
+                ("count / (1", "count * (1"),
             ),
         ],
         alternatives=[_effective_by_einsum, _effective_by_all_pairs],
@@ -1082,37 +653,43 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _split_without_gaps,
                 "The gaps are missing: the parts must not touch.",
+                ("test - gap - size", "test - size"),
+                ("validation - gap", "validation"),
             ),
             Mistake(
-                _split_first_gap_only,
                 "The gap before the test part is missing: validation must end that much earlier.",
+                ("test - gap - size", "test - size"),
             ),
             Mistake(
-                _split_second_gap_only,
                 "The gap before the validation part is missing: training must end that much earlier.",
+                ("validation - gap", "validation"),
             ),
             Mistake(
-                _split_gaps_from_held_out,
                 "Your gaps are cut from the validation and test parts, which must keep their n values; training pays for both.",
+                ("test - gap - size", "test - size"),
+                ("validation - gap", "validation"),
+                ("series[validation : validation + size]", "series[validation + gap : test]"),
+                ("series[test:]", "series[test + gap :]"),
             ),
             Mistake(
-                _split_counted_from_the_end,
                 "If n is 0, a slice counted from the end such as series[-n:] is the whole series. Count from the start.",
+                ("validation : validation + size", "-2 * size - gap : -size - gap"),
+                ("[test:]", "[-size:]"),
             ),
-            Mistake(_split_rounded_up, "Round down, not up."),
+            Mistake("Round down, not up.", ("int", "math.ceil")),
             Mistake(
-                _split_test_first,
                 "Validation and test part are exchanged: the test part is the last in time and in the result.",
+                ("series[validation : validation + size]", "series[test:]"),
+                ("series[test:]", "series[validation : validation + size]"),
             ),
             Mistake(
-                _split_by_all_numbers,
                 "For a series of vectors, the share counts time steps, not all numbers: len, not size.",
+                ("share * len(series)", "share * series.size"),
             ),
             Mistake(
-                _split_share_shared,
                 "Validation and test part hold `share` each, not together.",
+                ("int(share * len(series))", "int(share * len(series)) // 2"),
             ),
         ],
         alternatives=[_split_from_the_front, _split_by_masks],
@@ -1128,28 +705,31 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _probability_transposed,
                 "Row and column are exchanged: transition[i, j] is the probability of j after i.",
+                ("symbols[:-1], symbols[1:]", "symbols[1:], symbols[:-1]"),
             ),
             Mistake(
-                _probability_without_initial,
                 "The first symbol is free in your product; it costs its initial probability.",
+                ("initial[symbols[0]] * ", ""),
             ),
             Mistake(
-                _probability_of_independent,
                 "You treat the symbols as independent; from the second on, each depends on the one before.",
+                ("initial[symbols[0]] * steps.prod()", "initial[symbols].prod()"),
             ),
             Mistake(
-                _probability_last_step_missing,
                 "The last transition is missing: T symbols have T - 1 transitions.",
+                ("steps.prod()", "steps[:-1].prod()"),
             ),
             Mistake(
-                _probability_summed,
                 "Probabilities of a chain of events are multiplied, not added.",
+                ("* steps.prod()", "+ steps.sum()"),
             ),
             Mistake(
-                _probability_as_logarithm,
                 "This is the logarithm of the probability; here the probability itself is asked for.",
+                (
+                    "initial[symbols[0]] * steps.prod()",
+                    "np.log(initial[symbols[0]]) + np.log(steps).sum()",
+                ),
             ),
         ],
         alternatives=[_probability_by_a_loop, _probability_by_einsum],
@@ -1165,45 +745,55 @@ STEPS = [
             "sixty rare symbols": _rare,
         },
         mistakes=[
+            Mistake("Your cost is in nats; bits need the logarithm to base 2.", ("log2", "log")),
             Mistake(
-                _bits_natural,
-                "Your cost is in nats; bits need the logarithm to base 2.",
-            ),
-            Mistake(
-                _bits_per_symbol,
                 "You divide by the length; the cost of the whole sequence is asked for.",
+                ("return bits", "return bits / len(symbols)"),
             ),
             Mistake(
-                _bits_negative,
                 "The sign is wrong: the cost is minus the logarithm, and never negative.",
+                ("-= ", "+= "),
             ),
             Mistake(
-                _bits_newest_first,
                 "You index the past newest first; the oldest symbol belongs on the first axis.",
+                (
+                    "tuple(symbols[t - known : t + 1])",
+                    "(*symbols[t - known : t][::-1], symbols[t])",
+                ),
             ),
             Mistake(
-                _bits_turned_round,
                 "Your index begins with the symbol to be predicted; it belongs on the last axis, after the past.",
+                ("t + 1]", "t + 1][::-1]"),
             ),
             Mistake(
-                _bits_first_symbols_free,
                 "The first symbols are free in your sum; they are predicted by the smaller tables.",
+                ("range(len(symbols))", "range(len(tables) - 1, len(symbols))"),
             ),
             Mistake(
-                _bits_window_too_short,
                 "Your window is one symbol too short: the last table of the list is never used.",
+                ("len(tables) - 1", "max(len(tables) - 2, 0)"),
             ),
             Mistake(
-                _bits_kept_from_zero,
                 "The product of many small probabilities vanishes, and holding it above zero hides that. Sum the bits.",
+                ("bits = 0.0", "probability = 1.0"),
+                (
+                    "bits -= math.log2(tables[known][window])",
+                    "probability *= tables[known][window]",
+                ),
+                ("return bits", "return -np.log2(max(probability, 1e-300))"),
             ),
             Mistake(
-                _bits_of_the_product,
                 "The product of many small probabilities is rounded to zero before you take its logarithm. Sum the bits.",
+                ("bits = 0.0", "probability = 1.0"),
+                (
+                    "bits -= math.log2(tables[known][window])",
+                    "probability *= tables[known][window]",
+                ),
+                ("return bits", "return -np.log2(probability)"),
             ),
             Mistake(
-                _bits_without_a_last_table,
                 "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
+                ("min(t, len(tables) - 1)", "t"),
             ),
         ],
         alternatives=[_bits_by_windows, _bits_by_einsum],

@@ -34,56 +34,6 @@ def _codes_reference(time, width, longest, start):
     return torch.cat([codes[:, 1::2], codes[:, 0::2]], 1)
 
 
-def _codes_in_turns(time, width, longest, start):
-    frequencies = longest ** -(torch.arange(0, width, 2) / width)
-    angles = torch.arange(start, start + time)[:, None] * frequencies
-    return torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1)
-
-
-def _codes_as_in_the_chapter(time, width, longest, start):
-    frequencies = longest ** -(torch.arange(0, width, 2) / width)
-    angles = torch.arange(start, start + time)[:, None] * frequencies
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-
-
-def _codes_sines_first(time, width, longest, start):
-    frequencies = longest ** -(torch.arange(0, width, 2) / width)
-    angles = torch.arange(start, start + time)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def _codes_from_zero(time, width, longest, start):
-    frequencies = longest ** -(torch.arange(0, width, 2) / width)
-    angles = torch.arange(time)[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def _codes_too_fast(time, width, longest, start):
-    frequencies = longest ** -(torch.arange(width // 2) / width)
-    angles = torch.arange(start, start + time)[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def _codes_over_all_features(time, width, longest, start):
-    frequencies = longest ** -(torch.arange(width) / width)
-    angles = torch.arange(start, start + time)[:, None] * frequencies
-    half = width // 2
-    return torch.cat([angles[:, :half].cos(), angles[:, half:].sin()], dim=1)
-
-
-def _codes_always_10000(time, width, longest, start):
-    frequencies = 10000 ** -(torch.arange(0, width, 2) / width)
-    angles = torch.arange(start, start + time)[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def _codes_to_the_very_longest(time, width, longest, start):
-    half = width // 2
-    frequencies = longest ** -(torch.arange(half) / (half - 1))
-    angles = torch.arange(start, start + time)[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
 def _codes_one_by_one(time, width, longest, start):
     rows = []
     for t in range(start, start + time):
@@ -105,9 +55,7 @@ def _codes_by_exponentials(time, width, longest, start):
 def _codes_einsum(time, width, longest, start):
     i = torch.arange(width // 2, dtype=torch.float64)
     positions = start + torch.arange(time, dtype=torch.float64)
-    frequencies = 1 / torch.pow(
-        torch.tensor(float(longest)).double(), i * 2 / width
-    )
+    frequencies = 1 / torch.pow(torch.tensor(float(longest)).double(), i * 2 / width)
     waves = torch.polar(
         torch.ones(time, width // 2, dtype=torch.float64),
         torch.einsum("t,i->ti", positions, frequencies),
@@ -144,82 +92,16 @@ def _to_norm_constant(sampler: CaseSampler) -> dict:
 
 def _norm_reference(inputs, weight, bias, epsilon):
     width = inputs.shape[-1]
-    normed = nn.functional.layer_norm(
-        inputs, (width,), weight, bias, eps=epsilon
-    )
+    normed = nn.functional.layer_norm(inputs, (width,), weight, bias, eps=epsilon)
     mean = inputs.sum(-1, keepdim=True) / width
     spread = torch.var(inputs, -1, correction=0, keepdim=True)
     return normed, mean, torch.sqrt(spread + epsilon)
 
 
-def _norm_unbiased(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True)
-    divisor = (inputs.var(-1, keepdim=True) + epsilon).sqrt()
-    return (inputs - mean) / divisor * weight + bias, mean, divisor
-
-
-def _norm_epsilon_outside(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True)
-    variance = (inputs - mean).square().mean(-1, keepdim=True)
-    divisor = variance.sqrt() + epsilon
-    return (inputs - mean) / divisor * weight + bias, mean, divisor
-
-
-def _norm_without_epsilon(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True)
-    divisor = (inputs - mean).square().mean(-1, keepdim=True).sqrt()
-    return (inputs - mean) / divisor * weight + bias, mean, divisor
-
-
-def _norm_deviation_returned(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True)
-    variance = (inputs - mean).square().mean(-1, keepdim=True)
-    normed = (inputs - mean) / (variance + epsilon).sqrt() * weight + bias
-    return normed, mean, variance.sqrt()
-
-
-def _norm_root_missing(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True)
-    divisor = (inputs - mean).square().mean(-1, keepdim=True) + epsilon
-    return (inputs - mean) / divisor * weight + bias, mean, divisor
-
-
-def _norm_over_time(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-2, keepdim=True)
-    variance = (inputs - mean).square().mean(-2, keepdim=True)
-    divisor = (variance + epsilon).sqrt()
-    return (inputs - mean) / divisor * weight + bias, mean, divisor
-
-
-def _norm_not_centred(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True)
-    divisor = (inputs.square().mean(-1, keepdim=True) + epsilon).sqrt()
-    return inputs / divisor * weight + bias, mean, divisor
-
-
-def _norm_without_keepdim(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True)
-    variance = (inputs - mean).square().mean(-1, keepdim=True)
-    divisor = (variance + epsilon).sqrt()
-    normed = (inputs - mean) / divisor * weight + bias
-    return normed, mean[..., 0], divisor[..., 0]
-
-
-def _norm_cut_off(inputs, weight, bias, epsilon):
-    mean = inputs.mean(-1, keepdim=True).detach()
-    variance = (inputs - mean).square().mean(-1, keepdim=True).detach()
-    divisor = (variance + epsilon).sqrt()
-    return (inputs - mean) / divisor * weight + bias, mean, divisor
-
-
 def _norm_by_var(inputs, weight, bias, epsilon):
     variance, mean = torch.var_mean(inputs, -1, correction=0, keepdim=True)
     scale = torch.rsqrt(variance + epsilon)
-    return [
-        torch.addcmul(bias, (inputs - mean) * scale, weight),
-        mean,
-        1 / scale,
-    ]
+    return [torch.addcmul(bias, (inputs - mean) * scale, weight), mean, 1 / scale]
 
 
 def _norm_in_single_precision(inputs, weight, bias, epsilon):
@@ -272,39 +154,6 @@ def _feed_reference(inputs, gate, up, down):
     return torch.einsum("bth,hw->btw", a / (1 + torch.exp(-a)) * b, down)
 
 
-def _feed_sigmoid(inputs, gate, up, down):
-    return (torch.sigmoid(inputs @ gate) * (inputs @ up)) @ down
-
-
-def _feed_relu(inputs, gate, up, down):
-    return (torch.relu(inputs @ gate) * (inputs @ up)) @ down
-
-
-def _feed_up_gated(inputs, gate, up, down):
-    return ((inputs @ gate) * nn.functional.silu(inputs @ up)) @ down
-
-
-def _feed_both_squashed(inputs, gate, up, down):
-    silu = nn.functional.silu
-    return (silu(inputs @ gate) * silu(inputs @ up)) @ down
-
-
-def _feed_product_squashed(inputs, gate, up, down):
-    return nn.functional.silu((inputs @ gate) * (inputs @ up)) @ down
-
-
-def _feed_sum(inputs, gate, up, down):
-    return (nn.functional.silu(inputs @ gate) + inputs @ up) @ down
-
-
-def _feed_without_gate(inputs, gate, up, down):
-    return nn.functional.silu(inputs @ up) @ down
-
-
-def _feed_with_residual(inputs, gate, up, down):
-    return inputs + (nn.functional.silu(inputs @ gate) * (inputs @ up)) @ down
-
-
 def _feed_joined(inputs, gate, up, down):
     a, b = (inputs @ torch.cat([gate, up], 1)).chunk(2, -1)
     return torch.matmul(a * torch.sigmoid(a) * b, down)
@@ -314,9 +163,7 @@ def _feed_position_by_position(inputs, gate, up, down):
     silu = nn.SiLU()
     return torch.stack(
         [
-            torch.stack(
-                [down.T @ (silu(gate.T @ x) * (up.T @ x)) for x in sequence]
-            )
+            torch.stack([down.T @ (silu(gate.T @ x) * (up.T @ x)) for x in sequence])
             for sequence in inputs
         ]
     )
@@ -362,111 +209,9 @@ def _streams_reference(inputs, matrices, norm):
     return result
 
 
-def _streams_always_pre(inputs, matrices, norm):
-    found = [inputs]
-    for matrix in matrices:
-        x = found[-1]
-        y = nn.functional.layer_norm(x, x.shape[-1:])
-        found.append(x + torch.tanh(y @ matrix))
-    return torch.stack(found)
-
-
-def _streams_always_post(inputs, matrices, norm):
-    found = [inputs]
-    for matrix in matrices:
-        x = found[-1] + torch.tanh(found[-1] @ matrix)
-        found.append(nn.functional.layer_norm(x, x.shape[-1:]))
-    return torch.stack(found)
-
-
-def _streams_swapped(inputs, matrices, norm):
-    found = [inputs]
-    for matrix in matrices:
-        x = found[-1]
-        if norm == "post":
-            y = nn.functional.layer_norm(x, x.shape[-1:])
-            found.append(x + torch.tanh(y @ matrix))
-        else:
-            x = x + torch.tanh(x @ matrix)
-            found.append(nn.functional.layer_norm(x, x.shape[-1:]))
-    return torch.stack(found)
-
-
-def _streams_normed_is_added(inputs, matrices, norm):
-    found = [inputs]
-    for matrix in matrices:
-        x = found[-1]
-        if norm == "pre":
-            x = nn.functional.layer_norm(x, x.shape[-1:])
-            x = x + torch.tanh(x @ matrix)
-        else:
-            x = x + torch.tanh(x @ matrix)
-            x = nn.functional.layer_norm(x, x.shape[-1:])
-        found.append(x)
-    return torch.stack(found)
-
-
-def _streams_only_branch_normed(inputs, matrices, norm):
-    found = [inputs]
-    for matrix in matrices:
-        x = found[-1]
-        if norm == "pre":
-            y = nn.functional.layer_norm(x, x.shape[-1:])
-            x = x + torch.tanh(y @ matrix)
-        else:
-            y = torch.tanh(x @ matrix)
-            x = x + nn.functional.layer_norm(y, x.shape[-1:])
-        found.append(x)
-    return torch.stack(found)
-
-
-def _streams_without_residual(inputs, matrices, norm):
-    found = [inputs]
-    for matrix in matrices:
-        x = found[-1]
-        if norm == "pre":
-            y = nn.functional.layer_norm(x, x.shape[-1:])
-            x = torch.tanh(y @ matrix)
-        else:
-            x = nn.functional.layer_norm(torch.tanh(x @ matrix), x.shape[-1:])
-        found.append(x)
-    return torch.stack(found)
-
-
-def _streams_without_the_first(inputs, matrices, norm):
-    x, found = inputs, []
-    for matrix in matrices:
-        if norm == "pre":
-            y = nn.functional.layer_norm(x, x.shape[-1:])
-            x = x + torch.tanh(y @ matrix)
-        else:
-            x = x + torch.tanh(x @ matrix)
-            x = nn.functional.layer_norm(x, x.shape[-1:])
-        found.append(x)
-    return torch.stack(found)
-
-
-def _streams_last_norm(inputs, matrices, norm):
-    found = [inputs]
-    for matrix in matrices:
-        x = found[-1]
-        if norm == "pre":
-            y = nn.functional.layer_norm(x, x.shape[-1:])
-            x = x + torch.tanh(y @ matrix)
-        else:
-            x = x + torch.tanh(x @ matrix)
-            x = nn.functional.layer_norm(x, x.shape[-1:])
-        found.append(x)
-    if norm == "pre":
-        found[-1] = nn.functional.layer_norm(x, x.shape[-1:])
-    return torch.stack(found)
-
-
 def _streams_with_a_module(inputs, matrices, norm):
     normed = nn.LayerNorm(inputs.shape[1], elementwise_affine=False)
-    before, after = (
-        (normed, nn.Identity()) if norm == "pre" else (nn.Identity(), normed)
-    )
+    before, after = (normed, nn.Identity()) if norm == "pre" else (nn.Identity(), normed)
     result = [inputs]
     for k in range(len(matrices)):
         branch = torch.einsum("tv,vw->tw", before(result[-1]), matrices[k])
@@ -500,9 +245,7 @@ def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
     batch, time = ((2, 3), (3, 2), (3, 4), (2, 5))[sampler.size]
     lengths = torch.full((batch,), time)
     if padded:
-        lengths[1:] = torch.from_numpy(
-            1 + sampler.integers(time - 1, batch - 1)
-        )
+        lengths[1:] = torch.from_numpy(1 + sampler.integers(time - 1, batch - 1))
         lengths[-1] = 1
     state = {
         "norm1.weight": sampler.normal(width),
@@ -518,10 +261,7 @@ def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
         "down": sampler.normal(hidden, width),
     }
     return ModuleCase(
-        inputs={
-            "inputs": sampler.normal(batch, time, width),
-            "lengths": lengths,
-        },
+        inputs={"inputs": sampler.normal(batch, time, width), "lengths": lengths},
         options={"width": width, "heads": heads, "hidden": hidden},
         state=state,
     )
@@ -549,9 +289,7 @@ class _LayerReference(nn.Module):
 
     def _attend(self, x, length):
         part = self.attention
-        query, key, value = (
-            x @ part.in_proj_weight.T + part.in_proj_bias
-        ).chunk(3, -1)
+        query, key, value = (x @ part.in_proj_weight.T + part.in_proj_bias).chunk(3, -1)
         size = x.shape[1] // self.heads
         results, weights = [], []
         for head in range(self.heads):
@@ -567,179 +305,10 @@ class _LayerReference(nn.Module):
         for x, length in zip(inputs, lengths.tolist(), strict=True):
             attended, weight = self._attend(self.norm1(x), length)
             x = x + attended
-            x = (
-                x
-                + _feed_reference(
-                    self.norm2(x)[None], self.gate, self.up, self.down
-                )[0]
-            )
+            x = x + _feed_reference(self.norm2(x)[None], self.gate, self.up, self.down)[0]
             outputs.append(x)
             weights.append(weight)
         return torch.stack(outputs), torch.stack(weights)
-
-
-class _LayerMaskInverted(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        mask = torch.arange(inputs.shape[1]) < lengths[:, None]
-        x = self.norm1(inputs)
-        attended, weights = self.attention(
-            x, x, x, key_padding_mask=mask, average_attn_weights=False
-        )
-        x = inputs + attended
-        y = self.norm2(x)
-        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
-        return x + y, weights
-
-
-class _LayerWithoutMask(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        x = self.norm1(inputs)
-        attended, weights = self.attention(x, x, x, average_attn_weights=False)
-        x = inputs + attended
-        y = self.norm2(x)
-        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
-        return x + y, weights
-
-
-class _LayerOneTooMany(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        mask = torch.arange(inputs.shape[1]) > lengths[:, None]
-        x = self.norm1(inputs)
-        attended, weights = self.attention(
-            x, x, x, key_padding_mask=mask, average_attn_weights=False
-        )
-        x = inputs + attended
-        y = self.norm2(x)
-        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
-        return x + y, weights
-
-
-class _LayerMeanOfHeads(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
-        x = self.norm1(inputs)
-        attended, weights = self.attention(x, x, x, key_padding_mask=mask)
-        x = inputs + attended
-        y = self.norm2(x)
-        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
-        return x + y, weights
-
-
-class _LayerPost(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
-        x = inputs
-        attended, weights = self.attention(
-            x, x, x, key_padding_mask=mask, average_attn_weights=False
-        )
-        x = self.norm1(x + attended)
-        y = (nn.functional.silu(x @ self.gate) * (x @ self.up)) @ self.down
-        return self.norm2(x + y), weights
-
-
-class _LayerNormedIsAdded(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
-        x = self.norm1(inputs)
-        attended, weights = self.attention(
-            x, x, x, key_padding_mask=mask, average_attn_weights=False
-        )
-        x = self.norm2(x + attended)
-        y = (nn.functional.silu(x @ self.gate) * (x @ self.up)) @ self.down
-        return x + y, weights
-
-
-class _LayerOnlyQueriesNormed(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
-        attended, weights = self.attention(
-            self.norm1(inputs),
-            inputs,
-            inputs,
-            key_padding_mask=mask,
-            average_attn_weights=False,
-        )
-        x = inputs + attended
-        y = self.norm2(x)
-        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
-        return x + y, weights
-
-
-class _LayerOneNorm(nn.Module):
-    def __init__(self, width, heads, units):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.gate = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.up = nn.Parameter(torch.randn(width, units) / width**0.5)
-        self.down = nn.Parameter(torch.randn(units, width) / units**0.5)
-
-    def forward(self, inputs, lengths):
-        mask = torch.arange(inputs.shape[1]) >= lengths[:, None]
-        x = self.norm1(inputs)
-        attended, weights = self.attention(
-            x, x, x, key_padding_mask=mask, average_attn_weights=False
-        )
-        x = inputs + attended
-        y = self.norm1(x)
-        y = (nn.functional.silu(y @ self.gate) * (y @ self.up)) @ self.down
-        return x + y, weights
 
 
 class _LayerByHand(nn.Module):
@@ -754,9 +323,7 @@ class _LayerByHand(nn.Module):
 
     def forward(self, inputs, lengths):
         part = self.attention
-        stacked = nn.functional.linear(
-            self.norm1(inputs), part.in_proj_weight, part.in_proj_bias
-        )
+        stacked = nn.functional.linear(self.norm1(inputs), part.in_proj_weight, part.in_proj_bias)
         q, k, v = stacked.unflatten(-1, (3, self.heads, -1)).unbind(2)
         scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
         seen = torch.arange(inputs.shape[1]) < lengths[:, None]
@@ -799,11 +366,7 @@ class _LayerAdditiveMask(nn.Module):
 
 
 def _ids(sampler: CaseSampler, *lengths: int) -> dict:
-    return {
-        "sequences": [
-            [3 + int(n) for n in sampler.integers(6, k)] for k in lengths
-        ]
-    }
+    return {"sequences": [[3 + int(n) for n in sampler.integers(6, k)] for k in lengths]}
 
 
 def _different_lengths(sampler: CaseSampler) -> dict:
@@ -831,76 +394,6 @@ def _forcing_reference(sequences):
         if len(ids) + 1 < shape[1]:
             given[i, len(ids) + 1] = 2
     return given, wanted
-
-
-def _forcing_not_shifted(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[1, *ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, :-1], rows[:, :-1]
-
-
-def _forcing_swapped(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[1, *ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, 1:], rows[:, :-1]
-
-
-def _forcing_whole_rows(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[1, *ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows, rows
-
-
-def _forcing_without_end(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[1, *ids] + [0] * (longest - len(ids)) for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, :-1], rows[:, 1:]
-
-
-def _forcing_end_not_wanted(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[1, *ids] + [0] * (longest + 1 - len(ids)) for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, :-1], rows[:, 1:]
-
-
-def _forcing_without_start(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[*ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, :-1], rows[:, 1:]
-
-
-def _forcing_end_after_padding(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[1, *ids] + [0] * (longest - len(ids)) + [2] for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, :-1], rows[:, 1:]
-
-
-def _forcing_padding_in_front(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[0] * (longest - len(ids)) + [1, *ids, 2] for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, :-1], rows[:, 1:]
-
-
-def _forcing_end_not_given(sequences):
-    longest = max(len(ids) for ids in sequences)
-    given = [[1, *ids] + [0] * (longest - len(ids)) for ids in sequences]
-    wanted = [[*ids, 2] + [0] * (longest - len(ids)) for ids in sequences]
-    return torch.tensor(given), torch.tensor(wanted)
-
-
-def _forcing_padded_with_ends(sequences):
-    longest = max(len(ids) for ids in sequences)
-    rows = [[1, *ids, 2] + [2] * (longest - len(ids)) for ids in sequences]
-    rows = torch.tensor(rows)
-    return rows[:, :-1], rows[:, 1:]
 
 
 def _forcing_pad_sequence(sequences):
@@ -970,113 +463,8 @@ def _loss_reference(logits, wanted, share):
             surprise = torch.logsumexp(scores, 0) - scores
             target = [0.0, 0.0] + [share / (symbols - 3)] * (symbols - 2)
             target[right] = 1 - share
-            losses.append(
-                sum(q * s for q, s in zip(target, surprise, strict=True))
-            )
+            losses.append(sum(q * s for q, s in zip(target, surprise, strict=True)))
     return sum(losses) / len(losses)
-
-
-def _loss_torchs(logits, wanted, share):
-    return nn.functional.cross_entropy(
-        logits.flatten(0, 1),
-        wanted.flatten(),
-        ignore_index=0,
-        label_smoothing=share,
-    )
-
-
-def _loss_all_others(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p.sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 1) * others
-    return loss[wanted != 0].mean()
-
-
-def _loss_right_one_too(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    loss = -(1 - share) * right - share * log_p[..., 2:].mean(-1)
-    return loss[wanted != 0].mean()
-
-
-def _loss_others_not_shared(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share * others
-    return loss[wanted != 0].mean()
-
-
-def _loss_not_smoothed(logits, wanted, share):
-    return nn.functional.cross_entropy(
-        logits.flatten(0, 1), wanted.flatten(), ignore_index=0
-    )
-
-
-def _loss_mean_over_padding(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
-    return (loss * (wanted != 0)).mean()
-
-
-def _loss_padding_counts(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
-    return loss.mean()
-
-
-def _loss_sum(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
-    return loss[wanted != 0].sum()
-
-
-def _loss_mean_of_means(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
-    counts = wanted != 0
-    return ((loss * counts).sum(1) / counts.sum(1)).mean()
-
-
-def _loss_shares_swapped(logits, wanted, share):
-    log_p = logits.log_softmax(-1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -share * right - (1 - share) / (logits.shape[-1] - 3) * others
-    return loss[wanted != 0].mean()
-
-
-def _loss_over_time(logits, wanted, share):
-    log_p = logits.log_softmax(1)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
-    return loss[wanted != 0].mean()
-
-
-def _loss_in_bits(logits, wanted, share):
-    log_p = logits.log_softmax(-1) / math.log(2)
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
-    return loss[wanted != 0].mean()
-
-
-def _loss_log_of_softmax(logits, wanted, share):
-    log_p = logits.softmax(-1).log()
-    right = log_p.gather(-1, wanted[..., None])[..., 0]
-    others = log_p[..., 2:].sum(-1) - right
-    loss = -(1 - share) * right - share / (logits.shape[-1] - 3) * others
-    return loss[wanted != 0].mean()
 
 
 def _loss_by_table(logits, wanted, share):
@@ -1134,121 +522,9 @@ def _rates_reference(steps, warm_up, peak, floor):
     return torch.from_numpy(np.where(s <= warm_up, up, down))
 
 
-def _rates_from_zero(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(steps):
-        if step <= warm_up and warm_up > 0:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi * (step - warm_up) / (steps - warm_up)
-            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
-    return torch.tensor(rates)
-
-
-def _rates_linear(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            done = (step - warm_up) / (steps - warm_up)
-            rates.append(peak + (floor - peak) * done)
-    return torch.tensor(rates)
-
-
-def _rates_over_the_whole_run(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi * step / steps
-            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
-    return torch.tensor(rates)
-
-
-def _rates_wave_too_slow(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi * (step - warm_up) / steps
-            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
-    return torch.tensor(rates)
-
-
-def _rates_quarter_wave(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi / 2 * (step - warm_up) / (steps - warm_up)
-            rates.append(floor + (peak - floor) * math.cos(angle))
-    return torch.tensor(rates)
-
-
-def _rates_floor_added(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi * (step - warm_up) / (steps - warm_up)
-            rates.append(floor + peak * (1 + math.cos(angle)) / 2)
-    return torch.tensor(rates)
-
-
-def _rates_without_floor(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi * (step - warm_up) / (steps - warm_up)
-            rates.append(peak * (1 + math.cos(angle)) / 2)
-    return torch.tensor(rates)
-
-
-def _rates_cut_at_floor(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi * (step - warm_up) / (steps - warm_up)
-            rates.append(max(floor, peak * (1 + math.cos(angle)) / 2))
-    return torch.tensor(rates)
-
-
-def _rates_not_halved(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(peak * step / warm_up)
-        else:
-            angle = math.pi * (step - warm_up) / (steps - warm_up)
-            rates.append(floor + (peak - floor) * (1 + math.cos(angle)))
-    return torch.tensor(rates)
-
-
-def _rates_up_from_floor(steps, warm_up, peak, floor):
-    rates = []
-    for step in range(1, steps + 1):
-        if step <= warm_up:
-            rates.append(floor + (peak - floor) * step / warm_up)
-        else:
-            angle = math.pi * (step - warm_up) / (steps - warm_up)
-            rates.append(floor + (peak - floor) * (1 + math.cos(angle)) / 2)
-    return torch.tensor(rates)
-
-
 def _rates_in_tensors(steps, warm_up, peak, floor):
     s = torch.arange(1.0, steps + 1)
-    wave = torch.cos(
-        math.pi * (s[warm_up:] - warm_up) / max(1, steps - warm_up)
-    )
+    wave = torch.cos(math.pi * (s[warm_up:] - warm_up) / max(1, steps - warm_up))
     down = peak * (1 + wave) / 2 + floor * (1 - wave) / 2
     return torch.cat([torch.linspace(0, peak, warm_up + 1)[1:], down])
 
@@ -1266,10 +542,8 @@ def _rates_as_a_list(steps, warm_up, peak, floor):
 # -- 9. beam_step
 
 
-def _prefixes(
-    sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True
-) -> dict:
-    """Beginnings, some of which ended at a place, and have a high or a low score."""
+def _prefixes(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = True) -> dict:
+    """Prefixes, some of which ended at a place, and have a high or a low score."""
     symbols, time = 6 + sampler.size, 1 if count == 1 else 3 + sampler.size % 2
     # Ids that differ from row to row, so that a mix-up of prefixes shows.
     written = 3 + (sampler.integers(3, time) + np.arange(count)[:, None]) % 3
@@ -1288,14 +562,8 @@ def _prefixes(
         if len(set(best)) < best.size:
             continue
         # The best are not one of each prefix, nor all of the first.
-        parents = [
-            int(np.argwhere(totals.round(2) == t)[0, 0]) for t in best[:3]
-        ]
-        if (
-            not going
-            or count == 1
-            or (len(set(parents)) == 2 and parents[0] > 0)
-        ):
+        parents = [int(np.argwhere(totals.round(2) == t)[0, 0]) for t in best[:3]]
+        if not going or count == 1 or (len(set(parents)) == 2 and parents[0] > 0):
             break
     return {
         "scores": torch.from_numpy(scores),
@@ -1332,9 +600,7 @@ def _all_have_ended(sampler: CaseSampler) -> dict:
 def _beam_reference(scores, written, log_p, width):
     """List all candidates and sort them."""
     found = []
-    for score, ids, row in zip(
-        scores.tolist(), written.tolist(), log_p.tolist(), strict=True
-    ):
+    for score, ids, row in zip(scores.tolist(), written.tolist(), log_p.tolist(), strict=True):
         if 2 in ids:
             found.append((score, [*ids, 0]))
         else:
@@ -1342,111 +608,6 @@ def _beam_reference(scores, written, log_p, width):
     found.sort(reverse=True)
     best, ids = zip(*found[:width], strict=True)
     return torch.tensor(best, dtype=torch.float64), torch.tensor(ids)
-
-
-def _beam_without_scores(scores, written, log_p, width):
-    totals = log_p.clone()
-    totals[:, :2] = -torch.inf
-    ended = (written == 2).any(1)
-    totals[ended] = -torch.inf
-    totals[ended, 0] = scores[ended]
-    best, places = totals.flatten().topk(width)
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
-
-
-def _beam_writes_padding(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    ended = (written == 2).any(1)
-    totals[ended] = -torch.inf
-    totals[ended, 0] = scores[ended]
-    best, places = totals.flatten().topk(width)
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
-
-
-def _beam_writes_start(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    totals[:, 0] = -torch.inf
-    ended = (written == 2).any(1)
-    totals[ended] = -torch.inf
-    totals[ended, 0] = scores[ended]
-    best, places = totals.flatten().topk(width)
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
-
-
-def _beam_never_ends(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    totals[:, :2] = -torch.inf
-    best, places = totals.flatten().topk(width)
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
-
-
-def _beam_drops_the_ended(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    totals[:, :2] = -torch.inf
-    totals[(written == 2).any(1)] = -torch.inf
-    best, places = totals.flatten().topk(width)
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
-
-
-def _beam_pays_for_padding(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    ended = (written == 2).any(1)
-    totals[~ended, 0] = -torch.inf
-    totals[:, 1] = -torch.inf
-    totals[ended, 2:] = -torch.inf
-    best, places = totals.flatten().topk(width)
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
-
-
-def _beam_forgets_the_ended(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    totals[:, :2] = -torch.inf
-    ended = written[:, -1] == 2
-    totals[ended] = -torch.inf
-    totals[ended, 0] = scores[ended]
-    best, places = totals.flatten().topk(width)
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
-
-
-def _beam_best_of_each(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    totals[:, :2] = -torch.inf
-    ended = (written == 2).any(1)
-    totals[ended] = -torch.inf
-    totals[ended, 0] = scores[ended]
-    best, symbols = totals.max(1)
-    best, parents = best.topk(width)
-    return best, torch.cat([written[parents], symbols[parents, None]], 1)
-
-
-def _beam_in_the_old_order(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    totals[:, :2] = -torch.inf
-    ended = (written == 2).any(1)
-    totals[ended] = -torch.inf
-    totals[ended, 0] = scores[ended]
-    best, places = totals.flatten().topk(width)
-    symbols = places % log_p.shape[1]
-    return best, torch.cat([written[:width], symbols[:, None]], 1)
-
-
-def _beam_worst_first(scores, written, log_p, width):
-    totals = scores[:, None] + log_p
-    totals[:, :2] = -torch.inf
-    ended = (written == 2).any(1)
-    totals[ended] = -torch.inf
-    totals[ended, 0] = scores[ended]
-    best, places = totals.flatten().sort()
-    best, places = best[-width:], places[-width:]
-    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]
-    return best, torch.cat([written[parents], symbols[:, None]], 1)
 
 
 def _beam_by_heap(scores, written, log_p, width):
@@ -1471,10 +632,7 @@ def _beam_in_single_precision(scores, written, log_p, width):
     only_padding[:, 0] = 0
     may_go_on = log_p.clone()
     may_go_on[:, :2] = -1e9
-    totals = (
-        torch.where(ended, only_padding, may_go_on).float()
-        + scores[:, None].float()
-    )
+    totals = torch.where(ended, only_padding, may_go_on).float() + scores[:, None].float()
     order = totals.reshape(-1).argsort(descending=True)[:width]
     parents, symbols = np.divmod(order.numpy(), log_p.shape[1])
     ids = np.column_stack([written.numpy()[parents], symbols])
@@ -1492,40 +650,53 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _codes_in_turns,
                 "Your cosines and sines take turns; here all cosines come first, then all sines.",
+                (
+                    "torch.cat([angles.cos(), angles.sin()], dim=1)",
+                    "torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1)",
+                ),
             ),
             Mistake(
-                _codes_as_in_the_chapter,
                 "These are the chapter's codes, sine and cosine in turns; here all cosines come "
                 "first, then all sines.",
+                (
+                    "torch.cat([angles.cos(), angles.sin()], dim=1)",
+                    "torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)",
+                ),
             ),
             Mistake(
-                _codes_sines_first,
                 "Your halves are swapped: here the cosines come first.",
+                ("angles.cos(), angles.sin()", "angles.sin(), angles.cos()"),
             ),
             Mistake(
-                _codes_from_zero,
                 "Your positions count from 0; the first row is the code of position start.",
+                ("start, start + time", "time"),
             ),
             Mistake(
-                _codes_too_fast,
                 "Your frequencies fall half as fast as they should: the exponent is -2i/d, and d is "
                 "the whole width.",
+                ("0, width, 2", "width // 2"),
             ),
             Mistake(
-                _codes_over_all_features,
                 "Your sines have other frequencies than your cosines. Feature i and feature d/2 + i "
                 "are cosine and sine of the same wave.",
+                ("0, width, 2", "width"),
+                (
+                    "angles.cos(), angles.sin()",
+                    "angles[:, : width // 2].cos(), angles[:, width // 2 :].sin()",
+                ),
             ),
             Mistake(
-                _codes_always_10000,
                 "You always use 10000; the longest wavelength is set by the argument longest.",
+                ("longest **", "10000 **"),
             ),
             Mistake(
-                _codes_to_the_very_longest,
                 "Your last frequency is exactly 1/L, as in some libraries: you divide by d/2 - 1. "
                 "The exponent of the task is -2i/d.",
+                (
+                    "torch.arange(0, width, 2) / width",
+                    "torch.arange(width // 2) / (width // 2 - 1)",
+                ),
             ),
         ],
         alternatives=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
@@ -1541,50 +712,49 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _norm_unbiased,
                 "Your variance divides by d - 1; layer norm's divides by d.",
+                ("(inputs - mean).square().mean(", "inputs.var("),
             ),
             Mistake(
-                _norm_epsilon_outside,
                 "You add epsilon to the root; it belongs under it, to the variance.",
+                ("(variance + epsilon).sqrt()", "variance.sqrt() + epsilon"),
             ),
             Mistake(
-                _norm_without_epsilon,
                 "Epsilon is missing: without it, equal features are divided by zero.",
+                (" + epsilon", ""),
             ),
             Mistake(
-                _norm_deviation_returned,
                 "Your norm is right. The third result must be what you divided by, with epsilon "
                 "under the root.",
+                ("mean, divisor", "mean, variance.sqrt()"),
             ),
             Mistake(
-                _norm_root_missing,
                 "You divide by the variance; divide by its root, with epsilon under it.",
+                (".sqrt()", ""),
             ),
             Mistake(
-                _norm_over_time,
                 "Your statistics run over the positions. Each position has its own, over its "
                 "features: the last dimension.",
+                ("inputs.mean(-1", "inputs.mean(-2"),
+                ("square().mean(-1", "square().mean(-2"),
             ),
             Mistake(
-                _norm_not_centred,
                 "The mean is not subtracted. That is RMS norm; layer norm centres first.",
+                ("(inputs - mean).square()", "inputs.square()"),
+                ("(inputs - mean) / divisor", "inputs / divisor"),
             ),
             Mistake(
-                _norm_without_keepdim,
                 "Your numbers are right, but mean and divisor must keep a last dimension of size 1.",
+                ("mean, divisor", "mean[..., 0], divisor[..., 0]"),
             ),
             Mistake(
-                _norm_cut_off,
                 "Your numbers are right, but mean and variance are cut off from the gradient: they "
                 "depend on the inputs too.",
+                ("inputs.mean(-1, keepdim=True)", "inputs.mean(-1, keepdim=True).detach()"),
+                ("square().mean(-1, keepdim=True)", "square().mean(-1, keepdim=True).detach()"),
             ),
         ],
-        alternatives=[
-            _norm_by_var,
-            _norm_in_single_precision,
-            _norm_position_by_position,
-        ],
+        alternatives=[_norm_by_var, _norm_in_single_precision, _norm_position_by_position],
         gradients=["inputs", "weight", "bias"],
     ),
     Step(
@@ -1593,43 +763,40 @@ STEPS = [
         cases={"a small batch": _to_feed, "a single position": _to_feed_one},
         mistakes=[
             Mistake(
-                _feed_sigmoid,
                 "Your gate is a sigmoid; silu(a) is a times the sigmoid of a.",
+                ("nn.functional.silu", "torch.sigmoid"),
             ),
             Mistake(
-                _feed_relu,
                 "You use relu, as in the chapter's network; here it is silu.",
+                ("nn.functional.silu", "torch.relu"),
             ),
             Mistake(
-                _feed_up_gated,
                 "The silu is on the wrong branch: it belongs on the product with gate.",
+                ("@ gate", "@ up"),
+                ("@ up", "@ gate"),
             ),
             Mistake(
-                _feed_both_squashed,
                 "Both branches go through the silu; the product with up stays linear.",
+                ("(inputs @ up)", "nn.functional.silu(inputs @ up)"),
             ),
             Mistake(
-                _feed_product_squashed,
                 "You apply the silu to the product of both branches; it belongs on the gate's alone.",
+                ("silu(inputs @ gate) * (inputs @ up)", "silu((inputs @ gate) * (inputs @ up))"),
             ),
             Mistake(
-                _feed_sum,
                 "You add the branches; they are multiplied, element by element.",
+                ("* (inputs @ up)", "+ inputs @ up"),
             ),
             Mistake(
-                _feed_without_gate,
                 "The gate is missing: two products with the inputs are multiplied with each other.",
+                ("gate) * (inputs @ up)", "up)"),
             ),
             Mistake(
-                _feed_with_residual,
                 "You add the inputs. The residual is not part of the network; the layer adds it.",
+                ("return ", "return inputs + "),
             ),
         ],
-        alternatives=[
-            _feed_joined,
-            _feed_position_by_position,
-            _feed_einsum_in_single_precision,
-        ],
+        alternatives=[_feed_joined, _feed_position_by_position, _feed_einsum_in_single_precision],
         gradients=["inputs", "gate", "up", "down"],
     ),
     Step(
@@ -1638,36 +805,47 @@ STEPS = [
         cases={"post-LN": _post, "pre-LN": _pre},
         mistakes=[
             Mistake(
-                _streams_always_pre,
                 "You always do pre-LN; with norm = 'post' the norm stands after the sum.",
+                ('norm == "pre"', "True"),
             ),
             Mistake(
-                _streams_always_post,
                 "You always do post-LN; with norm = 'pre' the norm stands inside the branch.",
+                ('norm == "pre"', "False"),
             ),
             Mistake(
-                _streams_swapped,
                 "Pre and post are swapped: 'pre' is the norm before the sub-layer, inside the branch.",
+                ('"pre"', '"post"'),
             ),
             Mistake(
-                _streams_normed_is_added,
                 "In pre-LN you add the branch to the normed copy; add it to the stream itself.",
+                (
+                    "x = x + torch.tanh(layer_norm(x, ones, zeros, 1e-5)[0] @ matrix)",
+                    "x = layer_norm(x, ones, zeros, 1e-5)[0]\n            x = x + torch.tanh(x @ matrix)",
+                ),
             ),
             Mistake(
-                _streams_only_branch_normed,
                 "In post-LN you norm what the sub-layer gives; the norm goes over the whole sum.",
+                ("layer_norm(x + torch", "x + layer_norm(torch"),
             ),
             Mistake(
-                _streams_without_residual,
                 "The residual is missing: the sub-layer's result is added to the stream.",
+                ("x + torch.tanh(layer_norm", "torch.tanh(layer_norm"),
+                ("x + torch.tanh(x", "torch.tanh(x"),
             ),
             Mistake(
-                _streams_without_the_first,
                 "The stream before the first layer is missing: there is one more than layers.",
+                ("stack(found)", "stack(found[1:])"),
             ),
             Mistake(
-                _streams_last_norm,
                 "You norm the stream after the last layer; here pre-LN has no last norm.",
+                (
+                    "    return torch",
+                    (
+                        '    if norm == "pre":\n'
+                        "        found[-1] = layer_norm(found[-1], ones, zeros, 1e-5)[0]\n"
+                        "    return torch"
+                    ),
+                ),
             ),
         ],
         alternatives=[_streams_with_a_module, _streams_recursive],
@@ -1677,45 +855,43 @@ STEPS = [
     Step(
         "EncoderLayer",
         reference=_LayerReference,
-        cases={
-            "padded sequences": _layer_padded,
-            "sequences of one length": _layer_full,
-        },
+        cases={"padded sequences": _layer_padded, "sequences of one length": _layer_full},
         mistakes=[
             Mistake(
-                _LayerMaskInverted,
                 "Your mask is upside down: in nn.MultiheadAttention's, True means may not attend.",
+                (">=", "<"),
             ),
             Mistake(
-                _LayerWithoutMask,
                 "Padding is attended to: the lengths must reach the attention as a mask.",
+                (", key_padding_mask=unseen", ""),
             ),
             Mistake(
-                _LayerOneTooMany,
                 "One position of padding is attended to: positions count from 0, so the last real "
                 "one is length - 1.",
+                (">=", ">"),
             ),
             Mistake(
-                _LayerMeanOfHeads,
                 "Your weights are the mean over the heads; return those of each head.",
+                (", average_attn_weights=False", ""),
             ),
             Mistake(
-                _LayerPost,
                 "This is post-LN; in pre-LN the norms stand inside the branches.",
+                ("self.norm1(inputs)", "inputs"),
+                ("inputs + attended", "self.norm1(inputs + attended)"),
+                ("self.norm2(x)", "x"),
+                ("return x,", "return self.norm2(x),"),
             ),
             Mistake(
-                _LayerNormedIsAdded,
                 "In the second half you add the network's result to the normed copy; add it to the "
                 "stream.",
+                ("inputs + attended", "self.norm2(x + attended)"),
+                ("self.norm2(x)", "x"),
             ),
             Mistake(
-                _LayerOnlyQueriesNormed,
                 "Only your queries are normed; keys and values come from the normed copy too.",
+                ("x, x, x", "x, inputs, inputs"),
             ),
-            Mistake(
-                _LayerOneNorm,
-                "You use norm1 twice; the network has its own, norm2.",
-            ),
+            Mistake("You use norm1 twice; the network has its own, norm2.", ("norm2", "norm1")),
         ],
         alternatives=[_LayerByHand, _LayerAdditiveMask],
         gradients=["inputs"],
@@ -1731,46 +907,51 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _forcing_not_shifted,
                 "Given and wanted are the same: the decoder would have to name what it reads. Shift "
                 "wanted by one.",
+                ("rows[:, 1:]", "rows[:, :-1]"),
             ),
             Mistake(
-                _forcing_swapped,
                 "Given and wanted are swapped: given begins with start, wanted ends with end.",
+                ("rows[:, :-1], rows[:, 1:]", "rows[:, 1:], rows[:, :-1]"),
             ),
             Mistake(
-                _forcing_whole_rows,
                 "You return whole rows: given lacks the last column, wanted the first.",
+                ("rows[:, :-1], rows[:, 1:]", "rows, rows"),
             ),
             Mistake(
-                _forcing_without_end,
                 "The end symbol is missing: a model that is never asked for it never stops.",
+                (", 2]", "]"),
             ),
             Mistake(
-                _forcing_end_not_wanted,
                 "Padding stands where the end symbol should be: each row ends with 2 before padding.",
+                (", 2]", "]"),
+                ("(longest - len", "(longest + 1 - len"),
             ),
             Mistake(
-                _forcing_without_start,
                 "The start symbol is missing, so the first symbol of a sequence is never wanted.",
+                ("1, *ids", "*ids"),
             ),
             Mistake(
-                _forcing_end_after_padding,
                 "Your end symbols stand after the padding; the end comes right after the ids.",
+                (", 2]", "]"),
+                ("(longest - len(ids))", "(longest - len(ids)) + [2]"),
             ),
             Mistake(
-                _forcing_padding_in_front,
                 "Your padding stands in front; here it comes after the end.",
+                (
+                    "[1, *ids, 2] + [0] * (longest - len(ids))",
+                    "[0] * (longest - len(ids)) + [1, *ids, 2]",
+                ),
             ),
             Mistake(
-                _forcing_end_not_given,
                 "In shorter rows your given lacks the end symbol. Models learn the same from it, but "
                 "the task asks for all columns of the rows but the last.",
+                ("rows[:, :-1]", "rows[:, :-1] * (rows[:, :-1] != 2)"),
             ),
             Mistake(
-                _forcing_padded_with_ends,
                 "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
+                ("[0]", "[2]"),
             ),
         ],
         alternatives=[_forcing_pad_sequence, _forcing_lists],
@@ -1786,58 +967,70 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _loss_torchs,
                 "This is PyTorch's smoothing, over all V symbols. Padding and start get nothing "
                 "here, and the right symbol exactly 1 - share.",
+                (
+                    "loss[wanted != 0].mean()",
+                    (
+                        "nn.functional.cross_entropy(\n"
+                        "        logits.flatten(0, 1), wanted.flatten(), ignore_index=0, label_smoothing=share\n"
+                        "    )"
+                    ),
+                ),
             ),
             Mistake(
-                _loss_all_others,
                 "Padding and start get a part of the share too; leave them out, and divide by V - 3.",
+                ("log_p[..., 2:].sum", "log_p.sum"),
+                ("- 3)", "- 1)"),
             ),
             Mistake(
-                _loss_right_one_too,
                 "The right symbol gets a part of the share as well; it goes to the V - 3 others alone.",
+                ("share / (logits.shape[-1] - 3) * others", "share * log_p[..., 2:].mean(-1)"),
             ),
             Mistake(
-                _loss_others_not_shared,
                 "Each of the other symbols gets the whole share; together they get it, so divide by "
                 "V - 3.",
+                (" / (logits.shape[-1] - 3)", ""),
             ),
             Mistake(
-                _loss_not_smoothed,
                 "This is plain cross-entropy: the share of the other symbols is missing.",
+                ("return loss", "return -right"),
             ),
             Mistake(
-                _loss_mean_over_padding,
                 "Padding adds nothing to your sum, but you divide by it too: divide by the number of "
                 "wanted symbols.",
+                ("loss[wanted != 0].mean()", "(loss * (wanted != 0)).mean()"),
             ),
             Mistake(
-                _loss_padding_counts,
                 "Padding counts as if it were wanted; leave out the positions where wanted is 0.",
+                ("[wanted != 0]", ""),
             ),
-            Mistake(_loss_sum, "You return the sum; the mean is asked for."),
+            Mistake("You return the sum; the mean is asked for.", ("mean", "sum")),
             Mistake(
-                _loss_mean_of_means,
                 "You take the mean of each sequence first, so that short sequences weigh more. Every "
                 "wanted symbol has the same weight.",
+                (
+                    "return loss[wanted != 0].mean()",
+                    "counts = wanted != 0\n    return ((loss * counts).sum(1) / counts.sum(1)).mean()",
+                ),
             ),
             Mistake(
-                _loss_shares_swapped,
                 "The shares are swapped: the right symbol has 1 - share, the others together share.",
+                ("-(1 - share)", "-share"),
+                ("share / (", "(1 - share) / ("),
             ),
             Mistake(
-                _loss_over_time,
                 "Your softmax runs over the positions; it runs over the symbols, the last dimension.",
+                ("log_softmax(-1)", "log_softmax(1)"),
             ),
             Mistake(
-                _loss_in_bits,
                 "You use logarithms to base 2; the task has natural ones.",
+                ("log_softmax(-1)", "log_softmax(-1) / math.log(2)"),
             ),
             Mistake(
-                _loss_log_of_softmax,
                 "Your softmax rounds small probabilities to 0, and their logarithm is minus "
                 "infinity. Get the logarithms straight from the logits.",
+                ("log_softmax(-1)", "softmax(-1).log()"),
             ),
         ],
         alternatives=[_loss_by_table, _loss_by_halves],
@@ -1854,48 +1047,52 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _rates_from_zero,
                 "Your steps count from 0, so the first rate is 0 and the floor is never reached; "
                 "count from 1.",
+                ("1, steps + 1", "steps"),
+                ("step <= warm_up", "step <= warm_up and warm_up > 0"),
             ),
             Mistake(
-                _rates_linear,
                 "You come down in a straight line, as the chapter does; here it is half a cosine.",
+                ("(1 + math.cos(angle)) / 2", "(1 - angle / math.pi)"),
             ),
             Mistake(
-                _rates_over_the_whole_run,
                 "Your cosine begins with the run, so that the rate jumps after the warm-up; it begins "
                 "where the warm-up ends.",
+                ("(step - warm_up) / (steps - warm_up)", "step / steps"),
             ),
             Mistake(
-                _rates_wave_too_slow,
                 "Your cosine is stretched over all S steps; it has S - w, or the floor is never "
                 "reached.",
+                ("(steps - warm_up)", "steps"),
             ),
             Mistake(
-                _rates_quarter_wave,
                 "You take a quarter of a wave, from 1 to 0; it is half of one, from 1 to -1.",
+                ("math.pi * ", "math.pi / 2 * "),
+                ("(1 + math.cos(angle)) / 2", "math.cos(angle)"),
             ),
             Mistake(
-                _rates_floor_added,
                 "You add the floor to a wave of the whole peak; the wave spans peak - floor.",
+                ("(peak - floor)", "peak"),
             ),
             Mistake(
-                _rates_without_floor,
                 "You come down to 0; the last rate is the floor.",
+                ("floor + (peak - floor)", "peak"),
             ),
             Mistake(
-                _rates_cut_at_floor,
                 "You come down to 0 and cut at the floor; the whole wave is squeezed between peak and "
                 "floor.",
+                (
+                    "floor + (peak - floor) * (1 + math.cos(angle)) / 2",
+                    "max(floor, peak * (1 + math.cos(angle)) / 2)",
+                ),
             ),
             Mistake(
-                _rates_not_halved,
-                "Your wave is twice as high: 1 + cos goes from 2 to 0, so halve it.",
+                "Your wave is twice as high: 1 + cos goes from 2 to 0, so halve it.", (" / 2", "")
             ),
             Mistake(
-                _rates_up_from_floor,
                 "Your warm-up starts at the floor; it is a straight line through zero.",
+                ("peak * step / warm_up", "floor + (peak - floor) * step / warm_up"),
             ),
         ],
         alternatives=[_rates_in_tensors, _rates_as_a_list],
@@ -1913,50 +1110,58 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                _beam_without_scores,
-                "You rank by the last symbol alone; add the score of the prefix.",
+                "You rank by the last symbol alone; add the prefix's score.",
+                ("scores[:, None] + log_p", "log_p.clone()"),
             ),
             Mistake(
-                _beam_writes_padding,
-                "Padding and start are written; a prefix that continues must not be extended by "
+                "Padding and start are written; a prefix that goes on must not be extended by "
                 "them.",
+                ("    totals[:, :2] = -torch.inf\n", ""),
             ),
             Mistake(
-                _beam_writes_start,
                 "The start symbol is written; exclude it as you exclude padding.",
+                ("totals[:, :2]", "totals[:, 0]"),
             ),
             Mistake(
-                _beam_never_ends,
                 "A prefix that has ended is extended; it stays as it is, with padding appended and "
                 "its score unchanged.",
+                (("    totals[ended] = -torch.inf\n    totals[ended, 0] = scores[ended]\n"), ""),
             ),
             Mistake(
-                _beam_drops_the_ended,
                 "A prefix that has ended is dropped; it stays a candidate, with its old score.",
+                ("    totals[ended, 0] = scores[ended]\n", ""),
             ),
             Mistake(
-                _beam_pays_for_padding,
                 "You add the log-probability of padding to the score of what has ended; that score "
                 "stays unchanged.",
+                ("= scores[ended]", "= scores[ended] + log_p[ended, 0]"),
             ),
             Mistake(
-                _beam_forgets_the_ended,
                 "You look at the last symbol only. What ended earlier has padding there; look for the "
                 "end symbol anywhere.",
+                ("(written == 2).any(1)", "written[:, -1] == 2"),
             ),
             Mistake(
-                _beam_best_of_each,
                 "You take the best extension of each prefix; several of the best may extend the "
                 "same one.",
+                (
+                    "best, places = totals.flatten().topk(width)",
+                    "best, symbols = totals.max(1)\n    best, parents = best.topk(width)",
+                ),
+                ("    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]\n", ""),
+                ("symbols[:, None]", "symbols[parents, None]"),
             ),
             Mistake(
-                _beam_in_the_old_order,
                 "The scores are right, but the symbols are appended to the wrong prefixes: put the "
                 "prefixes in the order of the new candidates first.",
+                ("written[parents]", "written[:width]"),
             ),
             Mistake(
-                _beam_worst_first,
                 "The right candidates in the wrong order: the best comes first.",
+                (
+                    "totals.flatten().topk(width)",
+                    "totals.flatten().sort()\n    best, places = best[-width:], places[-width:]",
+                ),
             ),
         ],
         alternatives=[_beam_by_heap, _beam_in_single_precision],

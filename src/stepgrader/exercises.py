@@ -19,13 +19,14 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from stepgrader.steps import CompiledStep, Step, cell_stem, compile_step, rounded
+from stepgrader.steps import CompiledStep, Mistake, Step, cell_stem, compile_step, rounded
 
 __all__ = ["Exercise", "Heading", "Released", "as_text", "defines"]
 
 EXERCISE = "stepgrader"  # key of a notebook's metadata, with the name of its exercise
 SOLUTION = re.compile(
-    r"^(?P<indent> *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.DOTALL | re.MULTILINE
+    r"^(?P<indent> *)### BEGIN SOLUTION\n(?P<code>.*?)^ *### END SOLUTION$",
+    re.DOTALL | re.MULTILINE,
 )
 HEADING = re.compile(
     r"^## (?P<number>\d+)\. (?P<title>.+) "
@@ -120,11 +121,13 @@ class Exercise:
 
     Args:
         name: Name of the exercise, its folder and its notebook.
-        notebook: The notebook with marked solutions, as parsed JSON.
+        notebook: The notebook with marked solutions, as parsed JSON. Its setup cell and its
+            solutions are run, because mistakes may be edits of them.
         steps: The steps, in the order of the notebook.
 
     Raises:
-        ValueError: The notebook and the steps do not belong together.
+        ValueError: The notebook and the steps do not belong together, or the edits of a mistake
+            do not fit the solution.
 
     Example:
         >>> answer = '''
@@ -155,7 +158,7 @@ class Exercise:
         """Read an exercise from the author's folder.
 
         Raises:
-            ValueError: The notebook and the steps do not belong together.
+            ValueError: As for ``Exercise``.
         """
         name = folder.name
         notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
@@ -165,6 +168,19 @@ class Exercise:
         sys.modules[loader.name] = module  # so that the sources of its classes are found
         loader.exec_module(module)
         return cls(name, notebook, module.STEPS)
+
+    def solution(self, step: Step, mistake: Mistake | None = None) -> str:
+        """Return the source of a step's solution, or of a mistake that is made of edits.
+
+        Raises:
+            ValueError: The edits do not fit the solution.
+        """
+        source = _source(_cells(self.notebook)[f"{step.cell}-answer"])
+        marked = SOLUTION.search(source)
+        if marked is None:
+            raise ValueError(f"{self.name}: {step.cell}-answer: expected one marked solution")
+        code = mistake.edit(marked["code"]) if mistake else marked["code"]
+        return source[: marked.start()] + code + source[marked.end() :]
 
     def release(self, steps: Sequence[CompiledStep] | None = None) -> Released:
         """Return what students get. The same source gives the same release.
@@ -205,6 +221,29 @@ class Exercise:
                 raise ValueError(
                     f"{self.name}: {step.name} depends on {unknown}, which are not earlier steps"
                 )
+        object.__setattr__(self, "steps", self._with_edits_run())
+
+    def _with_edits_run(self) -> list[Step]:
+        """Return the steps with the answers of those mistakes that are edits of the solution."""
+        names: dict[str, Any] = {"__name__": f"solutions_of_{self.name}"}
+        _run(_source(_cells(self.notebook).get("setup", {})), f"{self.name}, setup", names)
+        steps = []
+        for step in self.steps:
+            mistakes = [self._edited(step, mistake, names) for mistake in step.mistakes]
+            steps.append(dataclasses.replace(step, mistakes=mistakes))
+            _run(self.solution(step), f"{self.name}, {step.name}", names)
+        return steps
+
+    def _edited(self, step: Step, mistake: Mistake, names: dict[str, Any]) -> Mistake:
+        if not mistake.edits:
+            return mistake
+        where = f"{self.name}, {step.name}, the mistake {mistake.message!r}"
+        try:
+            source = self.solution(step, mistake)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        answer = _run(source, where, dict(names))[step.name]
+        return Mistake(mistake.message, *mistake.edits, answer=answer)
 
 
 def headings(notebook: dict[str, Any], names: Sequence[str]) -> dict[str, Heading]:
@@ -251,6 +290,19 @@ def defines(source: str, name: str) -> bool:
         (True, False)
     """
     return bool(re.search(rf"^(def|class) {re.escape(name)}\b", source, re.MULTILINE))
+
+
+def _run(source: str, where: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run a cell of the author in a namespace, and return that.
+
+    Raises:
+        ValueError: The source is no valid Python, or raises an error.
+    """
+    try:
+        exec(compile(source, f"<{where}>", "exec", dont_inherit=True), names)
+    except Exception as error:
+        raise ValueError(f"{where}: {type(error).__name__}: {error}, in\n{source}") from error
+    return names
 
 
 def _released_cell(cell: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
         >>> from stepgrader.steps import Mistake, Step, compile_step
         >>> from stepgrader.worker.calls import run_case
         >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
-        >>> mistakes = [Mistake(lambda x: x, "You return x as it is.")]
+        >>> mistakes = [Mistake("You return x as it is.", answer=lambda x: x)]
         >>> step = compile_step(Step("double", lambda x: x + x, cases, mistakes, []))
         >>> verdict = judge(step, [run_case(lambda x: x / 1, case) for case in step.requests])
         >>> verdict.status, verdict.diagnosis

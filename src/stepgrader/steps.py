@@ -7,8 +7,9 @@ mistake. Only the data of the visible cases are released, so a student's copy ho
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,22 +110,66 @@ class ModuleCase:
     state: Mapping[str, torch.Tensor] | None = None
 
 
-@dataclass(frozen=True)
 class Mistake:
-    """A known wrong answer.
+    """A known wrong answer: edits of the notebook's solution, or a function of its own.
 
     Args:
-        answer: The wrong function or class. It must stand on its own: it may use the names of the
-            notebook's setup cell and nothing else.
         message: What is wrong, for the student, in a sentence or two.
+        edits: Pairs of an old and a new text. Each old text must stand exactly once in the
+            solution of the step. All pairs replace at the same time, so two texts can be swapped.
+            The result runs after the setup cell and the solutions of the earlier steps.
+        answer: Instead of edits, the wrong function or class. It must stand on its own: it may use
+            the names of the notebook's setup cell and nothing else.
+
+    Attributes:
+        message: As given.
+        edits: As given.
+        answer: The wrong function or class. If there are edits, an ``Exercise`` runs them, and the
+            answer is None before that.
+
+    Raises:
+        ValueError: There are neither edits nor an answer.
 
     Example:
-        >>> Mistake(lambda x: x, "You return x as it is.").answer(5)
+        >>> mistake = Mistake("You subtract.", ("x + y", "x - y"))
+        >>> mistake.edit("return x + y")
+        'return x - y'
+        >>> Mistake("You return x as it is.", answer=lambda x: x).answer(5)
         5
     """
 
-    answer: Callable[..., Any]
-    message: str
+    def __init__(
+        self, message: str, *edits: tuple[str, str], answer: Callable[..., Any] | None = None
+    ):
+        if not edits and answer is None:
+            raise ValueError(f"the mistake {message!r}: expected edits or an answer, got neither")
+        self.message = message
+        self.edits = edits
+        self.answer = answer
+
+    def edit(self, solution: str) -> str:
+        """Return the wrong answer's source, given that of the right one.
+
+        Raises:
+            ValueError: An old text does not stand exactly once in the solution, two of them
+                overlap, or the edits change nothing.
+        """
+        places = []
+        for old, new in self.edits:
+            if (count := solution.count(old)) != 1:
+                raise ValueError(f"expected {old!r} once in the solution, found it {count} times")
+            start = solution.index(old)
+            places.append((start, start + len(old), new))
+        places.sort()
+        for (_, end, _), (start, next_end, _) in itertools.pairwise(places):
+            if start < end:
+                raise ValueError(f"the edit of {solution[start:next_end]!r} overlaps another one")
+        edited = solution
+        for start, end, new in reversed(places):
+            edited = edited[:start] + new + edited[end:]
+        if edited == solution:
+            raise ValueError(f"the edits {list(self.edits)} leave the solution as it is")
+        return edited
 
 
 @dataclass(frozen=True)
@@ -138,7 +183,8 @@ class Step:
             testing. Each takes a ``CaseSampler`` and returns the arguments by name, or a
             ``ModuleCase``.
         mistakes: Known wrong answers, at least three.
-        alternatives: Other right answers, at least two, which stand on their own as mistakes do.
+        alternatives: Other right answers, at least two. They may use the names of the notebook's
+            setup cell and nothing else.
         gradients: Names of the inputs with respect to which gradients are compared too; of a
             module with gradients, all parameters are.
         depends_on: Names of earlier steps that a usual answer calls.
@@ -149,7 +195,7 @@ class Step:
         ...     "double",
         ...     reference=lambda x: x + x,
         ...     cases={"a vector": lambda sampler: {"x": sampler.normal(2)}},
-        ...     mistakes=[Mistake(lambda x: x, "You return x as it is.")],
+        ...     mistakes=[Mistake("You return x as it is.", answer=lambda x: x)],
         ...     alternatives=[lambda x: 2 * x],
         ... )
         >>> compile_step(double).mistakes
@@ -239,7 +285,7 @@ def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
         The step as data.
 
     Raises:
-        ValueError: The reference raises an error on a case.
+        ValueError: The reference raises an error on a case, or a mistake has no answer yet.
 
     Example:
         >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
@@ -277,11 +323,21 @@ def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[st
     expected = run_case(step.reference, case)
     if "raised" in expected:
         raise ValueError(f"{step.name}, {name!r}: the reference raises {expected['raised']}")
-    outcomes = [run_case(mistake.answer, case) for mistake in step.mistakes]
+    outcomes = [run_case(answer, case) for answer in _wrong_answers(step)]
     return case | {
         "expected": {part: expected[part] for part in expected if part != "arguments"},
         "mistakes": [_first_difference(expected, outcome, step.tolerance) for outcome in outcomes],
     }
+
+
+def _wrong_answers(step: Step) -> Iterator[Callable[..., Any]]:
+    for mistake in step.mistakes:
+        if mistake.answer is None:
+            raise ValueError(
+                f"{step.name}, the mistake {mistake.message!r}: its edits need the notebook's "
+                "solution; compile the step of an Exercise"
+            )
+        yield mistake.answer
 
 
 def _first_difference(
