@@ -781,7 +781,8 @@ STEPS = [
                 "Your layer starts from zero states; it must start from those that it is given.",
                 (
                     "states, gates =",
-                    "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n        states, gates =",
+                    "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n"
+                    "        states, gates =",
                 ),
             ),
             Mistake(
@@ -941,7 +942,8 @@ STEPS = [
                 "The loss is that after the step; return the one before.",
                 (
                     "return ",
-                    "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n    return ",
+                    "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n"
+                    "    return ",
                 ),
             ),
             Mistake(

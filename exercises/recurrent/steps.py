@@ -849,7 +849,7 @@ STEPS = [
             ),
             Mistake(
                 "At temperature 0 you divide by zero. Take the largest logit there.",
-                (("    if temperature == 0:\n        return logits.argmax(dim=-1)\n"), ""),
+                ("    if temperature == 0:\n        return logits.argmax(dim=-1)\n", ""),
             ),
             Mistake(
                 "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than u, "
@@ -873,7 +873,8 @@ STEPS = [
                 "first, or use softmax.",
                 (
                     "torch.softmax(logits / temperature, dim=-1)",
-                    "torch.exp(logits / temperature)\n    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
+                    "torch.exp(logits / temperature)\n"
+                    "    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
                 ),
             ),
             Mistake(
@@ -881,7 +882,8 @@ STEPS = [
                 ("probabilities.cumsum", "probabilities.flip(-1).cumsum"),
                 (
                     "return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
-                    "last = logits.shape[-1] - 1\n    return last - passed.sum(dim=-1).clamp(max=last)",
+                    "last = logits.shape[-1] - 1\n"
+                    "    return last - passed.sum(dim=-1).clamp(max=last)",
                 ),
             ),
         ],
