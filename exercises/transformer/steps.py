@@ -1103,12 +1103,12 @@ STEPS = [
         "beam_step",
         reference=_beam_reference,
         cases={
-            "beginnings that all go on": _all_go_on,
-            "the first step, with one beginning": _first_step,
-            "a beginning that has just ended": _one_has_just_ended,
-            "a beginning that ended earlier": _one_ended_earlier,
-            "an ended beginning that is overtaken": _one_is_overtaken,
-            "beginnings that have all ended": _all_have_ended,
+            "prefixes that all go on": _all_go_on,
+            "the first step, with one prefix": _first_step,
+            "a prefix that has just ended": _one_has_just_ended,
+            "a prefix that ended earlier": _one_ended_earlier,
+            "an ended prefix that is overtaken": _one_is_overtaken,
+            "prefixes that have all ended": _all_have_ended,
         },
         mistakes=[
             Mistake(
