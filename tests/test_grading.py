@@ -25,7 +25,7 @@ from seqbook import exercises
 from stepgrader import atomic_files
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.checker import Checker
-from stepgrader.exercises import Exercise, as_text, defines
+from stepgrader.exercises import Exercise, as_text, defines, solutions
 from stepgrader.judge import judge
 from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step, compile_step
 from stepgrader.worker.calls import run_case
@@ -810,6 +810,12 @@ def test_edits_need_the_notebook():
     unsolved = step(mistakes=[Mistake("You subtract.", ("+", "-"))])
     with pytest.raises(ValueError, match=r"'You subtract\.': its edits need"):
         compile_step(unsolved)
+
+
+def test_right_answers_can_call_the_solutions_of_the_notebook(tmp_path):
+    steps_file = write_exercise(tmp_path) / "tiny" / "steps.py"
+    scaled, plus_one = solutions(str(steps_file), "scaled", "plus_one")
+    assert (plus_one(1), scaled(1, 5)) == (2, 10)
 
 
 def test_the_release_holds_no_solution_and_no_output(tmp_path):

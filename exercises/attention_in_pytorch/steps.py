@@ -647,7 +647,7 @@ STEPS = [
                 "zero.",
                 ("torch.finfo(scores.dtype).min", "-1e9"),
                 (
-                    ("exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n"),
+                    "exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n",
                     "exp()\n",
                 ),
             ),
@@ -665,7 +665,7 @@ STEPS = [
                 "replacing it afterwards does not repair the gradient. Avoid the infinity.",
                 ("torch.finfo(scores.dtype).min", "-math.inf"),
                 (
-                    ("masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n"),
+                    "masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n",
                     "nan_to_num(0.0)\n",
                 ),
                 ("(weights * logs)", "(weights * logs).nan_to_num(0.0)"),

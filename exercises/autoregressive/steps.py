@@ -626,8 +626,10 @@ STEPS = [
             Mistake(
                 "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
                 (
-                    "for t in range(order, len(symbols)):\n        table[tuple(symbols[t - order : t + 1])] += 1",
-                    "windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)\n    table[tuple(windows.T)] += 1",
+                    "for t in range(order, len(symbols)):\n"
+                    "        table[tuple(symbols[t - order : t + 1])] += 1",
+                    "windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)\n"
+                    "    table[tuple(windows.T)] += 1",
                 ),
             ),
             Mistake(
@@ -743,7 +745,8 @@ STEPS = [
                 "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
                 (
                     "for series in recordings:",
-                    "mean = np.concatenate(recordings).mean()\n    for series in [values - mean for values in recordings]:",
+                    "mean = np.concatenate(recordings).mean()\n"
+                    "    for series in [values - mean for values in recordings]:",
                 ),
                 ("[1.0, *past]", "past"),
                 ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),

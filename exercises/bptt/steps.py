@@ -775,7 +775,7 @@ STEPS = [
             ),
             Mistake(
                 "This is the full gradient: nothing is cut between windows.",
-                (("        if t % window == 0:\n            hidden = hidden.detach()\n"), ""),
+                ("        if t % window == 0:\n            hidden = hidden.detach()\n", ""),
             ),
             Mistake(
                 "You cut the road through the weights, but the gradient still passes by the leak. Detach "
@@ -790,7 +790,8 @@ STEPS = [
                 "Your gradient is that of the last window only. Add those of all windows.",
                 (
                     "hidden = hidden.detach()",
-                    "hidden = hidden.detach()\n            recurrent = recurrent.detach().clone().requires_grad_()",
+                    "hidden = hidden.detach()\n"
+                    "            recurrent = recurrent.detach().clone().requires_grad_()",
                 ),
                 ("loss.detach()", "loss.item()"),
             ),

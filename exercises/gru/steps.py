@@ -453,7 +453,8 @@ STEPS = [
                 "You took every third column; a gate's columns are neighbours, block beside block.",
                 (
                     "return torch.sigmoid(inputs @ w_r + hidden @ u_r + bias_r)",
-                    "sums = inputs @ w + hidden @ u + bias.sum(0)\n    return torch.sigmoid(sums[:, 1::3])",
+                    "sums = inputs @ w + hidden @ u + bias.sum(0)\n"
+                    "    return torch.sigmoid(sums[:, 1::3])",
                 ),
             ),
         ],

@@ -507,7 +507,7 @@ STEPS = [
         mistakes=[
             Mistake(
                 "Your states run on into the padding: beyond its length a sequence must stay as it was.",
-                ("t < lengths", "t < time + 0 * lengths"),
+                ("t < lengths", "t < torch.full_like(lengths, time)"),
             ),
             Mistake(
                 "Your results are (time, batch, hidden); stack the steps along dimension 1.",

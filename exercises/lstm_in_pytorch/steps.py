@@ -1,12 +1,14 @@
-"""The steps of the exercise "LSTM in PyTorch", with their reference answers and known mistakes.
-
-Mistakes and other right answers must stand alone, so they repeat the cell again and again.
-"""
+"""The steps of the exercise "LSTM in PyTorch", with their reference answers and known mistakes."""
 
 import torch
 from torch import nn
 
+from stepgrader.exercises import solutions
 from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
+
+CoupledCell, CoupledLSTM, reverse_padded = solutions(
+    __file__, "CoupledCell", "CoupledLSTM", "reverse_padded"
+)
 
 
 def _parameters(sampler: CaseSampler, features: int, hidden: int) -> dict:
@@ -361,26 +363,13 @@ def _with_empty(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
 class _LayerRunsOnAndLooksBack(nn.Module):
     def __init__(self, features, units):
         super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
+        self.cell = CoupledCell(features, units)
 
     def forward(self, inputs, lengths, hidden, cell):
         """Run through the padding, then look up each last step."""
         states, gates, start = [], [], (hidden, cell)
         for t in range(inputs.shape[1]):
-            hidden, cell, f = self.step(inputs[:, t], hidden, cell)
+            hidden, cell, f = self.cell(inputs[:, t], hidden, cell)
             states.append((hidden, cell))
             gates.append(f)
         real = torch.arange(inputs.shape[1]) < lengths[:, None]
@@ -399,20 +388,7 @@ class _LayerRunsOnAndLooksBack(nn.Module):
 class _LayerShrinks(nn.Module):
     def __init__(self, features, units):
         super().__init__()
-        rows = 3 * units
-        own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-        own["weight_ih"] = torch.rand(rows, features)
-        own["weight_hh"] = torch.rand(rows, units)
-        self.cell = nn.ParameterDict(own)
-
-    def step(self, x, h, c):
-        normal, own = nn.functional.group_norm, self.cell
-        sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"]) + own["bias"]
-        sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-        f, g, o = sums.chunk(3, dim=1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c, f
+        self.cell = CoupledCell(features, units)
 
     def forward(self, inputs, lengths, hidden, cell):
         """Each step only for the sequences that are still running."""
@@ -420,11 +396,14 @@ class _LayerShrinks(nn.Module):
         states, gates = [], []
         for t in range(inputs.shape[1]):
             rows = (lengths > t).nonzero()[:, 0]
-            h, c, f = self.step(inputs[rows, t], hidden[rows], cell[rows])
-            hidden = hidden.index_copy(0, rows, h)
-            cell = cell.index_copy(0, rows, c)
-            states.append(torch.zeros_like(hidden).index_copy(0, rows, h))
-            gates.append(torch.zeros_like(hidden).index_copy(0, rows, f))
+            states.append(torch.zeros_like(hidden))
+            gates.append(torch.zeros_like(hidden))
+            if len(rows) > 0:
+                h, c, f = self.cell(inputs[rows, t], hidden[rows], cell[rows])
+                hidden = hidden.index_copy(0, rows, h)
+                cell = cell.index_copy(0, rows, c)
+                states[-1] = states[-1].index_copy(0, rows, h)
+                gates[-1] = gates[-1].index_copy(0, rows, f)
         return [torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)]
 
 
@@ -516,41 +495,19 @@ def _stack_case(layers: int, lengths_of):
 class _StackLooksUp(nn.Module):
     def __init__(self, features, units, layers, classes):
         super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
+        widths = [features] + [units] * (layers - 1)
+        self.layers = nn.ModuleList(CoupledLSTM(width, units) for width in widths)
         self.readout = nn.Linear(units, classes)
 
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
-
     def forward(self, inputs, lengths):
+        """Look the last state up among all states, where a backward layer has it at step 0."""
+        zeros = inputs.new_zeros(len(inputs), self.readout.in_features)
         for number, layer in enumerate(self.layers):
             if number % 2:
-                inputs = self.turned(inputs, lengths)
-            inputs, _ = self.run(layer["cell"], inputs, lengths)
+                inputs = reverse_padded(inputs, lengths)
+            inputs = layer(inputs, lengths, zeros, zeros)[0]
             if number % 2:
-                inputs = self.turned(inputs, lengths)
+                inputs = reverse_padded(inputs, lengths)
         rows = torch.arange(len(inputs))
         end = torch.zeros_like(lengths) if len(self.layers) % 2 == 0 else lengths - 1
         return torch.einsum("bh,ch->bc", inputs[rows, end], self.readout.weight) + self.readout.bias
@@ -559,42 +516,19 @@ class _StackLooksUp(nn.Module):
 class _StackOneByOne(nn.Module):
     def __init__(self, features, units, layers, classes):
         super().__init__()
-        self.layers, rows = nn.ModuleList(), 3 * units
-        for width in [features] + [units] * (layers - 1):
-            own = {n: torch.ones(rows) for n in ("gain_ih", "gain_hh", "bias")}
-            own["weight_ih"] = torch.rand(rows, width)
-            own["weight_hh"] = torch.rand(rows, units)
-            cell = nn.ParameterDict(own)
-            self.layers.append(nn.ModuleDict({"cell": cell}))
+        widths = [features] + [units] * (layers - 1)
+        self.layers = nn.ModuleList(CoupledLSTM(width, units) for width in widths)
         self.readout = nn.Linear(units, classes)
-
-    def run(self, own, inputs, lengths):
-        normal, states = nn.functional.group_norm, []
-        h = c = inputs.new_zeros(len(inputs), self.readout.in_features)
-        for t, x in enumerate(inputs.unbind(1)):
-            running = (t < lengths)[:, None]
-            sums = normal(x @ own["weight_ih"].T, 3, own["gain_ih"])
-            sums = sums + normal(h @ own["weight_hh"].T, 3, own["gain_hh"])
-            f, g, o = (sums + own["bias"]).chunk(3, dim=1)
-            f = torch.sigmoid(f)
-            new = f * c + (1 - f) * torch.tanh(g)
-            c = torch.where(running, new, c)
-            h = torch.where(running, torch.sigmoid(o) * torch.tanh(new), h)
-            states.append(h * running)
-        return torch.stack(states, 1), h
-
-    def turned(self, inputs, lengths):
-        rows = zip(inputs, lengths.tolist(), strict=True)
-        return torch.stack([torch.cat([r[:n].flip(0), r[n:]]) for r, n in rows])
 
     def forward(self, inputs, lengths):
         scores = []
+        zeros = inputs.new_zeros(1, self.readout.in_features)
         for sequence, length in zip(inputs, lengths, strict=True):
             states = sequence[None, :length]
             for number, layer in enumerate(self.layers):
                 if number > 0:
                     states = states.flip(1)  # now in the order in which it is read
-                states, last = self.run(layer["cell"], states, length[None])
+                states, last, _, _ = layer(states, length[None], zeros, zeros)
             scores.append(last[0])
         return self.readout(torch.stack(scores))
 
@@ -847,7 +781,8 @@ STEPS = [
                 "Your layer starts from zero states; it must start from those that it is given.",
                 (
                     "states, gates =",
-                    "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n        states, gates =",
+                    "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n"
+                    "        states, gates =",
                 ),
             ),
             Mistake(
@@ -1007,7 +942,8 @@ STEPS = [
                 "The loss is that after the step; return the one before.",
                 (
                     "return ",
-                    "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n    return ",
+                    "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n"
+                    "    return ",
                 ),
             ),
             Mistake(

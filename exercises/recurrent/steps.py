@@ -137,7 +137,7 @@ def _layer_filled(inputs, initial, w_x, w_h, b, rate):
     return states, sums
 
 
-# -- 3. turn_round
+# -- 3. reverse_sequences
 
 
 def _lengths(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
@@ -172,7 +172,7 @@ def _not_a_number(sampler: CaseSampler) -> dict:
     return made | {"padded": made["padded"].masked_fill(beyond[..., None], math.nan)}
 
 
-def _turn_reference(padded, lengths):
+def _reversed_reference(padded, lengths):
     rows = [
         torch.cat([row[:n].flip(0), torch.zeros_like(row[n:])])
         for row, n in zip(padded, lengths.tolist(), strict=True)
@@ -180,14 +180,14 @@ def _turn_reference(padded, lengths):
     return torch.stack(rows)
 
 
-def _turn_in_place(padded, lengths):
+def _reversed_in_place(padded, lengths):
     for row, n in enumerate(lengths.tolist()):
         padded[row, :n] = padded[row, :n].flip(0)
         padded[row, n:] = 0
     return padded
 
 
-def _turn_step_by_step(padded, lengths):
+def _reversed_step_by_step(padded, lengths):
     result = torch.zeros_like(padded)
     for row in range(padded.shape[0]):
         n = int(lengths[row])
@@ -196,7 +196,7 @@ def _turn_step_by_step(padded, lengths):
     return result
 
 
-def _turn_by_permutations(padded, lengths):
+def _reversed_by_permutations(padded, lengths):
     steps = torch.arange(padded.shape[1])
     real = (steps < lengths[:, None])[..., None]
     clean = padded.float().masked_fill(~real, 0)
@@ -594,8 +594,8 @@ STEPS = [
         depends_on=["leaky_step"],
     ),
     Step(
-        "turn_round",
-        reference=_turn_reference,
+        "reverse_sequences",
+        reference=_reversed_reference,
         cases={
             "padded sequences": _sequences,
             "no padding": _nothing_padded,
@@ -638,7 +638,7 @@ STEPS = [
             Mistake(
                 "Your numbers are right, but you write into the argument, which others still need. "
                 "Write into a new tensor.",
-                answer=_turn_in_place,
+                answer=_reversed_in_place,
             ),
             Mistake(
                 "The last real step is lost: a sequence of n steps ends with step n - 1, and all n are "
@@ -646,7 +646,7 @@ STEPS = [
                 ("- 1 - steps", "- 2 - steps"),
             ),
         ],
-        alternatives=[_turn_step_by_step, _turn_by_permutations],
+        alternatives=[_reversed_step_by_step, _reversed_by_permutations],
         gradients=["padded"],
     ),
     Step(
@@ -661,21 +661,24 @@ STEPS = [
             Mistake(
                 "Your backward network starts in the padding and carries it into the sequence. "
                 "Reverse each sequence within its length.",
-                ("turned = turn_round(padded, lengths)", "turned = padded.flip(1)"),
+                ("mirrored = reverse_sequences(padded, lengths)", "mirrored = padded.flip(1)"),
                 (
-                    "turn_round(back, lengths)",
-                    "turn_round(turn_round(back.flip(1), lengths), lengths)",
+                    "reverse_sequences(back, lengths)",
+                    "reverse_sequences(reverse_sequences(back.flip(1), lengths), lengths)",
                 ),
             ),
             Mistake(
                 "Your backward states stand in the order of reading. Reverse them again, so that both "
                 "halves of an output belong to the same symbol.",
-                ("turn_round(back, lengths)", "turn_round(turn_round(back, lengths), lengths)"),
+                (
+                    "reverse_sequences(back, lengths)",
+                    "reverse_sequences(reverse_sequences(back, lengths), lengths)",
+                ),
                 ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
             ),
             Mistake(
                 "Your forward states run on into the padding, where outputs must be zero.",
-                ("    ahead = turn_round(turn_round(ahead, lengths), lengths)\n", ""),
+                ("    ahead = reverse_sequences(reverse_sequences(ahead, lengths), lengths)\n", ""),
             ),
             Mistake(
                 "Your final states are the last column of the outputs. In a padded sequence that is "
@@ -689,7 +692,7 @@ STEPS = [
             ),
             Mistake(
                 "Your final forward state has read the padding too. Take the one at the last real step.",
-                ("    ahead = turn", "    last = ahead[:, -1]\n    ahead = turn"),
+                ("    ahead = reverse", "    last = ahead[:, -1]\n    ahead = reverse"),
                 ("    last = ahead[torch.arange(batch), lengths - 1]\n", ""),
             ),
             Mistake(
@@ -704,7 +707,7 @@ STEPS = [
         ],
         alternatives=[_both_holding_still, _both_as_one_batch],
         gradients=["padded", "w_x", "w_h", "b", "rate"],
-        depends_on=["leaky_layer", "turn_round"],
+        depends_on=["leaky_layer", "reverse_sequences"],
     ),
     Step(
         "bits_per_symbol",
@@ -849,7 +852,7 @@ STEPS = [
             ),
             Mistake(
                 "At temperature 0 you divide by zero. Take the largest logit there.",
-                (("    if temperature == 0:\n        return logits.argmax(dim=-1)\n"), ""),
+                ("    if temperature == 0:\n        return logits.argmax(dim=-1)\n", ""),
             ),
             Mistake(
                 "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than u, "
@@ -873,7 +876,8 @@ STEPS = [
                 "first, or use softmax.",
                 (
                     "torch.softmax(logits / temperature, dim=-1)",
-                    "torch.exp(logits / temperature)\n    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
+                    "torch.exp(logits / temperature)\n"
+                    "    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
                 ),
             ),
             Mistake(
@@ -881,7 +885,8 @@ STEPS = [
                 ("probabilities.cumsum", "probabilities.flip(-1).cumsum"),
                 (
                     "return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
-                    "last = logits.shape[-1] - 1\n    return last - passed.sum(dim=-1).clamp(max=last)",
+                    "last = logits.shape[-1] - 1\n"
+                    "    return last - passed.sum(dim=-1).clamp(max=last)",
                 ),
             ),
         ],

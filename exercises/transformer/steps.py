@@ -820,7 +820,8 @@ STEPS = [
                 "In pre-LN you add the branch to the normed copy; add it to the stream itself.",
                 (
                     "x = x + torch.tanh(layer_norm(x, ones, zeros, 1e-5)[0] @ matrix)",
-                    "x = layer_norm(x, ones, zeros, 1e-5)[0]\n            x = x + torch.tanh(x @ matrix)",
+                    "x = layer_norm(x, ones, zeros, 1e-5)[0]\n"
+                    "            x = x + torch.tanh(x @ matrix)",
                 ),
             ),
             Mistake(
@@ -1011,7 +1012,8 @@ STEPS = [
                 "wanted symbol has the same weight.",
                 (
                     "return loss[wanted != 0].mean()",
-                    "counts = wanted != 0\n    return ((loss * counts).sum(1) / counts.sum(1)).mean()",
+                    "counts = wanted != 0\n"
+                    "    return ((loss * counts).sum(1) / counts.sum(1)).mean()",
                 ),
             ),
             Mistake(
@@ -1125,7 +1127,7 @@ STEPS = [
             Mistake(
                 "A prefix that has ended is extended; it stays as it is, with padding appended and "
                 "its score unchanged.",
-                (("    totals[ended] = -torch.inf\n    totals[ended, 0] = scores[ended]\n"), ""),
+                ("    totals[ended] = -torch.inf\n    totals[ended, 0] = scores[ended]\n", ""),
             ),
             Mistake(
                 "A prefix that has ended is dropped; it stays a candidate, with its old score.",

@@ -21,7 +21,7 @@ from typing import Any
 
 from stepgrader.steps import CompiledStep, Mistake, Step, cell_stem, compile_step, rounded
 
-__all__ = ["Exercise", "Heading", "Released", "as_text", "defines"]
+__all__ = ["Exercise", "Heading", "Released", "as_text", "defines", "solutions"]
 
 EXERCISE = "stepgrader"  # key of a notebook's metadata, with the name of its exercise
 SOLUTION = re.compile(
@@ -244,6 +244,29 @@ class Exercise:
             raise ValueError(f"{where}: {error}") from None
         answer = _run(source, where, dict(names))[step.name]
         return Mistake(mistake.message, *mistake.edits, answer=answer)
+
+
+def solutions(steps_file: str, *names: str) -> list[Any]:
+    """Return functions and classes of the author's notebook, for answers that call earlier steps.
+
+    Args:
+        steps_file: ``__file__`` of the ``steps.py`` beside the notebook.
+        names: Names of steps.
+
+    Returns:
+        The solution of each.
+
+    Raises:
+        ValueError: A cell of the notebook is no valid Python, or raises an error.
+        KeyError: The notebook does not define a name.
+    """
+    folder = Path(steps_file).parent
+    notebook = json.loads((folder / f"{folder.name}.ipynb").read_text(encoding="utf-8"))
+    namespace: dict[str, Any] = {"__name__": f"solutions_of_{folder.name}"}
+    for cell_id, cell in _cells(notebook).items():
+        if cell_id == "setup" or cell_id.endswith("-answer"):
+            _run(_source(cell), f"{folder.name}, {cell_id}", namespace)
+    return [namespace[name] for name in names]
 
 
 def headings(notebook: dict[str, Any], names: Sequence[str]) -> dict[str, Heading]:

@@ -184,7 +184,7 @@ class Step:
             ``ModuleCase``.
         mistakes: Known wrong answers, at least three.
         alternatives: Other right answers, at least two. They may use the names of the notebook's
-            setup cell and nothing else.
+            setup cell, and earlier steps from ``stepgrader.exercises.solutions``.
         gradients: Names of the inputs with respect to which gradients are compared too; of a
             module with gradients, all parameters are.
         depends_on: Names of earlier steps that a usual answer calls.
