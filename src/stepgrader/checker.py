@@ -153,8 +153,9 @@ class Checker:
             _executed_cells(), list(self._steps), setup=self._setup, executed=True
         )
         if verdict.status == "open":
-            written = definitions.written(step.name) and not verdict.finding
-            return "grading takes a written definition, if the notebook holds one" if written else None
+            if verdict.finding or not definitions.written(step.name):
+                return None
+            return "grading takes a written definition, if the notebook still holds one"
         if (selection := definitions.select(step.name)) is None:
             return None  # no notebook, or one that keeps no history
         reasons = complaints(selection)
@@ -171,17 +172,22 @@ class Checker:
         self, step: CompiledStep, selection: Selection, definitions: Definitions
     ) -> Verdict:
         namespace = new_namespace()
-        run_cell(self._setup, "<setup>", namespace)
-        names = list(self._steps)
-        for name in names[: names.index(step.name) + 1]:
-            part = selection if name == step.name else definitions.select(name)
-            if part is not None:
-                run_cell(part.helpers, f"<helpers of {name}>", namespace)
-                run_cell(part.source, own_cell(name), namespace, lines=part.lines)
-        answer = namespace.get(step.name)
-        if answer is None:
-            return Verdict("missing")
-        return judge(step, [run_case(answer, request) for request in step.requests])
+        precision = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            run_cell(self._setup, "<setup>", namespace)
+            names = list(self._steps)
+            for name in names[: names.index(step.name) + 1]:
+                part = selection if name == step.name else definitions.select(name)
+                if part is not None:
+                    run_cell(part.helpers, f"<helpers of {name}>", namespace)
+                    run_cell(part.source, own_cell(name), namespace, lines=part.lines)
+            if step.name not in namespace:
+                return Verdict("missing")
+            answer = namespace[step.name]
+            return judge(step, [run_case(answer, request) for request in step.requests])
+        finally:
+            torch.set_default_dtype(precision)
 
     def _name(self, answer: Any, names: Mapping[str, Any]) -> str:
         """Return the name of the step that asks for an answer: its own, or what it is bound to."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import builtins
 import dis
-import inspect
 import re
 import sys
 import warnings
@@ -24,6 +23,7 @@ from stepgrader.worker.cells import new_namespace
 __all__ = ["Definitions", "Selection", "complaints", "plain_python"]
 
 MAX_MAGICS = 100  # lines of a cell
+MAX_READ = 2_000_000  # characters, of a cell that is read again after each of them
 TIMING_MAGICS = ("time", "timeit", "capture", "prun", "memit", "mprun")  # they run their cell
 MAGIC_LINE = re.compile(r"\s*(?:[\w.,\s]+=\s*)?[%!]|\s*\?|.*\?\s*$")
 LEFT_MARGIN = r"^(?:async def|def|class) {}\b|^{}\s*="
@@ -35,7 +35,7 @@ PURE_CALLS = frozenset(
     [
         *("abs", "all", "any", "arange", "array", "bool", "complex", "device", "dict"),
         *("exp", "eye", "finfo", "float", "frozenset", "full", "iinfo", "int", "len"),
-        *("linspace", "list", "log", "max", "min", "ones", "partial", "pow", "range"),
+        *("linspace", "list", "log", "max", "min", "namedtuple", "ones", "partial", "pow", "range"),
         *("round", "script", "set", "slice", "sorted", "sqrt", "str", "sum", "tensor"),
         *("tuple", "zeros", "zip"),
     ]
@@ -335,7 +335,7 @@ def plain_python(source: str) -> str:
             if name is None or name[1] not in TIMING_MAGICS:
                 return ""
         lines[number] = ""
-    for _ in range(MAX_MAGICS):
+    for _ in range(min(MAX_MAGICS, MAX_READ // (len(source) + 1))):
         problem = _syntax_error("\n".join(lines))
         if problem is None:
             return "\n".join(lines) if lines != re.split(r"\r\n|\r|\n", source) else source
@@ -410,26 +410,20 @@ def _statement(node: ast.stmt) -> _Statement:
 
 
 def _names(code: CodeType) -> tuple[set[str], set[str]]:
-    """Return the names of the module that code binds, and those that it uses."""
+    """Return the names that code binds, and those of the module that it uses."""
     stored: set[str] = set()
-    binds: set[str] = set()
     uses: set[str] = set()
     for instruction in dis.get_instructions(code):
         if instruction.opname == "STORE_NAME":
             stored.add(instruction.argval)
-        elif instruction.opname == "STORE_GLOBAL":
-            binds.add(instruction.argval)
         elif instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"):
             uses.add(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            inner_binds, inner_uses = _names(constant)
-            binds |= inner_binds
-            uses |= inner_uses
-    if code.co_name == "<module>":
-        return binds | stored, uses
-    # Else what is stored by name is an attribute of a class.
-    return binds, uses if code.co_flags & inspect.CO_OPTIMIZED else uses - stored
+            inner_stored, inner_uses = _names(constant)
+            # What is stored by name is an attribute of a class.
+            uses |= inner_uses - inner_stored
+    return stored, uses
 
 
 def _changes(node: ast.stmt) -> frozenset[str]:
@@ -500,6 +494,8 @@ def _checks(node: ast.stmt) -> str | None:
 
 def _modules(statement: _Statement) -> Iterator[str]:
     """Yield the names of the modules that a statement imports, without submodules."""
+    if isinstance(statement.node, ast.Try):  # it provides for a module that is missing
+        return
     for node in ast.walk(statement.node):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)

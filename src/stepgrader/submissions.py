@@ -43,7 +43,7 @@ MAX_DEPTH = 8
 MAX_LISTED = 5  # of the files without a grade, by name
 MAX_CELLS = 5_000
 MAX_SOURCE = 100_000
-MAX_CODE = 1_000_000  # characters of all cells
+MAX_CODE = 500_000  # characters of all cells
 DEFINED = re.compile(r"^(?:async def |def |class )?(\w+)(?=\s*[(:=])", re.MULTILINE)
 
 
