@@ -440,11 +440,14 @@ class Nameless(metaclass=Meta): pass
         "got a Lazy",
     ),
     "its argument": (call("x *= 2"), "the call changed its argument x"),
-    "transformers of IPython": ("%%bash\ntouch /tmp/x\ndef doubled(x): pass", "SyntaxError"),
-    "commands of IPython": ("!touch /tmp/x\ndef doubled(x): return 2 * x", "SyntaxError"),
+    "transformers of IPython": (
+        "%%bash\ntouch /tmp/x\ndef doubled(x): pass",
+        "does not define doubled",
+    ),
+    "commands of IPython": ("!touch /tmp/x\ndef doubled(x): return x", MISTAKE),
     "IPython itself": (
-        "get_ipython().input_transformers_cleanup.append(print)\ndef doubled(x): return 2 * x",
-        "NameError",
+        "get_ipython().input_transformers_cleanup.append(print)\ndef doubled(x): return x",
+        MISTAKE,
     ),
     "no code": ("\x00def doubled(x): return 2 * x", "null bytes"),
     "half a character": ("# \ud800\ndef doubled(x): return 2 * x", "UnicodeEncodeError"),

@@ -25,9 +25,9 @@ from stepgrader.roster import Roster
 from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
 from stepgrader.steps import CompiledStep
 from stepgrader.submissions import (
-    Answer,
     Submission,
     UnreadableError,
+    code_of,
     find,
     identify,
     read,
@@ -74,10 +74,10 @@ class _Compiled:
 
 @dataclass(frozen=True)
 class _Readable:
-    """A submission that was read: the answers in it, and what its result depends on."""
+    """A submission that was read: its code, and what its result depends on."""
 
     exercise: _Compiled
-    answers: Mapping[str, Answer]
+    notebook: Mapping[str, Any]  # no more of it than the code cells
     digest: str
 
 
@@ -229,15 +229,15 @@ def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:
     exercise = compiled[identify(notebook, file, compiled.exercises)]
     name = file.encode(errors="surrogateescape")
     digest = hashlib.sha256(exercise.digest + name + b"\0" + content)
-    return _Readable(exercise, read_answers(notebook, exercise.released), digest.hexdigest())
+    return _Readable(exercise, code_of(notebook), digest.hexdigest())
 
 
 def _grade(readable: _Readable, sandbox: Sandbox) -> Graded:
     limits = functools.partial(limited, memory=JUDGE_MEMORY, cpu_seconds=JUDGE_CPU_SECONDS)
     exercise = readable.exercise
-    return grade_answers(
-        readable.answers, exercise.released, exercise.steps, sandbox, limits=limits
-    )
+    with limits():
+        answers = read_answers(readable.notebook, exercise.released)
+    return grade_answers(answers, exercise.released, exercise.steps, sandbox, limits=limits)
 
 
 def _result(submission: Submission, outcome: Outcome) -> Result:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
+import io
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
+import torch
+
+from stepgrader.definitions import Definitions, Selection, complaints
 from stepgrader.exercises import Released
-from stepgrader.judge import judge, own_cell
+from stepgrader.judge import Verdict, judge, own_cell
 from stepgrader.reports import verdict_lines
-from stepgrader.worker.calls import run_case
+from stepgrader.steps import CompiledStep
+from stepgrader.worker.calls import run_case, weighted_sum
+from stepgrader.worker.cells import new_namespace, run_cell
 from stepgrader.worker.values import decode
 
 __all__ = ["Checker"]
@@ -23,9 +33,14 @@ class Checker:
     prints the points and, if something is wrong, what and why. The points are advice: the mark
     comes from more cases.
 
+    In a notebook, an answer that passes is run once more, as grading runs it: after the setup cell
+    and the earlier answers, with what ``Definitions`` takes along from other cells. If it fails
+    then, the line says why.
+
     After a check that failed, ``inputs``, ``expected``, ``options`` and ``state`` hold the smallest
     case that failed; after any other check they are ``None``. Each access makes a new copy, which
-    may be changed.
+    may be changed. Inputs require gradients where gradients are compared: of ``total(result)``,
+    ``gradients`` holds the expected ones.
 
     Args:
         exercise: The released exercise.
@@ -53,6 +68,7 @@ class Checker:
     def __init__(self, exercise: Released):
         self._steps = {step.name: step for step in exercise.steps}
         self._headings = exercise.headings
+        self._setup = exercise.setup
         self._failed: dict[str, Any] | None = None
 
     def __call__(self, answer: Callable[..., Any]) -> None:
@@ -65,16 +81,21 @@ class Checker:
             ValueError: No step asks for a function or class of this name.
         """
         self._failed = None
-        name = self._name(answer)
-        step, files = self._steps[name], self._files(answer)
+        caller = inspect.currentframe()
+        caller = caller.f_back if caller else None
+        names = {**caller.f_globals, **caller.f_locals} if caller else {}
+        name = self._name(answer, names)
+        step, files = self._steps[name], self._files(name, answer)
         outcomes = [run_case(answer, request, files=files) for request in step.requests]
         verdict = judge(step, outcomes)
         tested = [case["property"] for case in step.cases]
-        lines = [*verdict_lines(name, verdict, self._headings[name].points, tested)]
+        first, *others = verdict_lines(name, verdict, self._headings[name].points, tested)
+        if doubt := self._doubt(step, verdict):
+            first = f"{first}; but {doubt}"
+        lines = [first, *others]
         if verdict.case is not None:
             self._failed = step.cases[verdict.case]
-            call = self._call(name, answer)
-            lines.append(f"  it should return check.expected; to try it yourself: {call}")
+            lines.append(f"  {self._replay(name, answer, verdict.gradient)}")
         print("\n".join(lines))
 
     @property
@@ -99,15 +120,81 @@ class Checker:
         """For a class, the parameters that were loaded, for ``load_state_dict``."""
         return self._part("state")
 
+    @property
+    def gradients(self) -> dict[str, Any] | None:
+        """The expected gradients of ``total(result)``, by the names of inputs and parameters."""
+        if self._failed is None:
+            return None
+        gradients = self._failed["expected"].get("gradients", {})
+        return {name: decode(value, tensors=True) for name, value in gradients.items()}
+
+    @staticmethod
+    def total(result: Any) -> torch.Tensor:
+        """Return the number whose gradients are compared: a weighted sum of all results."""
+        return weighted_sum(result)
+
     def _part(self, part: str) -> dict[str, Any] | None:
         values = None if self._failed is None else self._failed[part]
-        if values is None:
+        if self._failed is None or values is None:
             return None
-        return {name: decode(value, tensors=True) for name, value in values.items()}
+        decoded = {name: decode(value, tensors=True) for name, value in values.items()}
+        if part == "inputs":
+            for name in self._failed["gradients"]:
+                # No leaf, as in the check, so that a change in place raises no error of autograd.
+                decoded[name] = decoded[name].requires_grad_() * 1
+                decoded[name].retain_grad()
+        return decoded
 
-    def _name(self, answer: Any) -> str:
-        """Return the name of the step that asks for an answer."""
+    def _doubt(self, step: CompiledStep, verdict: Verdict) -> str | None:
+        """Return why grading may differ from a verdict; None if it won't, as far as one can see."""
+        if verdict.status not in ("right", "open"):
+            return None
+        definitions = Definitions(
+            _executed_cells(), list(self._steps), setup=self._setup, executed=True
+        )
+        if verdict.status == "open":
+            if verdict.finding or not definitions.written(step.name):
+                return None
+            return "grading takes a written definition, if the notebook still holds one"
+        if (selection := definitions.select(step.name)) is None:
+            return None  # no notebook, or one that keeps no history
+        reasons = complaints(selection)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            again = self._run_as_graded(step, selection, definitions)
+        if again.status == "right":
+            return "; ".join(complaints(replace(selection, foreign=()))) or None
+        if not reasons:
+            finding = again.finding or again.status
+            reasons = [f"after the setup cell and the earlier answers alone, it fails: {finding}"]
+        return f"grading gives 0: {'; '.join(reasons)}"
+
+    def _run_as_graded(
+        self, step: CompiledStep, selection: Selection, definitions: Definitions
+    ) -> Verdict:
+        namespace = new_namespace()
+        precision = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            run_cell(self._setup, "<setup>", namespace)
+            names = list(self._steps)
+            for name in names[: names.index(step.name) + 1]:
+                part = selection if name == step.name else definitions.select(name)
+                if part is not None:
+                    run_cell(part.helpers, f"<helpers of {name}>", namespace)
+                    run_cell(part.source, own_cell(name), namespace, lines=part.lines)
+            if step.name not in namespace:
+                return Verdict("missing")
+            answer = namespace[step.name]
+            return judge(step, [run_case(answer, request) for request in step.requests])
+        finally:
+            torch.set_default_dtype(precision)
+
+    def _name(self, answer: Any, names: Mapping[str, Any]) -> str:
+        """Return the name of the step that asks for an answer: its own, or what it is bound to."""
         name = getattr(answer, "__name__", None)
+        bound = [step for step in self._steps if names.get(step) is answer and callable(answer)]
+        if bound and name not in bound:
+            return bound[0]
         if isinstance(name, str) and name in self._steps:
             return name
         example = next(iter(self._steps))
@@ -123,30 +210,62 @@ class Checker:
             problem = f"under the name that its task gave it, one of {steps}; got {name}"
         raise ValueError(f"check: give it the function or class itself, {problem}")
 
-    def _files(self, answer: Callable[..., Any]) -> dict[str, str]:
+    def _files(self, name: str, answer: Callable[..., Any]) -> dict[str, str]:
         """Return the answers' cells, by the file names that the notebook gives their code."""
         own = _first_function(answer)
         if own is None:
             return {}
-        others = {name: _first_function(own.__globals__.get(name)) for name in self._steps}
-        files = {_file(other): own_cell(name) for name, other in others.items() if other}
-        return files | {_file(own): own_cell(answer.__name__)}
+        others = {step: _first_function(own.__globals__.get(step)) for step in self._steps}
+        files = {_file(other): own_cell(step) for step, other in others.items() if other}
+        return files | {_file(own): own_cell(name)}
 
-    def _call(self, name: str, answer: Any) -> str:
-        """Return the call that failed, as the student can write it."""
-        call_inputs = self.inputs or {}
+    def _replay(self, name: str, answer: Any, gradient: str | None) -> str:
+        """Return how the student can repeat what failed."""
+        inputs = self.inputs or {}
+        before: list[str] = []
+        if gradient in inputs:
+            before, call_inputs = ["inputs = check.inputs"], "inputs"
+            result = f'inputs["{gradient}"].grad'
+        else:
+            call_inputs, result = "check.inputs", f'model.get_parameter("{gradient}").grad'
+        called = answer if self.options is None else getattr(answer, "forward", None)
+        arguments = inputs if self.options is None else {"self": None, **inputs}
+        call = f"({_arguments(call_inputs, called, arguments)})"
         if self.options is None:
-            return f"{name}({_arguments('inputs', answer, call_inputs)})"
-        inputs = _arguments("inputs", answer.forward, {"self": None, **call_inputs})
-        construct = f"{name}({_arguments('options', answer, self.options)})"
-        if self.state is None:
-            return f"{construct}({inputs})"
-        return f"model = {construct}.double(); model.load_state_dict(check.state); model({inputs})"
+            call = name + call
+        else:
+            construct = f"{name}({_arguments('check.options', answer, self.options)})"
+            if self.state is None and gradient is None:
+                call = construct + call
+            else:
+                loaded = [] if self.state is None else ["model.load_state_dict(check.state)"]
+                before += [f"model = {construct}.double()", *loaded]
+                call = f"model{call}"
+        if gradient is None:
+            what, steps = "it should return check.expected", [*before, call]
+        else:
+            what = f'the gradient should be check.gradients["{gradient}"]'
+            steps = [*before, f"check.total({call}).backward()", result]
+        return f"{what}; to try it yourself: {'; '.join(steps)}"
+
+
+def _executed_cells() -> list[tuple[str, str]]:
+    """Return id and source of the cells that this kernel has run; none outside of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    history = getattr(shell, "history_manager", None)
+    return [("", source) for source in getattr(history, "input_hist_raw", [])]
 
 
 def _first_function(answer: Any) -> FunctionType | None:
     """Return an answer's function, or the first that its class defines."""
-    candidates = vars(answer).values() if isinstance(answer, type) else [answer]
+    while isinstance(answer, functools.partial):
+        answer = answer.func
+    if isinstance(answer, type):
+        candidates = list(vars(answer).values())
+    elif isinstance(answer, FunctionType):
+        candidates = [answer]
+    else:
+        candidates = [type(answer).__call__] if callable(answer) else []
     functions = (inspect.unwrap(value) for value in candidates if callable(value))
     return next((value for value in functions if isinstance(value, FunctionType)), None)
 
@@ -155,10 +274,10 @@ def _file(function: FunctionType) -> str:
     return function.__code__.co_filename
 
 
-def _arguments(attribute: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+def _arguments(values: str, function: Any, arguments: Mapping[str, Any]) -> str:
     """Return the arguments of a call as code: by name, if the student kept the names."""
     try:
         inspect.signature(function).bind(**arguments)
     except (TypeError, ValueError):
-        return f"*check.{attribute}.values()"
-    return f"**check.{attribute}"
+        return f"*{values}.values()"
+    return f"**{values}"

@@ -99,6 +99,11 @@ class Released:
         """The heading of the notebook."""
         return _source(self.notebook["cells"][0]).splitlines()[0].removeprefix("# ")
 
+    @property
+    def setup(self) -> str:
+        """The source of the cell that runs before every answer; empty if there is none."""
+        return _source(_cells(self.notebook).get("setup", {}))
+
     def cell(self, cell_id: str) -> str:
         """Return the source of a cell."""
         return _source(_cells(self.notebook)[cell_id])

@@ -215,6 +215,8 @@ def grade_answers(
         if source is None:
             verdicts[step.name] = Verdict("missing", finding=f"no cell defines {step.name}")
             continue
+        if helpers := answers[step.name].helpers:
+            cells.append((f"{cell_stem(step.name)}-helpers", helpers))
         cells.append((f"{cell_stem(step.name)}-answer", source))
         cells_until[step.name] = list(cells)
         verdicts[step.name], outcomes[step.name], ended = runs.visible(step, cells)

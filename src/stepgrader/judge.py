@@ -36,6 +36,7 @@ class Verdict:
         diagnosis: Message of that mistake.
         example: The smallest failing input with expected and actual result; None for a hidden case.
         case: Number of the case that failed; None for a hidden case.
+        gradient: Name of the input or parameter whose gradient is wrong there.
 
     Example:
         >>> verdict = Verdict("wrong", property="a batch of one", diagnosis="You drop the batch.")
@@ -50,6 +51,7 @@ class Verdict:
     diagnosis: str | None = None
     example: str | None = None
     case: int | None = None
+    gradient: str | None = None
 
 
 def own_cell(name: str) -> str:
@@ -106,6 +108,7 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
         diagnosis=None if mistake is None else step.mistakes[mistake],
         example=None if case["hidden"] else _example(case, outcome, finding),
         case=None if case["hidden"] else number,
+        gradient=None if case["hidden"] else finding.gradient,
     )
 
 
@@ -117,8 +120,17 @@ def _unwritten(outcome: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _waits_for(step: CompiledStep, raised: dict[str, Any]) -> str | None:
-    unwritten = [name for name in step.depends_on if raised.get("cell") == own_cell(name)]
-    return f"it calls {unwritten[0]}, which is not written yet" if unwritten else None
+    called = _called(step, raised)
+    return f"it calls {called}, which is not written yet" if called else None
+
+
+def _called(step: CompiledStep, raised: dict[str, Any]) -> str | None:
+    """Return the earlier step that an error came from, which may call others in between."""
+    cell, function = raised.get("cell"), raised.get("in")
+    if cell == own_cell(step.name):
+        return None
+    names = [*step.depends_on, *([function] if isinstance(function, str) else [])]
+    return next((name for name in names if cell == own_cell(name)), None)
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ class _Finding:
     text: str
     place: str = "returned"
     name: str | None = None
+    gradient: str | None = None
 
 
 def _hide(finding: _Finding) -> str:
@@ -151,10 +164,13 @@ def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) 
                     "no gradient flows back",
                     f"no gradient flows back to {name}: was the result cut off from it, by "
                     "detach, item, numpy or a new tensor?",
+                    gradient=name,
                 )
             if different := difference(gradient, got, tolerance):
                 text = f"the value is right, but the gradient with respect to {name} is not: "
-                return _Finding("a gradient is wrong", text + different.text, "gradients", name)
+                return _Finding(
+                    "a gradient is wrong", text + different.text, "gradients", name, gradient=name
+                )
         for name, argument in case["inputs"].items():
             if difference(argument, outcome["arguments"][name], 0.0):
                 text = f"the call changed its argument {name}; work on a copy"
@@ -254,8 +270,8 @@ def _place_of_error(step: CompiledStep, raised: dict[str, Any]) -> str:
         return ""
     if raised.get("cell") == own_cell(step.name):
         return f"line {line} of your cell"
-    called = [name for name in step.depends_on if raised.get("cell") == own_cell(name)]
-    return f"line {line} of {called[0]}, which it calls," if called else ""
+    called = _called(step, raised)
+    return f"line {line} of {called}, which it calls," if called else ""
 
 
 def _describe(raised: dict[str, Any], where: str) -> str:

@@ -94,12 +94,13 @@ def _validate_error(raised: Any, cells: Mapping[str, str]) -> None:
     """Validate an error; drop where Python is, and a line number that its cell does not have."""
     match raised:
         case {"type": str(), "message": str()}:
-            cell, line = raised.get("cell"), raised.get("line")
+            cell, line, function = (raised.get(part) for part in ("cell", "line", "in"))
         case _:
             raise ValueError("expected an error")
     for prefix in PYTHON:  # often below a home folder, with the name of its owner
         raised["message"] = raised["message"].replace(f"{prefix}/", "")
-    if not isinstance(cell, (str, type(None))) or type(line) not in (int, type(None)):
+    texts = isinstance(cell, (str, type(None))) and isinstance(function, (str, type(None)))
+    if not texts or type(line) not in (int, type(None)):
         raise ValueError("expected a cell and a line")
     source = cells.get((cell or "").removeprefix(f"{OWN_CELL} ").removesuffix(">"), "")
     if not 0 < (line or 0) <= len(source.splitlines()):

@@ -16,7 +16,8 @@ from typing import Any
 
 from stepgrader import layouts
 from stepgrader.archives import MAX_ZIP, SMALLER, Archive, ArchiveError, too_large
-from stepgrader.exercises import EXERCISE, Exercise, Released, defines
+from stepgrader.definitions import Definitions, complaints
+from stepgrader.exercises import EXERCISE, Exercise, Released
 from stepgrader.roster import Roster
 from stepgrader.steps import cell_stem
 
@@ -25,6 +26,7 @@ __all__ = [
     "Answer",
     "Submission",
     "UnreadableError",
+    "code_of",
     "find",
     "identify",
     "read",
@@ -41,7 +43,8 @@ MAX_DEPTH = 8
 MAX_LISTED = 5  # of the files without a grade, by name
 MAX_CELLS = 5_000
 MAX_SOURCE = 100_000
-DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
+MAX_CODE = 500_000  # characters of all cells
+DEFINED = re.compile(r"^(?:async def |def |class )?(\w+)(?=\s*[(:=])", re.MULTILINE)
 
 
 class UnreadableError(ValueError):
@@ -109,7 +112,8 @@ class Answer:
 
     Args:
         source: Its code; None if there is no such cell.
-        note: A remark for the student on how the cell was chosen.
+        note: Remarks for the student: how the cell was chosen, and what it lacks.
+        helpers: The code of other cells that is taken along, and runs before it.
 
     Example:
         >>> Answer("def gate(x): return x").note is None, Answer(None).source is None
@@ -118,6 +122,7 @@ class Answer:
 
     source: str | None
     note: str | None = None
+    helpers: str = ""
 
 
 @dataclass(frozen=True)
@@ -477,45 +482,68 @@ def identify(
 
 
 def read_answers(notebook: Mapping[str, Any], exercise: Released) -> dict[str, Answer]:
-    r"""Return the answer to each step, by its name.
-
-    An answer is the cell with the step's id if it defines the step's name, or else another cell
-    that defines it. Of several, the last counts, as it would if the notebook were run.
+    r"""Return the answer to each step, by its name; ``Definitions`` says what belongs to it.
 
     Example:
         >>> from stepgrader.steps import CompiledStep
         >>> step = CompiledStep("gate", [], tolerance=1e-5, mistakes=[], cases=[])
-        >>> exercise = Released("lstm", {"cells": []}, [step])
-        >>> answer = {"id": "other", "cell_type": "code", "source": "def gate(x):\n    return x"}
-        >>> read_answers({"cells": [answer]}, exercise)["gate"].note
-        'the cell gate-answer does not define gate; another cell does'
+        >>> cells = [{"id": "setup", "source": ""}]
+        >>> exercise = Released("lstm", {"cells": cells}, [step])
+        >>> sources = {
+        ...     "gate-answer": "def gate(x):\n    raise NotImplementedError",
+        ...     "other": "def gate(x):\n    return x",
+        ... }
+        >>> cells = [{"id": i, "cell_type": "code", "source": s} for i, s in sources.items()]
+        >>> read_answers({"cells": cells}, exercise)["gate"].note
+        'another cell than gate-answer defines gate, and it counts'
     """
-    cells = list(_code(notebook))
-    answer_ids = {f"{cell_stem(step.name)}-answer" for step in exercise.steps}
-    return {step.name: _read_answer(step.name, cells, answer_ids) for step in exercise.steps}
+    cells = _readable(notebook)
+    names = [step.name for step in exercise.steps]
+    definitions = Definitions(cells, names, setup=exercise.setup)
+    long = {cell_id for cell_id, source in _code(notebook) if len(source) > MAX_SOURCE}
+    return {name: _read_answer(name, cells, definitions, long) for name in names}
 
 
-def _read_answer(name: str, cells: Sequence[tuple[str, str]], answer_ids: set[str]) -> Answer:
+def _read_answer(
+    name: str, cells: Sequence[tuple[str, str]], definitions: Definitions, long: set[str]
+) -> Answer:
     own_id = f"{cell_stem(name)}-answer"
-    readable = [(cell_id, source) for cell_id, source in cells if len(source) <= MAX_SOURCE]
-    own = [source for cell_id, source in readable if cell_id == own_id]
-    own_definitions = [source for source in own if defines(source, name)]
-    if own_definitions:
-        count = len(own_definitions)
-        note = f"{count} cells answer this step; the last counts" if count > 1 else None
-        return Answer(own_definitions[-1], note)
-    other_definitions = [
-        source
-        for cell_id, source in readable
-        if cell_id not in answer_ids and defines(source, name)
-    ]
-    if other_definitions:
-        note = f"the cell {own_id} does not define {name}; another cell does"
-        return Answer(other_definitions[-1], note)
-    if any(cell_id == own_id and len(source) > MAX_SOURCE for cell_id, source in cells):
+    selection = definitions.select(name, own_id)
+    if selection is None:
         note = f"the cell {own_id} has more than {MAX_SOURCE} characters and was not read"
-        return Answer(None, note)
-    return Answer(own[-1] if own else None)
+        return Answer(None, note if own_id in long else None)
+    ids = [cell_id for cell_id, _ in cells]
+    notes = []
+    if ids[selection.number] != own_id and own_id in ids:
+        notes.append(f"another cell than {own_id} defines {name}, and it counts")
+    elif selection.others:
+        notes.append(f"several cells define {name}; the last before its check counts")
+    return Answer(
+        selection.source, "; ".join([*notes, *complaints(selection)]) or None, selection.helpers
+    )
+
+
+def code_of(notebook: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a notebook with nothing but the code cells that are read.
+
+    Example:
+        >>> cell = {"id": "a", "cell_type": "code", "source": ["x = 1"], "outputs": ["much"]}
+        >>> code_of({"cells": [cell]})
+        {'cells': [{'id': 'a', 'cell_type': 'code', 'source': 'x = 1'}]}
+    """
+    cells = [{"id": i, "cell_type": "code", "source": source} for i, source in _code(notebook)]
+    return {"cells": cells}
+
+
+def _readable(notebook: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return id and source of the code cells that are read."""
+    cells = []
+    remaining = MAX_CODE
+    for cell_id, source in _code(notebook):
+        if len(source) <= min(MAX_SOURCE, remaining):
+            cells.append((cell_id, source))
+            remaining -= len(source)
+    return cells
 
 
 def _code(notebook: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

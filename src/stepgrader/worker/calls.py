@@ -11,7 +11,7 @@ import torch
 
 from .values import decode, encode
 
-__all__ = ["describe_error", "run_case"]
+__all__ = ["describe_error", "run_case", "weighted_sum"]
 
 OWN_CELL = "<answer"
 SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)
@@ -77,17 +77,26 @@ def _run(answer: Callable[..., Any], case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gradients(returned: Any, watched: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
-    # One sequence of weights for all, so that a list of rows counts like the stacked rows.
-    numbers = [leaf.double().reshape(-1) for leaf in _leaves(returned)]
-    if not any(part.requires_grad for part in numbers):
+    if not any(leaf.requires_grad for leaf in _leaves(returned)):
         return dict.fromkeys(watched)
-    joined = torch.cat(numbers)
-    total = joined @ torch.arange(1, len(joined) + 1, dtype=torch.float64).cos()
+    total = weighted_sum(returned)
     gradients = torch.autograd.grad(total, list(watched.values()), allow_unused=True)
     return {
         name: torch.zeros_like(value) if gradient is None else gradient
         for (name, value), gradient in zip(watched.items(), gradients, strict=True)
     }
+
+
+def weighted_sum(returned: Any) -> torch.Tensor:
+    """Return the sum of all numbers in a result, weighted with cos(1), cos(2), and so on.
+
+    Example:
+        >>> round(weighted_sum((torch.tensor(1.0), torch.tensor([2.0]))).item(), 4)
+        -0.292
+    """
+    # One sequence of weights for all, so that a list of rows counts like the stacked rows.
+    joined = torch.cat([leaf.double().reshape(-1) for leaf in _leaves(returned)])
+    return joined @ torch.arange(1, len(joined) + 1, dtype=torch.float64).cos()
 
 
 def _leaves(value: Any) -> list[torch.Tensor]:
@@ -101,20 +110,22 @@ def _leaves(value: Any) -> list[torch.Tensor]:
 
 
 def describe_error(error: BaseException, files: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return type, message and, if it came from an answer's cell, the cell and line of an error.
+    """Return type and message of an error and, if it came from an answer's cell, where.
 
     Example:
         >>> describe_error(ValueError("too large"))
-        {'type': 'ValueError', 'message': 'too large', 'cell': None, 'line': None}
+        {'type': 'ValueError', 'message': 'too large', 'cell': None, 'line': None, 'in': None}
     """
     cell: str | None = None
     line: int | None = None
+    function: str | None = None  # or class
     trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         name = (files or {}).get(name, name)
         if name.startswith(OWN_CELL):
             cell, line = name, trace.tb_lineno
+            function = trace.tb_frame.f_code.co_qualname.partition(".")[0][:100]
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(OWN_CELL):
         cell, line = error.filename, error.lineno
@@ -125,4 +136,5 @@ def describe_error(error: BaseException, files: Mapping[str, str] | None = None)
         message = message[:500]
     except Exception:
         message = ""
-    return {"type": type(error).__name__[:60], "message": message, "cell": cell, "line": line}
+    kind = type(error).__name__[:60]
+    return {"type": kind, "message": message, "cell": cell, "line": line, "in": function}

@@ -20,6 +20,7 @@ import torch
 
 from . import hardening
 from .calls import OWN_CELL, describe_error, run_case
+from .cells import new_namespace, run_cell
 
 __all__ = ["run_step", "serve"]
 
@@ -128,7 +129,7 @@ def run_step(request: dict[str, Any], output: int) -> None:
 
     The lines name the cell that begins to run, then the answer that begins to be called. The last
     one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
-    own cell; or ``undefined``.
+    own cell if it does not come to define the answer; or ``undefined``.
 
     Example:
         >>> reader, writer = os.pipe()
@@ -152,22 +153,16 @@ def run_step(request: dict[str, Any], output: int) -> None:
         while data:
             data = data[os.write(output, data) :]
 
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    *earlier, (own_id, own) = request["cells"]
-    for cell_id, source in earlier:
+    namespace = new_namespace()
+    error: BaseException | None = None
+    for cell_id, source in request["cells"]:  # the last one is the answer's
         write_line(at=cell_id)
-        try:
-            exec(compile(source, f"{OWN_CELL} {cell_id}>", "exec"), namespace)
-        except BaseException:  # reported by its own step
-            continue
-    write_line(at=own_id)
-    try:
-        exec(compile(own, f"{OWN_CELL} {own_id}>", "exec"), namespace)
-    except BaseException as error:
-        write_line(failed=describe_error(error))
-        return
+        error = run_cell(source, f"{OWN_CELL} {cell_id}>", namespace)
     if request["name"] not in namespace:
-        write_line(undefined=request["name"])
+        if error is not None:
+            write_line(failed=describe_error(error))
+        else:
+            write_line(undefined=request["name"])
         return
     answer = namespace[request["name"]]
     write_line(calls=request["name"])

@@ -1,0 +1,70 @@
+"""Run the cells of answers as a notebook does."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Container
+from typing import Any
+
+__all__ = ["new_namespace", "run_cell"]
+
+
+def new_namespace() -> dict[str, Any]:
+    """Return the names that a notebook has before its first cell runs.
+
+    ``display`` and ``check`` do nothing here, so that an answer may call them.
+
+    Example:
+        >>> namespace = new_namespace()
+        >>> namespace["check"](print) is None
+        True
+    """
+    return {"__name__": "__main__", "display": _do_nothing, "check": _do_nothing}
+
+
+def run_cell(
+    source: str,
+    file: str,
+    namespace: dict[str, Any],
+    *,
+    lines: Container[int] | None = None,
+) -> BaseException | None:
+    r"""Run a cell, statement by statement: one that raises an error does not stop the others.
+
+    So a plot or an example that fails beside a definition does not take the definition along.
+
+    Args:
+        source: The cell.
+        file: Name of the file that errors state, under which ``inspect`` finds the source too.
+        namespace: The names that it uses and defines.
+        lines: Run only the statements that begin on these lines; None for all.
+
+    Returns:
+        The first error, if there is one.
+
+    Example:
+        >>> namespace = new_namespace()
+        >>> run_cell("print(missing)\ndef one(): return 1", "<cell>", namespace)
+        NameError("name 'missing' is not defined")
+        >>> namespace["one"]()
+        1
+    """
+    first: BaseException | None = None
+    try:
+        statements = ast.parse(source, file).body
+    except Exception as error:  # of syntax, of an encoding, or of memory
+        return error
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    for statement in statements:
+        if lines is not None and statement.lineno not in lines:
+            continue
+        try:
+            exec(compile(ast.Module([statement], []), file, "exec"), namespace)
+        except BaseException as error:
+            first = first or error
+    return first
+
+
+def _do_nothing(*_: Any, **__: Any) -> None:
+    pass
