@@ -259,6 +259,28 @@ def test_what_is_wrong_with_a_module_is_said(say, before, after, finding):
     assert finding in found
 
 
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_module_may_keep_buffers_of_its_own(check, say, persistent):
+    kept = f"self.register_buffer('mask', torch.ones(features), persistent={persistent})"
+    source = solved("Affine").replace("self.scale = scale", f"self.scale = scale\n        {kept}")
+    assert say(written(source, name="Affine"), "Affine")[0].startswith("✓ Affine: 3 of 3 points")
+    wrong = written(source.replace("self.scale *", "self.mask +"), name="Affine")
+    call = say(wrong, "Affine")[-1].partition("to try it yourself: ")[2]
+    exec(call, {"check": check, "Affine": wrong})  # raises nothing
+
+
+@pytest.mark.parametrize(
+    "layers", ["[{}]", "({}, None)", "{{'first': {}}}", "[nn.ParameterList([{}])]"]
+)
+def test_layers_that_torch_does_not_see_are_named(say, layers):
+    source = solved("Affine").replace(
+        "self.weight = nn.Parameter(torch.ones(features))",
+        f"self._parts = {layers.format('nn.Parameter(torch.ones(features))')}",
+    )
+    finding = say(written(source, name="Affine"), "Affine")[1]
+    assert "torch does not see the layers or parameters in self._parts: use nn.Modul" in finding
+
+
 def unwritten(x):
     raise NotImplementedError
 
