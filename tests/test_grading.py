@@ -106,9 +106,29 @@ def test_the_first_property_that_fails_is_named(say):
     """Zeros, which come last, are the only ones for which this is wrong."""
     lines = say(lambda x: x + (x / x).detach())
     assert lines[:2] == [
-        "✗ plus_one: 0 of 1 point, the first that fails: zeros",
+        "✗ plus_one: 0.5 of 1 point, 1 of 2 properties hold, the first that fails: zeros",
         "  2 of 2 numbers differ, the first at [0]: expected 1, got nan",
     ]
+    assert lines[-3:-1] == ["  what holds: rows of numbers", "  what fails: zeros"]
+
+
+def test_without_the_first_property_the_others_earn_nothing(say):
+    """Which may hold by chance, as for the number one on an input of zeros."""
+    lines = say(lambda x: torch.ones_like(x) + x - x.detach())
+    assert lines[0] == "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers"
+    assert lines[-4:-1] == [
+        "  what holds: zeros",
+        "  what fails: rows of numbers",
+        "  the first property must hold for the others to earn points",
+    ]
+
+
+def test_a_property_holds_if_it_does_so_on_every_case(tiny):
+    (step,) = [one for one in tiny.compile(3) if one.name == "plus_one"]
+    sizes = {tuple(case["inputs"]["x"]["shape"]) for case in step.visible.cases}
+    verdict = judge(step, outcomes(step, lambda x: x + 1 if tuple(x.shape) in sizes else x))
+    assert verdict.properties == {"rows of numbers": False, "zeros": True}
+    assert (verdict.holds(), verdict.fails()) == (["zeros"], ["rows of numbers"])
 
 
 def raise_text(x):

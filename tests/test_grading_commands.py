@@ -371,11 +371,36 @@ def test_each_student_gets_a_page_in_two_forms(graded):
     assert "This could not be read: it is not JSON" in page
 
 
+def test_points_go_by_property_or_are_all_or_nothing(bubblewrap, tmp_path, run, exercises):
+    """Of one and the same result: nothing is graded again."""
+    part = answered(
+        source_notebook(), plus_one="def plus_one(x):\n    return x + 1 if x.any() else x * 1"
+    )
+    hand_in(tmp_path / "in", "ann", part)
+    command = ("grade", tmp_path / "in", "--exercises", exercises, "--out", tmp_path / "out")
+
+    def grade(*options):
+        code, _, errors = run(*command, *options)
+        assert code == 0
+        (grade,) = rows(tmp_path / "out" / "grades.csv")
+        step = rows(tmp_path / "out" / "steps.csv")[0]
+        assert (step["holds"], step["fails"]) == ("rows of numbers", "zeros")
+        page = (tmp_path / "out" / "feedback" / "ann.md").read_text(encoding="utf-8")
+        assert "    what holds: rows of numbers\n    what fails: zeros\n" in page
+        return grade["points"], step["points"], any("graded before" in line for line in errors)
+
+    assert grade() == ("6.5", "0.5", False)
+    summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "| plus_one | 0 | 1 | 0 | 0 |" in summary
+    assert grade("--marks", "all-or-nothing") == ("6", "0", True)
+    assert grade("--marks", "shares") == ("6.5", "0.5", True)
+
+
 def test_the_summary_counts_mistakes(graded):
     summary = (graded / "out" / "summary.md").read_text(encoding="utf-8")
     assert "5 notebooks of 5 students, 1 without a grade." in summary
     assert "| 2 | plus_one | You take one away; the task adds it. |" in summary
-    assert "| Affine | 3 | 0 | 1 |" in summary
+    assert "| Affine | 3 | 0 | 0 | 1 |" in summary
 
 
 def marks(folder):

@@ -11,6 +11,7 @@ from typing import Any
 
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
+from stepgrader.marks import earned, total
 from stepgrader.outcomes import last_line, read_outcomes
 from stepgrader.sandbox import Sandbox
 from stepgrader.steps import CompiledStep, cell_stem
@@ -54,7 +55,7 @@ class GradedStep:
     Args:
         name: Name of the step's function or class.
         title: Title of the step.
-        points: Points that the answer earned.
+        points: Points that the answer earned, by property; see ``Graded.marked``.
         out_of: Points that a right answer earns.
         verdict: The verdict on the answer.
         notes: Further remarks for the student.
@@ -68,7 +69,7 @@ class GradedStep:
 
     name: str
     title: str
-    points: int
+    points: float
     out_of: int
     verdict: Verdict
     notes: list[str] = field(default_factory=list)
@@ -98,14 +99,21 @@ class Graded:
     by_clock: bool = False
 
     @property
-    def points(self) -> int:
+    def points(self) -> float:
         """Points that the notebook earned."""
-        return sum(step.points for step in self.steps)
+        return total(step.points for step in self.steps)
 
     @property
     def out_of(self) -> int:
         """Points that it could earn."""
         return sum(step.out_of for step in self.steps)
+
+    def marked(self, marks: str) -> Graded:
+        """Return the grade with points by ``marks.SHARES`` or by ``marks.ALL_OR_NOTHING``."""
+        steps = [
+            replace(step, points=earned(step.verdict, step.out_of, marks)) for step in self.steps
+        ]
+        return replace(self, steps=steps)
 
     def as_data(self) -> dict[str, Any]:
         """Return the grade as JSON data."""
@@ -221,14 +229,14 @@ def grade_answers(
         if not ended:
             cells.pop()  # the later steps need not wait for it again
     for step in steps:
-        if verdicts[step.name].status == "right":
-            visible = outcomes[step.name]
-            verdicts[step.name] = runs.hidden(step, cells_until[step.name], visible)
+        if step.name in outcomes:
+            parts = cells_until[step.name], outcomes[step.name], verdicts[step.name]
+            verdicts[step.name] = runs.hidden(step, *parts)
     graded: list[GradedStep] = []
     for step in steps:
         verdict, heading = verdicts[step.name], exercise.headings[step.name]
         note = answers[step.name].note
-        points = heading.points if verdict.status == "right" else 0
+        points = earned(verdict, heading.points)
         notes = [] if note is None else [note]
         if verdict.status == "wrong":
             notes += _earlier_faults(step, graded)
@@ -266,12 +274,23 @@ class _Runs:
         self,
         step: CompiledStep,
         cells: Sequence[tuple[str, str]],
-        visible: list[dict[str, Any]],
+        outcomes: list[dict[str, Any]],
+        visible: Verdict,
     ) -> Verdict:
-        """Return the verdict on an answer that is right on the visible cases."""
-        if not step.hidden.cases:
-            return Verdict("right")
-        return self._run(step, step.hidden, cells, visible)[0]
+        """Return the verdict on all cases, given outcomes and verdict of the visible ones.
+
+        A property that fails on a visible case isn't tested again.
+        """
+        held = {case["property"]: True for case in step.cases} | visible.properties
+        cases = [case for case in step.hidden.cases if held[case["property"]]]
+        answered = visible.status == "right" or visible.properties  # and not open or stopped
+        if not answered or not cases:
+            return visible
+        verdict = self._run(step, replace(step, cases=cases), cells, outcomes)[0]
+        if visible.status == "right":
+            return verdict
+        tested = verdict.properties or dict.fromkeys((case["property"] for case in cases), False)
+        return replace(visible, properties=visible.properties | tested)
 
     def _run(
         self,
@@ -295,7 +314,7 @@ class _Runs:
                 if isinstance(new, Verdict):
                     return new, before, last_line(reply.output) != {"at": cells[-1][0]}
                 outcomes = before + new
-                known = replace(step, cases=step.cases[: len(outcomes)])
-                return judge(known, outcomes), outcomes, True
+                cases = step.visible.cases[: len(before)] + part.cases
+                return judge(replace(step, cases=cases), outcomes), outcomes, True
         except MemoryError:
             return Verdict("wrong", finding=TOO_LARGE), before, True
