@@ -336,6 +336,18 @@ def test_an_error_of_an_earlier_step_is_told_from_one_of_this(say):
     )
 
 
+WRONG = "def plus_one(x):\n    return x + 3"
+NOTE = "  it calls plus_one, which is wrong: this step may be right"
+
+
+def test_a_step_that_calls_a_wrong_one_may_be_right(say):
+    assert say(written(WRONG, solved("scaled"), name="scaled"), "scaled")[2] == NOTE
+    helper = "def helper(x): return plus_one(x)"
+    apart = "def scaled(x, y): return x * y * plus_two(x)"
+    for sources in ([solved("plus_one"), WRONG.replace("one", "two"), apart], [WRONG, apart]):
+        assert NOTE not in say(written(helper, *sources, name="scaled"), "scaled")
+
+
 def test_an_interrupt_passes_through(check):
     def plus_one(x):
         raise KeyboardInterrupt

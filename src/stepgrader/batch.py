@@ -70,6 +70,7 @@ class Result:
 class _Compiled:
     released: Released
     steps: list[CompiledStep]
+    solutions: dict[str, str]
     digest: bytes
 
 
@@ -96,9 +97,11 @@ class _CompiledExercises:
             print(f"Sampling the cases of {name}.", file=sys.stderr)
             steps = self.exercises[name].compile(self._seed)
             released = self.exercises[name].release(steps)
-            facts = [self._settings, released.notebook, [asdict(step) for step in steps]]
+            solutions = self.exercises[name].solutions
+            data = [asdict(step) for step in steps]
+            facts = [self._settings, released.notebook, data, solutions]
             digest = hashlib.sha256(json.dumps(facts).encode()).digest()
-            self._compiled[name] = _Compiled(released, steps, digest)
+            self._compiled[name] = _Compiled(released, steps, solutions, digest)
         return self._compiled[name]
 
 
@@ -243,7 +246,12 @@ def _grade(readable: _Readable, sandbox: Sandbox) -> Graded:
     limits = functools.partial(limited, memory=JUDGE_MEMORY, cpu_seconds=JUDGE_CPU_SECONDS)
     exercise = readable.exercise
     return grade_answers(
-        readable.answers, exercise.released, exercise.steps, sandbox, limits=limits
+        readable.answers,
+        exercise.released,
+        exercise.steps,
+        sandbox,
+        solutions=exercise.solutions,
+        limits=limits,
     )
 
 

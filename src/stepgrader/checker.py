@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
+from stepgrader.callees import CALLS_WRONG, called_steps, codes_of
 from stepgrader.exercises import Released
 from stepgrader.judge import judge, own_cell
 from stepgrader.reports import verdict_lines
@@ -71,6 +72,8 @@ class Checker:
         verdict = judge(step, outcomes)
         tested = [case["property"] for case in step.cases]
         lines = [*verdict_lines(name, verdict, self._headings[name].points, tested)]
+        if verdict.status == "wrong":
+            lines[2:2] = [f"  {CALLS_WRONG.format(wrong)}" for wrong in self._wrong_calls(answer)]
         if verdict.case is not None:
             self._failed = step.cases[verdict.case]
             call = self._call(name, answer)
@@ -122,6 +125,22 @@ class Checker:
             steps = ", ".join(self._steps)
             problem = f"under the name that its task gave it, one of {steps}; got {name}"
         raise ValueError(f"check: give it the function or class itself, {problem}")
+
+    def _wrong_calls(self, answer: Callable[..., Any]) -> list[str]:
+        """Return the first earlier step that an answer calls and that is wrong, if there is one."""
+        own = _first_function(answer)
+        if own is None:
+            return []
+        others = {name: own.__globals__.get(name) for name in self._steps}
+        answers = others | {answer.__name__: answer}
+        used = called_steps(answer.__name__, lambda name: codes_of(answers.get(name)))
+        for name in self._steps[answer.__name__].depends_on:
+            other, step = others[name], self._steps[name]
+            if name in used and callable(other):
+                outcomes = [run_case(other, request) for request in step.requests]
+                if judge(step, outcomes).status == "wrong":
+                    return [name]
+        return []
 
     def _files(self, answer: Callable[..., Any]) -> dict[str, str]:
         """Return the answers' cells, by the file names that the notebook gives their code."""

@@ -27,6 +27,7 @@ EXERCISE = "stepgrader"  # key of a notebook's metadata, with the name of its ex
 SOLUTION = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.DOTALL | re.MULTILINE
 )
+MARKER = re.compile(r"^ *### (BEGIN|END) SOLUTION$", re.MULTILINE)
 HEADING = re.compile(
     r"^## (?P<number>\d+)\. (?P<title>.+) "
     r"\((?P<level>★{1,3}), (?P<minutes>\d+) minutes, (?P<points>\d+) points?\)$"
@@ -184,8 +185,27 @@ class Exercise:
         return Released(self.name, notebook, steps)
 
     def compile(self, seed: int | None = None) -> list[CompiledStep]:
-        """Return the steps with their visible cases and, with a seed, the hidden ones."""
-        return [compile_step(step, seed=seed) for step in self.steps]
+        """Return the steps with their visible cases and, with a seed, the hidden ones.
+
+        Each names all steps that it depends on, also through another.
+        """
+        compiled = [compile_step(step, seed=seed) for step in self.steps]
+        needed: dict[str, set[str]] = {}
+        for step in self.steps:
+            direct = set(step.depends_on)
+            needed[step.name] = direct.union(*(needed[name] for name in direct))
+        return [
+            dataclasses.replace(step, depends_on=[n for n in needed if n in needed[step.name]])
+            for step in compiled
+        ]
+
+    @property
+    def solutions(self) -> dict[str, str]:
+        """The source of each step's answer cell with its solution, by the name of the step."""
+        cells = _cells(self.notebook)
+        return {
+            step.name: MARKER.sub("", _source(cells[f"{step.cell}-answer"])) for step in self.steps
+        }
 
     def __post_init__(self) -> None:
         cells = _cells(self.notebook)

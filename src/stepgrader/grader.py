@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
+from stepgrader.callees import CALLS_WRONG, called_steps, codes_of_source
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
 from stepgrader.marks import earned, total
@@ -21,6 +23,7 @@ __all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_answers", "grade_
 
 NOTEBOOK_SECONDS = 120  # for all answers of a notebook together; a usual one takes 2
 OUT_OF_TIME = "the answers before it took all the time that a notebook has"
+RIGHT = Verdict("right")
 TOO_LARGE = "to compare what it returned takes too much memory"
 
 
@@ -59,6 +62,8 @@ class GradedStep:
         out_of: Points that a right answer earns.
         verdict: The verdict on the answer.
         notes: Further remarks for the student.
+        right_versions: The earlier steps of which right versions were called, because the
+            student's own are not right and the result is better with them.
 
     Example:
         >>> note = "2 cells answer this step; the last counts"
@@ -73,6 +78,7 @@ class GradedStep:
     out_of: int
     verdict: Verdict
     notes: list[str] = field(default_factory=list)
+    right_versions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,8 @@ def grade_notebook(
     exercise: Released,
     steps: Sequence[CompiledStep],
     sandbox: Sandbox,
+    *,
+    solutions: Mapping[str, str] | None = None,
 ) -> Graded:
     """Grade a notebook.
 
@@ -144,6 +152,7 @@ def grade_notebook(
         exercise: The exercise that it belongs to.
         steps: The exercise's steps with the cases that count.
         sandbox: The sandbox to run it in.
+        solutions: See ``grade_answers``.
 
     Returns:
         The grade.
@@ -167,7 +176,8 @@ def grade_notebook(
         >>> graded.points, graded.out_of
         (1, 1)
     """
-    return grade_answers(read_answers(notebook, exercise), exercise, steps, sandbox)
+    answers = read_answers(notebook, exercise)
+    return grade_answers(answers, exercise, steps, sandbox, solutions=solutions)
 
 
 def grade_answers(
@@ -176,6 +186,7 @@ def grade_answers(
     steps: Sequence[CompiledStep],
     sandbox: Sandbox,
     *,
+    solutions: Mapping[str, str] | None = None,
     limits: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Graded:
     """Grade the answers of a notebook.
@@ -184,11 +195,18 @@ def grade_answers(
     about visible cases can't hold what a process left behind that knew hidden ones, such as which
     pages of a file are in memory.
 
+    With solutions, a step that isn't right and depends on earlier ones that aren't either is run
+    again, in a process of its own, with the author's versions of those, and the better result
+    counts. That run judges this step alone, so a solution in it can't earn the points of the step
+    that it solves. Code in it can read the solutions; so of this run a student learns, as of
+    hidden cases, the kind of a failure and no text or number.
+
     Args:
         answers: The answer to each step, by its name.
         exercise: The exercise that they belong to.
         steps: The exercise's steps with the cases that count.
         sandbox: The sandbox to run them in.
+        solutions: The author's code for each step, by its name; None if there is none to run.
         limits: Makes the context in which outcomes are compared, such as ``limits.limited``.
 
     Returns:
@@ -234,23 +252,55 @@ def grade_answers(
             verdicts[step.name] = runs.hidden(step, *parts)
     graded: list[GradedStep] = []
     for step in steps:
-        verdict, heading = verdicts[step.name], exercise.headings[step.name]
-        note = answers[step.name].note
-        points = earned(verdict, heading.points)
+        verdict, note = verdicts[step.name], answers[step.name].note
         notes = [] if note is None else [note]
-        if verdict.status == "wrong":
-            notes += _earlier_faults(step, graded)
-        graded.append(GradedStep(step.name, heading.title, points, heading.points, verdict, notes))
+        right_versions: list[str] = []
+        faults = [
+            name for name in step.depends_on if verdicts.get(name, RIGHT).status != RIGHT.status
+        ]
+        if faults and _may_follow(verdict) and solutions is not None:
+            solved = [(f"{cell_stem(name)}-solution", solutions[name]) for name in faults]
+            *before, own = cells_until[step.name]
+            second = runs.all_hidden(step, [*before, *solved, own])
+            if _rank(second) > _rank(verdict):
+                verdict, right_versions = second, faults
+                notes.append(f"graded with right versions of {', '.join(faults)}")
+            elif verdict.status == "wrong":
+                notes.append(f"with right versions of {', '.join(faults)} it is no better")
+        elif faults and verdict.status == "wrong":
+            used = _used(step.name, answers)
+            wrong = [name for name in faults if name in used and verdicts[name].status == "wrong"]
+            notes += [CALLS_WRONG.format(wrong[0])] if wrong else []
+        heading = exercise.headings[step.name]
+        graded.append(
+            GradedStep(
+                step.name,
+                heading.title,
+                earned(verdict, heading.points),
+                heading.points,
+                verdict,
+                notes,
+                right_versions,
+            )
+        )
     return Graded(exercise.name, exercise.title, graded, by_clock=runs.by_clock)
 
 
-def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[str]:
-    wrong = [
-        earlier.name
-        for earlier in graded
-        if earlier.name in step.depends_on and earlier.verdict.status != "right"
-    ]
-    return [f"if it calls {', '.join(wrong)}, fix that first"] if wrong else []
+def _may_follow(verdict: Verdict) -> bool:
+    """Return whether an answer may be better with right versions of the steps that it calls."""
+    waits = verdict.status == "open" and verdict.finding is not None
+    return verdict.status == "wrong" or waits
+
+
+def _rank(verdict: Verdict) -> tuple[Fraction, bool]:
+    return verdict.share(), verdict.diagnosis is not None
+
+
+def _used(name: str, answers: Mapping[str, Answer]) -> set[str]:
+    """Return the names that an answer uses, also through other answers."""
+    return called_steps(
+        name, lambda used: codes_of_source((answers[used].source or "") if used in answers else "")
+    )
 
 
 class _Runs:
@@ -291,6 +341,11 @@ class _Runs:
             return verdict
         tested = verdict.properties or dict.fromkeys((case["property"] for case in cases), False)
         return replace(visible, properties=visible.properties | tested)
+
+    def all_hidden(self, step: CompiledStep, cells: Sequence[tuple[str, str]]) -> Verdict:
+        """Return the verdict on all cases, as if all were hidden, so that nothing is shown."""
+        hidden = replace(step, cases=[{**case, "hidden": True} for case in step.cases])
+        return self._run(hidden, hidden, cells, [])[0]
 
     def _run(
         self,

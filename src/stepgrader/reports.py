@@ -237,7 +237,7 @@ def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence
 
 def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
     columns = ("student", "exercise", "step", "points", "out_of", "status", "property", "mistake")
-    yield *columns, "holds", "fails"
+    yield *columns, "holds", "fails", "right_versions"
     for student, graded in _counted(results, count):
         for step in graded.steps:
             verdict = step.verdict
@@ -252,6 +252,7 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
                 verdict.diagnosis or "",
                 "; ".join(verdict.holds()),
                 "; ".join(verdict.fails()),
+                "; ".join(step.right_versions),
             )
 
 
