@@ -835,6 +835,26 @@ def test_the_release_holds_no_solution_and_no_output(tmp_path):
     nbformat.validate(json.loads(as_text(release.notebook)))
 
 
+def test_a_task_says_what_is_compared(tiny):
+    release = tiny.release()
+    tasks = [release.cell(f"{step.cell}-task").splitlines()[-1] for step in tiny.steps]
+    gradients = "of any precision), gradients with respect to {} (so compute with torch throughout)"
+    assert tasks == [
+        f"**Compared:** values and shapes ({part}, and that the arguments stay unchanged."
+        for part in (
+            gradients.format("`x`"),
+            gradients.format("`x` and `y`"),
+            "lists, arrays and tensors of any precision are alike)",
+            gradients.format("`x` and all parameters"),
+        )
+    ]
+    hinted = source_notebook()
+    (task,) = [one for one in hinted["cells"] if one["id"] == "scaled-task"]
+    task["source"] += ["\n\nDo it.\n\n", "<details>A hint</details>\n"]
+    lines = Exercise("tiny", hinted, tiny.steps).release().cell("scaled-task").splitlines()
+    assert [line[:9] for line in lines[2:]] == ["Do it.", "", "**Compare", "", "<details>"]
+
+
 def test_the_release_is_the_same_in_every_process(tmp_path):
     folder = write_exercise(tmp_path) / "tiny"
     code = (

@@ -174,13 +174,17 @@ class Exercise:
             steps: The compiled steps of the exercise, if there are any already.
         """
         steps = self.compile() if steps is None else [step.visible for step in steps]
+        compared = {f"{cell_stem(step.name)}-task": _compared(step) for step in steps}
         notebook = {
             **self.notebook,
             "metadata": {
                 **{k: v for k, v in self.notebook["metadata"].items() if k in KEPT_METADATA},
                 EXERCISE: {"exercise": self.name},
             },
-            "cells": [_released_cell(cell) for cell in self.notebook["cells"]],
+            "cells": [
+                _released_cell(cell, compared.get(cell["id"], ""))
+                for cell in self.notebook["cells"]
+            ],
         }
         return Released(self.name, notebook, steps)
 
@@ -273,11 +277,31 @@ def defines(source: str, name: str) -> bool:
     return bool(re.search(rf"^(def|class) {re.escape(name)}\b", source, re.MULTILINE))
 
 
-def _released_cell(cell: dict[str, Any]) -> dict[str, Any]:
+def _compared(step: CompiledStep) -> str:
+    """Return what is compared of an answer, for its task."""
+    case = step.cases[0] if step.cases else {"gradients": [], "state": None}
+    gradients, form = "", "lists, arrays and tensors of any precision are alike"
+    if names := [f"`{name}`" for name in case["gradients"]]:
+        names += [] if case["state"] is None else ["all parameters"]
+        listed = ", ".join(names[:-1]) + (" and " if names[1:] else "") + names[-1]
+        gradients = f" gradients with respect to {listed} (so compute with torch throughout),"
+        form = "of any precision"
+    return (
+        f"**Compared:** values and shapes ({form}),{gradients} and that the arguments stay "
+        "unchanged."
+    )
+
+
+def _released_cell(cell: dict[str, Any], compared: str) -> dict[str, Any]:
+    """Return a cell without its solution, or a task with what is compared above its hints."""
     cell = dict(cell)
     if cell["cell_type"] == "code":
         source = SOLUTION.sub(rf"\g<indent>{UNSOLVED}", _source(cell))
         cell |= {"source": source.splitlines(keepends=True), "outputs": [], "execution_count": None}
+    elif compared:
+        task, hint, hints = _source(cell).partition("<details>")
+        source = f"{task.rstrip()}\n\n{compared}" + (f"\n\n{hint}{hints}" if hint else "")
+        cell["source"] = source.splitlines(keepends=True)
     return cell
 
 
