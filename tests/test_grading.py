@@ -106,9 +106,29 @@ def test_the_first_property_that_fails_is_named(say):
     """Zeros, which come last, are the only ones for which this is wrong."""
     lines = say(lambda x: x + (x / x).detach())
     assert lines[:2] == [
-        "✗ plus_one: 0 of 1 point, the first that fails: zeros",
+        "✗ plus_one: 0.5 of 1 point, 1 of 2 properties hold, the first that fails: zeros",
         "  2 of 2 numbers differ, the first at [0]: expected 1, got nan",
     ]
+    assert lines[-3:-1] == ["  what holds: rows of numbers", "  what fails: zeros"]
+
+
+def test_without_the_first_property_the_others_earn_nothing(say):
+    """Which may hold by chance, as for the number one on an input of zeros."""
+    lines = say(lambda x: torch.ones_like(x) + x - x.detach())
+    assert lines[0] == "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers"
+    assert lines[-4:-1] == [
+        "  what holds: zeros",
+        "  what fails: rows of numbers",
+        "  the first property must hold for the others to earn points",
+    ]
+
+
+def test_a_property_holds_if_it_does_so_on_every_case(tiny):
+    (step,) = [one for one in tiny.compile(3) if one.name == "plus_one"]
+    sizes = {tuple(case["inputs"]["x"]["shape"]) for case in step.visible.cases}
+    verdict = judge(step, outcomes(step, lambda x: x + 1 if tuple(x.shape) in sizes else x))
+    assert verdict.properties == {"rows of numbers": False, "zeros": True}
+    assert (verdict.holds(), verdict.fails()) == (["zeros"], ["rows of numbers"])
 
 
 def raise_text(x):
@@ -259,6 +279,28 @@ def test_what_is_wrong_with_a_module_is_said(say, before, after, finding):
     assert finding in found
 
 
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_module_may_keep_buffers_of_its_own(check, say, persistent):
+    kept = f"self.register_buffer('mask', torch.ones(features), persistent={persistent})"
+    source = solved("Affine").replace("self.scale = scale", f"self.scale = scale\n        {kept}")
+    assert say(written(source, name="Affine"), "Affine")[0].startswith("✓ Affine: 3 of 3 points")
+    wrong = written(source.replace("self.scale *", "self.mask +"), name="Affine")
+    call = say(wrong, "Affine")[-1].partition("to try it yourself: ")[2]
+    exec(call, {"check": check, "Affine": wrong})  # raises nothing
+
+
+@pytest.mark.parametrize(
+    "layers", ["[{}]", "({}, None)", "{{'first': {}}}", "[nn.ParameterList([{}])]"]
+)
+def test_layers_that_torch_does_not_see_are_named(say, layers):
+    source = solved("Affine").replace(
+        "self.weight = nn.Parameter(torch.ones(features))",
+        f"self._parts = {layers.format('nn.Parameter(torch.ones(features))')}",
+    )
+    finding = say(written(source, name="Affine"), "Affine")[1]
+    assert "torch does not see the layers or parameters in self._parts: use nn.Modul" in finding
+
+
 def unwritten(x):
     raise NotImplementedError
 
@@ -292,6 +334,18 @@ def test_an_error_of_an_earlier_step_is_told_from_one_of_this(say):
     assert say(answer, "scaled")[1] == (
         "  line 3 of your cell raised NameError: name 'one' is not defined"
     )
+
+
+WRONG = "def plus_one(x):\n    return x + 3"
+NOTE = "  it calls plus_one, which is wrong: this step may be right"
+
+
+def test_a_step_that_calls_a_wrong_one_may_be_right(say):
+    assert say(written(WRONG, solved("scaled"), name="scaled"), "scaled")[2] == NOTE
+    helper = "def helper(x): return plus_one(x)"
+    apart = "def scaled(x, y): return x * y * plus_two(x)"
+    for sources in ([solved("plus_one"), WRONG.replace("one", "two"), apart], [WRONG, apart]):
+        assert NOTE not in say(written(helper, *sources, name="scaled"), "scaled")
 
 
 def test_an_interrupt_passes_through(check):
@@ -835,6 +889,26 @@ def test_the_release_holds_no_solution_and_no_output(tmp_path):
     texts = release.files(tmp_path).values()
     assert not any(word in text for text in texts for word in ("secret", "SOLUTION", "x + 1"))
     nbformat.validate(json.loads(as_text(release.notebook)))
+
+
+def test_a_task_says_what_is_compared(tiny):
+    release = tiny.release()
+    tasks = [release.cell(f"{step.cell}-task").splitlines()[-1] for step in tiny.steps]
+    gradients = "of any precision), gradients with respect to {} (so compute with torch throughout)"
+    assert tasks == [
+        f"**Compared:** values and shapes ({part}, and that the arguments stay unchanged."
+        for part in (
+            gradients.format("`x`"),
+            gradients.format("`x` and `y`"),
+            "lists, arrays and tensors of any precision are alike)",
+            gradients.format("`x` and all parameters"),
+        )
+    ]
+    hinted = source_notebook()
+    (task,) = [one for one in hinted["cells"] if one["id"] == "scaled-task"]
+    task["source"] += ["\n\nDo it.\n\n", "<details>A hint</details>\n"]
+    lines = Exercise("tiny", hinted, tiny.steps).release().cell("scaled-task").splitlines()
+    assert [line[:9] for line in lines[2:]] == ["Do it.", "", "**Compare", "", "<details>"]
 
 
 def test_the_release_is_the_same_in_every_process(tmp_path):

@@ -189,7 +189,6 @@ Exercises: LSTM, one gate at a time
                             sigmoid.
   ✗ new_cell        0 of 1  line 1 of your cell raised SyntaxError: invalid syntax
   ✗ output_gate     0 of 1  expected numbers of shape (4, 2), got None: is there a return?
-                            if it calls forget_gate, input_gate, candidate, new_cell, fix that first
   ○ peephole_step   0 of 2  not written yet
   ○ peephole_layer  0 of 3  not written yet
 1 of 11 points
@@ -213,6 +212,21 @@ def test_check_prints_the_table_of_a_notebook_that_is_half_done(tmp_path, run):
     assert code == 0
     assert path.read_bytes() == before
     assert said == HALF_DONE.strip().splitlines()
+
+
+def test_check_says_which_wrong_step_a_step_calls(tmp_path, run):
+    """There is no right version to try; but who only could call it isn't told so."""
+    answers = solutions("lstm")
+    wrong = {
+        "split-gates-answer": "def split_gates(stacked):\n    return stacked.chunk(4)",
+        "candidate-answer": "def candidate(inputs, hidden, w, u, bias):\n    return inputs",
+    }
+    path = hand_in(tmp_path, "me", filled("lstm", **(answers | wrong)), "lstm.ipynb")
+    code, said, _ = run("check", path)
+    assert code == 0
+    notes = " ".join(line.strip() for line in said).partition("output_gate")[0]
+    assert notes.count("it calls split_gates, which is wrong: this step may be right") == 1
+    assert "input_gate 0 of 1" in " ".join(notes.split())
 
 
 def test_check_sums_the_points_of_a_notebook_that_is_done(tmp_path, run):
@@ -350,32 +364,58 @@ def graded(bubblewrap, tmp_path_factory, exercises):
 def test_the_grades_stand_in_a_table(graded):
     found = {row["student"]: row for row in rows(graded / "out" / "grades.csv")}
     points = {student: row["points"] for student, row in found.items()}
-    # scaled calls plus_one, so that one mistake costs both.
-    assert points == {"ann": "7", "bob": "4", "cem": "4", "dan": "4", "eve": "0"}
+    # scaled calls plus_one, whose mistake is charged once.
+    assert points == {"ann": "7", "bob": "6", "cem": "6", "dan": "4", "eve": "0"}
     assert {row["out_of"] for row in found.values()} == {str(POINTS), ""}
     assert found["eve"]["remark"].startswith("not read: it is not JSON")
     steps = [row for row in rows(graded / "out" / "steps.csv") if row["student"] == "bob"]
-    assert [row["status"] for row in steps] == ["wrong", "wrong", "right", "right"]
+    assert [row["status"] for row in steps] == ["wrong", "right", "right", "right"]
+    assert [row["right_versions"] for row in steps] == ["", "plus_one", "", ""]
     assert steps[0]["mistake"] == "You take one away; the task adds it."
 
 
 def test_each_student_gets_a_page_in_two_forms(graded):
     for ending in ("md", "html"):
         page = (graded / "out" / "feedback" / f"bob.{ending}").read_text(encoding="utf-8")
-        assert "Exercises: tiny: 4 of 7 points" in page
+        assert "Exercises: tiny: 6 of 7 points" in page
         assert "You take one away; the task adds it." in page
-        assert "if it calls plus_one, fix that first" in page.lower()
+        assert "raded with right versions of plus_one" in page
     page = (graded / "out" / "feedback" / "dan.md").read_text(encoding="utf-8")
     assert "not written yet" in page
     page = (graded / "out" / "feedback" / "eve.html").read_text(encoding="utf-8")
     assert "This could not be read: it is not JSON" in page
 
 
+def test_points_go_by_property_or_are_all_or_nothing(bubblewrap, tmp_path, run, exercises):
+    """Of one and the same result: nothing is graded again."""
+    part = answered(
+        source_notebook(), plus_one="def plus_one(x):\n    return x + 1 if x.any() else x * 1"
+    )
+    hand_in(tmp_path / "in", "ann", part)
+    command = ("grade", tmp_path / "in", "--exercises", exercises, "--out", tmp_path / "out")
+
+    def grade(*options):
+        code, _, errors = run(*command, *options)
+        assert code == 0
+        (grade,) = rows(tmp_path / "out" / "grades.csv")
+        step = rows(tmp_path / "out" / "steps.csv")[0]
+        assert (step["holds"], step["fails"]) == ("rows of numbers", "zeros")
+        page = (tmp_path / "out" / "feedback" / "ann.md").read_text(encoding="utf-8")
+        assert "    what holds: rows of numbers\n    what fails: zeros\n" in page
+        return grade["points"], step["points"], any("graded before" in line for line in errors)
+
+    assert grade() == ("6.5", "0.5", False)
+    summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "| plus_one | 0 | 1 | 0 | 0 |" in summary
+    assert grade("--marks", "all-or-nothing") == ("6", "0", True)
+    assert grade("--marks", "shares") == ("6.5", "0.5", True)
+
+
 def test_the_summary_counts_mistakes(graded):
     summary = (graded / "out" / "summary.md").read_text(encoding="utf-8")
     assert "5 notebooks of 5 students, 1 without a grade." in summary
     assert "| 2 | plus_one | You take one away; the task adds it. |" in summary
-    assert "| Affine | 3 | 0 | 1 |" in summary
+    assert "| Affine | 3 | 0 | 0 | 1 |" in summary
 
 
 def marks(folder):

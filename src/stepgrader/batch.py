@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from stepgrader.atomic_files import write_whole
 from stepgrader.exercises import Exercise, Released
 from stepgrader.grader import Graded, grade_answers
 from stepgrader.limits import limited
+from stepgrader.marks import SHARES
 from stepgrader.pool import Outcome, grade_in_processes, report_exception
 from stepgrader.roster import Roster
 from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
@@ -69,6 +70,7 @@ class Result:
 class _Compiled:
     released: Released
     steps: list[CompiledStep]
+    solutions: dict[str, str]
     digest: bytes
 
 
@@ -95,9 +97,11 @@ class _CompiledExercises:
             print(f"Sampling the cases of {name}.", file=sys.stderr)
             steps = self.exercises[name].compile(self._seed)
             released = self.exercises[name].release(steps)
-            facts = [self._settings, released.notebook, [asdict(step) for step in steps]]
+            solutions = self.exercises[name].solutions
+            data = [asdict(step) for step in steps]
+            facts = [self._settings, released.notebook, data, solutions]
             digest = hashlib.sha256(json.dumps(facts).encode()).digest()
-            self._compiled[name] = _Compiled(released, steps, digest)
+            self._compiled[name] = _Compiled(released, steps, solutions, digest)
         return self._compiled[name]
 
 
@@ -121,6 +125,7 @@ def grade_folder(
     wall_seconds: int = WALL_SECONDS,
     hidden: Sequence[Path] = (),
     roster: Roster | None = None,
+    marks: str = SHARES,
 ) -> list[Result]:
     """Grade all notebooks in a folder, and store each result as soon as it is known.
 
@@ -144,6 +149,7 @@ def grade_folder(
         wall_seconds: Elapsed time for the same.
         hidden: Folders that no submission may read; see ``Sandbox``.
         roster: Who is in the class; see ``submissions.find``.
+        marks: ``marks.SHARES`` or ``marks.ALL_OR_NOTHING``. Stored results serve both.
 
     Returns:
         A result for every submission, in their order.
@@ -219,7 +225,11 @@ def grade_folder(
     for _, number, _ in pending:
         if number not in results:
             results[number] = Result(submissions[number], None, NO_TIME)
-    return [results[number] for number in range(len(submissions))]
+    return [_marked(results[number], marks) for number in range(len(submissions))]
+
+
+def _marked(result: Result, marks: str) -> Result:
+    return result if result.graded is None else replace(result, graded=result.graded.marked(marks))
 
 
 def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:
@@ -237,7 +247,14 @@ def _grade(readable: _Readable, sandbox: Sandbox) -> Graded:
     exercise = readable.exercise
     with limits():
         answers = read_answers(readable.notebook, exercise.released)
-    return grade_answers(answers, exercise.released, exercise.steps, sandbox, limits=limits)
+    return grade_answers(
+        answers,
+        exercise.released,
+        exercise.steps,
+        sandbox,
+        solutions=exercise.solutions,
+        limits=limits,
+    )
 
 
 def _result(submission: Submission, outcome: Outcome) -> Result:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from stepgrader.callees import CALLS_WRONG, called_steps, codes_of
 from stepgrader.definitions import Definitions, Selection, complaints
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge, own_cell
@@ -93,6 +94,9 @@ class Checker:
         if doubt := self._doubt(step, verdict):
             first = f"{first}; but {doubt}"
         lines = [first, *others]
+        if verdict.status == "wrong":
+            calls = self._wrong_calls(name, answer)
+            lines[2:2] = [f"  {CALLS_WRONG.format(wrong)}" for wrong in calls]
         if verdict.case is not None:
             self._failed = step.cases[verdict.case]
             lines.append(f"  {self._replay(name, answer, verdict.gradient)}")
@@ -210,6 +214,22 @@ class Checker:
             problem = f"under the name that its task gave it, one of {steps}; got {name}"
         raise ValueError(f"check: give it the function or class itself, {problem}")
 
+    def _wrong_calls(self, name: str, answer: Callable[..., Any]) -> list[str]:
+        """Return the first earlier step that an answer calls and that is wrong, if there is one."""
+        own = _first_function(answer)
+        if own is None:
+            return []
+        others = {step: own.__globals__.get(step) for step in self._steps}
+        answers = others | {name: answer}
+        used = called_steps(name, lambda step: codes_of(answers.get(step)))
+        for earlier in self._steps[name].depends_on:
+            other, step = others[earlier], self._steps[earlier]
+            if earlier in used and callable(other):
+                outcomes = [run_case(other, request) for request in step.requests]
+                if judge(step, outcomes).status == "wrong":
+                    return [earlier]
+        return []
+
     def _files(self, name: str, answer: Callable[..., Any]) -> dict[str, str]:
         """Return the answers' cells, by the file names that the notebook gives their code."""
         own = _first_function(answer)
@@ -238,7 +258,9 @@ class Checker:
             if self.state is None and gradient is None:
                 call = construct + call
             else:
-                loaded = [] if self.state is None else ["model.load_state_dict(check.state)"]
+                strict = ", strict=False" if self._has_more_buffers(answer) else ""
+                load = f"model.load_state_dict(check.state{strict})"
+                loaded = [] if self.state is None else [load]
                 before += [f"model = {construct}.double()", *loaded]
                 call = f"model{call}"
         if gradient is None:
@@ -247,6 +269,15 @@ class Checker:
             what = f'the gradient should be check.gradients["{gradient}"]'
             steps = [*before, f"check.total({call}).backward()", result]
         return f"{what}; to try it yourself: {'; '.join(steps)}"
+
+    def _has_more_buffers(self, answer: Callable[..., Any]) -> bool:
+        """Return whether a class keeps buffers that the parameters to load do not name."""
+        try:
+            model = answer(*(self.options or {}).values())
+            buffers = {name for name, _ in model.named_buffers()} & set(model.state_dict())
+        except Exception:  # of the student's code, which was reported
+            return False
+        return bool(buffers - set(self.state or {}))
 
 
 def _executed_cells() -> list[tuple[str, str]]:

@@ -107,6 +107,13 @@ def add_commands(
         metavar="N",
         help="number of sandboxes at once (default: one for each processor)",
     )
+    grade.add_argument(
+        "--marks",
+        choices=("shares", "all-or-nothing"),
+        default="shares",
+        help="points for a step: a share for each property that holds, if the first one does "
+        "(default), or all for a right answer and none for any other",
+    )
     _add_exercises(course, grade)
 
 
@@ -242,6 +249,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
         roster=roster,
+        marks=options.marks,
     )
     write_reports(results, writer)
     absent = sum(result.submission.absent for result in results)

@@ -28,6 +28,7 @@ SOLUTION = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION\n(?P<code>.*?)^ *### END SOLUTION$",
     re.DOTALL | re.MULTILINE,
 )
+MARKER = re.compile(r"^ *### (BEGIN|END) SOLUTION$", re.MULTILINE)
 HEADING = re.compile(
     r"^## (?P<number>\d+)\. (?P<title>.+) "
     r"\((?P<level>★{1,3}), (?P<minutes>\d+) minutes, (?P<points>\d+) points?\)$"
@@ -194,19 +195,42 @@ class Exercise:
             steps: The compiled steps of the exercise, if there are any already.
         """
         steps = self.compile() if steps is None else [step.visible for step in steps]
+        compared = {f"{cell_stem(step.name)}-task": _compared(step) for step in steps}
         notebook = {
             **self.notebook,
             "metadata": {
                 **{k: v for k, v in self.notebook["metadata"].items() if k in KEPT_METADATA},
                 EXERCISE: {"exercise": self.name},
             },
-            "cells": [_released_cell(cell) for cell in self.notebook["cells"]],
+            "cells": [
+                _released_cell(cell, compared.get(cell["id"], ""))
+                for cell in self.notebook["cells"]
+            ],
         }
         return Released(self.name, notebook, steps)
 
     def compile(self, seed: int | None = None) -> list[CompiledStep]:
-        """Return the steps with their visible cases and, with a seed, the hidden ones."""
-        return [compile_step(step, seed=seed) for step in self.steps]
+        """Return the steps with their visible cases and, with a seed, the hidden ones.
+
+        Each names all steps that it depends on, also through another.
+        """
+        compiled = [compile_step(step, seed=seed) for step in self.steps]
+        needed: dict[str, set[str]] = {}
+        for step in self.steps:
+            direct = set(step.depends_on)
+            needed[step.name] = direct.union(*(needed[name] for name in direct))
+        return [
+            dataclasses.replace(step, depends_on=[n for n in needed if n in needed[step.name]])
+            for step in compiled
+        ]
+
+    @property
+    def solutions(self) -> dict[str, str]:
+        """The source of each step's answer cell with its solution, by the name of the step."""
+        cells = _cells(self.notebook)
+        return {
+            step.name: MARKER.sub("", _source(cells[f"{step.cell}-answer"])) for step in self.steps
+        }
 
     def __post_init__(self) -> None:
         cells = _cells(self.notebook)
@@ -333,11 +357,31 @@ def _run(source: str, where: str, names: dict[str, Any]) -> dict[str, Any]:
     return names
 
 
-def _released_cell(cell: dict[str, Any]) -> dict[str, Any]:
+def _compared(step: CompiledStep) -> str:
+    """Return what is compared of an answer, for its task."""
+    case = step.cases[0] if step.cases else {"gradients": [], "state": None}
+    gradients, form = "", "lists, arrays and tensors of any precision are alike"
+    if names := [f"`{name}`" for name in case["gradients"]]:
+        names += [] if case["state"] is None else ["all parameters"]
+        listed = ", ".join(names[:-1]) + (" and " if names[1:] else "") + names[-1]
+        gradients = f" gradients with respect to {listed} (so compute with torch throughout),"
+        form = "of any precision"
+    return (
+        f"**Compared:** values and shapes ({form}),{gradients} and that the arguments stay "
+        "unchanged."
+    )
+
+
+def _released_cell(cell: dict[str, Any], compared: str) -> dict[str, Any]:
+    """Return a cell without its solution, or a task with what is compared above its hints."""
     cell = dict(cell)
     if cell["cell_type"] == "code":
         source = SOLUTION.sub(rf"\g<indent>{UNSOLVED}", _source(cell))
         cell |= {"source": source.splitlines(keepends=True), "outputs": [], "execution_count": None}
+    elif compared:
+        task, hint, hints = _source(cell).partition("<details>")
+        source = f"{task.rstrip()}\n\n{compared}" + (f"\n\n{hint}{hints}" if hint else "")
+        cell["source"] = source.splitlines(keepends=True)
     return cell
 
 

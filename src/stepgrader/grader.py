@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from types import CodeType
 from typing import Any
 
+from stepgrader.callees import CALLS_WRONG, called_steps, codes_of_source
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
+from stepgrader.marks import earned, total
 from stepgrader.outcomes import last_line, read_outcomes
 from stepgrader.sandbox import Sandbox
 from stepgrader.steps import CompiledStep, cell_stem
@@ -20,6 +24,7 @@ __all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_answers", "grade_
 
 NOTEBOOK_SECONDS = 120  # for all answers of a notebook together; a usual one takes 2
 OUT_OF_TIME = "the answers before it took all the time that a notebook has"
+RIGHT = Verdict("right")
 TOO_LARGE = "to compare what it returned takes too much memory"
 
 
@@ -54,10 +59,12 @@ class GradedStep:
     Args:
         name: Name of the step's function or class.
         title: Title of the step.
-        points: Points that the answer earned.
+        points: Points that the answer earned, by property; see ``Graded.marked``.
         out_of: Points that a right answer earns.
         verdict: The verdict on the answer.
         notes: Further remarks for the student.
+        right_versions: The earlier steps of which right versions were called, because the
+            student's own are not right and the result is better with them.
 
     Example:
         >>> note = "2 cells answer this step; the last counts"
@@ -68,10 +75,11 @@ class GradedStep:
 
     name: str
     title: str
-    points: int
+    points: float
     out_of: int
     verdict: Verdict
     notes: list[str] = field(default_factory=list)
+    right_versions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,21 @@ class Graded:
     by_clock: bool = False
 
     @property
-    def points(self) -> int:
+    def points(self) -> float:
         """Points that the notebook earned."""
-        return sum(step.points for step in self.steps)
+        return total(step.points for step in self.steps)
 
     @property
     def out_of(self) -> int:
         """Points that it could earn."""
         return sum(step.out_of for step in self.steps)
+
+    def marked(self, marks: str) -> Graded:
+        """Return the grade with points by ``marks.SHARES`` or by ``marks.ALL_OR_NOTHING``."""
+        steps = [
+            replace(step, points=earned(step.verdict, step.out_of, marks)) for step in self.steps
+        ]
+        return replace(self, steps=steps)
 
     def as_data(self) -> dict[str, Any]:
         """Return the grade as JSON data."""
@@ -125,6 +140,8 @@ def grade_notebook(
     exercise: Released,
     steps: Sequence[CompiledStep],
     sandbox: Sandbox,
+    *,
+    solutions: Mapping[str, str] | None = None,
 ) -> Graded:
     """Grade a notebook.
 
@@ -136,6 +153,7 @@ def grade_notebook(
         exercise: The exercise that it belongs to.
         steps: The exercise's steps with the cases that count.
         sandbox: The sandbox to run it in.
+        solutions: See ``grade_answers``.
 
     Returns:
         The grade.
@@ -159,7 +177,8 @@ def grade_notebook(
         >>> graded.points, graded.out_of
         (1, 1)
     """
-    return grade_answers(read_answers(notebook, exercise), exercise, steps, sandbox)
+    answers = read_answers(notebook, exercise)
+    return grade_answers(answers, exercise, steps, sandbox, solutions=solutions)
 
 
 def grade_answers(
@@ -168,6 +187,7 @@ def grade_answers(
     steps: Sequence[CompiledStep],
     sandbox: Sandbox,
     *,
+    solutions: Mapping[str, str] | None = None,
     limits: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Graded:
     """Grade the answers of a notebook.
@@ -176,11 +196,18 @@ def grade_answers(
     about visible cases can't hold what a process left behind that knew hidden ones, such as which
     pages of a file are in memory.
 
+    With solutions, a step that isn't right and depends on earlier ones that aren't either is run
+    again, in a process of its own, with the author's versions of those, and the better result
+    counts. That run judges this step alone, so a solution in it can't earn the points of the step
+    that it solves. Code in it can read the solutions; so of this run a student learns, as of
+    hidden cases, the kind of a failure and no text or number.
+
     Args:
         answers: The answer to each step, by its name.
         exercise: The exercise that they belong to.
         steps: The exercise's steps with the cases that count.
         sandbox: The sandbox to run them in.
+        solutions: The author's code for each step, by its name; None if there is none to run.
         limits: Makes the context in which outcomes are compared, such as ``limits.limited``.
 
     Returns:
@@ -223,28 +250,65 @@ def grade_answers(
         if not ended:
             cells.pop()  # the later steps need not wait for it again
     for step in steps:
-        if verdicts[step.name].status == "right":
-            visible = outcomes[step.name]
-            verdicts[step.name] = runs.hidden(step, cells_until[step.name], visible)
+        if step.name in outcomes:
+            parts = cells_until[step.name], outcomes[step.name], verdicts[step.name]
+            verdicts[step.name] = runs.hidden(step, *parts)
     graded: list[GradedStep] = []
     for step in steps:
-        verdict, heading = verdicts[step.name], exercise.headings[step.name]
-        note = answers[step.name].note
-        points = heading.points if verdict.status == "right" else 0
+        verdict, note = verdicts[step.name], answers[step.name].note
         notes = [] if note is None else [note]
-        if verdict.status == "wrong":
-            notes += _earlier_faults(step, graded)
-        graded.append(GradedStep(step.name, heading.title, points, heading.points, verdict, notes))
+        right_versions: list[str] = []
+        faults = [
+            name for name in step.depends_on if verdicts.get(name, RIGHT).status != RIGHT.status
+        ]
+        if faults and _may_follow(verdict) and solutions is not None:
+            solved = [(f"{cell_stem(name)}-solution", solutions[name]) for name in faults]
+            *before, own = cells_until[step.name]
+            second = runs.all_hidden(step, [*before, *solved, own])
+            if _rank(second) > _rank(verdict):
+                verdict, right_versions = second, faults
+                notes.append(f"graded with right versions of {', '.join(faults)}")
+            elif verdict.status == "wrong":
+                notes.append(f"with right versions of {', '.join(faults)} it is no better")
+        elif faults and verdict.status == "wrong":
+            used = _used(step.name, answers)
+            wrong = [name for name in faults if name in used and verdicts[name].status == "wrong"]
+            notes += [CALLS_WRONG.format(wrong[0])] if wrong else []
+        heading = exercise.headings[step.name]
+        graded.append(
+            GradedStep(
+                step.name,
+                heading.title,
+                earned(verdict, heading.points),
+                heading.points,
+                verdict,
+                notes,
+                right_versions,
+            )
+        )
     return Graded(exercise.name, exercise.title, graded, by_clock=runs.by_clock)
 
 
-def _earlier_faults(step: CompiledStep, graded: Sequence[GradedStep]) -> list[str]:
-    wrong = [
-        earlier.name
-        for earlier in graded
-        if earlier.name in step.depends_on and earlier.verdict.status != "right"
-    ]
-    return [f"if it calls {', '.join(wrong)}, fix that first"] if wrong else []
+def _may_follow(verdict: Verdict) -> bool:
+    """Return whether an answer may be better with right versions of the steps that it calls."""
+    waits = verdict.status == "open" and verdict.finding is not None
+    return verdict.status == "wrong" or waits
+
+
+def _rank(verdict: Verdict) -> tuple[Fraction, bool]:
+    return verdict.share(), verdict.diagnosis is not None
+
+
+def _used(name: str, answers: Mapping[str, Answer]) -> set[str]:
+    """Return the names that an answer uses, also through other answers and helpers."""
+
+    def codes(used: str) -> list[CodeType]:
+        if used not in answers:
+            return []
+        answer = answers[used]
+        return codes_of_source(answer.helpers) + codes_of_source(answer.source or "")
+
+    return called_steps(name, codes)
 
 
 class _Runs:
@@ -268,12 +332,28 @@ class _Runs:
         self,
         step: CompiledStep,
         cells: Sequence[tuple[str, str]],
-        visible: list[dict[str, Any]],
+        outcomes: list[dict[str, Any]],
+        visible: Verdict,
     ) -> Verdict:
-        """Return the verdict on an answer that is right on the visible cases."""
-        if not step.hidden.cases:
-            return Verdict("right")
-        return self._run(step, step.hidden, cells, visible)[0]
+        """Return the verdict on all cases, given outcomes and verdict of the visible ones.
+
+        A property that fails on a visible case isn't tested again.
+        """
+        held = {case["property"]: True for case in step.cases} | visible.properties
+        cases = [case for case in step.hidden.cases if held[case["property"]]]
+        answered = visible.status == "right" or visible.properties  # and not open or stopped
+        if not answered or not cases:
+            return visible
+        verdict = self._run(step, replace(step, cases=cases), cells, outcomes)[0]
+        if visible.status == "right":
+            return verdict
+        tested = verdict.properties or dict.fromkeys((case["property"] for case in cases), False)
+        return replace(visible, properties=visible.properties | tested)
+
+    def all_hidden(self, step: CompiledStep, cells: Sequence[tuple[str, str]]) -> Verdict:
+        """Return the verdict on all cases, as if all were hidden, so that nothing is shown."""
+        hidden = replace(step, cases=[{**case, "hidden": True} for case in step.cases])
+        return self._run(hidden, hidden, cells, [])[0]
 
     def _run(
         self,
@@ -297,7 +377,7 @@ class _Runs:
                 if isinstance(new, Verdict):
                     return new, before, last_line(reply.output) != {"at": cells[-1][0]}
                 outcomes = before + new
-                known = replace(step, cases=step.cases[: len(outcomes)])
-                return judge(known, outcomes), outcomes, True
+                cases = step.visible.cases[: len(before)] + part.cases
+                return judge(replace(step, cases=cases), outcomes), outcomes, True
         except MemoryError:
             return Verdict("wrong", finding=TOO_LARGE), before, True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Verdict:
         example: The smallest failing input with expected and actual result; None for a hidden case.
         case: Number of the case that failed; None for a hidden case.
         gradient: Name of the input or parameter whose gradient is wrong there.
+        properties: For each property that was tested, in order, whether the answer has it.
 
     Example:
         >>> verdict = Verdict("wrong", property="a batch of one", diagnosis="You drop the batch.")
@@ -52,6 +54,32 @@ class Verdict:
     example: str | None = None
     case: int | None = None
     gradient: str | None = None
+    properties: dict[str, bool] = field(default_factory=dict)
+
+    def share(self) -> Fraction:
+        """Return the share of the points that an answer earns, if each property earns one.
+
+        The first property is the ordinary case. Without it an answer earns nothing, because what
+        it does on special cases, such as empty inputs, may be right by chance.
+
+        Example:
+            >>> Verdict("wrong", properties={"a batch": True, "a batch of none": False}).share()
+            Fraction(1, 2)
+            >>> Verdict("wrong", properties={"a batch": False, "a batch of none": True}).share()
+            Fraction(0, 1)
+        """
+        if self.status == "right":
+            return Fraction(1)
+        held = list(self.properties.values())
+        return Fraction(sum(held), len(held)) if held and held[0] else Fraction(0)
+
+    def holds(self) -> list[str]:
+        """Return the properties that the answer has."""
+        return [name for name, holds in self.properties.items() if holds]
+
+    def fails(self) -> list[str]:
+        """Return the properties that it does not have."""
+        return [name for name, holds in self.properties.items() if not holds]
 
 
 def own_cell(name: str) -> str:
@@ -93,10 +121,14 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
     shown = [outcome for case, outcome in pairs if not case["hidden"]]
     if unwritten := [raised for outcome in shown if (raised := _unwritten(outcome))]:
         return Verdict("open", finding=_waits_for(step, unwritten[0]))
-    findings = (_finding(step, *pair) for pair in zip(step.cases, outcomes, strict=True))
+    findings = [_finding(step, *pair) for pair in zip(step.cases, outcomes, strict=True)]
+    properties: dict[str, bool] = {}
+    for case, finding in zip(step.cases, findings, strict=True):
+        holds = properties.get(case["property"], True)
+        properties[case["property"]] = holds and finding is None
     failures = ((number, finding) for number, finding in enumerate(findings) if finding)
     if (failure := next(failures, None)) is None:
-        return Verdict("right")
+        return Verdict("right", properties=properties)
     number, finding = failure
     case, outcome = step.cases[number], outcomes[number]
     mistake = _known_mistake(step, outcomes)
@@ -109,6 +141,7 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
         example=None if case["hidden"] else _example(case, outcome, finding),
         case=None if case["hidden"] else number,
         gradient=None if case["hidden"] else finding.gradient,
+        properties=properties,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.differences import printable
 from stepgrader.judge import Verdict
+from stepgrader.marks import earned
 
 if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not on every system
     from stepgrader.batch import Result
@@ -43,11 +44,12 @@ def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str
         >>> list(verdict_lines("gate", Verdict("right"), points=2, tested=["a small batch"]))
         ['✓ gate: 2 of 2 points, tested: a small batch']
     """
-    earned = points if verdict.status == "right" else 0
-    remark = _remark(verdict, tested)
-    yield f"{MARKS[verdict.status]} {name}: {earned} of {_points(points)}, {remark}"
+    mark = f"{earned(verdict, points)} of {_points(points)}"
+    yield f"{MARKS[verdict.status]} {name}: {mark}, {_remark(verdict, tested)}"
     for line in _reasons(verdict):
         yield f"  {line}"
+    if verdict.holds() and verdict.status == "wrong" and not verdict.share():
+        yield "  the first property must hold for the others to earn points"
 
 
 def table(graded: Graded) -> Iterator[str]:
@@ -62,13 +64,17 @@ def table(graded: Graded) -> Iterator[str]:
         0 of 2 points
     """
     width = max(len(step.name) for step in graded.steps)
+    digits = max(len(str(step.points)) for step in graded.steps)
     yield graded.title
     for step in graded.steps:
         verdict = step.verdict
-        head = f"  {MARKS[verdict.status]} {step.name:{width}}  {step.points} of {step.out_of}"
+        mark = f"{step.points:>{digits}} of {step.out_of}"
+        head = f"  {MARKS[verdict.status]} {step.name:{width}}  {mark}"
         reasons = []
         if verdict.status == "wrong":
             reasons = [verdict.diagnosis or verdict.finding or ""]
+            if verdict.share():
+                reasons.append(_remark(verdict, ()))
         elif verdict.status != "right":
             reasons = [_undone(verdict)]
         for text in [*reasons, *step.notes] or [""]:
@@ -126,7 +132,7 @@ def _counting(results: Sequence[Result]) -> set[int]:
     It is the latest attempt, where a platform states attempts, and the best of several files.
     """
     best: dict[tuple[str, str], int] = {}
-    most: dict[tuple[str, str], tuple[str, int]] = {}
+    most: dict[tuple[str, str], tuple[str, float]] = {}
     for number, result in enumerate(results):
         if result.graded is not None:
             key = (result.submission.student, result.graded.exercise)
@@ -155,7 +161,12 @@ def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
     if verdict.status == "right":
         return f"tested: {'; '.join(dict.fromkeys(tested))}"
     if verdict.status == "wrong":
-        return f"the first that fails: {verdict.property}" if verdict.property else "it failed"
+        if not verdict.property:
+            return "it failed"
+        first = f"the first that fails: {verdict.property}"
+        if not verdict.share():
+            return first
+        return f"{len(verdict.holds())} of {len(verdict.properties)} properties hold, {first}"
     return _undone(verdict)
 
 
@@ -173,6 +184,9 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
             yield verdict.finding
         if verdict.example and not verdict.diagnosis:  # words say more than numbers
             yield from verdict.example.splitlines()
+        if verdict.holds():
+            yield f"what holds: {'; '.join(verdict.holds())}"
+            yield f"what fails: {'; '.join(verdict.fails())}"
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:
@@ -222,7 +236,8 @@ def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence
 
 
 def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
-    yield "student", "exercise", "step", "points", "out_of", "status", "property", "mistake"
+    columns = ("student", "exercise", "step", "points", "out_of", "status", "property", "mistake")
+    yield *columns, "holds", "fails", "right_versions"
     for student, graded in _counted(results, count):
         for step in graded.steps:
             verdict = step.verdict
@@ -235,6 +250,9 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
                 verdict.status,
                 verdict.property or "",
                 verdict.diagnosis or "",
+                "; ".join(verdict.holds()),
+                "; ".join(verdict.fails()),
+                "; ".join(step.right_versions),
             )
 
 
@@ -258,12 +276,14 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         average = f"on average {mean:.1f} of {_points(graded[0].out_of)}"
         yield f"{_count(len(graded), 'notebook')}, {average}."
         yield ""
-        yield "| step | right | wrong | not written |"
-        yield "|---|---:|---:|---:|"
+        yield "| step | right | right in part | wrong | not written |"
+        yield "|---|---:|---:|---:|---:|"
         for steps in zip(*(notebook.steps for notebook in graded), strict=True):
             statuses = Counter(step.verdict.status for step in steps)
             undone = statuses["open"] + statuses["missing"]
-            yield f"| {steps[0].name} | {statuses['right']} | {statuses['wrong']} | {undone} |"
+            partly = sum(step.verdict.status == "wrong" and step.points > 0 for step in steps)
+            counts = (statuses["right"], partly, statuses["wrong"] - partly, undone)
+            yield f"| {steps[0].name} | {' | '.join(map(str, counts))} |"
         yield from _mistakes(graded)
     if unread:
         yield ""

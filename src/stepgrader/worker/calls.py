@@ -62,7 +62,7 @@ def _run(answer: Callable[..., Any], case: dict[str, Any]) -> dict[str, Any]:
         if case.get("state") is not None:
             module.double()
             state = {name: decode(value, tensors=True) for name, value in case["state"].items()}
-            module.load_state_dict(state)
+            _load(module, state)
             if case["gradients"]:
                 watched |= dict(module.named_parameters())
         answer = module
@@ -74,6 +74,34 @@ def _run(answer: Callable[..., Any], case: dict[str, Any]) -> dict[str, Any]:
         }
     outcome["arguments"] = {name: encode(value) for name, value in arguments.items()}
     return outcome
+
+
+def _load(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load the parameters. Buffers that the module keeps for itself, such as a mask, may stay."""
+    own = module.state_dict()
+    buffers = {name: own[name] for name, _ in module.named_buffers() if name in own}
+    try:
+        module.load_state_dict(buffers | dict(state))
+    except RuntimeError as error:
+        if (name := _plain_collection(module)) is None:
+            raise
+        raise RuntimeError(
+            f"torch does not see the layers or parameters in self.{name}: use nn.ModuleList, "
+            f"nn.ModuleDict or nn.ParameterList. {error}"
+        ) from error
+
+
+def _plain_collection(module: torch.nn.Module) -> str | None:
+    """Return the name of an attribute that holds layers or parameters in a list, tuple or dict."""
+    registered = vars(torch.nn.Module())
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if name in registered or not isinstance(value, (list, tuple, dict)):
+                continue
+            items = value.values() if isinstance(value, dict) else value
+            if any(isinstance(item, (torch.nn.Module, torch.nn.Parameter)) for item in items):
+                return name
+    return None
 
 
 def _gradients(returned: Any, watched: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:

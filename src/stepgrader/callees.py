@@ -1,0 +1,75 @@
+"""Find out which earlier steps an answer calls."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable, Sequence
+from types import CodeType, FunctionType
+from typing import Any
+
+__all__ = ["CALLS_WRONG", "called_steps", "codes_of", "codes_of_source"]
+
+CALLS_WRONG = "it calls {}, which is wrong: this step may be right"
+"""What is said of a wrong step where there is no right version of the other to try."""
+
+
+def called_steps(name: str, codes: Callable[[str], Sequence[CodeType]]) -> set[str]:
+    """Return the names that an answer uses, itself or through another that it uses.
+
+    Args:
+        name: Name of the answer.
+        codes: Returns the code under a name; nothing if that is no answer.
+
+    Example:
+        >>> sources = {"one": "def one(): return 1", "two": "def two(): return one() + one()"}
+        >>> found = called_steps("two", lambda name: codes_of_source(sources.get(name, "")))
+        >>> "one" in found
+        True
+    """
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        names = {used for code in codes(pending.pop()) for used in _global_names(code)}
+        pending += names - found
+        found |= names
+    return found
+
+
+def codes_of_source(source: str) -> list[CodeType]:
+    """Return the code of the functions and classes in a cell; nothing if it is not Python.
+
+    Example:
+        >>> len(codes_of_source("def one(): return 1")), codes_of_source("def one(:")
+        (1, [])
+    """
+    try:
+        return _inner(compile(source, "<cell>", "exec"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+
+
+def codes_of(value: Any) -> list[CodeType]:
+    """Return the code of a function, or that of all methods of a class and its bases.
+
+    Example:
+        >>> [code.co_name for code in codes_of(codes_of_source)]
+        ['codes_of_source']
+    """
+    classes = value.__mro__ if isinstance(value, type) else ()
+    members = [member for each in classes for member in vars(each).values()] or [value]
+    functions = [inspect.unwrap(member) for member in members if callable(member)]
+    return [function.__code__ for function in functions if isinstance(function, FunctionType)]
+
+
+def _inner(code: CodeType) -> list[CodeType]:
+    return [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+
+
+def _global_names(code: CodeType) -> set[str]:
+    own = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    return own.union(*(_global_names(inner) for inner in _inner(code)))
