@@ -57,7 +57,7 @@ def hand_in(folder, student, notebook, name="tiny.ipynb"):
 
 
 def rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

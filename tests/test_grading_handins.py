@@ -317,5 +317,5 @@ def test_the_latest_attempt_counts_even_if_an_earlier_one_is_better(tmp_path):
         step = GradedStep("gate", "A gate", points, 2, Verdict("open"))
         results.append(Result(submission, Graded("lstm", "The LSTM", [step])))
     write_reports(results, SafeWriter(tmp_path))
-    table = csv.DictReader((tmp_path / "grades.csv").read_text(encoding="utf-8").splitlines())
+    table = csv.DictReader((tmp_path / "grades.csv").read_text(encoding="utf-8-sig").splitlines())
     assert [row["counts"].partition(",")[0] for row in table] == ["no", "no", "yes"]

@@ -177,7 +177,7 @@ class Batch:
     def grade(self, exercise):
         self.results = grade_folder(self.folder, self.out, [exercise], seed=SEED, jobs=2, **LIMITS)
         write_reports(self.results, SafeWriter(self.out))
-        rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8").splitlines())
+        rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8-sig").splitlines())
         self.header, *self.rows = rows
         return self
 
@@ -755,7 +755,7 @@ def test_the_table_has_a_row_for_each_file_and_no_formulas(batch):
     assert len(batch.rows) == len(batch.results)
     for row in batch.rows:
         assert len(row) == len(batch.header)
-    text = (batch.out / "grades.csv").read_text(encoding="utf-8")
+    text = (batch.out / "grades.csv").read_text(encoding="utf-8-sig")
     for separator in (",", ";"):  # a spreadsheet takes that of its country
         for row in csv.reader(text.splitlines(), delimiter=separator):
             cells = [one.lstrip(' "') for one in row]

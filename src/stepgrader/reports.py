@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import html
-import io
 import re
 import textwrap
 from collections import Counter, defaultdict
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.differences import printable
 from stepgrader.judge import Verdict
+from stepgrader.tables import as_csv
 
 if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not on every system
     from stepgrader.batch import Result
@@ -22,8 +21,6 @@ if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not 
 
 __all__ = ["feedback_html", "table", "verdict_lines", "write_reports"]
 
-# Where a formula begins: a spreadsheet may take ";" for the separator, even within quotes.
-FORMULA = re.compile(r'(^|;)(?=[\s"]*[=+\-@＝＋－＠])')
 MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
 WIDTH = 100  # of a table
 MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
@@ -101,14 +98,14 @@ def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
         >>> result = Result(Submission("ada", Path("lstm.ipynb")), graded)
         >>> with TemporaryDirectory() as folder:
         ...     write_reports([result], SafeWriter(Path(folder)))
-        ...     print(Path(folder, "grades.csv").read_text(), end="")
+        ...     print(Path(folder, "grades.csv").read_text(encoding="utf-8-sig"), end="")
         student,exercise,points,out_of,counts,file,remark
         ada,lstm,2,2,yes,lstm.ipynb,
     """
     count = _counting(results)
     out = writer.folder
-    writer.write(out / "grades.csv", _csv(_grade_rows(results, count)))
-    writer.write(out / "steps.csv", _csv(_step_rows(results, count)))
+    writer.write(out / "grades.csv", as_csv(_grade_rows(results, count)))
+    writer.write(out / "steps.csv", as_csv(_step_rows(results, count)))
     writer.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
@@ -173,22 +170,6 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
             yield verdict.finding
         if verdict.example and not verdict.diagnosis:  # words say more than numbers
             yield from verdict.example.splitlines()
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in rows:
-        writer.writerow([_cell(value) for value in row])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula."""
-    if not isinstance(value, str):
-        return value
-    value = printable(value, limit=2000)
-    return FORMULA.sub(r"\1'", value)
 
 
 def _name(text: str) -> str:

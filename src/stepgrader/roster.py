@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from stepgrader.tables import read_csv
+
 __all__ = ["Roster"]
 
 COLUMNS = {
@@ -78,13 +80,7 @@ class Roster:
     @classmethod
     def read(cls, path: Path) -> Roster:
         """Read a roster in UTF-8, or as Excel saves it in Korea."""
-        content = path.read_bytes()
-        for encoding in ("utf-8-sig", "cp949"):
-            try:
-                return cls(content.decode(encoding))
-            except UnicodeDecodeError:
-                continue
-        raise ValueError(f"--roster: expected CSV in UTF-8, got {path}")
+        return cls(read_csv(path))
 
     def find(self, words: Iterable[str]) -> str | None:
         """Return the one student whom words identify: ids first, then the name.
