@@ -7,9 +7,13 @@ import pytest
 
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.batch import Result
+from stepgrader.exercises import Exercise
+from stepgrader.gradebook import apply_overrides, counting, read_overrides
 from stepgrader.grader import Graded, GradedStep
 from stepgrader.judge import Verdict
 from stepgrader.reports import write_reports
+from stepgrader.roster import Roster
+from stepgrader.steps import Step
 from stepgrader.submissions import Submission
 
 
@@ -25,6 +29,25 @@ def graded(*points, exercise="lstm"):
         for number, earned in enumerate(points, start=1)
     ]
     return Graded(exercise, f"Exercise {exercise}", steps)
+
+
+def exercise(name):
+    """The author's version of the exercise of ``graded``: two steps of 2 points each."""
+    names = ("step_1", "step_2")
+    cells = [{"id": "title", "cell_type": "markdown", "source": f"# Exercise {name}"}]
+    for number, step in enumerate(names, start=1):
+        stem = step.replace("_", "-")
+        solution = "    ### BEGIN SOLUTION\n    pass\n    ### END SOLUTION"
+        cells += [
+            {"id": f"{stem}-task", "source": f"## {number}. Step (★, 5 minutes, 2 points)"},
+            {"id": f"{stem}-answer", "source": f"def {step}():\n{solution}"},
+            {"id": f"{stem}-check", "source": f"check({step})"},
+        ]
+    steps = [Step(step, len, cases={}, mistakes=[], alternatives=[]) for step in names]
+    return Exercise(name, {"metadata": {}, "cells": cells}, steps)
+
+
+EXERCISES = {name: exercise(name) for name in ("lstm", "gru")}
 
 
 def verdict(points):
@@ -47,3 +70,110 @@ def test_excel_reads_korean_names_in_a_table(tmp_path, name):
     assert content.startswith(b"\xef\xbb\xbf")
     assert not content[3:].startswith(b"\xef\xbb\xbf")
     assert rows(tmp_path / name)[0]["student"] == "박지호"
+
+
+# -- overrides
+
+
+def override(folder, results, text, roster=None):
+    """Write the reports with these overrides, and return what is wrong with those."""
+    path = folder / "overrides.csv"
+    path.write_text(text, encoding="utf-8")
+    final, count, problems = apply_overrides(
+        results, counting(results), read_overrides(path), EXERCISES, roster
+    )
+    write_reports(final, SafeWriter(folder / "grades"), count)
+    return problems
+
+
+def test_points_of_a_step_and_of_an_exercise_are_overridden_with_a_reason(tmp_path):
+    results = [result("ada", 2, 0), result("bob", 0, 0)]
+    text = "student,exercise,step,points,reason\n"
+    text += "ada,lstm,step_2,1.5,the sign only\nbob,lstm,,3,an oral exam\n"
+    assert override(tmp_path, results, text) == []
+    ada, bob = rows(tmp_path / "grades" / "grades.csv")
+    assert (ada["points"], bob["points"]) == ("3.5", "3")
+    remark = "3 points by your instructor's decision instead of 0: an oral exam"
+    assert bob["remark"] == remark
+    step = rows(tmp_path / "grades" / "steps.csv")[1]
+    decision = "1.5 points by your instructor's decision instead of 0: the sign only"
+    assert (step["points"], step["remark"]) == ("1.5", decision)
+    page = (tmp_path / "grades" / "feedback" / "ada.html").read_text(encoding="utf-8")
+    assert "Exercise lstm: 3.5 of 4 points" in page
+    assert "Step 2: 1.5 of 2 points" in page
+    assert decision.replace("'", "&#x27;") in page
+    page = (tmp_path / "grades" / "feedback" / "bob.md").read_text(encoding="utf-8")
+    assert "Exercise lstm: 3 of 4 points" in page
+    assert remark in page
+
+
+def test_lower_points_by_decision_do_not_make_another_notebook_count(tmp_path):
+    results = [result("ada", 2, 2), result("ada", 2, 0)]
+    assert override(tmp_path, results, "student,exercise,points\nada,lstm,1\n") == []
+    first, second = rows(tmp_path / "grades" / "grades.csv")
+    assert (first["points"], first["counts"], second["counts"][:2]) == ("1", "yes", "no")
+
+
+def test_a_student_without_a_notebook_can_be_given_points(tmp_path):
+    results = [Result(Submission("eve", Path()), None, "nothing was handed in")]
+    text = "student,exercise,points,reason\neve,lstm,4,handed in on paper\n"
+    assert override(tmp_path, results, text) == []
+    _, row = rows(tmp_path / "grades" / "grades.csv")
+    assert (row["exercise"], row["points"], row["out_of"]) == ("lstm", "4", "4")
+
+
+@pytest.mark.parametrize("name", ["7", "ada@school.edu", "Ada Lovelace", "Ada Lovelace (7)"])
+def test_an_override_names_a_student_as_the_roster_does(tmp_path, name):
+    roster = Roster("id,name,email\n7,Ada Lovelace,ada@school.edu\n")
+    results = [result("Ada Lovelace (7)", 0)]
+    assert override(tmp_path, results, f"student,exercise,points\n{name},lstm,2\n", roster) == []
+    assert rows(tmp_path / "grades" / "grades.csv")[0]["points"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("eve,lstm,,1", "row 3: expected a student of the class, got 'eve'"),
+        ("ada,rnn,,1", "row 3: expected one of lstm, gru, got 'rnn'"),
+        ("ada,lstm,gate,1", "row 3: expected a step of lstm (step_1, step_2), got 'gate'"),
+        ("ada,lstm,,4.5", "row 3: expected points from 0 to 4, got '4.5'"),
+        ("ada,lstm,step_1,-1", "row 3: expected points from 0 to 2, got '-1'"),
+        ("ada,lstm,step_1,nan", "row 3: expected points from 0 to 2, got 'nan'"),
+        ("ada,lstm,step_1,", "row 3: expected points from 0 to 2, got ''"),
+        ("bob,lstm,,1", "row 3: these points are set by row 2 too; one row is expected"),
+        ("bob,lstm,step_1,1", "row 3: these points are set by row 2 too; one row is expected"),
+    ],
+)
+def test_a_wrong_override_is_named_by_its_row_and_the_others_apply(tmp_path, row, problem):
+    results = [result("ada", 0, 0), result("bob", 0, 0)]
+    text = f"student,exercise,step,points\nbob,lstm,,3\n{row}\n"
+    assert override(tmp_path, results, text) == [problem]
+    points = [row["points"] for row in rows(tmp_path / "grades" / "grades.csv")]
+    assert points == ["0", "3"]
+
+
+def test_a_table_of_overrides_without_points_is_refused(tmp_path):
+    (tmp_path / "overrides.csv").write_text("student,exercise\nada,lstm\n")
+    with pytest.raises(ValueError, match="points is missing"):
+        read_overrides(tmp_path / "overrides.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp949"])
+def test_overrides_as_excel_saves_them(tmp_path, encoding):
+    path = tmp_path / "overrides.csv"
+    path.write_bytes("student,exercise,points,reason\n박지호,lstm,1,구술 시험\n".encode(encoding))
+    [found] = read_overrides(path)
+    assert (found.student, found.reason) == ("박지호", "구술 시험")
+
+
+def test_a_table_that_was_changed_is_renamed_and_written_again(tmp_path):
+    write_reports([result("ada", 2)], SafeWriter(tmp_path))
+    for number in (1, 2):
+        (tmp_path / "grades.csv").write_text(f"edited {number}")
+        writer = SafeWriter(tmp_path)
+        write_reports([result("ada", 2), result("bob", 0)], writer)
+        assert [row["student"] for row in rows(tmp_path / "grades.csv")] == ["ada", "bob"]
+        kept = tmp_path / f"grades.edited-{number}.csv"
+        assert writer.renamed == {tmp_path / "grades.csv": kept}
+        assert kept.read_text() == f"edited {number}"
+    assert (tmp_path / "grades.edited-1.csv").read_text() == "edited 1"

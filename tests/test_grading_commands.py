@@ -491,6 +491,29 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     page.write_text(before, encoding="utf-8")
 
 
+def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
+    graded, tmp_path, run, exercises
+):
+    shutil.copytree(graded / "out", tmp_path / "out")
+    path = tmp_path / "out" / "overrides.csv"
+    assert path.read_text(encoding="utf-8-sig") == "student,exercise,step,points,reason\n"
+    text = "student,exercise,step,points,reason\nbob,tiny,,6,late at night\nzoe,tiny,,1,\n"
+    path.write_text(text, encoding="utf-8")
+    (tmp_path / "out" / "grades.csv").write_text("edited", encoding="utf-8")
+    command = ("grade", graded / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    code, _, errors = run(*command)
+    assert code == 3
+    assert errors[-2:] == [
+        f"{path}, row 3: expected a student of the class, got 'zoe'",
+        f"{tmp_path / 'out' / 'grades.csv'}: written again; it was changed by hand and is now "
+        "grades.edited-1.csv. To change points, use overrides.csv",
+    ]
+    assert path.read_text(encoding="utf-8") == text
+    found = {row["student"]: row for row in rows(tmp_path / "out" / "grades.csv")}
+    assert (found["bob"]["points"], found["cem"]["points"]) == ("6", "4")
+    assert found["bob"]["remark"].endswith("instead of 4: late at night")
+
+
 def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):
     """It ends at once, though its code would run for much longer, and the bar resumes too."""
     for student in ("ann", "bob", "cem"):

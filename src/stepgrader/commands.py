@@ -223,9 +223,11 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     _require_fork("grade runs on Linux")
     from stepgrader.batch import grade_folder
     from stepgrader.differences import printable
+    from stepgrader.gradebook import OVERRIDE_COLUMNS, apply_overrides, counting, read_overrides
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
     from stepgrader.submissions import UNMATCHED
+    from stepgrader.tables import as_csv
 
     source: Path = options.submissions
     if not (source.is_dir() or (source.is_file() and source.suffix.lower() == ".zip")):
@@ -234,16 +236,24 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
         raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
     writer = SafeWriter(options.out)
+    corrections: Path = options.out / "overrides.csv"
+    overrides = read_overrides(corrections)
+    exercises = {exercise.name: exercise for exercise in _authored(options.exercises)}
     results = grade_folder(
         options.submissions,
         options.out,
-        _authored(options.exercises),
+        exercises.values(),
         seed=_stored_seed(options.out, options.seed),
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
         roster=roster,
     )
-    write_reports(results, writer)
+    if not os.path.lexists(corrections):
+        write_whole(corrections, as_csv([OVERRIDE_COLUMNS]).encode())
+    final, count, problems = apply_overrides(
+        results, counting(results), overrides, exercises, roster
+    )
+    write_reports(final, writer, count)
     absent = sum(result.submission.absent for result in results)
     faults = sum(result.grader_fault for result in results)
     unreadable = sum(result.graded is None for result in results) - faults - absent
@@ -258,14 +268,22 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     handed = f"Notebooks: {graded} graded, {unreadable} not readable."
     print(handed + (f" Students without one: {absent}." if roster else ""))
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
+    for problem in problems:
+        print(printable(f"{corrections}, {problem}", limit=500), file=sys.stderr)
     for path in writer.skipped:
         print(f"{path}: skipped, because it was changed by hand", file=sys.stderr)
+    for path, new in writer.renamed.items():
+        print(
+            f"{path}: written again; it was changed by hand and is now {new.name}. To change "
+            f"points, use {corrections.name}",
+            file=sys.stderr,
+        )
     if faults:
         print(
             f"{course.command}: {faults} could not be graded; run the same command again",
             file=sys.stderr,
         )
-    return INCOMPLETE if faults or unreadable or nobody or writer.skipped else 0
+    return INCOMPLETE if faults or unreadable or nobody or writer.skipped or problems else 0
 
 
 def _stored_seed(folder: Path, seed: int | None) -> int:

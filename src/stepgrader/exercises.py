@@ -96,7 +96,7 @@ class Released:
     @property
     def title(self) -> str:
         """The heading of the notebook."""
-        return _source(self.notebook["cells"][0]).splitlines()[0].removeprefix("# ")
+        return _title(self.notebook)
 
     def cell(self, cell_id: str) -> str:
         """Return the source of a cell."""
@@ -149,6 +149,16 @@ class Exercise:
     name: str
     notebook: dict[str, Any]
     steps: Sequence[Step]
+
+    @property
+    def headings(self) -> dict[str, Heading]:
+        """The heading of each step, by its name."""
+        return headings(self.notebook, [step.name for step in self.steps])
+
+    @property
+    def title(self) -> str:
+        """The heading of the notebook."""
+        return _title(self.notebook)
 
     @classmethod
     def load(cls, folder: Path) -> Exercise:
@@ -259,6 +269,10 @@ def _released_cell(cell: dict[str, Any]) -> dict[str, Any]:
         source = SOLUTION.sub(rf"\g<indent>{UNSOLVED}", _source(cell))
         cell |= {"source": source.splitlines(keepends=True), "outputs": [], "execution_count": None}
     return cell
+
+
+def _title(notebook: dict[str, Any]) -> str:
+    return _source(notebook["cells"][0]).splitlines()[0].removeprefix("# ")
 
 
 def _cells(notebook: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -68,7 +68,7 @@ class GradedStep:
 
     name: str
     title: str
-    points: int
+    points: float
     out_of: int
     verdict: Verdict
     notes: list[str] = field(default_factory=list)
@@ -83,6 +83,8 @@ class Graded:
         title: Title of the exercise.
         steps: The grade of each step.
         by_clock: Whether the clock stopped an answer, so that another time it may come further.
+        adjusted: Points that count instead of the sum of the steps' points; None for the sum.
+        remarks: What was decided about the points, for the student.
 
     Example:
         >>> gate = GradedStep("gate", "A gate", 1, 1, Verdict("right"))
@@ -96,11 +98,13 @@ class Graded:
     title: str
     steps: list[GradedStep]
     by_clock: bool = False
+    adjusted: float | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
-    def points(self) -> int:
-        """Points that the notebook earned."""
-        return sum(step.points for step in self.steps)
+    def points(self) -> float:
+        """Points that the notebook earned, or those that count instead."""
+        return sum(step.points for step in self.steps) if self.adjusted is None else self.adjusted
 
     @property
     def out_of(self) -> int:

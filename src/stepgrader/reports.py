@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.differences import printable
+from stepgrader.gradebook import counting
 from stepgrader.judge import Verdict
 from stepgrader.tables import as_csv
 
@@ -77,12 +78,15 @@ def table(graded: Graded) -> Iterator[str]:
     yield f"{graded.points} of {_points(graded.out_of)}"
 
 
-def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
+def write_reports(
+    results: Sequence[Result], writer: SafeWriter, count: set[int] | None = None
+) -> None:
     """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and a feedback page for each student.
 
     Args:
         results: The result of every submission.
-        writer: Writes the files, and skips those that were changed by hand.
+        writer: Writes the files. It skips a page that was changed by hand; a table is renamed.
+        count: The numbers of the results that count (default: see ``gradebook.counting``).
 
     Raises:
         OSError: A file can't be written.
@@ -102,11 +106,11 @@ def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
         student,exercise,points,out_of,counts,file,remark
         ada,lstm,2,2,yes,lstm.ipynb,
     """
-    count = _counting(results)
+    count = counting(results) if count is None else count
     out = writer.folder
-    writer.write(out / "grades.csv", as_csv(_grade_rows(results, count)))
-    writer.write(out / "steps.csv", as_csv(_step_rows(results, count)))
-    writer.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
+    writer.replace(out / "grades.csv", as_csv(_grade_rows(results, count)))
+    writer.replace(out / "steps.csv", as_csv(_step_rows(results, count)))
+    writer.replace(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
         pages[result.submission.student].append((result, number in count))
@@ -117,22 +121,6 @@ def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
         writer.write(page.with_name(page.name + ".html"), "\n".join(feedback_html(student, own)))
 
 
-def _counting(results: Sequence[Result]) -> set[int]:
-    """Return the numbers of the results that count, one for each student and exercise.
-
-    It is the latest attempt, where a platform states attempts, and the best of several files.
-    """
-    best: dict[tuple[str, str], int] = {}
-    most: dict[tuple[str, str], tuple[str, int]] = {}
-    for number, result in enumerate(results):
-        if result.graded is not None:
-            key = (result.submission.student, result.graded.exercise)
-            rank = (result.submission.attempt, result.graded.points)
-            if key not in most or rank > most[key]:
-                best[key], most[key] = number, rank
-    return set(best.values())
-
-
 def _counted(results: Sequence[Result], count: set[int]) -> Iterator[tuple[str, Graded]]:
     """Yield student and grade of each result that counts."""
     for number in sorted(count):
@@ -140,11 +128,11 @@ def _counted(results: Sequence[Result], count: set[int]) -> Iterator[tuple[str, 
             yield results[number].submission.student, graded
 
 
-def _points(number: int) -> str:
+def _points(number: float) -> str:
     return _count(number, "point")
 
 
-def _count(number: int, what: str) -> str:
+def _count(number: float, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
@@ -198,12 +186,22 @@ def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence
                 graded.out_of,
                 "yes" if number in count else "no, another of this exercise is later or better",
                 file,
-                beside,
+                "; ".join(filter(None, (*graded.remarks, beside))),
             )
 
 
 def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
-    yield "student", "exercise", "step", "points", "out_of", "status", "property", "mistake"
+    yield (
+        "student",
+        "exercise",
+        "step",
+        "points",
+        "out_of",
+        "status",
+        "property",
+        "mistake",
+        "remark",
+    )
     for student, graded in _counted(results, count):
         for step in graded.steps:
             verdict = step.verdict
@@ -216,6 +214,7 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
                 verdict.status,
                 verdict.property or "",
                 verdict.diagnosis or "",
+                "; ".join(step.notes),
             )
 
 
@@ -315,6 +314,9 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
         if not counts:
             yield ""
             yield "Another notebook of this exercise, later or better, counts."
+        for remark in graded.remarks:
+            yield ""
+            yield f"**{_plain(remark)}.**"
         for step in graded.steps:
             yield ""
             yield f"### {_step_head(step)}"
@@ -383,6 +385,7 @@ def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Itera
         yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
         if not counts:
             yield "<p>Another notebook of this exercise, later or better, counts.</p>"
+        yield from (f"<p><strong>{html.escape(text)}.</strong></p>" for text in graded.remarks)
         for step in graded.steps:
             yield f"<h3>{html.escape(_step_head(step))}</h3>"
             yield from (f"<p>{html.escape(note)}</p>" for note in step.notes)
