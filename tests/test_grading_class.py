@@ -7,6 +7,7 @@ import pytest
 
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.batch import Result
+from stepgrader.class_settings import ClassSettings
 from stepgrader.exercises import Exercise
 from stepgrader.gradebook import apply_overrides, counting, read_overrides
 from stepgrader.grader import Graded, GradedStep
@@ -15,6 +16,7 @@ from stepgrader.reports import write_reports
 from stepgrader.roster import Roster
 from stepgrader.steps import Step
 from stepgrader.submissions import Submission
+from stepgrader.totals import Totals, total_rows
 
 
 def rows(path):
@@ -177,3 +179,63 @@ def test_a_table_that_was_changed_is_renamed_and_written_again(tmp_path):
         assert writer.renamed == {tmp_path / "grades.csv": kept}
         assert kept.read_text() == f"edited {number}"
     assert (tmp_path / "grades.edited-1.csv").read_text() == "edited 1"
+
+
+# -- totals
+
+
+def totals(results, assigned=None, order=()):
+    """The rows of the table of totals, without the heading."""
+    found = Totals.of(results, counting(results), EXERCISES, assigned, order)
+    return [list(row) for row in total_rows(found)]
+
+
+def test_totals_have_a_row_for_each_student_and_a_column_for_each_exercise():
+    results = [
+        result("bob", 2, 2),
+        result("ada", 2, 0.5),
+        result("ada", 0, 0),
+        result("ada", 2, 1, exercise="gru"),
+        Result(Submission("eve", Path(), absent=True), None, "nothing was handed in"),
+    ]
+    assert totals(results, order=["ada", "bob", "eve"]) == [
+        ["student", "lstm", "gru", "total", "out_of", "share", "remark"],
+        ["ada", 2.5, 3, 5.5, 8, 0.6875, ""],
+        ["bob", 4, 0, 4, 8, 0.5, ""],
+        ["eve", 0, 0, 0, 8, 0.0, ""],
+    ]
+
+
+def test_only_assigned_exercises_are_added_up():
+    results = [result("ada", 2, 2), result("ada", 2, 1, exercise="gru")]
+    assert totals(results[:1])[1] == ["ada", 4, 4, 4, 1.0, ""]
+    assert totals(results[:1], assigned=["gru", "lstm"])[1] == ["ada", 0, 4, 4, 8, 0.5, ""]
+    assert totals(results, assigned=["gru"])[1] == ["ada", 3, 3, 4, 0.75, ""]
+
+
+def test_totals_are_open_while_the_grader_failed_on_a_notebook():
+    failed = Result(Submission("ada", Path("x.ipynb")), None, "it failed", grader_fault=True)
+    [_, row, other] = totals([result("ada", 2, 2), failed, result("bob", 2, 2, exercise="gru")])
+    assert row[:-1] == ["ada", 4, "", "", 8, ""]
+    assert "could not be graded" in row[-1]
+    assert other == ["bob", 0, 4, 4, 8, 0.5, ""]
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("exercises = [", "Invalid"),
+        ('exercises = "lstm"', "exercises: expected a list of names, got 'lstm'"),
+        ('exercises = ["rnn"]', "exercises: expected one of lstm, gru, got 'rnn'"),
+        ('exercises = ["gru", "gru"]', "exercises: expected each name once"),
+        ("colour = 1", "expected any of exercises.*, got colour"),
+    ],
+)
+def test_settings_that_can_not_be_used_are_refused(tmp_path, text, problem):
+    path = tmp_path / "class.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"class.toml: {problem}"):
+        ClassSettings.read(path, known=EXERCISES)

@@ -222,12 +222,14 @@ def _write_changed(path: Path, text: str) -> bool:
 def _grade(course: Course, options: argparse.Namespace) -> int:
     _require_fork("grade runs on Linux")
     from stepgrader.batch import grade_folder
+    from stepgrader.class_settings import ClassSettings
     from stepgrader.differences import printable
     from stepgrader.gradebook import OVERRIDE_COLUMNS, apply_overrides, counting, read_overrides
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
     from stepgrader.submissions import UNMATCHED
     from stepgrader.tables import as_csv
+    from stepgrader.totals import Totals, total_rows
 
     source: Path = options.submissions
     if not (source.is_dir() or (source.is_file() and source.suffix.lower() == ".zip")):
@@ -239,6 +241,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     corrections: Path = options.out / "overrides.csv"
     overrides = read_overrides(corrections)
     exercises = {exercise.name: exercise for exercise in _authored(options.exercises)}
+    settings = ClassSettings.read(options.out / "class.toml", known=exercises)
     results = grade_folder(
         options.submissions,
         options.out,
@@ -254,6 +257,9 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         results, counting(results), overrides, exercises, roster
     )
     write_reports(final, writer, count)
+    students = roster.students if roster else ()
+    totals = Totals.of(final, count, exercises, settings.exercises, students)
+    writer.replace(options.out / "totals.csv", as_csv(total_rows(totals)))
     absent = sum(result.submission.absent for result in results)
     faults = sum(result.grader_fault for result in results)
     unreadable = sum(result.graded is None for result in results) - faults - absent
