@@ -1,6 +1,7 @@
 """The books of a class: tables, corrections by hand, totals and what platforms import."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from stepgrader.atomic_files import SafeWriter
 from stepgrader.batch import Result
 from stepgrader.class_settings import ClassSettings
 from stepgrader.exercises import Exercise
+from stepgrader.exports import Books, export
 from stepgrader.gradebook import apply_overrides, counting, read_overrides
 from stepgrader.grader import Graded, GradedStep
 from stepgrader.judge import Verdict
@@ -231,6 +233,9 @@ def test_totals_are_open_while_the_grader_failed_on_a_notebook():
         ('exercises = "lstm"', "exercises: expected a list of names, got 'lstm'"),
         ('exercises = ["rnn"]', "exercises: expected one of lstm, gru, got 'rnn'"),
         ('exercises = ["gru", "gru"]', "exercises: expected each name once"),
+        ('columns = "LSTM"', "columns: expected a table, got 'LSTM'"),
+        ("columns = { lstm = 1 }", "columns.lstm: expected a text, got 1"),
+        ('columns = { rnn = "RNN" }', "columns: expected one of lstm, gru, got 'rnn'"),
         ("colour = 1", "expected any of exercises.*, got colour"),
     ],
 )
@@ -239,3 +244,89 @@ def test_settings_that_can_not_be_used_are_refused(tmp_path, text, problem):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=rf"class.toml: {problem}"):
         ClassSettings.read(path, known=EXERCISES)
+
+
+# -- exports
+
+ROSTER = Roster(
+    "id,first name,last name,email,login,lms id,section\n"
+    "7,Ada,Lovelace,ada@school.edu,al1,123,A\n"
+    "8,지호,박,,,,\n"
+)
+
+
+def books(*results, roster=ROSTER, columns=None):
+    count = counting(results)
+    order = roster.students if roster else ()
+    totals = Totals.of(results, count, EXERCISES, order=order)
+    return Books(results, count, totals, roster, columns)
+
+
+def table(text):
+    return list(csv.reader(text.removeprefix("\ufeff").splitlines()))
+
+
+def test_canvas_imports_ids_and_points_possible():
+    results = result("Ada Lovelace (7)", 2, 1.25), result("지호 박 (8)", 2, 2, exercise="gru")
+    exported = export("canvas", books(*results, columns={"lstm": "LSTM (4711)"}))
+    assert table(exported.files["canvas.csv"]) == [
+        ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "LSTM (4711)", "gru"],
+        ["    Points Possible", "", "", "", "", "4", "4"],
+        ["Ada Lovelace", "123", "7", "al1", "A", "3.25", "0"],
+        ["지호 박", "", "8", "", "", "0", "4"],
+    ]
+    assert exported.problems == []
+
+
+def test_moodle_imports_points_by_id_number_or_e_mail():
+    exported = export("moodle", books(result("Ada Lovelace (7)", 2, 1)))
+    assert table(exported.files["moodle.csv"]) == [
+        ["ID number", "Username", "Email address", "Full name", "lstm"],
+        ["7", "al1", "ada@school.edu", "Ada Lovelace", "3"],
+        ["8", "", "", "지호 박", "0"],
+    ]
+
+
+@pytest.mark.parametrize("platform", ["canvas", "moodle"])
+def test_who_has_no_id_is_named_and_not_exported(platform):
+    exported = export(platform, books(result("mallory", 2, 2)))
+    assert exported.problems == ["mallory: has no id, because the roster does not name them"]
+    assert "mallory" not in exported.files[f"{platform}.csv"]
+    with pytest.raises(ValueError, match=f"--export {platform}: expected a --roster"):
+        export(platform, books(result("mallory", 2, 2), roster=None))
+
+
+@pytest.mark.parametrize("platform", ["canvas", "moodle"])
+def test_points_that_the_grader_failed_to_find_are_not_exported_as_0(platform):
+    failed = Result(Submission("Ada Lovelace (7)", Path()), None, "it failed", grader_fault=True)
+    exported = export(platform, books(failed, result("지호 박 (8)", 2, 2)))
+    [ada] = [row for row in table(exported.files[f"{platform}.csv"]) if "Ada Lovelace" in row]
+    assert ada[-1] == ""
+
+
+def test_gradescope_gets_results_for_each_student():
+    unread = Result(Submission("eve", Path("eve.ipynb")), None, "it is not JSON")
+    failed = Result(Submission("bob", Path()), None, "it failed", grader_fault=True)
+    found = books(result("ada", 2, 0), result("ada", 0, 0), unread, failed, roster=None)
+    exported = export("gradescope", found)
+    assert sorted(exported.files) == [f"gradescope/{one}/results.json" for one in ("ada", "eve")]
+    ada, eve = (json.loads(text) for _, text in sorted(exported.files.items()))
+    assert ada["score"] == 2
+    first, second = ada["tests"]
+    assert (first["score"], first["max_score"], first["status"]) == (2, 2, "passed")
+    assert (second["score"], second["max_score"], second["status"]) == (0, 2, "failed")
+    assert "the first that fails: a batch of one" in second["output"]
+    assert second["visibility"] == "visible"
+    assert (eve["score"], eve["tests"]) == (0, [])
+    assert "it is not JSON" in eve["output"]
+    assert exported.problems == ["bob: a notebook could not be graded"]
+
+
+def test_gradescope_shows_points_by_decision(tmp_path):
+    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\nada,lstm,3,oral\n")
+    overrides = read_overrides(tmp_path / "overrides.csv")
+    results, *_ = apply_overrides([result("ada", 2, 0)], {0}, overrides, EXERCISES)
+    [text] = export("gradescope", books(*results, roster=None)).files.values()
+    data = json.loads(text)
+    assert data["score"] == 3
+    assert "3 points by your instructor's decision instead of 2: oral" in data["output"]

@@ -582,8 +582,14 @@ def test_a_zip_of_a_class_is_graded_by_its_roster(bubblewrap, tmp_path, run, exe
     code, said, errors = run(
         *("grade", tmp_path / "class.zip", "--roster", tmp_path / "roster.csv"),
         *("--out", tmp_path / "out", "--exercises", exercises),
+        *("--export", "canvas", "--export", "gradescope"),
     )
     assert code == 3  # malloryeve is not in the roster
+    lacking = "malloryeve: has no id, because the roster does not name them"
+    assert f"not exported to canvas: {lacking}" in errors
+    [_, ada, bob] = rows(tmp_path / "out" / "canvas.csv")
+    assert (ada["ID"], ada["tiny"], bob["ID"], bob["tiny"]) == ("1", str(POINTS), "2", "0")
+    assert len(list((tmp_path / "out" / "gradescope").glob("*/results.json"))) == 3
     assert "Notebooks: 2 graded, 0 not readable. Students without one: 1." in said
     assert "malloryeve: this is nobody, or not only one, in the roster" in errors
     found = {row["student"]: row for row in rows(tmp_path / "out" / "grades.csv")}
@@ -592,6 +598,16 @@ def test_a_zip_of_a_class_is_graded_by_its_roster(bubblewrap, tmp_path, run, exe
     assert found["malloryeve"]["points"] == points
     absent = found["Bob Ross (8)"]
     assert (absent["points"], absent["remark"]) == ("0", "nothing was handed in")
+
+
+@pytest.mark.parametrize("platform", ["canvas", "moodle"])
+def test_an_export_by_ids_needs_a_roster(tmp_path, run, platform):
+    (tmp_path / "in").mkdir()
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--export", platform)
+    code, _, errors = run(*command)
+    assert code == 1
+    assert errors == ["seqbook: --export: expected a --roster, which has the students' ids"]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["none", "none.zip"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ class ClassSettings:
     Args:
         exercises: The exercises that were assigned, in the order of the totals; None if those
             count that somebody handed in.
+        columns: What the learning platform calls an exercise, by its name.
 
     Example:
         >>> ClassSettings.parse('exercises = ["lstm", "gru"]', known=["gru", "lstm"]).exercises
@@ -25,6 +26,7 @@ class ClassSettings:
     """
 
     exercises: list[str] | None = None
+    columns: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, known: Collection[str]) -> ClassSettings:
@@ -54,6 +56,7 @@ class ClassSettings:
         """
         readers: dict[str, Callable[[Any, Collection[str]], Any]] = {
             "exercises": _exercises,
+            "columns": _columns,
         }
         data = tomllib.loads(text)
         if unknown := sorted(set(data) - set(readers)):
@@ -68,6 +71,16 @@ def _exercises(value: Any, known: Collection[str]) -> list[str]:
         _exercise("exercises", name, known)
     if len(set(value)) < len(value):
         raise ValueError("exercises: expected each name once")
+    return value
+
+
+def _columns(value: Any, known: Collection[str]) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(f"columns: expected a table, got {value!r}")
+    for name, heading in value.items():
+        _exercise("columns", name, known)
+        if not isinstance(heading, str) or not heading.strip():
+            raise ValueError(f"columns.{name}: expected a text, got {heading!r}")
     return value
 
 

@@ -22,6 +22,7 @@ __all__ = ["add_commands"]
 
 # Modules that import torch are imported by the commands that need them.
 
+PLATFORMS = ("canvas", "moodle", "gradescope")
 INCOMPLETE = 3  # exit code: something was skipped or could not be graded
 
 Command = Callable[[argparse.Namespace], int]
@@ -92,6 +93,13 @@ def add_commands(
         required=True,
         metavar="FOLDER",
         help="folder for grades, feedback and summary",
+    )
+    grade.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=PLATFORMS,
+        help="write what this platform imports, too; may be given several times",
     )
     grade.add_argument(
         "--seed",
@@ -224,6 +232,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.batch import grade_folder
     from stepgrader.class_settings import ClassSettings
     from stepgrader.differences import printable
+    from stepgrader.exports import Books, export
     from stepgrader.gradebook import OVERRIDE_COLUMNS, apply_overrides, counting, read_overrides
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
@@ -235,6 +244,8 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     if not (source.is_dir() or (source.is_file() and source.suffix.lower() == ".zip")):
         raise ValueError(f"expected a folder of submissions, got {options.submissions}")
     roster = Roster.read(options.roster) if options.roster else None
+    if roster is None and {"canvas", "moodle"} & set(options.export):
+        raise ValueError("--export: expected a --roster, which has the students' ids")
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
         raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
     writer = SafeWriter(options.out)
@@ -253,13 +264,17 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     )
     if not os.path.lexists(corrections):
         write_whole(corrections, as_csv([OVERRIDE_COLUMNS]).encode())
-    final, count, problems = apply_overrides(
-        results, counting(results), overrides, exercises, roster
-    )
+    final, count, faulty = apply_overrides(results, counting(results), overrides, exercises, roster)
+    problems = [f"{corrections}, {problem}" for problem in faulty]
     write_reports(final, writer, count)
     students = roster.students if roster else ()
     totals = Totals.of(final, count, exercises, settings.exercises, students)
     writer.replace(options.out / "totals.csv", as_csv(total_rows(totals)))
+    for platform in dict.fromkeys(options.export):
+        exported = export(platform, Books(final, count, totals, roster, settings.columns))
+        for name, content in exported.files.items():
+            writer.replace(options.out / name, content)
+        problems += [f"not exported to {platform}: {problem}" for problem in exported.problems]
     absent = sum(result.submission.absent for result in results)
     faults = sum(result.grader_fault for result in results)
     unreadable = sum(result.graded is None for result in results) - faults - absent
@@ -275,7 +290,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     print(handed + (f" Students without one: {absent}." if roster else ""))
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
     for problem in problems:
-        print(printable(f"{corrections}, {problem}", limit=500), file=sys.stderr)
+        print(printable(problem, limit=500), file=sys.stderr)
     for path in writer.skipped:
         print(f"{path}: skipped, because it was changed by hand", file=sys.stderr)
     for path, new in writer.renamed.items():

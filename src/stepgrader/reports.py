@@ -20,7 +20,16 @@ if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not 
     from stepgrader.batch import Result
     from stepgrader.grader import Graded, GradedStep
 
-__all__ = ["feedback_html", "table", "verdict_lines", "write_reports"]
+__all__ = [
+    "feedback_html",
+    "file_names",
+    "no_grade",
+    "step_head",
+    "step_lines",
+    "table",
+    "verdict_lines",
+    "write_reports",
+]
 
 MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
 WIDTH = 100  # of a table
@@ -114,7 +123,7 @@ def write_reports(
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
         pages[result.submission.student].append((result, number in count))
-    names = _file_names(pages)
+    names = file_names(pages)
     for student, own in pages.items():
         page = out / "feedback" / names[student]
         writer.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, own)))
@@ -271,10 +280,14 @@ def _unknown(step: GradedStep) -> str:
     return f"fails at: {step.verdict.property}" if step.verdict.property else "did not answer"
 
 
-def _file_names(students: Iterable[str]) -> dict[str, str]:
+def file_names(students: Iterable[str]) -> dict[str, str]:
     """Return a unique and safe file name for each student's page.
 
     A student whose name is safe keeps it, whatever the names of the others.
+
+    Example:
+        >>> file_names(["Ada Lovelace (7)", "../bob"])["../bob"].startswith("_bob-")
+        True
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -308,7 +321,7 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
         if graded is None:
             yield f"## {_plain(_name(result.submission.name))}"
             yield ""
-            yield _plain(_no_grade(result))
+            yield _plain(no_grade(result))
             continue
         yield f"## {graded.title}: {graded.points} of {_points(graded.out_of)}"
         if not counts:
@@ -319,7 +332,7 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
             yield f"**{_plain(remark)}.**"
         for step in graded.steps:
             yield ""
-            yield f"### {_step_head(step)}"
+            yield f"### {step_head(step)}"
             for note in step.notes:
                 yield ""
                 yield f"{note[:1].upper()}{note[1:]}."
@@ -329,13 +342,41 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
     yield ""
 
 
-def _step_head(step: GradedStep) -> str:
+def step_lines(step: GradedStep) -> list[str]:
+    """Return the lines below the head of a step: notes, and why the answer is wrong.
+
+    Example:
+        >>> from stepgrader.grader import GradedStep
+        >>> verdict = Verdict("wrong", finding="expected 2, got 3")
+        >>> step_lines(GradedStep("gate", "A gate", 0, 2, verdict, ["2 cells answer this step"]))
+        ['2 cells answer this step', 'expected 2, got 3']
+    """
+    return [*step.notes, *_reasons(step.verdict)]
+
+
+def step_head(step: GradedStep) -> str:
+    """Return the line with title and points of a step.
+
+    Example:
+        >>> from stepgrader.grader import GradedStep
+        >>> step_head(GradedStep("gate", "A gate", 2, 2, Verdict("right")))
+        '✓ A gate: 2 of 2 points'
+    """
     verdict = step.verdict
     head = f"{MARKS[verdict.status]} {step.title}: {step.points} of {_points(step.out_of)}"
     return head if verdict.status == "right" else f"{head}, {_remark(verdict, ())}"
 
 
-def _no_grade(result: Result) -> str:
+def no_grade(result: Result) -> str:
+    """Return why a submission has no grade, as a sentence for the student.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from stepgrader.batch import Result
+        >>> from stepgrader.submissions import Submission
+        >>> no_grade(Result(Submission("ada", Path("lstm.ipynb")), None, "it is not JSON"))
+        'This could not be read: it is not JSON.'
+    """
     if result.grader_fault:
         return "This could not be graded, through no fault of yours. Your instructor has been told."
     if result.submission.absent:
@@ -380,14 +421,14 @@ def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Itera
         graded = result.graded
         if graded is None:
             yield f"<h2>{html.escape(_name(result.submission.name))}</h2>"
-            yield f"<p>{html.escape(_no_grade(result))}</p>"
+            yield f"<p>{html.escape(no_grade(result))}</p>"
             continue
         yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
         if not counts:
             yield "<p>Another notebook of this exercise, later or better, counts.</p>"
         yield from (f"<p><strong>{html.escape(text)}.</strong></p>" for text in graded.remarks)
         for step in graded.steps:
-            yield f"<h3>{html.escape(_step_head(step))}</h3>"
+            yield f"<h3>{html.escape(step_head(step))}</h3>"
             yield from (f"<p>{html.escape(note)}</p>" for note in step.notes)
             if lines := list(_reasons(step.verdict)):
                 yield f"<pre>{html.escape(chr(10).join(lines))}</pre>"
