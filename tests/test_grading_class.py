@@ -1,7 +1,9 @@
 """The books of a class: tables, corrections by hand, totals and what platforms import."""
 
 import csv
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -255,11 +257,12 @@ ROSTER = Roster(
 )
 
 
-def books(*results, roster=ROSTER, columns=None):
+def books(*results, roster=ROSTER, columns=None, folder=None):
     count = counting(results)
     order = roster.students if roster else ()
     totals = Totals.of(results, count, EXERCISES, order=order)
-    return Books(results, count, totals, roster, columns)
+    pages = write_reports(results, SafeWriter(folder), count) if folder else {}
+    return Books(results, count, totals, roster, columns or {}, pages)
 
 
 def table(text):
@@ -330,3 +333,63 @@ def test_gradescope_shows_points_by_decision(tmp_path):
     data = json.loads(text)
     assert data["score"] == 3
     assert "3 points by your instructor's decision instead of 2: oral" in data["output"]
+
+
+def contents(data):
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+@pytest.mark.parametrize(
+    ("platform", "tops", "expected"),
+    [
+        (
+            "moodle",
+            ("Ada Lovelace_55_assignsubmission_file_", "박지호_56_assignsubmission_file_a.ipynb"),
+            (
+                "Ada Lovelace_55_assignsubmission_file_/feedback.html",
+                "박지호_56_assignsubmission_file_feedback.html",
+            ),
+        ),
+        (
+            "canvas",
+            ("lovelaceada_LATE_123_456_lstm-1.ipynb", "parkjiho_124_457_lstm.ipynb"),
+            ("lovelaceada_LATE_123_456_feedback.html", "parkjiho_124_457_feedback.html"),
+        ),
+    ],
+)
+def test_feedback_is_zipped_under_the_names_that_the_platform_gave(
+    tmp_path, platform, tops, expected
+):
+    students = ("Ada Lovelace (7)", "지호 박 (8)")
+    results = [result(one, 2, 1, top=top) for one, top in zip(students, tops, strict=True)]
+    results.append(result("Ada Lovelace (7)", 0, 0, exercise="gru", top=tops[0]))
+    found = books(*results, folder=tmp_path)
+    exported = export(platform, found)
+    assert exported.problems == []
+    files = contents(exported.files[f"{platform}_feedback.zip"])
+    assert tuple(files) == expected
+    assert "Feedback for Ada Lovelace (7)" in files[expected[0]]
+    assert "Exercise gru" in files[expected[0]]
+    assert export(platform, found).files == exported.files
+
+
+def test_a_comment_on_a_page_is_in_the_zip_and_who_has_no_place_in_it_is_named(tmp_path):
+    top = "Ada Lovelace_55_assignsubmission_file_"
+    results = result("Ada Lovelace (7)", 2, top=top), result("지호 박 (8)", 2, top="jiho.ipynb")
+    found = books(*results, folder=tmp_path)
+    found.pages["Ada Lovelace (7)"][0].write_text("Well done!", encoding="utf-8")
+    exported = export("moodle", found)
+    assert contents(exported.files["moodle_feedback.zip"]) == {f"{top}/feedback.html": "Well done!"}
+    assert exported.problems == [
+        "지호 박 (8): the feedback, because no submission has a name that Moodle gave it"
+    ]
+
+
+def test_a_zip_of_feedback_has_a_folder_for_each_student(tmp_path):
+    found = books(result("ada", 2), result("박지호", 1), roster=None, folder=tmp_path)
+    files = contents(export("zip", found).files["feedback.zip"])
+    assert sorted(files) == [
+        f"{student}/feedback.{end}" for student in ("ada", "박지호") for end in ("html", "md")
+    ]
+    assert "Feedback for 박지호" in files["박지호/feedback.md"]

@@ -91,6 +91,10 @@ def test_moodle_with_and_without_folders(tmp_path):
     )
     assert students(tmp_path) == [("Ada Lovelace", "lstm.ipynb"), ("Bob_Ross", "gru.ipynb")]
     assert [one.beside for one in find(tmp_path)] == [("onlinetext.html",), ()]
+    assert [one.top for one in find(tmp_path)] == [
+        "Ada Lovelace_12345_assignsubmission_file_",
+        "Bob_Ross_12346_assignsubmission_file_gru.ipynb",
+    ]
 
 
 def test_blackboard_and_its_receipts(tmp_path):

@@ -22,7 +22,7 @@ __all__ = ["add_commands"]
 
 # Modules that import torch are imported by the commands that need them.
 
-PLATFORMS = ("canvas", "moodle", "gradescope")
+EXPORTS = ("canvas", "moodle", "gradescope", "zip")
 INCOMPLETE = 3  # exit code: something was skipped or could not be graded
 
 Command = Callable[[argparse.Namespace], int]
@@ -98,8 +98,9 @@ def add_commands(
         "--export",
         action="append",
         default=[],
-        choices=PLATFORMS,
-        help="write what this platform imports, too; may be given several times",
+        choices=EXPORTS,
+        help="write what this platform imports, too, or a zip of the feedback; may be given "
+        "several times",
     )
     grade.add_argument(
         "--seed",
@@ -266,12 +267,13 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         write_whole(corrections, as_csv([OVERRIDE_COLUMNS]).encode())
     final, count, faulty = apply_overrides(results, counting(results), overrides, exercises, roster)
     problems = [f"{corrections}, {problem}" for problem in faulty]
-    write_reports(final, writer, count)
+    pages = write_reports(final, writer, count)
     students = roster.students if roster else ()
     totals = Totals.of(final, count, exercises, settings.exercises, students)
     writer.replace(options.out / "totals.csv", as_csv(total_rows(totals)))
+    books = Books(final, count, totals, roster, settings.columns, pages)
     for platform in dict.fromkeys(options.export):
-        exported = export(platform, Books(final, count, totals, roster, settings.columns))
+        exported = export(platform, books)
         for name, content in exported.files.items():
             writer.replace(options.out / name, content)
         problems += [f"not exported to {platform}: {problem}" for problem in exported.problems]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepgrader import layouts
 from stepgrader.reports import file_names, no_grade, step_head, step_lines
 from stepgrader.tables import as_csv
 
@@ -29,6 +33,7 @@ class Books:
         totals: The points of each student.
         roster: Who is in the class.
         columns: What the platform calls an exercise, where that is not its name.
+        pages: The files of each student's feedback page, the one in HTML first.
 
     Example:
         >>> from stepgrader.totals import Totals
@@ -40,12 +45,13 @@ class Books:
     count: set[int]
     totals: Totals
     roster: Roster | None = None
-    columns: Mapping[str, str] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    pages: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
     @property
     def headings(self) -> list[str]:
         """What the platform calls the exercises."""
-        return [(self.columns or {}).get(exercise, exercise) for exercise in self.totals.out_of]
+        return [self.columns.get(exercise, exercise) for exercise in self.totals.out_of]
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,10 @@ def export(platform: str, books: Books) -> Export:
     r"""Return the files that a platform imports.
 
     Args:
-        platform: ``canvas`` or ``moodle``, whose gradebooks import a table, or ``gradescope``,
-            whose autograders leave a file of results for each student.
+        platform: ``canvas`` or ``moodle``, whose gradebooks import a table, and which take a zip of
+            feedback pages if the submissions have the names that they gave them; ``gradescope``,
+            whose autograders leave a file of results for each student; or ``zip``, for a zip with
+            a folder for each student.
         books: What is known of the class.
 
     Raises:
@@ -97,7 +105,8 @@ def _canvas(books: Books) -> Export:
     ]
     for person, points in people:
         rows.append((person.name, person.lms, person.id, person.login, person.section, *points))
-    return Export({"canvas.csv": as_csv(rows)}, problems)
+    pages, lacking = _feedback_zip(books, "Canvas")
+    return Export({"canvas.csv": as_csv(rows), **pages}, problems + lacking)
 
 
 def _moodle(books: Books) -> Export:
@@ -107,7 +116,8 @@ def _moodle(books: Books) -> Export:
     ]
     for person, points in people:
         rows.append((person.id, person.login, person.email, person.name, *points))
-    return Export({"moodle.csv": as_csv(rows)}, problems)
+    pages, lacking = _feedback_zip(books, "Moodle")
+    return Export({"moodle.csv": as_csv(rows), **pages}, problems + lacking)
 
 
 def _people(
@@ -187,4 +197,43 @@ def _texts(result: Result) -> Iterator[str]:
         yield from (f"{result.graded.title}: {remark}" for remark in result.graded.remarks)
 
 
-_EXPORTS = {"canvas": _canvas, "moodle": _moodle, "gradescope": _gradescope}
+def _feedback_zip(books: Books, platform: str) -> tuple[dict[str, str | bytes], list[str]]:
+    """Return the zip of feedback pages that a platform takes, and for whom it holds none."""
+    paths: dict[str, str] = {}
+    handed_in: dict[str, None] = {}
+    for result in books.results:
+        student, top = result.submission.student, result.submission.top
+        if top:
+            handed_in[student] = None
+        if top and student not in paths and (path := layouts.feedback_path(platform, top)):
+            paths[student] = path
+    if not paths:  # the submissions came in another way
+        return {}, []
+    content = _zipped({path: books.pages[student][0] for student, path in paths.items()})
+    lacking = [
+        f"{student}: the feedback, because no submission has a name that {platform} gave it"
+        for student in handed_in
+        if student not in paths
+    ]
+    return {f"{platform.lower()}_feedback.zip": content}, lacking
+
+
+def _zip(books: Books) -> Export:
+    files = {
+        f"{path.stem}/feedback{path.suffix}": path for own in books.pages.values() for path in own
+    }
+    return Export({"feedback.zip": _zipped(files)}, [])
+
+
+def _zipped(files: Mapping[str, Path]) -> bytes:
+    """Return a zip of files, by their paths in it. The same files give the same zip."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, path in files.items():
+            entry = zipfile.ZipInfo(name)  # of the earliest time
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+_EXPORTS = {"canvas": _canvas, "moodle": _moodle, "gradescope": _gradescope, "zip": _zip}

@@ -12,6 +12,7 @@ __all__ = [
     "METADATA",
     "Owner",
     "clean_stem",
+    "feedback_path",
     "is_export",
     "is_litter",
     "is_notebook_name",
@@ -84,6 +85,29 @@ def owner(name: str, *, folder: bool) -> Owner:
                 attempt = f"{int(resubmission[2]):06}"
         return Owner(groups["name"], (groups["id"],) if groups.get("id") else (), file, attempt)
     return Owner(name if folder else clean_stem(name), file="" if folder else name)
+
+
+def feedback_path(platform: str, name: str) -> str | None:
+    """Return the path that a platform expects of a feedback page in a zip, for a hand-in.
+
+    Args:
+        platform: Name of the platform, as in the patterns.
+        name: Name of the folder or file at the top of the submissions.
+
+    Returns:
+        The path, or None if the name is not one of this platform.
+
+    Example:
+        >>> feedback_path("Moodle", "Ada Lovelace_77_assignsubmission_file_")
+        'Ada Lovelace_77_assignsubmission_file_/feedback.html'
+        >>> feedback_path("Canvas", "lovelaceada_LATE_123_456_lstm-2.ipynb")
+        'lovelaceada_LATE_123_456_feedback.html'
+    """
+    match = re.fullmatch(PATTERNS[platform], name)
+    if match is None:
+        return None
+    head = name[: match.start("file")] if match["file"] else f"{name}/"
+    return f"{head}feedback.html"
 
 
 def clean_stem(name: str) -> str:

@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepgrader.atomic_files import SafeWriter
@@ -89,13 +90,16 @@ def table(graded: Graded) -> Iterator[str]:
 
 def write_reports(
     results: Sequence[Result], writer: SafeWriter, count: set[int] | None = None
-) -> None:
+) -> dict[str, list[Path]]:
     """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and a feedback page for each student.
 
     Args:
         results: The result of every submission.
         writer: Writes the files. It skips a page that was changed by hand; a table is renamed.
         count: The numbers of the results that count (default: see ``gradebook.counting``).
+
+    Returns:
+        The files of each student's feedback page.
 
     Raises:
         OSError: A file can't be written.
@@ -110,7 +114,7 @@ def write_reports(
         >>> graded = Graded("lstm", "The LSTM", [step])
         >>> result = Result(Submission("ada", Path("lstm.ipynb")), graded)
         >>> with TemporaryDirectory() as folder:
-        ...     write_reports([result], SafeWriter(Path(folder)))
+        ...     pages = write_reports([result], SafeWriter(Path(folder)))
         ...     print(Path(folder, "grades.csv").read_text(encoding="utf-8-sig"), end="")
         student,exercise,points,out_of,counts,file,remark
         ada,lstm,2,2,yes,lstm.ipynb,
@@ -123,11 +127,13 @@ def write_reports(
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
         pages[result.submission.student].append((result, number in count))
+    files: dict[str, list[Path]] = {}
     names = file_names(pages)
     for student, own in pages.items():
-        page = out / "feedback" / names[student]
-        writer.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, own)))
-        writer.write(page.with_name(page.name + ".html"), "\n".join(feedback_html(student, own)))
+        files[student] = [out / "feedback" / f"{names[student]}{end}" for end in (".html", ".md")]
+        for path, page in zip(files[student], (feedback_html, _markdown), strict=True):
+            writer.write(path, "\n".join(page(student, own)))
+    return files
 
 
 def _counted(results: Sequence[Result], count: set[int]) -> Iterator[tuple[str, Graded]]:

@@ -70,6 +70,7 @@ class Submission:
         beside: Names of what else the student handed in that is not graded.
         matched: False if there is a roster and nobody, or several, in it can be meant.
         absent: Whether the student is in the roster and handed in nothing.
+        top: Name of the folder or file at the top of the submissions, as the platform wrote it.
 
     Example:
         >>> Submission("ada", Path("submissions/ada/lstm.ipynb")).name
@@ -86,6 +87,7 @@ class Submission:
     beside: tuple[str, ...] = ()
     matched: bool = True
     absent: bool = False
+    top: str = ""
 
     @property
     def name(self) -> str:
@@ -221,7 +223,8 @@ def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> I
     if not graded:
         file = group[0][1]
         kind = "no notebook was handed in, only "
-        yield Submission(student, file.path, shown=file.name, problem=kind + _listed(others))
+        problem = kind + _listed(others)
+        yield Submission(student, file.path, shown=file.name, problem=problem, top=file.parts[0])
         return
     for number, (owner, file) in enumerate(graded):
         inside = file.parts[-len(file.members) - 1 :] if file.members else ()
@@ -235,6 +238,7 @@ def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> I
             attempt=owner.attempt,
             problem=file.problem,
             beside=others if number == 0 else (),
+            top=file.parts[0],
         )
 
 
