@@ -13,9 +13,10 @@ from stepgrader.batch import Result
 from stepgrader.class_settings import ClassSettings
 from stepgrader.exercises import Exercise
 from stepgrader.exports import Books, export
-from stepgrader.gradebook import apply_overrides, counting, read_overrides
+from stepgrader.gradebook import apply_overrides, counting, read_overrides, share_in_groups
 from stepgrader.grader import Graded, GradedStep
 from stepgrader.judge import Verdict
+from stepgrader.late import apply_late_rule
 from stepgrader.reports import write_reports
 from stepgrader.roster import Roster
 from stepgrader.steps import Step
@@ -393,3 +394,165 @@ def test_a_zip_of_feedback_has_a_folder_for_each_student(tmp_path):
         f"{student}/feedback.{end}" for student in ("ada", "박지호") for end in ("html", "md")
     ]
     assert "Feedback for 박지호" in files["박지호/feedback.md"]
+
+
+# -- late days
+
+RULE = """
+late_days = 2
+percent_per_day = 10
+[due]
+gru = 2026-12-08T23:59:00+09:00
+lstm = 2026-12-01T23:59:00+09:00
+"""
+
+
+def late(results, text=RULE, roster=None):
+    """Apply the rule that a text states, and return points, remarks, and what is not known."""
+    rule = ClassSettings.parse(text, known=EXERCISES).late
+    final, problems, unknown = apply_late_rule(results, counting(results), rule, roster)
+    return [(one.graded.points, one.graded.remarks) for one in final], problems, unknown
+
+
+@pytest.mark.parametrize(
+    ("time", "points", "remarks"),
+    [
+        ("2026-12-01 23:59:00 +0900", 4, []),
+        ("2026-12-01 14:59:00.5 Z", 4, []),
+        ("2026-12-01-23-59-00", 4, []),  # Blackboard's, in the zone of the date
+        ("2026-12-01 15:00:00 UTC", 4, ["1 day late, 1 of them free"]),
+        ("2026-12-03 10:00:00 +09:00", 4, ["2 days late, 2 of them free"]),
+        (
+            "2026-12-05 10:00:00 +09:00",
+            3.2,
+            ["4 days late, 2 of them free: 3.2 points, 20 % less than 4"],
+        ),
+        (
+            "2027-12-01 10:00:00 +09:00",
+            0,
+            ["365 days late, 2 of them free: 0 points, 100 % less than 4"],
+        ),
+    ],
+)
+def test_late_days_beyond_the_free_ones_cost_points(time, points, remarks):
+    assert late([result("ada", 2, 2, handed_in=time)]) == ([(points, remarks)], [], 0)
+
+
+def test_free_days_go_to_what_is_due_first_and_are_those_of_each_student():
+    gru, lstm = "2026-12-09 10:00:00 Z", "2026-12-03 10:00:00 Z"  # 1 and 2 days late
+    results = [
+        result("ada", 2, 2, exercise="gru", handed_in=gru),
+        result("ada", 2, 2, handed_in=lstm),
+        result("bob", 2, 2, exercise="gru", handed_in=gru),
+    ]
+    found, *_ = late(results)
+    assert [points for points, _ in found] == [3.6, 4, 4]
+
+
+def test_only_the_notebook_that_counts_is_late():
+    results = [
+        result("ada", 2, 2, attempt="1", handed_in="2026-12-01 10:00:00 Z"),
+        result("ada", 2, 1, attempt="2", handed_in="2026-12-05 10:00:00 Z"),
+    ]
+    found, *_ = late(results)
+    assert [points for points, _ in found] == [4, 2.4]
+
+
+def test_a_time_that_no_platform_states_is_taken_from_the_settings():
+    """Canvas marks what is late, and does not say by how much."""
+    results = [
+        result("Ada Lovelace (7)", 2, 2, late=True),
+        result("지호 박 (8)", 2, 2, late=False),
+        result("eve", 2, 2),
+        result("zoe", 2, 2, exercise="gru", late=True),
+    ]
+    stated = '[[handed_in]]\nstudent = "7"\nexercise = "lstm"\ntime = 2026-12-05T10:00:00+09:00\n'
+    stated += '[[handed_in]]\nstudent = "mallory"\nexercise = "lstm"\ntime = 2026-12-05T10:00:00Z\n'
+    found, problems, unknown = late(results, RULE + stated, ROSTER)
+    assert [points for points, _ in found] == [3.2, 4, 4, 4]
+    assert problems == [
+        "handed_in: expected a student of the class, got 'mallory'",
+        "zoe, gru: the platform says that it was late, but not when it was handed in; "
+        "state the time under handed_in",
+    ]
+    assert unknown == 1  # eve's
+
+
+def test_points_that_the_instructor_decided_are_not_lowered(tmp_path):
+    path = tmp_path / "overrides.csv"
+    path.write_text("student,exercise,step,points\nada,lstm,,4\nbob,lstm,step_1,2\n")
+    time = "2026-12-06 10:00:00 +09:00"  # 3 of 5 days are not free
+    results = [result("ada", 0, 2, handed_in=time), result("bob", 0, 2, handed_in=time)]
+    results, *_ = apply_overrides(results, {0, 1}, read_overrides(path), EXERCISES)
+    found, *_ = late(results)
+    assert [points for points, _ in found] == [4, 2.8]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("due = 2026-12-01", "due: expected a date and time with its offset from UTC, such as"),
+        ("due = 2026-12-01T23:59:00", "due: expected a date and time with its offset"),
+        ("[due]\nrnn = 2026-12-01T23:59:00Z", "due: expected one of lstm, gru, got 'rnn'"),
+        ("late_days = 3", "late_days: expected due, too"),
+        ("due = 2026-12-01T23:59:00Z\nlate_days = -1", "late_days: expected a whole number"),
+        ("due = 2026-12-01T23:59:00Z\npercent_per_day = 101", "percent_per_day: expected a number"),
+        ("due = 2026-12-01T23:59:00Z\nhanded_in = 1", "handed_in: expected tables"),
+        (
+            'due = 2026-12-01T23:59:00Z\n[[handed_in]]\nstudent = "7"',
+            "handed_in: expected student, exercise and time, got student",
+        ),
+    ],
+)
+def test_a_late_rule_that_can_not_be_used_is_refused(text, problem):
+    with pytest.raises(ValueError, match=problem):
+        ClassSettings.parse(text, known=EXERCISES)
+
+
+# -- groups
+
+GROUPS = Roster("id,name,group\n1,Ada,red\n2,Bob,red\n3,Cem,red\n4,Dan,\n5,Eve,blue\n")
+
+
+def test_one_hand_in_counts_for_all_members_of_a_group(tmp_path):
+    results = [
+        result("Bob (2)", 2, 1),
+        result("Ada (1)", 2, 0, handed_in="2026-12-01 10:00:00 Z"),
+        result("Ada (1)", 2, 2, exercise="gru"),
+        *(
+            Result(Submission(student, Path(), absent=True), None, "nothing was handed in")
+            for student in ("Cem (3)", "Dan (4)", "Eve (5)")
+        ),
+    ]
+    shared = share_in_groups(results, GROUPS)
+    count = counting(shared)
+    found = Totals.of(shared, count, EXERCISES, order=GROUPS.students)
+    assert [list(row)[:3] for row in total_rows(found)][1:] == [
+        ["Ada (1)", 3, 4],
+        ["Bob (2)", 3, 4],
+        ["Cem (3)", 3, 4],
+        ["Dan (4)", 0, 0],
+        ["Eve (5)", 0, 0],
+    ]
+    write_reports(shared, SafeWriter(tmp_path), count)
+    counted = [row for row in rows(tmp_path / "grades.csv") if row["counts"] == "yes"]
+    remarks = {(row["student"], row["exercise"]): row["remark"] for row in counted}
+    assert remarks["Cem (3)", "lstm"] == "handed in by Bob (2) for your group"
+    assert remarks["Bob (2)", "lstm"] == ""
+    absent = [row for row in rows(tmp_path / "grades.csv") if "nothing" in row["remark"]]
+    assert [row["student"] for row in absent] == ["Dan (4)", "Eve (5)"]
+    [page] = (tmp_path / "feedback").glob("Cem*.html")
+    assert "handed in by Bob (2) for your group" in page.read_text(encoding="utf-8")
+
+
+def test_in_a_group_the_notebook_that_counts_is_one_and_the_same():
+    """Otherwise members with equal notebooks could be late by different numbers of days."""
+    times = "2026-12-01 10:00:00 Z", "2026-12-05 10:00:00 Z"
+    results = [result("Ada (1)", 2, 2, handed_in=times[0])]
+    results.append(result("Bob (2)", 2, 2, handed_in=times[1]))
+    shared = share_in_groups(results, GROUPS)
+    final = [shared[number].submission for number in sorted(counting(shared))]
+    assert [(one.student, one.handed_in) for one in final] == [
+        ("Ada (1)", times[0]),
+        ("Bob (2)", times[0]),
+    ]

@@ -500,6 +500,10 @@ def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
     text = "student,exercise,step,points,reason\nbob,tiny,,6,late at night\nzoe,tiny,,1,\n"
     path.write_text(text, encoding="utf-8")
     (tmp_path / "out" / "grades.csv").write_text("edited", encoding="utf-8")
+    (tmp_path / "out" / "class.toml").write_text(
+        "due = 2026-12-01T23:59:00+09:00\npercent_per_day = 50\n[[handed_in]]\n"
+        'student = "cem"\nexercise = "tiny"\ntime = 2026-12-02T10:00:00+09:00\n'
+    )
     command = ("grade", graded / "in", "--out", tmp_path / "out", "--exercises", exercises)
     code, _, errors = run(*command)
     assert code == 3
@@ -510,7 +514,11 @@ def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
     ]
     assert path.read_text(encoding="utf-8") == text
     found = {row["student"]: row for row in rows(tmp_path / "out" / "grades.csv")}
-    assert (found["bob"]["points"], found["cem"]["points"]) == ("6", "4")
+    assert (found["bob"]["points"], found["ann"]["points"]) == ("6", str(POINTS))
+    assert float(found["cem"]["points"]) == 2
+    assert "Taken to be in time, as no time is stated: 2." in errors  # ann and dan
+    [total] = [row for row in rows(tmp_path / "out" / "totals.csv") if row["student"] == "cem"]
+    assert float(total["total"]) == 2
     assert found["bob"]["remark"].endswith("instead of 4: late at night")
 
 

@@ -234,7 +234,14 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.class_settings import ClassSettings
     from stepgrader.differences import printable
     from stepgrader.exports import Books, export
-    from stepgrader.gradebook import OVERRIDE_COLUMNS, apply_overrides, counting, read_overrides
+    from stepgrader.gradebook import (
+        OVERRIDE_COLUMNS,
+        apply_overrides,
+        counting,
+        read_overrides,
+        share_in_groups,
+    )
+    from stepgrader.late import apply_late_rule
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
     from stepgrader.submissions import UNMATCHED
@@ -253,7 +260,8 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     corrections: Path = options.out / "overrides.csv"
     overrides = read_overrides(corrections)
     exercises = {exercise.name: exercise for exercise in _authored(options.exercises)}
-    settings = ClassSettings.read(options.out / "class.toml", known=exercises)
+    stated: Path = options.out / "class.toml"
+    settings = ClassSettings.read(stated, known=exercises)
     results = grade_folder(
         options.submissions,
         options.out,
@@ -265,8 +273,14 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     )
     if not os.path.lexists(corrections):
         write_whole(corrections, as_csv([OVERRIDE_COLUMNS]).encode())
-    final, count, faulty = apply_overrides(results, counting(results), overrides, exercises, roster)
+    shared = share_in_groups(results, roster) if roster else results
+    final, count, faulty = apply_overrides(shared, counting(shared), overrides, exercises, roster)
     problems = [f"{corrections}, {problem}" for problem in faulty]
+    if settings.late:
+        final, faulty, timeless = apply_late_rule(final, count, settings.late, roster)
+        problems += [f"{stated}, {problem}" for problem in faulty]
+        if timeless:
+            print(f"Taken to be in time, as no time is stated: {timeless}.", file=sys.stderr)
     pages = write_reports(final, writer, count)
     students = roster.students if roster else ()
     totals = Totals.of(final, count, exercises, settings.exercises, students)
@@ -289,6 +303,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     for student in sorted(nobody):
         print(printable(f"{student}: {UNMATCHED}", limit=500), file=sys.stderr)
     handed = f"Notebooks: {graded} graded, {unreadable} not readable."
+    absent = sum(result.submission.absent for result in shared)  # of those without a group's
     print(handed + (f" Students without one: {absent}." if roster else ""))
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
     for problem in problems:

@@ -1,4 +1,4 @@
-"""The grades of a class: which notebooks count, and what the instructor decided otherwise."""
+"""The grades of a class: which notebooks count, for whom, and what the instructor decided."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,16 @@ if TYPE_CHECKING:  # a check in a notebook needs none of them
     from stepgrader.grader import Graded
     from stepgrader.roster import Roster
 
-__all__ = ["OVERRIDE_COLUMNS", "Override", "apply_overrides", "counting", "read_overrides"]
+__all__ = [
+    "OVERRIDE_COLUMNS",
+    "Override",
+    "apply_overrides",
+    "counting",
+    "find_student",
+    "read_overrides",
+    "share_in_groups",
+    "student_labels",
+]
 
 OVERRIDE_COLUMNS = ("student", "exercise", "step", "points", "reason")
 """The columns of the table of overrides."""
@@ -44,14 +53,109 @@ def counting(results: Sequence[Result]) -> set[int]:
         {1}
     """
     best: dict[tuple[str, str], int] = {}
-    most: dict[tuple[str, str], tuple[str, float]] = {}
     for number, result in enumerate(results):
         if result.graded is not None:
             key = (result.submission.student, result.graded.exercise)
-            rank = (result.submission.attempt, result.graded.points)
-            if key not in most or rank > most[key]:
-                best[key], most[key] = number, rank
+            if key not in best or _rank(result) > _rank(results[best[key]]):
+                best[key] = number
     return set(best.values())
+
+
+def student_labels(results: Iterable[Result]) -> dict[str, str]:
+    """Return all students of a class, by what tables call them.
+
+    Example:
+        >>> from stepgrader.batch import Result
+        >>> from stepgrader.submissions import Submission
+        >>> student_labels([Result(Submission("=ada", Path("ada.ipynb")), None)])
+        {'=ada': '=ada'}
+    """
+    return {_key(result.submission.student): result.submission.student for result in results}
+
+
+def find_student(name: str, labels: Mapping[str, str], roster: Roster | None = None) -> str:
+    """Return the student that a table of the instructor names.
+
+    Args:
+        name: What a table calls the student, or anything that the roster says of them.
+        labels: The students; see ``student_labels``.
+        roster: Who is in the class.
+
+    Raises:
+        ValueError: There is nobody of this name, or more than one.
+
+    Example:
+        >>> find_student("'=ada", {"=ada": "=ada"})
+        '=ada'
+    """
+    student = labels.get(_key(name)) or (roster.find([name]) if roster else None)
+    if student is None:
+        raise ValueError(f"expected a student of the class, got {name!r}")
+    return student
+
+
+def share_in_groups(results: Sequence[Result], roster: Roster) -> list[Result]:
+    r"""Give all members of a group what one of them handed in.
+
+    Of several hand-ins of one exercise, that which counts is shared; see ``counting``.
+
+    Args:
+        results: The result of every submission.
+        roster: Who is in the class, and in which group.
+
+    Returns:
+        The results, with a copy for each other member before their own results.
+
+    Example:
+        >>> from stepgrader.batch import Result
+        >>> from stepgrader.grader import Graded
+        >>> from stepgrader.roster import Roster
+        >>> from stepgrader.submissions import Submission
+        >>> roster = Roster("id,name,group\n7,Ada,red\n8,Bob,red\n")
+        >>> results = [
+        ...     Result(Submission("Ada (7)", Path("ada.ipynb")), Graded("lstm", "", [])),
+        ...     Result(Submission("Bob (8)", Path(), absent=True), None, "nothing was handed in"),
+        ... ]
+        >>> [result.submission.student for result in share_in_groups(results, roster)]
+        ['Ada (7)', 'Bob (8)']
+    """
+    groups = {label: person.group for label, person in roster.people.items() if person.group}
+    members: dict[str, list[str]] = defaultdict(list)
+    for student, group in groups.items():
+        members[group].append(student)
+    best: dict[tuple[str, str], Result] = {}
+    for result in results:
+        student, graded = result.submission.student, result.graded
+        if graded is not None and student in groups:
+            key = (groups[student], graded.exercise)
+            if key not in best or _rank(result) > _rank(best[key]):
+                best[key] = result
+    copies: dict[str, list[Result]] = defaultdict(list)
+    for (group, _), result in best.items():
+        by, graded = result.submission.student, result.graded
+        for student in members[group]:
+            if student != by and graded is not None:
+                remark = f"handed in by {by} for your group"
+                copy = replace(result.submission, student=student, beside=(), top="")
+                remarked = replace(graded, remarks=[*graded.remarks, remark])
+                copies[student].append(replace(result, submission=copy, graded=remarked))
+    shared: list[Result] = []
+    for result in results:
+        own = copies.pop(result.submission.student, [])
+        shared += own
+        if not (own and result.submission.absent):
+            shared.append(result)
+    return shared
+
+
+def _rank(result: Result) -> tuple[str, float]:
+    """Return what orders the notebooks of one exercise: the greatest counts."""
+    return result.submission.attempt, result.graded.points if result.graded else 0
+
+
+def _key(student: str) -> str:
+    """Return a name as tables and people write it, without what keeps it from being a formula."""
+    return unicodedata.normalize("NFC", student).strip().removeprefix("'")
 
 
 @dataclass(frozen=True)
@@ -143,12 +247,12 @@ def apply_overrides(
         >>> apply_overrides(results, set(), [override], {})[2]
         ["row 2: expected a student of the class, got 'eve'"]
     """
-    students = {_key(result.submission.student): result.submission.student for result in results}
+    labels = student_labels(results)
     chosen: dict[tuple[str, str], dict[str, tuple[Override, float]]] = defaultdict(dict)
     problems: list[str] = []
     for override in overrides:
         try:
-            student = _student(override.student, students, roster)
+            student = find_student(override.student, labels, roster)
             points = _points(override, exercises)
             same = chosen[student, override.exercise]
             for step in same:
@@ -176,18 +280,6 @@ def apply_overrides(
         if graded is not None:
             changed[number] = replace(changed[number], graded=_overridden(graded, steps))
     return changed, counted, problems
-
-
-def _key(student: str) -> str:
-    """Return a name as tables and people write it, without what keeps it from being a formula."""
-    return unicodedata.normalize("NFC", student).strip().removeprefix("'")
-
-
-def _student(name: str, students: Mapping[str, str], roster: Roster | None) -> str:
-    student = students.get(_key(name)) or (roster.find([name]) if roster else None)
-    if student is None:
-        raise ValueError(f"expected a student of the class, got {name!r}")
-    return student
 
 
 def _points(override: Override, exercises: Mapping[str, Exercise]) -> float:

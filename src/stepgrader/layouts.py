@@ -34,7 +34,7 @@ PATTERNS = {
     "Blackboard": r".+_(?P<name>[^_]+)_attempt_"
     r"(?P<attempt>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)",
     # lovelaceada_LATE_12345_67890_lstm-1.ipynb; -1 marks the first resubmission
-    "Canvas": r"(?P<name>.+?)_(?:LATE_)?(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+\..+)",
+    "Canvas": r"(?P<name>.+?)_(?P<late>LATE_)?(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+\..+)",
     # submission_1234/lstm.ipynb, and submission_metadata.yml beside it
     "Gradescope": r"(?P<name>submission_(?P<id>\d+))",
 }
@@ -49,6 +49,8 @@ class Owner:
         ids: What else identifies the student: ids of the platform, an e-mail address.
         file: Name of the file without what the platform added; empty if the name is a folder's.
         attempt: Later attempts compare greater; empty if none is stated.
+        time: When it was handed in, as the platform writes it; empty if that is not stated.
+        late: Whether the platform says that it was late; None if it does not say.
 
     Example:
         >>> Owner("ada").ids
@@ -59,6 +61,8 @@ class Owner:
     ids: tuple[str, ...] = ()
     file: str = field(default="", compare=False)
     attempt: str = field(default="", compare=False)
+    time: str = field(default="", compare=False, repr=False)
+    late: bool | None = field(default=None, compare=False, repr=False)
 
 
 def owner(name: str, *, folder: bool) -> Owner:
@@ -83,7 +87,9 @@ def owner(name: str, *, folder: bool) -> Owner:
             if resubmission:
                 file = resubmission[1] + resubmission[3]
                 attempt = f"{int(resubmission[2]):06}"
-        return Owner(groups["name"], (groups["id"],) if groups.get("id") else (), file, attempt)
+        ids = (groups["id"],) if groups.get("id") else ()
+        late = bool(groups["late"]) if "late" in groups else None
+        return Owner(groups["name"], ids, file, attempt, groups.get("attempt") or "", late)
     return Owner(name if folder else clean_stem(name), file="" if folder else name)
 
 
@@ -168,13 +174,20 @@ def submitters(metadata: str) -> dict[str, list[Owner]]:
         {'submission_7': [Owner(name='Ada', ids=('012',), file='', attempt='')]}
     """
     found: dict[str, list[dict[str, str]]] = defaultdict(list)
-    submission, inside = "", False
+    times: dict[str, str] = {}
+    submission, section = "", ""
     for line in metadata.splitlines():
         if top := re.fullmatch(r"([^\s:#-][^:]*):\s*", line):
-            submission, inside = top[1], False
-        elif section := re.fullmatch(r"  (:\w+):.*", line):
-            inside = section[1] == ":submitters"
-        elif inside and (item := re.fullmatch(r"\s+(- )?:(name|sid|email):(?: (.*))?", line)):
+            submission, section = top[1], ""
+        elif part := re.fullmatch(r"  :(\w+):(.*)", line):
+            section = part[1]
+            if section == "created_at":
+                times[submission] = _scalar(part[2])
+        elif section == "created_at" and (utc := re.fullmatch(r"\s+utc: (.*)", line)):
+            times[submission] = _scalar(utc[1])
+        elif section == "submitters" and (
+            item := re.fullmatch(r"\s+(- )?:(name|sid|email):(?: (.*))?", line)
+        ):
             if item[1] or not found[submission]:
                 found[submission].append({})
             found[submission][-1][item[2]] = _scalar(item[3] or "")
@@ -183,6 +196,7 @@ def submitters(metadata: str) -> dict[str, list[Owner]]:
             Owner(
                 unicodedata.normalize("NFC", person.get("name") or submission),
                 tuple(person[key] for key in ("sid", "email") if person.get(key)),
+                time=times.get(submission, ""),
             )
             for person in people
         ]

@@ -23,6 +23,7 @@ COLUMNS = {
     "email": ("email", "e-mail", "email address", "이메일"),
     "login": ("login", "login id", "sis login id", "username", "user name"),
     "section": ("section", "분반"),
+    "group": ("group", "team", "조"),
     "lms": ("lms id", "canvas id", "moodle id", "blackboard id", "participant id", "user id"),
 }
 
@@ -38,6 +39,7 @@ class Person:
         login: The name for logging in.
         lms: The number on the learning platform.
         section: The section of the course.
+        group: The group whose members hand in together.
 
     Example:
         >>> Person("7", "Ada Lovelace").label
@@ -50,6 +52,7 @@ class Person:
     login: str = ""
     lms: str = ""
     section: str = ""
+    group: str = ""
 
     @property
     def label(self) -> str:
@@ -62,8 +65,8 @@ class Roster:
 
     Args:
         text: A table in CSV with a heading: a column ``student id`` and a column ``name`` (or
-            ``first name`` and ``last name``), and any of ``email``, ``login``, ``lms id`` and
-            ``section``.
+            ``first name`` and ``last name``), and any of ``email``, ``login``, ``lms id``,
+            ``section`` and ``group``.
 
     Attributes:
         people: The students by what the tables call them, in the order of the roster.

@@ -71,6 +71,8 @@ class Submission:
         matched: False if there is a roster and nobody, or several, in it can be meant.
         absent: Whether the student is in the roster and handed in nothing.
         top: Name of the folder or file at the top of the submissions, as the platform wrote it.
+        handed_in: When it was handed in, as the platform wrote it; empty if that is not stated.
+        late: Whether the platform says that it was late; None if it does not say.
 
     Example:
         >>> Submission("ada", Path("submissions/ada/lstm.ipynb")).name
@@ -88,6 +90,8 @@ class Submission:
     matched: bool = True
     absent: bool = False
     top: str = ""
+    handed_in: str = ""
+    late: bool | None = None
 
     @property
     def name(self) -> str:
@@ -179,7 +183,10 @@ def find(folder: Path, roster: Roster | None = None) -> Iterator[Submission]:
         for person in people.get(top, [by_name]):
             student = roster.find([*person.ids, person.name]) if roster else None
             key = student or person.ids[:1] or person.name
-            groups[key].append((replace(by_name, name=person.name, ids=person.ids), file))
+            owner = replace(
+                by_name, name=person.name, ids=person.ids, time=person.time or by_name.time
+            )
+            groups[key].append((owner, file))
             labels[key] = student or person.name
             matched[key] = roster is None or student is not None
     names = Counter(labels.values())
@@ -239,6 +246,8 @@ def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> I
             problem=file.problem,
             beside=others if number == 0 else (),
             top=file.parts[0],
+            handed_in=owner.time,
+            late=owner.late,
         )
 
 
