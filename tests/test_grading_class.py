@@ -211,6 +211,10 @@ def test_totals_have_a_row_for_each_student_and_a_column_for_each_exercise():
     ]
 
 
+def test_totals_of_fractions_have_two_decimals():
+    assert totals([result("ada", 0.1, 0.2)])[1][1:4] == [pytest.approx(0.3), 0.3, 4]
+
+
 def test_only_assigned_exercises_are_added_up():
     results = [result("ada", 2, 2), result("ada", 2, 1, exercise="gru")]
     assert totals(results[:1])[1] == ["ada", 4, 4, 4, 1.0, ""]

@@ -522,6 +522,36 @@ def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
     assert found["bob"]["remark"].endswith("instead of 4: late at night")
 
 
+def test_a_regrade_is_logged_and_touches_no_other_student(graded, tmp_path, run, exercises):
+    """The stored results of two are wrong here, as if a machine had failed while it graded."""
+    shutil.copytree(graded / "out", tmp_path / "out")
+    for path in (tmp_path / "out" / "results").iterdir():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"status": "right"', '"status": "wrong"'), encoding="utf-8")
+    command = ("grade", graded / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    assert run(*command, "--regrade", "ann")[0] == 3
+    assert run(*command, "--regrade", "bob")[0] == 3
+    found = {
+        (row["student"], row["step"]): row["status"] for row in rows(tmp_path / "out" / "steps.csv")
+    }
+    assert (found["ann", "extremes"], found["dan", "extremes"]) == ("right", "wrong")
+    ann, bob = rows(tmp_path / "out" / "regrades.csv")
+    assert (ann["student"], ann["exercise"], ann["file"]) == ("ann", "tiny", "tiny.ipynb")
+    steps = ("plus_one", "scaled", "extremes", "Affine")
+    assert ann["changes"] == "; ".join(f"{step}: wrong before, now right" for step in steps)
+    assert ann["points_after"] == str(POINTS)
+    assert bob["student"] == "bob"
+    assert run(*command, "--regrade", "ann")[0] == 3
+    assert [row["changes"] for row in rows(tmp_path / "out" / "regrades.csv")][2] == "none"
+
+
+def test_a_regrade_names_a_student_of_the_class(graded, tmp_path, run, exercises):
+    command = ("grade", graded / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    code, _, errors = run(*command, "--regrade", "zoe")
+    assert code == 1
+    assert errors == ["seqbook: --regrade: expected a student of the class, got 'zoe'"]
+
+
 def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):
     """It ends at once, though its code would run for much longer, and the bar resumes too."""
     for student in ("ann", "bob", "cem"):

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from stepgrader.atomic_files import write_whole
 from stepgrader.exercises import Exercise, Released
+from stepgrader.gradebook import find_student
 from stepgrader.grader import Graded, grade_answers
 from stepgrader.limits import limited
 from stepgrader.pool import Outcome, grade_in_processes, report_exception
@@ -53,6 +54,7 @@ class Result:
         graded: The grade; None if there is none.
         problem: Why there is none.
         grader_fault: Whether that is the fault of the grader, and not of the file.
+        before: The stored result, if there was one and the notebook was graded again all the same.
 
     Example:
         >>> Result(Submission("ada", Path("ada/lstm.ipynb")), None, "it is not JSON").grader_fault
@@ -63,6 +65,7 @@ class Result:
     graded: Graded | None
     problem: str | None = None
     grader_fault: bool = False
+    before: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def grade_folder(
     wall_seconds: int = WALL_SECONDS,
     hidden: Sequence[Path] = (),
     roster: Roster | None = None,
+    regrade: Iterable[str] = (),
 ) -> list[Result]:
     """Grade all notebooks in a folder, and store each result as soon as it is known.
 
@@ -144,12 +148,14 @@ def grade_folder(
         wall_seconds: Elapsed time for the same.
         hidden: Folders that no submission may read; see ``Sandbox``.
         roster: Who is in the class; see ``submissions.find``.
+        regrade: Students whose notebooks are graded again although their results are stored.
 
     Returns:
         A result for every submission, in their order.
 
     Raises:
         NoSandboxError: Submissions can't be run here.
+        ValueError: A student to grade again is not in the class.
         OSError: The folder for the results can't be written to.
 
     Example:
@@ -165,6 +171,12 @@ def grade_folder(
     compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
     submissions = list(find(folder, roster))
+    labels = {submission.student: submission.student for submission in submissions}
+    try:
+        again = {find_student(name, labels, roster) for name in regrade}
+    except ValueError as error:
+        raise ValueError(f"--regrade: {error}") from None
+    before: dict[int, Outcome] = {}
     results: dict[int, Result] = {}
     pending: list[tuple[int, int, _Readable]] = []  # with the number among those of the student
     counts: Counter[str] = Counter()
@@ -185,7 +197,11 @@ def grade_folder(
             problem = report_exception(error)
             results[number] = Result(submission, None, problem, grader_fault=True)
             continue
-        if (outcome := cache.find(readable)) is not None:
+        outcome = cache.find(readable)
+        if outcome is not None and submission.student in again:
+            before[number] = outcome
+            pending.append((counts[submission.student], number, readable))
+        elif outcome is not None:
             results[number] = _result(submission, outcome)
             stored += 1
         else:
@@ -214,12 +230,18 @@ def grade_folder(
             seconds[submissions[number].student] += outcome.seconds
             if outcome.killed or (outcome.graded is not None and not outcome.graded.by_clock):
                 outcome = cache.store(readable, outcome)
+            elif number in before:  # the clock or a fault of the grader had a part in the new one
+                outcome = before[number]
             results[number] = _result(submissions[number], outcome)
             progress_bar.update()
     for _, number, _ in pending:
+        if number in before:
+            results.setdefault(number, _result(submissions[number], before[number]))
         if number not in results:
             results[number] = Result(submissions[number], None, NO_TIME)
-    return [results[number] for number in range(len(submissions))]
+    return [
+        replace(results[number], before=before.get(number)) for number in range(len(submissions))
+    ]
 
 
 def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:

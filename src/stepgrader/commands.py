@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,14 @@ def add_commands(
         required=True,
         metavar="FOLDER",
         help="folder for grades, feedback and summary",
+    )
+    grade.add_argument(
+        "--regrade",
+        action="append",
+        default=[],
+        metavar="STUDENT",
+        help="grade this student's notebooks again although their results are stored, and log what "
+        "changed in regrades.csv; may be given several times",
     )
     grade.add_argument(
         "--export",
@@ -242,6 +251,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         share_in_groups,
     )
     from stepgrader.late import apply_late_rule
+    from stepgrader.regrades import append_regrades
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
     from stepgrader.submissions import UNMATCHED
@@ -270,7 +280,9 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
         roster=roster,
+        regrade=options.regrade,
     )
+    append_regrades(options.out / "regrades.csv", results, datetime.now(UTC))
     if not os.path.lexists(corrections):
         write_whole(corrections, as_csv([OVERRIDE_COLUMNS]).encode())
     shared = share_in_groups(results, roster) if roster else results

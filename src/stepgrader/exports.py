@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepgrader import layouts
+from stepgrader.gradebook import short
 from stepgrader.reports import file_names, no_grade, step_head, step_lines
 from stepgrader.tables import as_csv
 
@@ -134,12 +135,8 @@ def _people(
             problems.append(f"{total.student}: has no id, because the roster does not name them")
             continue
         points = [total.points(exercise) for exercise in books.totals.out_of]
-        people.append((person, ["" if one is None else _number(one) for one in points]))
+        people.append((person, ["" if one is None else short(one) for one in points]))
     return people, problems
-
-
-def _number(points: float) -> float:
-    return points if isinstance(points, int) else round(points, 2)
 
 
 def _gradescope(books: Books) -> Export:
@@ -163,7 +160,7 @@ def _gradescope(books: Books) -> Export:
         ]
         texts = [text for number in numbers for text in _texts(books.results[number])]
         data = {
-            "score": _number(sum(points)),
+            "score": short(sum(points)),
             "output": "\n".join(texts),
             "output_format": "text",
             "visibility": "visible",
@@ -181,7 +178,7 @@ def _tests(books: Books, result: Result) -> Iterator[dict[str, Any]]:
     for step in graded.steps:
         yield {
             "name": f"{graded.title}: {step.title}",
-            "score": _number(step.points),
+            "score": short(step.points),
             "max_score": step.out_of,
             "status": "passed" if step.verdict.status == "right" else "failed",
             "output": "\n".join([step_head(step), *step_lines(step)]),

@@ -28,6 +28,7 @@ __all__ = [
     "find_student",
     "read_overrides",
     "share_in_groups",
+    "short",
     "student_labels",
 ]
 
@@ -151,6 +152,17 @@ def share_in_groups(results: Sequence[Result], roster: Roster) -> list[Result]:
 def _rank(result: Result) -> tuple[str, float]:
     """Return what orders the notebooks of one exercise: the greatest counts."""
     return result.submission.attempt, result.graded.points if result.graded else 0
+
+
+def short(points: float) -> float:
+    """Return points with two decimals, as an ``int`` if they are whole.
+
+    Example:
+        >>> short(0.1 + 0.2), short(4.0)
+        (0.3, 4)
+    """
+    points = round(points, 2)
+    return int(points) if points == int(points) else points
 
 
 def _key(student: str) -> str:
@@ -299,7 +311,7 @@ def _points(override: Override, exercises: Mapping[str, Exercise]) -> float:
         points = math.nan
     if not 0 <= points <= most:
         raise ValueError(f"expected points from 0 to {most}, got {override.points!r}")
-    return int(points) if points.is_integer() else points
+    return short(points)
 
 
 def _without_notebook(student: str, exercise: Exercise) -> Result:
@@ -333,4 +345,4 @@ def _overridden(graded: Graded, overrides: Mapping[str, tuple[Override, float]])
 
 def _remark(override: Override, before: float, points: float) -> str:
     reason = f": {override.reason}" if override.reason else ""
-    return f"{points:g} points by your instructor's decision instead of {before:.4g}{reason}"
+    return f"{points} points by your instructor's decision instead of {short(before)}{reason}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-from stepgrader.gradebook import find_student, student_labels
+from stepgrader.gradebook import find_student, short, student_labels
 
 if TYPE_CHECKING:
     from stepgrader.batch import Result
@@ -65,7 +65,7 @@ class LateRule:
 
     def points(self, points: float, days: int) -> float:
         """Return what is left of points after this number of days, none of which is free."""
-        return round(points * max(0, 1 - days * self.percent_per_day / 100), 2)
+        return short(points * max(0, 1 - days * self.percent_per_day / 100))
 
 
 def parse_time(text: str, zone: tzinfo | None) -> datetime | None:
@@ -161,7 +161,7 @@ def apply_late_rule(
         remark = f"{_days(days)} late, {used} of them free"
         if days > used:
             off = min(100, (days - used) * rule.percent_per_day)
-            remark = f"{remark}: {points:g} points, {off:g} % less than {graded.points:g}"
+            remark = f"{remark}: {points} points, {off:g} % less than {short(graded.points)}"
         graded = replace(graded, adjusted=points, remarks=[*graded.remarks, remark])
         changed[number] = replace(results[number], graded=graded)
     return changed, problems, unknown

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stepgrader.gradebook import short
+
 if TYPE_CHECKING:
     from stepgrader.batch import Result
     from stepgrader.exercises import Exercise
@@ -116,7 +118,7 @@ def total_rows(totals: Totals) -> Iterator[Sequence[Any]]:
         yield (
             total.student,
             *("" if number is None else number for number in points),
-            sum(known) if whole else "",
+            short(sum(known)) if whole else "",
             out_of,
             round(sum(known) / out_of, 4) if whole and out_of else "",
             "; ".join(remarks),
