@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stepgrader.answers import candidates, fingerprint
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.batch import Result
 from stepgrader.class_settings import ClassSettings
@@ -560,3 +561,84 @@ def test_in_a_group_the_notebook_that_counts_is_one_and_the_same():
         ("Ada (1)", times[0]),
         ("Bob (2)", times[0]),
     ]
+
+
+# -- the code of answers
+
+SQUARE = "def step_1(x):\n    y = x ** 2\n    return '<b>' + y\n"
+
+
+def failed(source, *, line=None, outcome="a", diagnosis=None, finding="expected 2, got 3"):
+    """A notebook with one answer that fails."""
+    wrong = Verdict("wrong", property="a batch of one", finding=finding, diagnosis=diagnosis)
+    facts = {"source": source, "line": line, "outcome": outcome}
+    return Graded("lstm", "Exercise lstm", [GradedStep("step_1", "Step 1", 0, 2, wrong, **facts)])
+
+
+def test_a_page_shows_the_code_of_a_wrong_answer_with_the_line_that_failed(tmp_path):
+    submission = Submission("ada", Path("ada.ipynb"))
+    write_reports([Result(submission, failed(SQUARE, line=3))], SafeWriter(tmp_path))
+    page = (tmp_path / "feedback" / "ada.html").read_text(encoding="utf-8")
+    assert "   2      y = x ** 2\n" in page
+    assert "<mark>▶  3      return &#x27;&lt;b&gt;&#x27; + y</mark></pre>" in page
+    page = (tmp_path / "feedback" / "ada.md").read_text(encoding="utf-8")
+    assert "\n    ▶  3      return '<b>' + y\n" in page
+
+
+def test_a_page_shows_no_code_of_a_right_answer(tmp_path):
+    right = GradedStep("step_1", "Step 1", 2, 2, Verdict("right"), source=SQUARE)
+    notebook = Graded("lstm", "Exercise lstm", [right])
+    write_reports([Result(Submission("ada", Path("ada.ipynb")), notebook)], SafeWriter(tmp_path))
+    for end in ("html", "md"):
+        assert "def step_1" not in (tmp_path / "feedback" / f"ada.{end}").read_text("utf-8")
+
+
+def test_failures_that_nobody_named_are_gathered_by_what_they_return():
+    longer = SQUARE + "    # as in the lecture\n"
+    notebooks = [
+        failed(longer),
+        failed("def step_1(x):\n    return x[0]\n", outcome="b", finding="expected a tensor"),
+        failed(SQUARE),
+        failed(SQUARE, outcome="c", diagnosis="You square."),
+        graded(2, 2),
+    ]
+    page = "\n".join(candidates(notebooks))
+    first, second = page.split("\n## ")[1:]
+    assert first.startswith("lstm, step_1: 2 answers\n")
+    assert "y = x ** 2" in first
+    assert "as in the lecture" not in first
+    assert second.startswith("lstm, step_1: 1 answer\n")
+    assert "    expected a tensor" in second
+    assert "Every answer that failed makes a known mistake." in "\n".join(candidates([graded(2)]))
+
+
+def test_a_failure_of_a_group_is_gathered_once(tmp_path):
+    results = [Result(Submission("Ada (1)", Path("ada.ipynb")), failed(SQUARE))]
+    absent = Submission("Bob (2)", Path(), absent=True)
+    results.append(Result(absent, None, "nothing was handed in"))
+    write_reports(share_in_groups(results, GROUPS), SafeWriter(tmp_path))
+    assert "## lstm, step_1: 1 answer\n" in (tmp_path / "candidates.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ([{"returned": 0.3}], [{"returned": 0.1 + 0.2}], True),
+        ([{"returned": 0.3}], [{"returned": 0.301}], False),
+        ([{"returned": {"tensor": [-0.0]}}], [{"returned": {"tensor": [0.0]}}], True),
+        ([{"returned": {"tensor": [1.0]}}], [{"returned": {"array": [1.0]}}], False),
+        (
+            [{"raised": {"type": "ValueError", "message": "a"}}],
+            [{"raised": {"type": "ValueError", "message": "b"}}],
+            True,
+        ),
+        (
+            [{"raised": {"type": "ValueError", "message": "a"}}],
+            [{"raised": {"type": "TypeError", "message": "a"}}],
+            False,
+        ),
+    ],
+)
+def test_answers_are_alike_if_their_outcomes_are(one, other, alike):
+    wrong = Verdict("wrong", property="a batch of one")
+    assert (fingerprint(one, wrong) == fingerprint(other, wrong)) is alike

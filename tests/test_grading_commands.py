@@ -371,6 +371,27 @@ def test_each_student_gets_a_page_in_two_forms(graded):
     assert "This could not be read: it is not JSON" in page
 
 
+def test_code_that_fails_is_shown_with_its_line_and_gathered_if_no_mistake_is_known(
+    bubblewrap, tmp_path, run, exercises
+):
+    for student, tail in (("ann", ""), ("bob", "  # mine")):
+        source = f"def plus_one(x):\n    y = x + 1\n    return y.missing{tail}\n"
+        hand_in(tmp_path / "in", student, answered(source_notebook(), plus_one=source))
+    hidden = "def plus_one(x):\n    return x + 1 if x.numel() < 7 else x.missing\n"
+    hand_in(tmp_path / "in", "cem", answered(source_notebook(), plus_one=hidden))
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    assert run(*command)[0] == 0
+    page = (tmp_path / "out" / "feedback" / "ann.html").read_text(encoding="utf-8")
+    assert "<mark>▶  3      return y.missing</mark>" in page
+    page = (tmp_path / "out" / "feedback" / "cem.html").read_text(encoding="utf-8")
+    assert "x.missing" in page
+    assert "<mark>" not in page  # it failed on a hidden case, of which no line is told
+    text = (tmp_path / "out" / "candidates.md").read_text(encoding="utf-8")
+    heads = [line for line in text.splitlines() if line.startswith("## tiny, plus_one")]
+    assert heads == ["## tiny, plus_one: 2 answers", "## tiny, plus_one: 1 answer"]
+    assert "# mine" not in text
+
+
 def test_the_summary_counts_mistakes(graded):
     summary = (graded / "out" / "summary.md").read_text(encoding="utf-8")
     assert "5 notebooks of 5 students, 1 without a grade." in summary

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from stepgrader.answers import failing_line, fingerprint
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
 from stepgrader.outcomes import last_line, read_outcomes
@@ -58,6 +59,9 @@ class GradedStep:
         out_of: Points that a right answer earns.
         verdict: The verdict on the answer.
         notes: Further remarks for the student.
+        source: The code of the answer; None if there is none.
+        line: The line of it that raised an error, if one may be told.
+        outcome: The same for answers that behave alike; see ``answers.fingerprint``.
 
     Example:
         >>> note = "2 cells answer this step; the last counts"
@@ -72,6 +76,9 @@ class GradedStep:
     out_of: int
     verdict: Verdict
     notes: list[str] = field(default_factory=list)
+    source: str | None = None
+    line: int | None = None
+    outcome: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,7 +243,22 @@ def grade_answers(
         notes = [] if note is None else [note]
         if verdict.status == "wrong":
             notes += _earlier_faults(step, graded)
-        graded.append(GradedStep(step.name, heading.title, points, heading.points, verdict, notes))
+        known = outcomes.get(step.name, [])
+        with limits():
+            alike = fingerprint(known, verdict) if verdict.status == "wrong" else ""
+        graded.append(
+            GradedStep(
+                step.name,
+                heading.title,
+                points,
+                heading.points,
+                verdict,
+                notes,
+                source=answers[step.name].source,
+                line=failing_line(step.name, known, verdict),
+                outcome=alike,
+            )
+        )
     return Graded(exercise.name, exercise.title, graded, by_clock=runs.by_clock)
 
 

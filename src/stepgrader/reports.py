@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepgrader.answers import candidates, code_lines
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.differences import printable
 from stepgrader.gradebook import counting
@@ -91,7 +92,9 @@ def table(graded: Graded) -> Iterator[str]:
 def write_reports(
     results: Sequence[Result], writer: SafeWriter, count: set[int] | None = None
 ) -> dict[str, list[Path]]:
-    """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and a feedback page for each student.
+    """Write tables, a summary, and a feedback page for each student.
+
+    These are ``grades.csv``, ``steps.csv``, ``summary.md``, ``candidates.md`` and ``feedback``.
 
     Args:
         results: The result of every submission.
@@ -123,6 +126,12 @@ def write_reports(
     out = writer.folder
     writer.replace(out / "grades.csv", as_csv(_grade_rows(results, count)))
     writer.replace(out / "steps.csv", as_csv(_step_rows(results, count)))
+    handed_in = {  # once, also if it counts for a group
+        (result.submission.path, result.submission.members): result.graded
+        for result in (results[number] for number in sorted(count))
+        if result.graded is not None
+    }
+    writer.replace(out / "candidates.md", "\n".join(candidates(handed_in.values())))
     writer.replace(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
@@ -345,7 +354,16 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
             if lines := list(_reasons(step.verdict)):
                 yield ""
                 yield from (f"    {line}" for line in lines)
+            if _shows_code(step):
+                yield ""
+                yield "Your code:"
+                yield ""
+                yield from (f"    {line}" for line, _ in code_lines(step))
     yield ""
+
+
+def _shows_code(step: GradedStep) -> bool:
+    return step.verdict.status == "wrong" and bool(step.source)
 
 
 def step_lines(step: GradedStep) -> list[str]:
@@ -438,5 +456,11 @@ def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Itera
             yield from (f"<p>{html.escape(note)}</p>" for note in step.notes)
             if lines := list(_reasons(step.verdict)):
                 yield f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+            if _shows_code(step):
+                code = [
+                    f"<mark>{html.escape(line)}</mark>" if failed else html.escape(line)
+                    for line, failed in code_lines(step)
+                ]
+                yield f"<p>Your code:</p><pre>{chr(10).join(code)}</pre>"
     yield "</body></html>"
     yield ""
