@@ -1,8 +1,10 @@
 """The books of a class: tables, corrections by hand, totals and what platforms import."""
 
+import base64
 import csv
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -18,6 +20,13 @@ from stepgrader.gradebook import apply_overrides, counting, read_overrides, shar
 from stepgrader.grader import Graded, GradedStep
 from stepgrader.judge import Verdict
 from stepgrader.late import apply_late_rule
+from stepgrader.open_questions import (
+    Criterion,
+    collect_open_answers,
+    open_answer,
+    read_rubric,
+    sheet,
+)
 from stepgrader.reports import write_reports
 from stepgrader.roster import Roster
 from stepgrader.steps import Step
@@ -642,3 +651,111 @@ def test_a_failure_of_a_group_is_gathered_once(tmp_path):
 def test_answers_are_alike_if_their_outcomes_are(one, other, alike):
     wrong = Verdict("wrong", property="a batch of one")
     assert (fingerprint(one, wrong) == fingerprint(other, wrong)) is alike
+
+
+# -- open questions
+
+TASK = "## 3. Open: why? (★★★, 60 minutes, no points)\n\nSay why."
+START = "x = 1"
+PICTURE = b"\x89PNG\r\n\x1a\n and what follows"
+
+
+def cell(source, kind="markdown", **facts):
+    return {"cell_type": kind, "source": source.splitlines(True)} | facts
+
+
+OPEN = Exercise(
+    "lstm",
+    {
+        "metadata": {},
+        "cells": [
+            *EXERCISES["lstm"].notebook["cells"],
+            cell(TASK, id="open-task"),
+            cell(START, "code", id="open-start"),
+        ],
+    },
+    EXERCISES["lstm"].steps,
+)
+
+
+def hand_in(folder, student, *cells):
+    """Write a notebook with these cells, and return its result."""
+    path = folder / f"{student}.ipynb"
+    path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    return Result(Submission(student, path), graded(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([cell("before"), cell(TASK), cell(START, "code"), cell("Because.")], ["Because."]),
+        ([cell("## My own", id="open-task"), cell("Because.")], ["## My own", "Because."]),
+        ([cell(f"{TASK}\n\nBecause.")], ["Because."]),
+        ([cell(TASK), cell("x = 2", "code"), cell(" \n")], ["x = 2"]),
+        ([cell(TASK), cell(START, "code")], []),
+        ([cell("Because.")], []),
+        ([cell(TASK), "no cell", {"source": 1}, {"source": [2]}], []),
+    ],
+)
+def test_an_open_answer_is_what_a_student_added_to_the_task(cells, expected):
+    found = open_answer({"cells": cells}, OPEN.notebook)
+    assert [one.source for one in found] == expected
+
+
+def test_open_answers_are_collected_with_outputs_and_the_rubric(tmp_path):
+    picture = base64.b64encode(PICTURE).decode()
+    outputs = [
+        {"output_type": "stream", "text": ["0.5 <b>"]},
+        {"output_type": "display_data", "data": {"image/png": picture, "text/plain": "Figure"}},
+        {"output_type": "display_data", "data": {"image/png": "PHNjcmlwdD4=", "text/html": "<i>"}},
+        "no output",
+    ]
+    code = cell("print(x)", "code", outputs=outputs)
+    results = [
+        hand_in(tmp_path, "ada", cell(TASK), cell("<script>Because."), code),
+        hand_in(tmp_path, "bob", cell(TASK), cell(START, "code")),
+    ]
+    rubric = [Criterion("gives a reason", 2)]
+    pages = collect_open_answers(results, {0, 1}, {"lstm": OPEN}, {"lstm": rubric})
+    page, answered = pages["lstm"]
+    assert answered == ["ada"]
+    assert "<h2>ada</h2>" in page
+    assert "&lt;script&gt;Because." in page
+    assert "<pre>0.5 &lt;b&gt;</pre>" in page
+    assert re.findall('src="([^"]+)"', page) == [f"data:image/png;base64,{picture}"]
+    assert "<td>gives a reason</td><td>of 2</td>" in page
+    assert "<h2>Without an answer</h2><p>bob</p>" in page
+    assert not re.search("<(script|b|i)>", page)
+
+
+def test_what_was_written_into_the_sheet_of_an_open_question_stays(tmp_path):
+    path, rubric = tmp_path / "lstm.csv", [Criterion("gives a reason", 2)]
+    path.write_text(sheet(path, ["ada"], rubric), encoding="utf-8")
+    assert rows(path) == [{"student": "ada", "gives a reason (2)": "", "comment": ""}]
+    path.write_text("student,gives a reason (2),comment\nada,2,고마워요", encoding="cp949")
+    assert sheet(path, ["ada"], rubric) is None
+    path.write_text(sheet(path, ["ada", "bob"], rubric), encoding="utf-8")
+    ada, bob = rows(path)
+    assert (ada["gives a reason (2)"], ada["comment"], bob["student"]) == ("2", "고마워요", "bob")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("criteria = 1", "expected tables"),
+        ("[[criteria]]\ntext = 'why'", "criterion 1: expected text and points"),
+        ("[[criteria]]\ntext = 'why'\npoints = 'two'", "criterion 1: expected text and points"),
+        ("[[criterion]]\ntext = 'why'\npoints = 2", "expected tables"),
+        ("[[criteria]", "Expected"),
+    ],
+)
+def test_a_rubric_that_can_not_be_used_is_refused(tmp_path, text, problem):
+    (tmp_path / "rubric.toml").write_text(text)
+    with pytest.raises(ValueError, match=rf"rubric.toml: .*{problem}"):
+        read_rubric(tmp_path / "rubric.toml")
+
+
+def test_the_rubrics_of_the_exercises_can_be_read():
+    paths = list((Path(__file__).parents[1] / "exercises").glob("*/rubric.toml"))
+    assert paths
+    assert all(read_rubric(path) for path in paths)

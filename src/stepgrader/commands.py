@@ -251,6 +251,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         share_in_groups,
     )
     from stepgrader.late import apply_late_rule
+    from stepgrader.open_questions import collect_open_answers, read_rubric, sheet
     from stepgrader.regrades import append_regrades
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
@@ -272,6 +273,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     exercises = {exercise.name: exercise for exercise in _authored(options.exercises)}
     stated: Path = options.out / "class.toml"
     settings = ClassSettings.read(stated, known=exercises)
+    rubrics = {name: read_rubric(options.exercises / name / "rubric.toml") for name in exercises}
     results = grade_folder(
         options.submissions,
         options.out,
@@ -294,6 +296,11 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         if timeless:
             print(f"Taken to be in time, as no time is stated: {timeless}.", file=sys.stderr)
     pages = write_reports(final, writer, count)
+    for name, (page, answered) in collect_open_answers(final, count, exercises, rubrics).items():
+        writer.replace(options.out / "open" / f"{name}.html", page)
+        points = options.out / "open" / f"{name}.csv"
+        if (text := sheet(points, answered, rubrics[name])) is not None:
+            write_whole(points, text.encode())
     students = roster.students if roster else ()
     totals = Totals.of(final, count, exercises, settings.exercises, students)
     writer.replace(options.out / "totals.csv", as_csv(total_rows(totals)))
