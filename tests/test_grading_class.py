@@ -559,6 +559,16 @@ def test_one_hand_in_counts_for_all_members_of_a_group(tmp_path):
     assert "handed in by Bob (2) for your group" in page.read_text(encoding="utf-8")
 
 
+def test_a_time_that_is_stated_for_one_member_holds_for_the_group():
+    results = [
+        result("Bob (2)", 2, 2),
+        Result(Submission("Cem (3)", Path(), absent=True), None, "nothing was handed in"),
+    ]
+    stated = '[[handed_in]]\nstudent = "2"\nexercise = "lstm"\ntime = 2026-12-05T10:00:00+09:00\n'
+    found, *_ = late(share_in_groups(results, GROUPS), RULE + stated, GROUPS)
+    assert [points for points, _ in found] == [3.2, 3.2]
+
+
 def test_in_a_group_the_notebook_that_counts_is_one_and_the_same():
     """Otherwise members with equal notebooks could be late by different numbers of days."""
     times = "2026-12-01 10:00:00 Z", "2026-12-05 10:00:00 Z"

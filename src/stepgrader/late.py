@@ -125,7 +125,9 @@ def apply_late_rule(
     labels = student_labels(results)
     for entry in rule.handed_in:
         try:
-            stated[find_student(entry.student, labels, roster), entry.exercise] = entry.time
+            student = find_student(entry.student, labels, roster)
+            for member in roster.group(student) if roster else [student]:
+                stated[member, entry.exercise] = entry.time
         except ValueError as error:
             problems.append(f"handed_in: {error}")
     changed = list(results)

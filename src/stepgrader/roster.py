@@ -123,6 +123,12 @@ class Roster:
         """What the tables call the students, in the order of the roster."""
         return list(self.people)
 
+    def group(self, student: str) -> list[str]:
+        """Return all who hand in together with a student, the student included."""
+        own = self.people[student].group if student in self.people else ""
+        members = [label for label, person in self.people.items() if own and person.group == own]
+        return members or [student]
+
     @classmethod
     def read(cls, path: Path) -> Roster:
         """Read a roster in UTF-8, or as Excel saves it in Korea."""
