@@ -29,6 +29,7 @@ from stepgrader.open_questions import (
 )
 from stepgrader.reports import write_reports
 from stepgrader.roster import Roster
+from stepgrader.similarity import similar_pairs, similarity_page
 from stepgrader.steps import Step
 from stepgrader.submissions import Submission
 from stepgrader.totals import Totals, total_rows
@@ -769,3 +770,71 @@ def test_the_rubrics_of_the_exercises_can_be_read():
     paths = list((Path(__file__).parents[1] / "exercises").glob("*/rubric.toml"))
     assert paths
     assert all(read_rubric(path) for path in paths)
+
+
+# -- similar notebooks
+
+MOVING = """
+def step_1(x, width):
+    # the running mean
+    total = torch.zeros(len(x))
+    for start in range(len(x) - width):
+        part = x[start : start + width]
+        total[start] = part.sum().item() / max(width, 1)
+    return total.clamp(min=0.5) * 2
+"""
+RENAMED = """
+def step_1(values, size):
+    out = torch.zeros(len(values))
+    for i in range(len(values) - size):
+        window = values[i : i + size]  # my own idea
+        out[i] = window.sum().item() / max(size, 2)
+    return out.clamp(min=0.25) * 3
+"""
+OTHER = """
+def step_1(x, width):
+    windows = x.unfold(0, width, 1).mean(dim=-1)
+    padded = torch.cat([windows, windows.new_zeros(width - 1)])
+    return torch.where(padded < 0.5, torch.full_like(padded, 0.5), padded).mul(2)
+"""
+
+
+def written(source):
+    step = GradedStep("step_1", "Step 1", 2, 2, Verdict("right"), source=source)
+    return Graded("lstm", "Exercise lstm", [step])
+
+
+def test_a_copy_with_other_names_is_found_and_another_solution_is_not():
+    notebooks = {"ada": written(MOVING), "bob": written(RENAMED), "cem": written(OTHER)}
+    [pair] = similar_pairs(notebooks, given=[])
+    assert (pair.one, pair.other, pair.steps) == ("ada", "bob", ["step_1"])
+    assert pair.share == 1
+
+
+def test_code_to_which_the_task_leads_is_nobodys_own():
+    notebooks = {"ada": written(MOVING), "bob": written(RENAMED)}
+    assert similar_pairs(notebooks, given=[MOVING]) == []
+    many = {f"student {number}": written(MOVING) for number in range(6)}
+    assert similar_pairs(many, given=[]) == []
+    few = dict(list(many.items())[:3])
+    assert len(similar_pairs(few, given=[])) == 3
+
+
+def test_members_of_a_group_are_not_compared(tmp_path):
+    students = ("Ada (1)", "Bob (2)", "Dan (4)")
+    results = [
+        Result(Submission(student, Path("x.ipynb")), written(source))
+        for student, source in zip(students, (MOVING, RENAMED, RENAMED), strict=True)
+    ]
+    page = "\n".join(similarity_page(results, {0, 1, 2}, EXERCISES, GROUPS))
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## lstm: Ada \\(1\\) and Dan \\(4\\), 100%",
+        "## lstm: Bob \\(2\\) and Dan \\(4\\), 100%",
+    ]
+    assert "       5      for start in range(len(x) - width):" in page
+
+
+@pytest.mark.parametrize("source", ["def step_1(:\n  '''", "x = (", "\tx\n  y", "", "\0"])
+def test_code_that_is_not_valid_is_compared_as_far_as_it_goes(source):
+    notebooks = {"ada": written(MOVING + source), "bob": written(RENAMED), "cem": written(source)}
+    assert [(pair.one, pair.other) for pair in similar_pairs(notebooks, [])] == [("ada", "bob")]

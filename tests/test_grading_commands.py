@@ -380,7 +380,9 @@ def test_code_that_fails_is_shown_with_its_line_and_gathered_if_no_mistake_is_kn
     hidden = "def plus_one(x):\n    return x + 1 if x.numel() < 7 else x.missing\n"
     hand_in(tmp_path / "in", "cem", answered(source_notebook(), plus_one=hidden))
     command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", exercises)
-    assert run(*command)[0] == 0
+    assert run(*command, "--similarity")[0] == 0
+    page = (tmp_path / "out" / "similarity.md").read_text(encoding="utf-8")
+    assert "No two notebooks share much." in page  # all but a few lines is the author's
     page = (tmp_path / "out" / "feedback" / "ann.html").read_text(encoding="utf-8")
     assert "<mark>▶  3      return y.missing</mark>" in page
     page = (tmp_path / "out" / "feedback" / "cem.html").read_text(encoding="utf-8")

@@ -112,6 +112,11 @@ def add_commands(
         "several times",
     )
     grade.add_argument(
+        "--similarity",
+        action="store_true",
+        help="write similarity.md, too: which notebooks share code that others did not write",
+    )
+    grade.add_argument(
         "--seed",
         type=int,
         metavar="S",
@@ -255,6 +260,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.regrades import append_regrades
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
+    from stepgrader.similarity import similarity_page
     from stepgrader.submissions import UNMATCHED
     from stepgrader.tables import as_csv
     from stepgrader.totals import Totals, total_rows
@@ -301,6 +307,9 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         points = options.out / "open" / f"{name}.csv"
         if (text := sheet(points, answered, rubrics[name])) is not None:
             write_whole(points, text.encode())
+    if options.similarity:
+        page = "\n".join(similarity_page(final, count, exercises, roster))
+        writer.replace(options.out / "similarity.md", page)
     students = roster.students if roster else ()
     totals = Totals.of(final, count, exercises, settings.exercises, students)
     writer.replace(options.out / "totals.csv", as_csv(total_rows(totals)))

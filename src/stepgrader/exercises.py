@@ -160,6 +160,14 @@ class Exercise:
         """The heading of the notebook."""
         return _title(self.notebook)
 
+    @property
+    def answers(self) -> list[str]:
+        """The code of each step's cell: with the solution, and as it is given to students."""
+        cells = _cells(self.notebook)
+        sources = [_source(cells[f"{step.cell}-answer"]) for step in self.steps]
+        given = [SOLUTION.sub(rf"\g<indent>{UNSOLVED}", source) for source in sources]
+        return [*sources, *given]
+
     @classmethod
     def load(cls, folder: Path) -> Exercise:
         """Read an exercise from the author's folder.

@@ -26,6 +26,7 @@ __all__ = [
     "feedback_html",
     "file_names",
     "no_grade",
+    "plain",
     "step_head",
     "step_lines",
     "table",
@@ -274,7 +275,7 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield "## Without a grade"
         yield ""
         for result in unread:
-            yield f"- {_plain(_name(result.submission.student))}: {_plain(result.problem or '')}"
+            yield f"- {plain(_name(result.submission.student))}: {plain(result.problem or '')}"
 
 
 def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
@@ -323,20 +324,25 @@ def _clean(student: str) -> str:
     return name.encode()[:MAX_FILE_NAME].decode(errors="ignore").strip(" .") or "_"
 
 
-def _plain(text: str) -> str:
-    """Return text with the special characters of Markdown escaped."""
+def plain(text: str) -> str:
+    r"""Return text with the special characters of Markdown escaped.
+
+    Example:
+        >>> print(plain("<b>forget_gate"))
+        \<b\>forget\_gate
+    """
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$-])", r"\\\1", printable(text))
 
 
 def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[str]:
-    yield f"# Feedback for {_plain(_name(student))}"
+    yield f"# Feedback for {plain(_name(student))}"
     for result, counts in results:
         yield ""
         graded = result.graded
         if graded is None:
-            yield f"## {_plain(_name(result.submission.name))}"
+            yield f"## {plain(_name(result.submission.name))}"
             yield ""
-            yield _plain(no_grade(result))
+            yield plain(no_grade(result))
             continue
         yield f"## {graded.title}: {graded.points} of {_points(graded.out_of)}"
         if not counts:
@@ -344,7 +350,7 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
             yield "Another notebook of this exercise, later or better, counts."
         for remark in graded.remarks:
             yield ""
-            yield f"**{_plain(remark)}.**"
+            yield f"**{plain(remark)}.**"
         for step in graded.steps:
             yield ""
             yield f"### {step_head(step)}"
