@@ -57,7 +57,7 @@ def hand_in(folder, student, notebook, name="tiny.ipynb"):
 
 
 def rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -411,6 +411,29 @@ def test_points_go_by_property_or_are_all_or_nothing(bubblewrap, tmp_path, run, 
     assert grade("--marks", "shares") == ("6.5", "0.5", True)
 
 
+def test_code_that_fails_is_shown_with_its_line_and_gathered_if_no_mistake_is_known(
+    bubblewrap, tmp_path, run, exercises
+):
+    for student, tail in (("ann", ""), ("bob", "  # mine")):
+        source = f"def plus_one(x):\n    y = x + 1\n    return y.missing{tail}\n"
+        hand_in(tmp_path / "in", student, answered(source_notebook(), plus_one=source))
+    hidden = "def plus_one(x):\n    return x + 1 if x.numel() < 7 else x.missing\n"
+    hand_in(tmp_path / "in", "cem", answered(source_notebook(), plus_one=hidden))
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    assert run(*command, "--similarity")[0] == 0
+    page = (tmp_path / "out" / "similarity.md").read_text(encoding="utf-8")
+    assert "No two notebooks share much." in page  # all but a few lines is the author's
+    page = (tmp_path / "out" / "feedback" / "ann.html").read_text(encoding="utf-8")
+    assert "<mark>▶  3      return y.missing</mark>" in page
+    page = (tmp_path / "out" / "feedback" / "cem.html").read_text(encoding="utf-8")
+    assert "x.missing" in page
+    assert "<mark>" not in page  # it failed on a hidden case, of which no line is told
+    text = (tmp_path / "out" / "candidates.md").read_text(encoding="utf-8")
+    heads = [line for line in text.splitlines() if line.startswith("## tiny, plus_one")]
+    assert heads == ["## tiny, plus_one: 2 answers", "## tiny, plus_one: 1 answer"]
+    assert "# mine" not in text
+
+
 def test_the_summary_counts_mistakes(graded):
     summary = (graded / "out" / "summary.md").read_text(encoding="utf-8")
     assert "5 notebooks of 5 students, 1 without a grade." in summary
@@ -531,6 +554,67 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     page.write_text(before, encoding="utf-8")
 
 
+def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
+    graded, tmp_path, run, exercises
+):
+    shutil.copytree(graded / "out", tmp_path / "out")
+    path = tmp_path / "out" / "overrides.csv"
+    assert path.read_text(encoding="utf-8-sig") == "student,exercise,step,points,reason\n"
+    text = "student,exercise,step,points,reason\nbob,tiny,,6,late at night\nzoe,tiny,,1,\n"
+    path.write_text(text, encoding="utf-8")
+    (tmp_path / "out" / "grades.csv").write_text("edited", encoding="utf-8")
+    (tmp_path / "out" / "class.toml").write_text(
+        "due = 2026-12-01T23:59:00+09:00\npercent_per_day = 50\n[[handed_in]]\n"
+        'student = "cem"\nexercise = "tiny"\ntime = 2026-12-02T10:00:00+09:00\n'
+    )
+    command = ("grade", graded / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    code, _, errors = run(*command)
+    assert code == 3
+    assert errors[-2:] == [
+        f"{path}, row 3: expected a student of the class, got 'zoe'",
+        f"{tmp_path / 'out' / 'grades.csv'}: written again; it was changed by hand and is now "
+        "grades.edited-1.csv. To change points, use overrides.csv",
+    ]
+    assert path.read_text(encoding="utf-8") == text
+    found = {row["student"]: row for row in rows(tmp_path / "out" / "grades.csv")}
+    assert (found["bob"]["points"], found["ann"]["points"]) == ("6", str(POINTS))
+    assert float(found["cem"]["points"]) == 2
+    assert "Taken to be in time, as no time is stated: 2." in errors  # ann and dan
+    [total] = [row for row in rows(tmp_path / "out" / "totals.csv") if row["student"] == "cem"]
+    assert float(total["total"]) == 2
+    assert found["bob"]["remark"].endswith("instead of 4: late at night")
+
+
+def test_a_regrade_is_logged_and_touches_no_other_student(graded, tmp_path, run, exercises):
+    """The stored results of two are wrong here, as if a machine had failed while it graded."""
+    shutil.copytree(graded / "out", tmp_path / "out")
+    for path in (tmp_path / "out" / "results").iterdir():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"status": "right"', '"status": "wrong"'), encoding="utf-8")
+    command = ("grade", graded / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    assert run(*command, "--regrade", "ann")[0] == 3
+    assert run(*command, "--regrade", "bob")[0] == 3
+    found = {
+        (row["student"], row["step"]): row["status"] for row in rows(tmp_path / "out" / "steps.csv")
+    }
+    assert (found["ann", "extremes"], found["dan", "extremes"]) == ("right", "wrong")
+    ann, bob = rows(tmp_path / "out" / "regrades.csv")
+    assert (ann["student"], ann["exercise"], ann["file"]) == ("ann", "tiny", "tiny.ipynb")
+    steps = ("plus_one", "scaled", "extremes", "Affine")
+    assert ann["changes"] == "; ".join(f"{step}: wrong before, now right" for step in steps)
+    assert ann["points_after"] == str(POINTS)
+    assert bob["student"] == "bob"
+    assert run(*command, "--regrade", "ann")[0] == 3
+    assert [row["changes"] for row in rows(tmp_path / "out" / "regrades.csv")][2] == "none"
+
+
+def test_a_regrade_names_a_student_of_the_class(graded, tmp_path, run, exercises):
+    command = ("grade", graded / "in", "--out", tmp_path / "out", "--exercises", exercises)
+    code, _, errors = run(*command, "--regrade", "zoe")
+    assert code == 1
+    assert errors == ["seqbook: --regrade: expected a student of the class, got 'zoe'"]
+
+
 def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):
     """It ends at once, though its code would run for much longer, and the bar resumes too."""
     for student in ("ann", "bob", "cem"):
@@ -599,8 +683,14 @@ def test_a_zip_of_a_class_is_graded_by_its_roster(bubblewrap, tmp_path, run, exe
     code, said, errors = run(
         *("grade", tmp_path / "class.zip", "--roster", tmp_path / "roster.csv"),
         *("--out", tmp_path / "out", "--exercises", exercises),
+        *("--export", "canvas", "--export", "gradescope"),
     )
     assert code == 3  # malloryeve is not in the roster
+    lacking = "malloryeve: has no id, because the roster does not name them"
+    assert f"not exported to canvas: {lacking}" in errors
+    [_, ada, bob] = rows(tmp_path / "out" / "canvas.csv")
+    assert (ada["ID"], ada["tiny"], bob["ID"], bob["tiny"]) == ("1", str(POINTS), "2", "0")
+    assert len(list((tmp_path / "out" / "gradescope").glob("*/results.json"))) == 3
     assert "Notebooks: 2 graded, 0 not readable. Students without one: 1." in said
     assert "malloryeve: this is nobody, or not only one, in the roster" in errors
     found = {row["student"]: row for row in rows(tmp_path / "out" / "grades.csv")}
@@ -609,6 +699,16 @@ def test_a_zip_of_a_class_is_graded_by_its_roster(bubblewrap, tmp_path, run, exe
     assert found["malloryeve"]["points"] == points
     absent = found["Bob Ross (8)"]
     assert (absent["points"], absent["remark"]) == ("0", "nothing was handed in")
+
+
+@pytest.mark.parametrize("platform", ["canvas", "moodle"])
+def test_an_export_by_ids_needs_a_roster(tmp_path, run, platform):
+    (tmp_path / "in").mkdir()
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--export", platform)
+    code, _, errors = run(*command)
+    assert code == 1
+    assert errors == ["seqbook: --export: expected a --roster, which has the students' ids"]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["none", "none.zip"])

@@ -64,6 +64,8 @@ submission_12:
     :sid: '8'
   - :name: Bob
     :sid: '9'
+  :created_at: !ruby/object:ActiveSupport::TimeWithZone
+    utc: 2026-11-30 08:00:00 Z
 """
 
 
@@ -80,6 +82,7 @@ def test_canvas(tmp_path):
         ("parkjiho", "lstm_in_pytorch.ipynb"),
     ]
     assert [one.attempt for one in find(tmp_path)] == ["", "000001", "000001"]
+    assert [one.late for one in find(tmp_path)] == [False, False, True]
 
 
 def test_moodle_with_and_without_folders(tmp_path):
@@ -91,6 +94,10 @@ def test_moodle_with_and_without_folders(tmp_path):
     )
     assert students(tmp_path) == [("Ada Lovelace", "lstm.ipynb"), ("Bob_Ross", "gru.ipynb")]
     assert [one.beside for one in find(tmp_path)] == [("onlinetext.html",), ()]
+    assert [one.top for one in find(tmp_path)] == [
+        "Ada Lovelace_12345_assignsubmission_file_",
+        "Bob_Ross_12346_assignsubmission_file_gru.ipynb",
+    ]
 
 
 def test_blackboard_and_its_receipts(tmp_path):
@@ -100,6 +107,7 @@ def test_blackboard_and_its_receipts(tmp_path):
     assert (first.student, first.file, second.student) == ("ada", "lstm.ipynb", "ada")
     assert first.attempt < second.attempt
     assert first.beside == (f"{head}0.txt",)
+    assert (first.handed_in, first.late) == ("2026-11-29-10-00-00", None)
 
 
 @pytest.mark.parametrize("wrapper", ["", "assignment_9_export/"])
@@ -111,6 +119,8 @@ def test_gradescope_with_its_metadata(tmp_path, wrapper):
         ("박지호", "gru.ipynb"),
         ("Bob", "gru.ipynb"),
     ]
+    times = [one.handed_in for one in find(tmp_path)]
+    assert times == ["2026-11-29 10:00:00", "2026-11-30 08:00:00 Z", "2026-11-30 08:00:00 Z"]
 
 
 def test_a_class_of_nbgrader(tmp_path):
@@ -317,5 +327,5 @@ def test_the_latest_attempt_counts_even_if_an_earlier_one_is_better(tmp_path):
         step = GradedStep("gate", "A gate", points, 2, Verdict("open"))
         results.append(Result(submission, Graded("lstm", "The LSTM", [step])))
     write_reports(results, SafeWriter(tmp_path))
-    table = csv.DictReader((tmp_path / "grades.csv").read_text(encoding="utf-8").splitlines())
+    table = csv.DictReader((tmp_path / "grades.csv").read_text(encoding="utf-8-sig").splitlines())
     assert [row["counts"].partition(",")[0] for row in table] == ["no", "no", "yes"]

@@ -177,7 +177,7 @@ class Batch:
     def grade(self, exercise):
         self.results = grade_folder(self.folder, self.out, [exercise], seed=SEED, jobs=2, **LIMITS)
         write_reports(self.results, SafeWriter(self.out))
-        rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8").splitlines())
+        rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8-sig").splitlines())
         self.header, *self.rows = rows
         return self
 
@@ -750,7 +750,7 @@ def test_the_table_has_a_row_for_each_file_and_no_formulas(batch):
     assert len(batch.rows) == len(batch.results)
     for row in batch.rows:
         assert len(row) == len(batch.header)
-    text = (batch.out / "grades.csv").read_text(encoding="utf-8")
+    text = (batch.out / "grades.csv").read_text(encoding="utf-8-sig")
     for separator in (",", ";"):  # a spreadsheet takes that of its country
         for row in csv.reader(text.splitlines(), delimiter=separator):
             cells = [one.lstrip(' "') for one in row]
@@ -774,7 +774,8 @@ def test_no_page_holds_what_a_student_forged(batch):
     assert len(pages) == 2 * len({result.submission.student for result in batch.results})
     own = {("html", "lang"), ("meta", "charset"), ("meta", "name"), ("meta", "content")}
     own |= {("meta", "http-equiv")}
-    own |= {(tag, None) for tag in ["head", "title", "style", "body", "h1", "h2", "h3", "p", "pre"]}
+    tags = ["head", "title", "style", "body", "h1", "h2", "h3", "p", "pre", "mark"]
+    own |= {(tag, None) for tag in tags}
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert all(character.isprintable() or character == "\n" for character in text), page
@@ -796,7 +797,18 @@ def test_no_hidden_number_and_no_secret_reaches_a_page(batch, guarded):
         for shown in (str(number), str(2 * number), f"{number:.4g}", f"{2 * number:.4g}"):
             assert not [text for text in texts if shown in text], shown
     for secret in (SECRET, f"{sys.prefix}/", socket.gethostname()):
-        assert not [text for text in texts if secret in text], secret
+        told = [text for text in texts if secret in text]
+        typed = [line for line in own_lines(batch) if secret in line]  # a page shows their code
+        for line in typed:
+            for shown in (line, html.escape(line), json.dumps(line)[1:-1]):
+                told = [text.replace(shown, "") for text in told]
+        assert not [text for text in told if secret in text], secret
+
+
+def own_lines(batch):
+    """The lines of code that were handed in and graded."""
+    steps = [step for result in batch.results if result.graded for step in result.graded.steps]
+    return {line.strip() for step in steps for line in (step.source or "").splitlines()}
 
 
 INSTALLED = """

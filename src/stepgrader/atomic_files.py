@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import threading
@@ -15,7 +16,7 @@ class SafeWriter:
     """Writes files into a folder and remembers their digests.
 
     A file is written if it is new, or unchanged since a writer wrote it. A file that somebody
-    changed, or that no writer wrote, is skipped.
+    changed, or that no writer wrote, is skipped or renamed.
 
     Args:
         folder: Created if it does not exist. The digests are stored in it, in ``.written.json``.
@@ -27,6 +28,7 @@ class SafeWriter:
         written: Files that were written.
         unchanged: Files that had the right content already.
         skipped: Files that somebody changed.
+        renamed: New names of files that somebody changed, by the old ones.
 
     Example:
         >>> import tempfile
@@ -49,6 +51,7 @@ class SafeWriter:
         self.written: list[Path] = []
         self.unchanged: list[Path] = []
         self.skipped: list[Path] = []
+        self.renamed: dict[Path, Path] = {}
         self._record = folder / ".written.json"
         try:
             self._digests = dict(json.loads(self._record.read_text(encoding="utf-8")))
@@ -56,21 +59,34 @@ class SafeWriter:
             self._digests = {}
 
     def write(self, path: Path, content: str | bytes) -> None:
-        """Write a file below the folder, or skip it.
+        """Write a file below the folder, or skip it if somebody changed it.
 
         Raises:
             OSError: The file can't be written.
         """
+        self._write(path, content, rename=False)
+
+    def replace(self, path: Path, content: str | bytes) -> None:
+        """Write a file below the folder. One that somebody changed is renamed before.
+
+        Raises:
+            OSError: The file can't be written or renamed.
+        """
+        self._write(path, content, rename=True)
+
+    def _write(self, path: Path, content: str | bytes, *, rename: bool) -> None:
         content = content.encode() if isinstance(content, str) else content
         name = path.relative_to(self.folder).as_posix()
         digest = hashlib.sha256(content).hexdigest()
         current = _digest(path)
         if current == digest:
             self.unchanged.append(path)
-        elif current is not None and current != self._digests.get(name):
-            self.skipped.append(path)
-            return
         else:
+            if current is not None and current != self._digests.get(name):
+                if not rename:
+                    self.skipped.append(path)
+                    return
+                self.renamed[path] = _rename(path)
             _write(path, content)
             self.written.append(path)
         if self._digests.get(name) != digest:
@@ -107,6 +123,16 @@ def _write(path: Path, content: bytes) -> None:
         write_whole(path, content)
     except OSError as error:
         raise OSError(f"{path}: can't be written: {error.strerror}") from error
+
+
+def _rename(path: Path) -> Path:
+    """Rename a file that somebody edited, and return its new name, which nothing has yet."""
+    for number in itertools.count(1):
+        new = path.with_name(f"{path.stem}.edited-{number}{path.suffix}")
+        if not os.path.lexists(new):
+            break
+    os.rename(path, new)
+    return new
 
 
 def _digest(path: Path) -> str | None:

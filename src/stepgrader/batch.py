@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from stepgrader.atomic_files import write_whole
 from stepgrader.exercises import Exercise, Released
+from stepgrader.gradebook import find_student
 from stepgrader.grader import Graded, grade_answers
 from stepgrader.limits import limited
 from stepgrader.marks import SHARES
@@ -54,6 +55,7 @@ class Result:
         graded: The grade; None if there is none.
         problem: Why there is none.
         grader_fault: Whether that is the fault of the grader, and not of the file.
+        before: The stored result, if there was one and the notebook was graded again all the same.
 
     Example:
         >>> Result(Submission("ada", Path("ada/lstm.ipynb")), None, "it is not JSON").grader_fault
@@ -64,6 +66,7 @@ class Result:
     graded: Graded | None
     problem: str | None = None
     grader_fault: bool = False
+    before: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def grade_folder(
     hidden: Sequence[Path] = (),
     roster: Roster | None = None,
     marks: str = SHARES,
+    regrade: Iterable[str] = (),
 ) -> list[Result]:
     """Grade all notebooks in a folder, and store each result as soon as it is known.
 
@@ -150,12 +154,14 @@ def grade_folder(
         hidden: Folders that no submission may read; see ``Sandbox``.
         roster: Who is in the class; see ``submissions.find``.
         marks: ``marks.SHARES`` or ``marks.ALL_OR_NOTHING``. Stored results serve both.
+        regrade: Students whose notebooks are graded again although their results are stored.
 
     Returns:
         A result for every submission, in their order.
 
     Raises:
         NoSandboxError: Submissions can't be run here.
+        ValueError: A student to grade again is not in the class.
         OSError: The folder for the results can't be written to.
 
     Example:
@@ -171,6 +177,12 @@ def grade_folder(
     compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
     submissions = list(find(folder, roster))
+    labels = {submission.student: submission.student for submission in submissions}
+    try:
+        again = {find_student(name, labels, roster) for name in regrade}
+    except ValueError as error:
+        raise ValueError(f"--regrade: {error}") from None
+    before: dict[int, Outcome] = {}
     results: dict[int, Result] = {}
     pending: list[tuple[int, int, _Readable]] = []  # with the number among those of the student
     counts: Counter[str] = Counter()
@@ -191,7 +203,11 @@ def grade_folder(
             problem = report_exception(error)
             results[number] = Result(submission, None, problem, grader_fault=True)
             continue
-        if (outcome := cache.find(readable)) is not None:
+        outcome = cache.find(readable)
+        if outcome is not None and submission.student in again:
+            before[number] = outcome
+            pending.append((counts[submission.student], number, readable))
+        elif outcome is not None:
             results[number] = _result(submission, outcome)
             stored += 1
         else:
@@ -220,16 +236,29 @@ def grade_folder(
             seconds[submissions[number].student] += outcome.seconds
             if outcome.killed or (outcome.graded is not None and not outcome.graded.by_clock):
                 outcome = cache.store(readable, outcome)
+            elif number in before:  # the clock or a fault of the grader had a part in the new one
+                outcome = before[number]
             results[number] = _result(submissions[number], outcome)
             progress_bar.update()
     for _, number, _ in pending:
+        if number in before:
+            results.setdefault(number, _result(submissions[number], before[number]))
         if number not in results:
             results[number] = Result(submissions[number], None, NO_TIME)
-    return [_marked(results[number], marks) for number in range(len(submissions))]
+    return [
+        replace(_marked(results[number], marks), before=_marked_outcome(before.get(number), marks))
+        for number in range(len(submissions))
+    ]
 
 
 def _marked(result: Result, marks: str) -> Result:
     return result if result.graded is None else replace(result, graded=result.graded.marked(marks))
+
+
+def _marked_outcome(outcome: Outcome | None, marks: str) -> Outcome | None:
+    if outcome is None or outcome.graded is None:
+        return outcome
+    return replace(outcome, graded=outcome.graded.marked(marks))
 
 
 def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:

@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ __all__ = ["add_commands"]
 
 # Modules that import torch are imported by the commands that need them.
 
+EXPORTS = ("canvas", "moodle", "gradescope", "zip")
 INCOMPLETE = 3  # exit code: something was skipped or could not be graded
 
 Command = Callable[[argparse.Namespace], int]
@@ -92,6 +94,27 @@ def add_commands(
         required=True,
         metavar="FOLDER",
         help="folder for grades, feedback and summary",
+    )
+    grade.add_argument(
+        "--regrade",
+        action="append",
+        default=[],
+        metavar="STUDENT",
+        help="grade this student's notebooks again although their results are stored, and log what "
+        "changed in regrades.csv; may be given several times",
+    )
+    grade.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=EXPORTS,
+        help="write what this platform imports, too, or a zip of the feedback; may be given "
+        "several times",
+    )
+    grade.add_argument(
+        "--similarity",
+        action="store_true",
+        help="write similarity.md, too: which notebooks share code that others did not write",
     )
     grade.add_argument(
         "--seed",
@@ -229,29 +252,81 @@ def _write_changed(path: Path, text: str) -> bool:
 def _grade(course: Course, options: argparse.Namespace) -> int:
     _require_fork("grade runs on Linux")
     from stepgrader.batch import grade_folder
+    from stepgrader.class_settings import ClassSettings
     from stepgrader.differences import printable
+    from stepgrader.exports import Books, export
+    from stepgrader.gradebook import (
+        OVERRIDE_COLUMNS,
+        apply_overrides,
+        counting,
+        read_overrides,
+        share_in_groups,
+    )
+    from stepgrader.late import apply_late_rule
+    from stepgrader.open_questions import collect_open_answers, read_rubric, sheet
+    from stepgrader.regrades import append_regrades
     from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
+    from stepgrader.similarity import similarity_page
     from stepgrader.submissions import UNMATCHED
+    from stepgrader.tables import as_csv
+    from stepgrader.totals import Totals, total_rows
 
     source: Path = options.submissions
     if not (source.is_dir() or (source.is_file() and source.suffix.lower() == ".zip")):
         raise ValueError(f"expected a folder of submissions, got {options.submissions}")
     roster = Roster.read(options.roster) if options.roster else None
+    if roster is None and {"canvas", "moodle"} & set(options.export):
+        raise ValueError("--export: expected a --roster, which has the students' ids")
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
         raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
     writer = SafeWriter(options.out)
+    corrections: Path = options.out / "overrides.csv"
+    overrides = read_overrides(corrections)
+    exercises = {exercise.name: exercise for exercise in _authored(options.exercises)}
+    stated: Path = options.out / "class.toml"
+    settings = ClassSettings.read(stated, known=exercises)
+    rubrics = {name: read_rubric(options.exercises / name / "rubric.toml") for name in exercises}
     results = grade_folder(
         options.submissions,
         options.out,
-        _authored(options.exercises),
+        exercises.values(),
         seed=_stored_seed(options.out, options.seed),
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
         roster=roster,
         marks=options.marks,
+        regrade=options.regrade,
     )
-    write_reports(results, writer)
+    append_regrades(options.out / "regrades.csv", results, datetime.now(UTC))
+    if not os.path.lexists(corrections):
+        write_whole(corrections, as_csv([OVERRIDE_COLUMNS]).encode())
+    shared = share_in_groups(results, roster) if roster else results
+    final, count, faulty = apply_overrides(shared, counting(shared), overrides, exercises, roster)
+    problems = [f"{corrections}, {problem}" for problem in faulty]
+    if settings.late:
+        final, faulty, timeless = apply_late_rule(final, count, settings.late, roster)
+        problems += [f"{stated}, {problem}" for problem in faulty]
+        if timeless:
+            print(f"Taken to be in time, as no time is stated: {timeless}.", file=sys.stderr)
+    pages = write_reports(final, writer, count)
+    for name, (page, answered) in collect_open_answers(final, count, exercises, rubrics).items():
+        writer.replace(options.out / "open" / f"{name}.html", page)
+        points = options.out / "open" / f"{name}.csv"
+        if (text := sheet(points, answered, rubrics[name])) is not None:
+            write_whole(points, text.encode())
+    if options.similarity:
+        page = "\n".join(similarity_page(final, count, exercises, roster))
+        writer.replace(options.out / "similarity.md", page)
+    students = roster.students if roster else ()
+    totals = Totals.of(final, count, exercises, settings.exercises, students)
+    writer.replace(options.out / "totals.csv", as_csv(total_rows(totals)))
+    books = Books(final, count, totals, roster, settings.columns, pages)
+    for platform in dict.fromkeys(options.export):
+        exported = export(platform, books)
+        for name, content in exported.files.items():
+            writer.replace(options.out / name, content)
+        problems += [f"not exported to {platform}: {problem}" for problem in exported.problems]
     absent = sum(result.submission.absent for result in results)
     faults = sum(result.grader_fault for result in results)
     unreadable = sum(result.graded is None for result in results) - faults - absent
@@ -264,16 +339,25 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     for student in sorted(nobody):
         print(printable(f"{student}: {UNMATCHED}", limit=500), file=sys.stderr)
     handed = f"Notebooks: {graded} graded, {unreadable} not readable."
+    absent = sum(result.submission.absent for result in shared)  # of those without a group's
     print(handed + (f" Students without one: {absent}." if roster else ""))
     print(f"{options.out / 'grades.csv'}, {options.out / 'summary.md'}, {options.out / 'feedback'}")
+    for problem in problems:
+        print(printable(problem, limit=500), file=sys.stderr)
     for path in writer.skipped:
         print(f"{path}: skipped, because it was changed by hand", file=sys.stderr)
+    for path, new in writer.renamed.items():
+        print(
+            f"{path}: written again; it was changed by hand and is now {new.name}. To change "
+            f"points, use {corrections.name}",
+            file=sys.stderr,
+        )
     if faults:
         print(
             f"{course.command}: {faults} could not be graded; run the same command again",
             file=sys.stderr,
         )
-    return INCOMPLETE if faults or unreadable or nobody or writer.skipped else 0
+    return INCOMPLETE if faults or unreadable or nobody or writer.skipped or problems else 0
 
 
 def _stored_seed(folder: Path, seed: int | None) -> int:

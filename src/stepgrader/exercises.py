@@ -98,7 +98,7 @@ class Released:
     @property
     def title(self) -> str:
         """The heading of the notebook."""
-        return _source(self.notebook["cells"][0]).splitlines()[0].removeprefix("# ")
+        return _title(self.notebook)
 
     @property
     def setup(self) -> str:
@@ -158,6 +158,24 @@ class Exercise:
     name: str
     notebook: dict[str, Any]
     steps: Sequence[Step]
+
+    @property
+    def headings(self) -> dict[str, Heading]:
+        """The heading of each step, by its name."""
+        return headings(self.notebook, [step.name for step in self.steps])
+
+    @property
+    def title(self) -> str:
+        """The heading of the notebook."""
+        return _title(self.notebook)
+
+    @property
+    def answers(self) -> list[str]:
+        """The code of each step's cell: with the solution, and as it is given to students."""
+        cells = _cells(self.notebook)
+        sources = [_source(cells[f"{step.cell}-answer"]) for step in self.steps]
+        given = [SOLUTION.sub(rf"\g<indent>{UNSOLVED}", source) for source in sources]
+        return [*sources, *given]
 
     @classmethod
     def load(cls, folder: Path) -> Exercise:
@@ -383,6 +401,10 @@ def _released_cell(cell: dict[str, Any], compared: str) -> dict[str, Any]:
         source = f"{task.rstrip()}\n\n{compared}" + (f"\n\n{hint}{hints}" if hint else "")
         cell["source"] = source.splitlines(keepends=True)
     return cell
+
+
+def _title(notebook: dict[str, Any]) -> str:
+    return _source(notebook["cells"][0]).splitlines()[0].removeprefix("# ")
 
 
 def _cells(notebook: dict[str, Any]) -> dict[str, dict[str, Any]]:

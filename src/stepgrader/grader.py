@@ -11,6 +11,7 @@ from fractions import Fraction
 from types import CodeType
 from typing import Any
 
+from stepgrader.answers import failing_line, fingerprint
 from stepgrader.callees import CALLS_WRONG, called_steps, codes_of_source
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
@@ -65,6 +66,9 @@ class GradedStep:
         notes: Further remarks for the student.
         right_versions: The earlier steps of which right versions were called, because the
             student's own are not right and the result is better with them.
+        source: The code of the answer; None if there is none.
+        line: The line of it that raised an error, if one may be told.
+        outcome: The same for answers that behave alike; see ``answers.fingerprint``.
 
     Example:
         >>> note = "2 cells answer this step; the last counts"
@@ -80,6 +84,9 @@ class GradedStep:
     verdict: Verdict
     notes: list[str] = field(default_factory=list)
     right_versions: list[str] = field(default_factory=list)
+    source: str | None = None
+    line: int | None = None
+    outcome: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ class Graded:
         title: Title of the exercise.
         steps: The grade of each step.
         by_clock: Whether the clock stopped an answer, so that another time it may come further.
+        adjusted: Points that count instead of the sum of the steps' points; None for the sum.
+        remarks: What was decided about the points, for the student.
 
     Example:
         >>> gate = GradedStep("gate", "A gate", 1, 1, Verdict("right"))
@@ -104,11 +113,13 @@ class Graded:
     title: str
     steps: list[GradedStep]
     by_clock: bool = False
+    adjusted: float | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def points(self) -> float:
-        """Points that the notebook earned."""
-        return total(step.points for step in self.steps)
+        """Points that the notebook earned, or those that count instead."""
+        return total(step.points for step in self.steps) if self.adjusted is None else self.adjusted
 
     @property
     def out_of(self) -> int:
@@ -275,6 +286,9 @@ def grade_answers(
             wrong = [name for name in faults if name in used and verdicts[name].status == "wrong"]
             notes += [CALLS_WRONG.format(wrong[0])] if wrong else []
         heading = exercise.headings[step.name]
+        known = outcomes.get(step.name, [])
+        with limits():
+            alike = fingerprint(known, verdict) if verdict.status == "wrong" else ""
         graded.append(
             GradedStep(
                 step.name,
@@ -284,6 +298,9 @@ def grade_answers(
                 verdict,
                 notes,
                 right_versions,
+                source=answers[step.name].source,
+                line=failing_line(step.name, known, verdict),
+                outcome=alike,
             )
         )
     return Graded(exercise.name, exercise.title, graded, by_clock=runs.by_clock)

@@ -12,6 +12,7 @@ __all__ = [
     "METADATA",
     "Owner",
     "clean_stem",
+    "feedback_path",
     "is_export",
     "is_litter",
     "is_notebook_name",
@@ -33,7 +34,7 @@ PATTERNS = {
     "Blackboard": r".+_(?P<name>[^_]+)_attempt_"
     r"(?P<attempt>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)",
     # lovelaceada_LATE_12345_67890_lstm-1.ipynb; -1 marks the first resubmission
-    "Canvas": r"(?P<name>.+?)_(?:LATE_)?(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+\..+)",
+    "Canvas": r"(?P<name>.+?)_(?P<late>LATE_)?(?P<id>\d+)_(?P<submission>\d+)_(?P<file>.+\..+)",
     # submission_1234/lstm.ipynb, and submission_metadata.yml beside it
     "Gradescope": r"(?P<name>submission_(?P<id>\d+))",
 }
@@ -48,6 +49,8 @@ class Owner:
         ids: What else identifies the student: ids of the platform, an e-mail address.
         file: Name of the file without what the platform added; empty if the name is a folder's.
         attempt: Later attempts compare greater; empty if none is stated.
+        time: When it was handed in, as the platform writes it; empty if that is not stated.
+        late: Whether the platform says that it was late; None if it does not say.
 
     Example:
         >>> Owner("ada").ids
@@ -58,6 +61,8 @@ class Owner:
     ids: tuple[str, ...] = ()
     file: str = field(default="", compare=False)
     attempt: str = field(default="", compare=False)
+    time: str = field(default="", compare=False, repr=False)
+    late: bool | None = field(default=None, compare=False, repr=False)
 
 
 def owner(name: str, *, folder: bool) -> Owner:
@@ -82,8 +87,33 @@ def owner(name: str, *, folder: bool) -> Owner:
             if resubmission:
                 file = resubmission[1] + resubmission[3]
                 attempt = f"{int(resubmission[2]):06}"
-        return Owner(groups["name"], (groups["id"],) if groups.get("id") else (), file, attempt)
+        ids = (groups["id"],) if groups.get("id") else ()
+        late = bool(groups["late"]) if "late" in groups else None
+        return Owner(groups["name"], ids, file, attempt, groups.get("attempt") or "", late)
     return Owner(name if folder else clean_stem(name), file="" if folder else name)
+
+
+def feedback_path(platform: str, name: str) -> str | None:
+    """Return the path that a platform expects of a feedback page in a zip, for a hand-in.
+
+    Args:
+        platform: Name of the platform, as in the patterns.
+        name: Name of the folder or file at the top of the submissions.
+
+    Returns:
+        The path, or None if the name is not one of this platform.
+
+    Example:
+        >>> feedback_path("Moodle", "Ada Lovelace_77_assignsubmission_file_")
+        'Ada Lovelace_77_assignsubmission_file_/feedback.html'
+        >>> feedback_path("Canvas", "lovelaceada_LATE_123_456_lstm-2.ipynb")
+        'lovelaceada_LATE_123_456_feedback.html'
+    """
+    match = re.fullmatch(PATTERNS[platform], name)
+    if match is None:
+        return None
+    head = name[: match.start("file")] if match["file"] else f"{name}/"
+    return f"{head}feedback.html"
 
 
 def clean_stem(name: str) -> str:
@@ -144,13 +174,20 @@ def submitters(metadata: str) -> dict[str, list[Owner]]:
         {'submission_7': [Owner(name='Ada', ids=('012',), file='', attempt='')]}
     """
     found: dict[str, list[dict[str, str]]] = defaultdict(list)
-    submission, inside = "", False
+    times: dict[str, str] = {}
+    submission, section = "", ""
     for line in metadata.splitlines():
         if top := re.fullmatch(r"([^\s:#-][^:]*):\s*", line):
-            submission, inside = top[1], False
-        elif section := re.fullmatch(r"  (:\w+):.*", line):
-            inside = section[1] == ":submitters"
-        elif inside and (item := re.fullmatch(r"\s+(- )?:(name|sid|email):(?: (.*))?", line)):
+            submission, section = top[1], ""
+        elif part := re.fullmatch(r"  :(\w+):(.*)", line):
+            section = part[1]
+            if section == "created_at":
+                times[submission] = _scalar(part[2])
+        elif section == "created_at" and (utc := re.fullmatch(r"\s+utc: (.*)", line)):
+            times[submission] = _scalar(utc[1])
+        elif section == "submitters" and (
+            item := re.fullmatch(r"\s+(- )?:(name|sid|email):(?: (.*))?", line)
+        ):
             if item[1] or not found[submission]:
                 found[submission].append({})
             found[submission][-1][item[2]] = _scalar(item[3] or "")
@@ -159,6 +196,7 @@ def submitters(metadata: str) -> dict[str, list[Owner]]:
             Owner(
                 unicodedata.normalize("NFC", person.get("name") or submission),
                 tuple(person[key] for key in ("sid", "email") if person.get(key)),
+                time=times.get(submission, ""),
             )
             for person in people
         ]

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import html
-import io
 import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepgrader.answers import candidates, code_lines
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.differences import printable
+from stepgrader.gradebook import counting
 from stepgrader.judge import Verdict
 from stepgrader.marks import earned
+from stepgrader.tables import as_csv
 
 if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not on every system
     from stepgrader.batch import Result
     from stepgrader.grader import Graded, GradedStep
 
-__all__ = ["feedback_html", "table", "verdict_lines", "write_reports"]
+__all__ = [
+    "feedback_html",
+    "file_names",
+    "no_grade",
+    "plain",
+    "step_head",
+    "step_lines",
+    "table",
+    "verdict_lines",
+    "write_reports",
+]
 
-# Where a formula begins: a spreadsheet may take ";" for the separator, even within quotes.
-FORMULA = re.compile(r'(^|;)(?=[\s"]*[=+\-@＝＋－＠])')
 MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
 WIDTH = 100  # of a table
 MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
@@ -86,12 +96,20 @@ def table(graded: Graded) -> Iterator[str]:
     yield f"{graded.points} of {_points(graded.out_of)}"
 
 
-def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
-    """Write ``grades.csv``, ``steps.csv``, ``summary.md`` and a feedback page for each student.
+def write_reports(
+    results: Sequence[Result], writer: SafeWriter, count: set[int] | None = None
+) -> dict[str, list[Path]]:
+    """Write tables, a summary, and a feedback page for each student.
+
+    These are ``grades.csv``, ``steps.csv``, ``summary.md``, ``candidates.md`` and ``feedback``.
 
     Args:
         results: The result of every submission.
-        writer: Writes the files, and skips those that were changed by hand.
+        writer: Writes the files. It skips a page that was changed by hand; a table is renamed.
+        count: The numbers of the results that count (default: see ``gradebook.counting``).
+
+    Returns:
+        The files of each student's feedback page.
 
     Raises:
         OSError: A file can't be written.
@@ -106,40 +124,32 @@ def write_reports(results: Sequence[Result], writer: SafeWriter) -> None:
         >>> graded = Graded("lstm", "The LSTM", [step])
         >>> result = Result(Submission("ada", Path("lstm.ipynb")), graded)
         >>> with TemporaryDirectory() as folder:
-        ...     write_reports([result], SafeWriter(Path(folder)))
-        ...     print(Path(folder, "grades.csv").read_text(), end="")
+        ...     pages = write_reports([result], SafeWriter(Path(folder)))
+        ...     print(Path(folder, "grades.csv").read_text(encoding="utf-8-sig"), end="")
         student,exercise,points,out_of,counts,file,remark
         ada,lstm,2,2,yes,lstm.ipynb,
     """
-    count = _counting(results)
+    count = counting(results) if count is None else count
     out = writer.folder
-    writer.write(out / "grades.csv", _csv(_grade_rows(results, count)))
-    writer.write(out / "steps.csv", _csv(_step_rows(results, count)))
-    writer.write(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
+    writer.replace(out / "grades.csv", as_csv(_grade_rows(results, count)))
+    writer.replace(out / "steps.csv", as_csv(_step_rows(results, count)))
+    handed_in = {  # once, also if it counts for a group
+        (result.submission.path, result.submission.members): result.graded
+        for result in (results[number] for number in sorted(count))
+        if result.graded is not None
+    }
+    writer.replace(out / "candidates.md", "\n".join(candidates(handed_in.values())))
+    writer.replace(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
         pages[result.submission.student].append((result, number in count))
-    names = _file_names(pages)
+    files: dict[str, list[Path]] = {}
+    names = file_names(pages)
     for student, own in pages.items():
-        page = out / "feedback" / names[student]
-        writer.write(page.with_name(page.name + ".md"), "\n".join(_markdown(student, own)))
-        writer.write(page.with_name(page.name + ".html"), "\n".join(feedback_html(student, own)))
-
-
-def _counting(results: Sequence[Result]) -> set[int]:
-    """Return the numbers of the results that count, one for each student and exercise.
-
-    It is the latest attempt, where a platform states attempts, and the best of several files.
-    """
-    best: dict[tuple[str, str], int] = {}
-    most: dict[tuple[str, str], tuple[str, float]] = {}
-    for number, result in enumerate(results):
-        if result.graded is not None:
-            key = (result.submission.student, result.graded.exercise)
-            rank = (result.submission.attempt, result.graded.points)
-            if key not in most or rank > most[key]:
-                best[key], most[key] = number, rank
-    return set(best.values())
+        files[student] = [out / "feedback" / f"{names[student]}{end}" for end in (".html", ".md")]
+        for path, page in zip(files[student], (feedback_html, _markdown), strict=True):
+            writer.write(path, "\n".join(page(student, own)))
+    return files
 
 
 def _counted(results: Sequence[Result], count: set[int]) -> Iterator[tuple[str, Graded]]:
@@ -149,11 +159,11 @@ def _counted(results: Sequence[Result], count: set[int]) -> Iterator[tuple[str, 
             yield results[number].submission.student, graded
 
 
-def _points(number: int) -> str:
+def _points(number: float) -> str:
     return _count(number, "point")
 
 
-def _count(number: int, what: str) -> str:
+def _count(number: float, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
@@ -189,22 +199,6 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
             yield f"what fails: {'; '.join(verdict.fails())}"
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in rows:
-        writer.writerow([_cell(value) for value in row])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula."""
-    if not isinstance(value, str):
-        return value
-    value = printable(value, limit=2000)
-    return FORMULA.sub(r"\1'", value)
-
-
 def _name(text: str) -> str:
     """Return a name of a student or file in printable form, different for different names."""
     return "".join(
@@ -231,13 +225,13 @@ def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence
                 graded.out_of,
                 "yes" if number in count else "no, another of this exercise is later or better",
                 file,
-                beside,
+                "; ".join(filter(None, (*graded.remarks, beside))),
             )
 
 
 def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
     columns = ("student", "exercise", "step", "points", "out_of", "status", "property", "mistake")
-    yield *columns, "holds", "fails", "right_versions"
+    yield *columns, "holds", "fails", "right_versions", "remark"
     for student, graded in _counted(results, count):
         for step in graded.steps:
             verdict = step.verdict
@@ -253,6 +247,7 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
                 "; ".join(verdict.holds()),
                 "; ".join(verdict.fails()),
                 "; ".join(step.right_versions),
+                "; ".join(step.notes),
             )
 
 
@@ -290,7 +285,7 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield "## Without a grade"
         yield ""
         for result in unread:
-            yield f"- {_plain(_name(result.submission.student))}: {_plain(result.problem or '')}"
+            yield f"- {plain(_name(result.submission.student))}: {plain(result.problem or '')}"
 
 
 def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
@@ -311,10 +306,14 @@ def _unknown(step: GradedStep) -> str:
     return f"fails at: {step.verdict.property}" if step.verdict.property else "did not answer"
 
 
-def _file_names(students: Iterable[str]) -> dict[str, str]:
+def file_names(students: Iterable[str]) -> dict[str, str]:
     """Return a unique and safe file name for each student's page.
 
     A student whose name is safe keeps it, whatever the names of the others.
+
+    Example:
+        >>> file_names(["Ada Lovelace (7)", "../bob"])["../bob"].startswith("_bob-")
+        True
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -335,44 +334,89 @@ def _clean(student: str) -> str:
     return name.encode()[:MAX_FILE_NAME].decode(errors="ignore").strip(" .") or "_"
 
 
-def _plain(text: str) -> str:
-    """Return text with the special characters of Markdown escaped."""
+def plain(text: str) -> str:
+    r"""Return text with the special characters of Markdown escaped.
+
+    Example:
+        >>> print(plain("<b>forget_gate"))
+        \<b\>forget\_gate
+    """
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$-])", r"\\\1", printable(text))
 
 
 def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[str]:
-    yield f"# Feedback for {_plain(_name(student))}"
+    yield f"# Feedback for {plain(_name(student))}"
     for result, counts in results:
         yield ""
         graded = result.graded
         if graded is None:
-            yield f"## {_plain(_name(result.submission.name))}"
+            yield f"## {plain(_name(result.submission.name))}"
             yield ""
-            yield _plain(_no_grade(result))
+            yield plain(no_grade(result))
             continue
         yield f"## {graded.title}: {graded.points} of {_points(graded.out_of)}"
         if not counts:
             yield ""
             yield "Another notebook of this exercise, later or better, counts."
+        for remark in graded.remarks:
+            yield ""
+            yield f"**{plain(remark)}.**"
         for step in graded.steps:
             yield ""
-            yield f"### {_step_head(step)}"
+            yield f"### {step_head(step)}"
             for note in step.notes:
                 yield ""
                 yield f"{note[:1].upper()}{note[1:]}."
             if lines := list(_reasons(step.verdict)):
                 yield ""
                 yield from (f"    {line}" for line in lines)
+            if _shows_code(step):
+                yield ""
+                yield "Your code:"
+                yield ""
+                yield from (f"    {line}" for line, _ in code_lines(step))
     yield ""
 
 
-def _step_head(step: GradedStep) -> str:
+def _shows_code(step: GradedStep) -> bool:
+    return step.verdict.status == "wrong" and bool(step.source)
+
+
+def step_lines(step: GradedStep) -> list[str]:
+    """Return the lines below the head of a step: notes, and why the answer is wrong.
+
+    Example:
+        >>> from stepgrader.grader import GradedStep
+        >>> verdict = Verdict("wrong", finding="expected 2, got 3")
+        >>> step_lines(GradedStep("gate", "A gate", 0, 2, verdict, ["2 cells answer this step"]))
+        ['2 cells answer this step', 'expected 2, got 3']
+    """
+    return [*step.notes, *_reasons(step.verdict)]
+
+
+def step_head(step: GradedStep) -> str:
+    """Return the line with title and points of a step.
+
+    Example:
+        >>> from stepgrader.grader import GradedStep
+        >>> step_head(GradedStep("gate", "A gate", 2, 2, Verdict("right")))
+        '✓ A gate: 2 of 2 points'
+    """
     verdict = step.verdict
     head = f"{MARKS[verdict.status]} {step.title}: {step.points} of {_points(step.out_of)}"
     return head if verdict.status == "right" else f"{head}, {_remark(verdict, ())}"
 
 
-def _no_grade(result: Result) -> str:
+def no_grade(result: Result) -> str:
+    """Return why a submission has no grade, as a sentence for the student.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from stepgrader.batch import Result
+        >>> from stepgrader.submissions import Submission
+        >>> no_grade(Result(Submission("ada", Path("lstm.ipynb")), None, "it is not JSON"))
+        'This could not be read: it is not JSON.'
+    """
     if result.grader_fault:
         return "This could not be graded, through no fault of yours. Your instructor has been told."
     if result.submission.absent:
@@ -417,15 +461,22 @@ def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Itera
         graded = result.graded
         if graded is None:
             yield f"<h2>{html.escape(_name(result.submission.name))}</h2>"
-            yield f"<p>{html.escape(_no_grade(result))}</p>"
+            yield f"<p>{html.escape(no_grade(result))}</p>"
             continue
         yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
         if not counts:
             yield "<p>Another notebook of this exercise, later or better, counts.</p>"
+        yield from (f"<p><strong>{html.escape(text)}.</strong></p>" for text in graded.remarks)
         for step in graded.steps:
-            yield f"<h3>{html.escape(_step_head(step))}</h3>"
+            yield f"<h3>{html.escape(step_head(step))}</h3>"
             yield from (f"<p>{html.escape(note)}</p>" for note in step.notes)
             if lines := list(_reasons(step.verdict)):
                 yield f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+            if _shows_code(step):
+                code = [
+                    f"<mark>{html.escape(line)}</mark>" if failed else html.escape(line)
+                    for line, failed in code_lines(step)
+                ]
+                yield f"<p>Your code:</p><pre>{chr(10).join(code)}</pre>"
     yield "</body></html>"
     yield ""

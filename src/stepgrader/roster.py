@@ -8,9 +8,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-__all__ = ["Roster"]
+from stepgrader.tables import read_csv
+
+__all__ = ["Person", "Roster"]
 
 COLUMNS = {
     "id": ("id", "student id", "sid", "id number", "학번"),
@@ -19,8 +22,42 @@ COLUMNS = {
     "last": ("last name", "last", "family name", "surname"),
     "email": ("email", "e-mail", "email address", "이메일"),
     "login": ("login", "login id", "sis login id", "username", "user name"),
+    "section": ("section", "분반"),
+    "group": ("group", "team", "조"),
     "lms": ("lms id", "canvas id", "moodle id", "blackboard id", "participant id", "user id"),
 }
+
+
+@dataclass(frozen=True)
+class Person:
+    """A student in a roster; what it does not state is empty.
+
+    Args:
+        id: The student's id.
+        name: The name.
+        email: The e-mail address.
+        login: The name for logging in.
+        lms: The number on the learning platform.
+        section: The section of the course.
+        group: The group whose members hand in together.
+
+    Example:
+        >>> Person("7", "Ada Lovelace").label
+        'Ada Lovelace (7)'
+    """
+
+    id: str
+    name: str
+    email: str = ""
+    login: str = ""
+    lms: str = ""
+    section: str = ""
+    group: str = ""
+
+    @property
+    def label(self) -> str:
+        """What all tables call the student."""
+        return unicodedata.normalize("NFC", f"{self.name} ({self.id})")
 
 
 class Roster:
@@ -28,7 +65,11 @@ class Roster:
 
     Args:
         text: A table in CSV with a heading: a column ``student id`` and a column ``name`` (or
-            ``first name`` and ``last name``), and any of ``email``, ``login`` and ``lms id``.
+            ``first name`` and ``last name``), and any of ``email``, ``login``, ``lms id``,
+            ``section`` and ``group``.
+
+    Attributes:
+        people: The students by what the tables call them, in the order of the roster.
 
     Raises:
         ValueError: A column is missing, or two rows have one id.
@@ -51,7 +92,7 @@ class Roster:
                 "--roster: expected the columns student id and name, "
                 f"got {', '.join(columns) or 'none'}"
             )
-        self.students: list[str] = []
+        self.people: dict[str, Person] = {}
         self._exact: dict[str, set[str]] = defaultdict(set)
         self._names: dict[str, set[str]] = defaultdict(set)
         ids: set[str] = set()
@@ -66,8 +107,10 @@ class Roster:
                     f"--roster: line {reader.line_num}: expected an id of its own, got {problem}"
                 )
             ids.add(value["id"])
-            student = unicodedata.normalize("NFC", f"{name} ({value['id']})")
-            self.students.append(student)
+            facts = {field.name: value.get(field.name, "") for field in fields(Person)}
+            person = Person(**{**facts, "name": name})
+            student = person.label
+            self.people[student] = person
             for key in ("id", "email", "login", "lms"):
                 for word in {value.get(key, ""), value.get(key, "").partition("@")[0]} - {""}:
                     self._exact[_key(word)].add(student)
@@ -75,16 +118,21 @@ class Roster:
             for order in (words, [*words[-1:], *words[:-1]], [*words[1:], words[0]]):
                 self._names[_key("".join(order))].add(student)
 
+    @property
+    def students(self) -> list[str]:
+        """What the tables call the students, in the order of the roster."""
+        return list(self.people)
+
+    def group(self, student: str) -> list[str]:
+        """Return all who hand in together with a student, the student included."""
+        own = self.people[student].group if student in self.people else ""
+        members = [label for label, person in self.people.items() if own and person.group == own]
+        return members or [student]
+
     @classmethod
     def read(cls, path: Path) -> Roster:
         """Read a roster in UTF-8, or as Excel saves it in Korea."""
-        content = path.read_bytes()
-        for encoding in ("utf-8-sig", "cp949"):
-            try:
-                return cls(content.decode(encoding))
-            except UnicodeDecodeError:
-                continue
-        raise ValueError(f"--roster: expected CSV in UTF-8, got {path}")
+        return cls(read_csv(path))
 
     def find(self, words: Iterable[str]) -> str | None:
         """Return the one student whom words identify: ids first, then the name.

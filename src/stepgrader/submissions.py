@@ -73,6 +73,9 @@ class Submission:
         beside: Names of what else the student handed in that is not graded.
         matched: False if there is a roster and nobody, or several, in it can be meant.
         absent: Whether the student is in the roster and handed in nothing.
+        top: Name of the folder or file at the top of the submissions, as the platform wrote it.
+        handed_in: When it was handed in, as the platform wrote it; empty if that is not stated.
+        late: Whether the platform says that it was late; None if it does not say.
 
     Example:
         >>> Submission("ada", Path("submissions/ada/lstm.ipynb")).name
@@ -89,6 +92,9 @@ class Submission:
     beside: tuple[str, ...] = ()
     matched: bool = True
     absent: bool = False
+    top: str = ""
+    handed_in: str = ""
+    late: bool | None = None
 
     @property
     def name(self) -> str:
@@ -182,7 +188,10 @@ def find(folder: Path, roster: Roster | None = None) -> Iterator[Submission]:
         for person in people.get(top, [by_name]):
             student = roster.find([*person.ids, person.name]) if roster else None
             key = student or person.ids[:1] or person.name
-            groups[key].append((replace(by_name, name=person.name, ids=person.ids), file))
+            owner = replace(
+                by_name, name=person.name, ids=person.ids, time=person.time or by_name.time
+            )
+            groups[key].append((owner, file))
             labels[key] = student or person.name
             matched[key] = roster is None or student is not None
     names = Counter(labels.values())
@@ -226,7 +235,8 @@ def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> I
     if not graded:
         file = group[0][1]
         kind = "no notebook was handed in, only "
-        yield Submission(student, file.path, shown=file.name, problem=kind + _listed(others))
+        problem = kind + _listed(others)
+        yield Submission(student, file.path, shown=file.name, problem=problem, top=file.parts[0])
         return
     for number, (owner, file) in enumerate(graded):
         inside = file.parts[-len(file.members) - 1 :] if file.members else ()
@@ -240,6 +250,9 @@ def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> I
             attempt=owner.attempt,
             problem=file.problem,
             beside=others if number == 0 else (),
+            top=file.parts[0],
+            handed_in=owner.time,
+            late=owner.late,
         )
 
 
