@@ -560,7 +560,7 @@ def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
     shutil.copytree(graded / "out", tmp_path / "out")
     path = tmp_path / "out" / "overrides.csv"
     assert path.read_text(encoding="utf-8-sig") == "student,exercise,step,points,reason\n"
-    text = "student,exercise,step,points,reason\nbob,tiny,,6,late at night\nzoe,tiny,,1,\n"
+    text = "student,exercise,step,points,reason\nbob,tiny,,5,late at night\nzoe,tiny,,1,\n"
     path.write_text(text, encoding="utf-8")
     (tmp_path / "out" / "grades.csv").write_text("edited", encoding="utf-8")
     (tmp_path / "out" / "class.toml").write_text(
@@ -577,12 +577,12 @@ def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
     ]
     assert path.read_text(encoding="utf-8") == text
     found = {row["student"]: row for row in rows(tmp_path / "out" / "grades.csv")}
-    assert (found["bob"]["points"], found["ann"]["points"]) == ("6", str(POINTS))
-    assert float(found["cem"]["points"]) == 2
+    assert (found["bob"]["points"], found["ann"]["points"]) == ("5", str(POINTS))
+    assert float(found["cem"]["points"]) == 3
     assert "Taken to be in time, as no time is stated: 2." in errors  # ann and dan
     [total] = [row for row in rows(tmp_path / "out" / "totals.csv") if row["student"] == "cem"]
-    assert float(total["total"]) == 2
-    assert found["bob"]["remark"].endswith("instead of 4: late at night")
+    assert float(total["total"]) == 3
+    assert found["bob"]["remark"].endswith("instead of 6: late at night")
 
 
 def test_a_regrade_is_logged_and_touches_no_other_student(graded, tmp_path, run, exercises):

@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +17,20 @@ from stepgrader.atomic_files import SafeWriter, write_whole
 from stepgrader.course import INDEX, Course, read_index
 
 if TYPE_CHECKING:
+    from stepgrader.batch import Result
+    from stepgrader.class_settings import ClassSettings
     from stepgrader.exercises import Exercise
+    from stepgrader.gradebook import Override
+    from stepgrader.open_questions import Criterion
+    from stepgrader.roster import Roster
 
 __all__ = ["add_commands"]
 
 # Modules that import torch are imported by the commands that need them.
 
 EXPORTS = ("canvas", "moodle", "gradescope", "zip")
+OVERRIDES = "overrides.csv"  # in the folder for grades, as the next; both are the instructor's
+SETTINGS = "class.toml"
 INCOMPLETE = 3  # exit code: something was skipped or could not be graded
 
 Command = Callable[[argparse.Namespace], int]
@@ -254,23 +261,11 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.batch import grade_folder
     from stepgrader.class_settings import ClassSettings
     from stepgrader.differences import printable
-    from stepgrader.exports import Books, export
-    from stepgrader.gradebook import (
-        OVERRIDE_COLUMNS,
-        apply_overrides,
-        counting,
-        read_overrides,
-        share_in_groups,
-    )
-    from stepgrader.late import apply_late_rule
-    from stepgrader.open_questions import collect_open_answers, read_rubric, sheet
+    from stepgrader.gradebook import read_overrides, share_in_groups
+    from stepgrader.open_questions import read_rubric
     from stepgrader.regrades import append_regrades
-    from stepgrader.reports import write_reports
     from stepgrader.roster import Roster
-    from stepgrader.similarity import similarity_page
     from stepgrader.submissions import UNMATCHED
-    from stepgrader.tables import as_csv
-    from stepgrader.totals import Totals, total_rows
 
     source: Path = options.submissions
     if not (source.is_dir() or (source.is_file() and source.suffix.lower() == ".zip")):
@@ -281,11 +276,9 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
         raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
     writer = SafeWriter(options.out)
-    corrections: Path = options.out / "overrides.csv"
-    overrides = read_overrides(corrections)
+    overrides = read_overrides(options.out / OVERRIDES)
     exercises = {exercise.name: exercise for exercise in _authored(options.exercises)}
-    stated: Path = options.out / "class.toml"
-    settings = ClassSettings.read(stated, known=exercises)
+    settings = ClassSettings.read(options.out / SETTINGS, known=exercises)
     rubrics = {name: read_rubric(options.exercises / name / "rubric.toml") for name in exercises}
     results = grade_folder(
         options.submissions,
@@ -299,34 +292,10 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         regrade=options.regrade,
     )
     append_regrades(options.out / "regrades.csv", results, datetime.now(UTC))
-    if not os.path.lexists(corrections):
-        write_whole(corrections, as_csv([OVERRIDE_COLUMNS]).encode())
     shared = share_in_groups(results, roster) if roster else results
-    final, count, faulty = apply_overrides(shared, counting(shared), overrides, exercises, roster)
-    problems = [f"{corrections}, {problem}" for problem in faulty]
-    if settings.late:
-        final, faulty, timeless = apply_late_rule(final, count, settings.late, roster)
-        problems += [f"{stated}, {problem}" for problem in faulty]
-        if timeless:
-            print(f"Taken to be in time, as no time is stated: {timeless}.", file=sys.stderr)
-    pages = write_reports(final, writer, count)
-    for name, (page, answered) in collect_open_answers(final, count, exercises, rubrics).items():
-        writer.replace(options.out / "open" / f"{name}.html", page)
-        points = options.out / "open" / f"{name}.csv"
-        if (text := sheet(points, answered, rubrics[name])) is not None:
-            write_whole(points, text.encode())
-    if options.similarity:
-        page = "\n".join(similarity_page(final, count, exercises, roster))
-        writer.replace(options.out / "similarity.md", page)
-    students = roster.students if roster else ()
-    totals = Totals.of(final, count, exercises, settings.exercises, students)
-    writer.replace(options.out / "totals.csv", as_csv(total_rows(totals)))
-    books = Books(final, count, totals, roster, settings.columns, pages)
-    for platform in dict.fromkeys(options.export):
-        exported = export(platform, books)
-        for name, content in exported.files.items():
-            writer.replace(options.out / name, content)
-        problems += [f"not exported to {platform}: {problem}" for problem in exported.problems]
+    problems = _write_books(
+        writer, shared, exercises, roster, overrides, settings, rubrics, options
+    )
     absent = sum(result.submission.absent for result in results)
     faults = sum(result.grader_fault for result in results)
     unreadable = sum(result.graded is None for result in results) - faults - absent
@@ -349,7 +318,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     for path, new in writer.renamed.items():
         print(
             f"{path}: written again; it was changed by hand and is now {new.name}. To change "
-            f"points, use {corrections.name}",
+            f"points, use {OVERRIDES}",
             file=sys.stderr,
         )
     if faults:
@@ -358,6 +327,57 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return INCOMPLETE if faults or unreadable or nobody or writer.skipped or problems else 0
+
+
+def _write_books(
+    writer: SafeWriter,
+    results: Sequence[Result],
+    exercises: Mapping[str, Exercise],
+    roster: Roster | None,
+    overrides: Sequence[Override],
+    settings: ClassSettings,
+    rubrics: Mapping[str, Sequence[Criterion]],
+    options: argparse.Namespace,
+) -> list[str]:
+    """Apply what the instructor decided, write all reports, and return what could not be done."""
+    from stepgrader.exports import Books, export
+    from stepgrader.gradebook import OVERRIDE_COLUMNS, apply_overrides, counting
+    from stepgrader.late import apply_late_rule
+    from stepgrader.open_questions import collect_open_answers, sheet
+    from stepgrader.reports import write_reports
+    from stepgrader.similarity import similarity_page
+    from stepgrader.tables import as_csv
+    from stepgrader.totals import Totals, total_rows
+
+    out: Path = options.out
+    if not os.path.lexists(out / OVERRIDES):
+        write_whole(out / OVERRIDES, as_csv([OVERRIDE_COLUMNS]).encode())
+    final, count, faulty = apply_overrides(results, counting(results), overrides, exercises, roster)
+    problems = [f"{out / OVERRIDES}, {problem}" for problem in faulty]
+    if settings.late:
+        final, faulty, timeless = apply_late_rule(final, count, settings.late, roster)
+        problems += [f"{out / SETTINGS}, {problem}" for problem in faulty]
+        if timeless:
+            print(f"Taken to be in time, as no time is stated: {timeless}.", file=sys.stderr)
+    pages = write_reports(final, writer, count)
+    for name, (page, answered) in collect_open_answers(final, count, exercises, rubrics).items():
+        writer.replace(out / "open" / f"{name}.html", page)
+        points = out / "open" / f"{name}.csv"
+        if (text := sheet(points, answered, rubrics[name])) is not None:
+            write_whole(points, text.encode())
+    if options.similarity:
+        page = "\n".join(similarity_page(final, count, exercises, roster))
+        writer.replace(out / "similarity.md", page)
+    students = roster.students if roster else ()
+    totals = Totals.of(final, count, exercises, settings.exercises, students)
+    writer.replace(out / "totals.csv", as_csv(total_rows(totals)))
+    books = Books(final, count, totals, roster, settings.columns, pages)
+    for platform in dict.fromkeys(options.export):
+        exported = export(platform, books)
+        for name, content in exported.files.items():
+            writer.replace(out / name, content)
+        problems += [f"not exported to {platform}: {problem}" for problem in exported.problems]
+    return problems
 
 
 def _stored_seed(folder: Path, seed: int | None) -> int:
