@@ -10,9 +10,24 @@ from sphinx.errors import ExtensionError
 from style_sheets import cut_down, names, parse, serialize
 
 PAGES = {
-    "index.rst": "Start\n=====\n\n.. toctree::\n\n   first\n   second\n",
-    "first.rst": "First\n=====\n\nWords.\n\nA part\n------\n\nMore.\n",
-    "second.rst": "Second\n======\n\nSee :doc:`first`.\n",
+    "index.rst": "Start\n=====\n\n.. toctree::\n   :numbered:\n\n   first\n   second\n",
+    "first.rst": """First
+=====
+
+Words.
+
+A part
+------
+
+More.
+
+.. code-block:: text
+   :caption: Code
+   :name: code
+
+   x
+""",
+    "second.rst": "Second\n======\n\nSee :doc:`first` and :numref:`code`.\n",
     "look/own.css": ".fresh { color: red } .zyzzyva { color: blue } #a-part { margin: 0 }",
 }
 
@@ -33,6 +48,7 @@ def build(folder):
         extensions=["finished_pages"],
         html_static_path=["look"],
         html_css_files=["own.css"],
+        numfig=True,
         exclude_patterns=["html"],
     )
     assert warnings == ""
@@ -62,12 +78,12 @@ def edit(folder, old, new):
 def test_a_word_writes_its_page_only(book):
     build(book)
     before = times(book)
-    edit(book, "Words.", "Other words.")
+    edit(book, "Words.", "Other words, zyzzyva.")  # the style sheet has a class of that name
     built = build(book)
     changed = {name for name, time in times(book).items() if time != before[name]}
     assert "first.html" in changed
     assert "second.html" not in changed
-    assert "Other words." in built["first.html"]
+    assert "Other words, zyzzyva." in built["first.html"]
     assert built == built_afresh(book)
 
 
@@ -85,6 +101,15 @@ def test_what_other_pages_show_or_load_is_up_to_date(book, old, new):
     built = build(book)
     assert built == built_afresh(book)
     assert built["second.html"] != before["second.html"]
+
+
+def test_a_number_that_changed_reaches_the_pages_that_show_it(book):
+    build(book)
+    assert "Listing 1.1" in build(book)["second.html"]
+    edit(book, "More.", ".. code-block:: text\n   :caption: Other code\n\n   y")
+    built = build(book)
+    assert "Listing 1.2" in built["second.html"]
+    assert built == built_afresh(book)
 
 
 def test_a_script_or_style_that_changed_reaches_every_page(book):

@@ -117,6 +117,7 @@ class FinishedPages:
         static = outdir / "_static"
         sheets = dict.fromkeys(name for part in parts for name in part["sheets"])
         loaded = {outdir / name for part in parts for name in part["scripts"]}
+        loaded.discard(outdir / lean_pages.SEARCH_INDEX)
         scripts = [path for path in sorted(loaded | set(static.rglob("*.mjs"))) if path.is_file()]
         files = [*(outdir / name for name in sheets), *scripts]
         sources = _digest("".join(_digest(path.read_bytes()) for path in files).encode())
@@ -156,7 +157,8 @@ class FinishedPages:
 def setup(app):
     pages = FinishedPages()
     app.connect("env-get-outdated", pages.start)
-    app.connect("env-updated", pages.choose, priority=900)  # after all that number and resolve
+    # Last: sections and figures get their numbers on this event too.
+    app.connect("env-get-updated", pages.choose, priority=900)
     app.connect("html-page-context", pages.note)
     # Late: the theme writes its colours of code when the build is finished.
     app.connect("build-finished", pages.finish, priority=900)
