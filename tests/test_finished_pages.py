@@ -26,8 +26,32 @@ More.
    :name: code
 
    x
+
+.. math:: x
+   :label: first-formula
+
+.. exercise:: Try it
+   :label: first-exercise
+
+   What to do.
 """,
-    "second.rst": "Second\n======\n\nSee :doc:`first` and :numref:`code`.\n",
+    "second.rst": """Second
+======
+
+See :doc:`first` and :numref:`code`.
+
+.. math:: y
+   :label: second-formula
+
+.. exercise:: Try that
+   :label: second-exercise
+
+   What else to do.
+
+.. solution:: first-exercise
+
+   How to do it.
+""",
     "look/own.css": ".fresh { color: red } .zyzzyva { color: blue } #a-part { margin: 0 }",
 }
 
@@ -45,7 +69,7 @@ def build(folder):
     """Build, and return the pages and the style sheet by their names."""
     warnings = build_pages(
         folder,
-        extensions=["finished_pages"],
+        extensions=["sphinx_exercise", "finished_pages"],
         html_static_path=["look"],
         html_css_files=["own.css"],
         numfig=True,
@@ -79,6 +103,7 @@ def test_a_word_writes_its_page_only(book):
     build(book)
     before = times(book)
     edit(book, "Words.", "Other words, zyzzyva.")  # the style sheet has a class of that name
+    edit(book, "What to do.", "What to try.")
     built = build(book)
     changed = {name for name, time in times(book).items() if time != before[name]}
     assert "first.html" in changed
@@ -91,6 +116,7 @@ def test_a_word_writes_its_page_only(book):
     ("old", "new"),
     [
         ("First\n=====", "Changed\n======="),  # second.html shows the title
+        ("Try it", "Try this"),  # and that of an exercise
         ("More.", ".. container:: fresh\n\n   More."),  # another rule is needed
         ("A part\n------", "B part\n------"),  # and one less
     ],

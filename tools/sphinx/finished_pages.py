@@ -28,12 +28,13 @@ def shown_elsewhere(env) -> Iterator[str]:
         yield json.dumps(numbers, sort_keys=True)
     for name, domain in sorted(env.domains.items()):
         yield from (f"{name}: {entry}" for entry in sorted(domain.get_objects(), key=str))
-    yield str(env.domains["math"].data["objects"])
+    yield from sorted(map(str, env.domains["math"].data["objects"].items()))
     if "cite" in env.domains:
         for cited in sorted(env.domains["cite"].citations, key=lambda cited: cited.citation_id):
             label = cited.formatted_entry.label
             yield f"{cited.citation_id} {cited.bibliography_key} {label} {cited.entry!r}"
-    yield str(getattr(env, "sphinx_exercise_registry", {}))
+    for label, entry in sorted(getattr(env, "sphinx_exercise_registry", {}).items()):
+        yield f"{label}: {entry['docname']} {entry['node'].attributes} {entry['node'][0]}"
     static = (Path(env.srcdir) / folder for folder in env.config.html_static_path)
     loaded = (path for folder in static for path in folder.rglob("*") if path.is_file())
     yield from _digests(path for path in loaded if path.suffix in {".js", ".mjs", ".css"})
