@@ -14,6 +14,8 @@ PAGES = {
     "first.rst": """First
 =====
 
+.. index:: beginning, words
+
 Words.
 
 A part
@@ -37,6 +39,8 @@ More.
 """,
     "second.rst": """Second
 ======
+
+.. index:: end, words
 
 See :doc:`first` and :numref:`code`.
 
@@ -66,7 +70,7 @@ def book(tmp_path):
 
 
 def build(folder):
-    """Build, and return the pages and the style sheet by their names."""
+    """Build, and return the pages, the style sheet and the index of the search by their names."""
     warnings = build_pages(
         folder,
         extensions=["sphinx_exercise", "finished_pages"],
@@ -77,7 +81,7 @@ def build(folder):
     )
     assert warnings == ""
     html = folder / "html"
-    files = [*html.glob("*.html"), html / "_static" / "seqbook-all.css"]
+    files = [*html.glob("*.html"), html / "_static" / "seqbook-all.css", html / "searchindex.js"]
     return {path.name: path.read_text(encoding="utf-8") for path in files}
 
 
@@ -109,6 +113,14 @@ def test_a_word_writes_its_page_only(book):
     assert "first.html" in changed
     assert "second.html" not in changed
     assert "Other words, zyzzyva." in built["first.html"]
+    assert built == built_afresh(book)
+
+
+def test_a_removed_index_entry_is_found_no_longer(book):
+    assert '"beginning"' in build(book)["searchindex.js"]
+    edit(book, "beginning, words", "words")
+    built = build(book)
+    assert '"beginning"' not in built["searchindex.js"]
     assert built == built_afresh(book)
 
 

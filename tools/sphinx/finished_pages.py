@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lean_pages
+import search_entries
 import style_sheets
 from accessible_pages import accessible
 
@@ -53,6 +54,8 @@ class FinishedPages:
 
     def __init__(self) -> None:
         self.written: set[str] = set()
+        self.names: set[str] = set()  # the same pages, as Sphinx names them
+        self.search_index: dict = {}
         self.record: dict = {}
         self.fingerprint = ""
         self.tools: list[str] = []
@@ -62,6 +65,7 @@ class FinishedPages:
         path = Path(app.doctreedir) / RECORD
         self.record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         path.unlink(missing_ok=True)  # a build that fails leaves no record
+        self.search_index = search_entries.read(Path(app.outdir))
         self.tools = _digests([*TOOLS.glob("*.py"), *TOOLS.glob("sphinx/*.*")])
         return set() if self.record.get("tools") == self.tools else set(env.found_docs)
 
@@ -73,6 +77,7 @@ class FinishedPages:
 
     def note(self, app, page, _template, _context, _doctree) -> None:
         """Note that a page is being written."""
+        self.names.add(page)
         self.written.add(Path(app.builder.get_outfilename(page)).relative_to(app.outdir).as_posix())
 
     def finish(self, app, exception) -> None:
@@ -82,6 +87,7 @@ class FinishedPages:
         outdir = Path(app.outdir)
         pages = {name: (outdir / name).read_text(encoding="utf-8") for name in self.written}
         if pages:
+            search_entries.complete(outdir, self.search_index, self.names)
             for name in sorted(pages):
                 text = lean_pages.fewer_scripts(accessible(pages[name]))
                 pages[name] = lean_pages.lighter_pictures(outdir / name, text)
