@@ -10,9 +10,52 @@ from sphinx.errors import ExtensionError
 from style_sheets import cut_down, names, parse, serialize
 
 PAGES = {
-    "index.rst": "Start\n=====\n\n.. toctree::\n\n   first\n   second\n",
-    "first.rst": "First\n=====\n\nWords.\n\nA part\n------\n\nMore.\n",
-    "second.rst": "Second\n======\n\nSee :doc:`first`.\n",
+    "index.rst": "Start\n=====\n\n.. toctree::\n   :numbered:\n\n   first\n   second\n",
+    "first.rst": """First
+=====
+
+.. index:: beginning, words
+
+Words.
+
+A part
+------
+
+More.
+
+.. code-block:: text
+   :caption: Code
+   :name: code
+
+   x
+
+.. math:: x
+   :label: first-formula
+
+.. exercise:: Try it
+   :label: first-exercise
+
+   What to do.
+""",
+    "second.rst": """Second
+======
+
+.. index:: end, words
+
+See :doc:`first` and :numref:`code`.
+
+.. math:: y
+   :label: second-formula
+
+.. exercise:: Try that
+   :label: second-exercise
+
+   What else to do.
+
+.. solution:: first-exercise
+
+   How to do it.
+""",
     "look/own.css": ".fresh { color: red } .zyzzyva { color: blue } #a-part { margin: 0 }",
 }
 
@@ -27,17 +70,18 @@ def book(tmp_path):
 
 
 def build(folder):
-    """Build, and return the pages and the style sheet by their names."""
+    """Build, and return the pages, the style sheet and the index of the search by their names."""
     warnings = build_pages(
         folder,
-        extensions=["finished_pages"],
+        extensions=["sphinx_exercise", "finished_pages"],
         html_static_path=["look"],
         html_css_files=["own.css"],
+        numfig=True,
         exclude_patterns=["html"],
     )
     assert warnings == ""
     html = folder / "html"
-    files = [*html.glob("*.html"), html / "_static" / "seqbook-all.css"]
+    files = [*html.glob("*.html"), html / "_static" / "seqbook-all.css", html / "searchindex.js"]
     return {path.name: path.read_text(encoding="utf-8") for path in files}
 
 
@@ -62,12 +106,21 @@ def edit(folder, old, new):
 def test_a_word_writes_its_page_only(book):
     build(book)
     before = times(book)
-    edit(book, "Words.", "Other words.")
+    edit(book, "Words.", "Other words, zyzzyva.")  # the style sheet has a class of that name
+    edit(book, "What to do.", "What to try.")
     built = build(book)
     changed = {name for name, time in times(book).items() if time != before[name]}
     assert "first.html" in changed
     assert "second.html" not in changed
-    assert "Other words." in built["first.html"]
+    assert "Other words, zyzzyva." in built["first.html"]
+    assert built == built_afresh(book)
+
+
+def test_a_removed_index_entry_is_found_no_longer(book):
+    assert '"beginning"' in build(book)["searchindex.js"]
+    edit(book, "beginning, words", "words")
+    built = build(book)
+    assert '"beginning"' not in built["searchindex.js"]
     assert built == built_afresh(book)
 
 
@@ -75,6 +128,7 @@ def test_a_word_writes_its_page_only(book):
     ("old", "new"),
     [
         ("First\n=====", "Changed\n======="),  # second.html shows the title
+        ("Try it", "Try this"),  # and that of an exercise
         ("More.", ".. container:: fresh\n\n   More."),  # another rule is needed
         ("A part\n------", "B part\n------"),  # and one less
     ],
@@ -85,6 +139,15 @@ def test_what_other_pages_show_or_load_is_up_to_date(book, old, new):
     built = build(book)
     assert built == built_afresh(book)
     assert built["second.html"] != before["second.html"]
+
+
+def test_a_number_that_changed_reaches_the_pages_that_show_it(book):
+    build(book)
+    assert "Listing 1.1" in build(book)["second.html"]
+    edit(book, "More.", ".. code-block:: text\n   :caption: Other code\n\n   y")
+    built = build(book)
+    assert "Listing 1.2" in built["second.html"]
+    assert built == built_afresh(book)
 
 
 def test_a_script_or_style_that_changed_reaches_every_page(book):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lean_pages
+import search_entries
 import style_sheets
 from accessible_pages import accessible
 
@@ -28,12 +29,13 @@ def shown_elsewhere(env) -> Iterator[str]:
         yield json.dumps(numbers, sort_keys=True)
     for name, domain in sorted(env.domains.items()):
         yield from (f"{name}: {entry}" for entry in sorted(domain.get_objects(), key=str))
-    yield str(env.domains["math"].data["objects"])
+    yield from sorted(map(str, env.domains["math"].data["objects"].items()))
     if "cite" in env.domains:
         for cited in sorted(env.domains["cite"].citations, key=lambda cited: cited.citation_id):
             label = cited.formatted_entry.label
             yield f"{cited.citation_id} {cited.bibliography_key} {label} {cited.entry!r}"
-    yield str(getattr(env, "sphinx_exercise_registry", {}))
+    for label, entry in sorted(getattr(env, "sphinx_exercise_registry", {}).items()):
+        yield f"{label}: {entry['docname']} {entry['node'].attributes} {entry['node'][0]}"
     static = (Path(env.srcdir) / folder for folder in env.config.html_static_path)
     loaded = (path for folder in static for path in folder.rglob("*") if path.is_file())
     yield from _digests(path for path in loaded if path.suffix in {".js", ".mjs", ".css"})
@@ -52,6 +54,8 @@ class FinishedPages:
 
     def __init__(self) -> None:
         self.written: set[str] = set()
+        self.names: set[str] = set()  # the same pages, as Sphinx names them
+        self.search_index: dict = {}
         self.record: dict = {}
         self.fingerprint = ""
         self.tools: list[str] = []
@@ -61,6 +65,7 @@ class FinishedPages:
         path = Path(app.doctreedir) / RECORD
         self.record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         path.unlink(missing_ok=True)  # a build that fails leaves no record
+        self.search_index = search_entries.read(Path(app.outdir))
         self.tools = _digests([*TOOLS.glob("*.py"), *TOOLS.glob("sphinx/*.*")])
         return set() if self.record.get("tools") == self.tools else set(env.found_docs)
 
@@ -72,6 +77,7 @@ class FinishedPages:
 
     def note(self, app, page, _template, _context, _doctree) -> None:
         """Note that a page is being written."""
+        self.names.add(page)
         self.written.add(Path(app.builder.get_outfilename(page)).relative_to(app.outdir).as_posix())
 
     def finish(self, app, exception) -> None:
@@ -81,6 +87,7 @@ class FinishedPages:
         outdir = Path(app.outdir)
         pages = {name: (outdir / name).read_text(encoding="utf-8") for name in self.written}
         if pages:
+            search_entries.complete(outdir, self.search_index, self.names)
             for name in sorted(pages):
                 text = lean_pages.fewer_scripts(accessible(pages[name]))
                 pages[name] = lean_pages.lighter_pictures(outdir / name, text)
@@ -117,6 +124,7 @@ class FinishedPages:
         static = outdir / "_static"
         sheets = dict.fromkeys(name for part in parts for name in part["sheets"])
         loaded = {outdir / name for part in parts for name in part["scripts"]}
+        loaded.discard(outdir / lean_pages.SEARCH_INDEX)
         scripts = [path for path in sorted(loaded | set(static.rglob("*.mjs"))) if path.is_file()]
         files = [*(outdir / name for name in sheets), *scripts]
         sources = _digest("".join(_digest(path.read_bytes()) for path in files).encode())
@@ -156,7 +164,8 @@ class FinishedPages:
 def setup(app):
     pages = FinishedPages()
     app.connect("env-get-outdated", pages.start)
-    app.connect("env-updated", pages.choose, priority=900)  # after all that number and resolve
+    # Last: sections and figures get their numbers on this event too.
+    app.connect("env-get-updated", pages.choose, priority=900)
     app.connect("html-page-context", pages.note)
     # Late: the theme writes its colours of code when the build is finished.
     app.connect("build-finished", pages.finish, priority=900)

@@ -22,6 +22,7 @@ from PIL import Image
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every table that it cuts
 STYLE = "seqbook-all.css"
+SEARCH_INDEX = "searchindex.js"  # the words of the pages, none of which it sets as a class
 ICON_FONTS = "vendor/fontawesome"
 SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*rel="stylesheet")[^>]*href="([^"?]+)[^"]*"[^>]*/?>\n?')
 SCRIPT = re.compile(r'[ \t]*<script\b([^>]*)\bsrc="([^"?]+)([^"]*)"([^>]*)></script>\n?')
