@@ -158,6 +158,54 @@ def test_start_says_where_it_may_not_write(tmp_path, run, monkeypatch):
     ]
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb")}
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["bptt"], {"bptt/bptt.ipynb"}),
+        (["bptt", "gru"], {"bptt/bptt.ipynb", "gru/gru.ipynb"}),
+        (["mine", "gru", "bptt", "gru"], {"mine/bptt.ipynb", "mine/gru.ipynb"}),
+    ],
+)
+def test_start_gives_the_exercises_that_are_named(here, run, words, files):
+    assert run("start", *words)[0] == 0
+    assert files_below(here) == files
+
+
+def test_start_says_which_command_to_type_next(here, run):
+    _, said, _ = run("start", "bptt")
+    assert said[-2].endswith("jupyter lab bptt/bptt.ipynb")
+    assert said[-1].endswith("seqbook check bptt")
+    _, said, _ = run("start", "my work", "gru", "lstm")
+    assert said[-2].endswith("jupyter lab 'my work'")
+    assert said[-1].endswith("seqbook check 'my work'")
+    assert run("check", "my work")[0] == 0
+
+
+@pytest.mark.parametrize("words", [["bppt"], ["mine", "bppt"], ["bptt", "bppt"]])
+def test_start_lists_the_exercises_if_there_is_none_of_a_name(here, run, words):
+    code, said, errors = run("start", *words)
+    assert (code, said) == (1, [])
+    assert ", ".join(COURSE.order) in errors[0]
+    assert "bppt" in errors[0]
+    assert not list(here.iterdir())
+
+
+def test_start_writes_into_a_folder_that_is_named_almost_like_an_exercise(here, run):
+    (here / "bppt").mkdir()
+    assert run("start", "bppt")[0] == 0
+    assert files_below(here) == {f"bppt/{name}.ipynb" for name in COURSE.order}
+
+
 # -- check
 
 
@@ -247,6 +295,51 @@ def test_check_refuses_what_is_no_exercise(tmp_path, run, content, problem):
     code, said, errors = run("check", tmp_path / "x.ipynb")
     assert (code, said) == (1, [])
     assert errors == [f"seqbook: {tmp_path / 'x.ipynb'}: {problem}"]
+
+
+def test_check_shows_all_notebooks_of_a_folder_and_what_to_do_next(tmp_path, run):
+    run("start", tmp_path, "bptt")
+    hand_in(tmp_path, "", filled("gru", **solutions("gru")), "gru.ipynb")
+    some = {
+        "split-gates-answer": solutions("lstm")["split-gates-answer"],
+        "forget-gate-answer": "def forget_gate(*_):\n    return 0\n",
+    }
+    hand_in(tmp_path, "a", filled("lstm", **some), "one.ipynb")
+    hand_in(tmp_path, ".ipynb_checkpoints", filled("lstm", **some), "one.ipynb")
+    code, said, errors = run("check", tmp_path)
+    assert (code, errors) == (0, [])
+    table = [line.split("  ") for line in said[:-3]]
+    assert [[cell.strip() for cell in line if cell] for line in table] == [
+        ["notebook", "points", "done", "wrong", "open", "next"],
+        ["bptt.ipynb", "0 of 13", "0", "0", "7", "1. The Jacobian of a step, 10 minutes"],
+        ["a/one.ipynb", "1 of 11", "1", "1", "6", "2. The forget gate, 10 minutes (wrong)"],
+        ["gru.ipynb", "14 of 14", "8", "0", "0", "all done"],
+    ]
+    assert said[-3:] == [
+        "15 of 38 points",
+        "Next: a/one.ipynb, step 2. The forget gate, 10 minutes (wrong)",
+        "The points are advice: the mark comes from more cases.",
+    ]
+
+
+def test_check_names_what_it_skips_in_a_folder(tmp_path, run):
+    run("start", tmp_path, "bptt")
+    (tmp_path / "broken.ipynb").write_text("nothing")
+    code, said, errors = run("check", tmp_path)
+    assert code == 3
+    assert said[-2] == "Next: bptt.ipynb, step 1. The Jacobian of a step, 10 minutes"
+    assert errors == [
+        f"{tmp_path / 'broken.ipynb'}: skipped: it is not JSON, so it is not a notebook, or damaged"
+    ]
+
+
+def test_check_says_how_to_get_notebooks_if_a_folder_has_none(tmp_path, run):
+    code, said, errors = run("check", tmp_path)
+    assert (code, said) == (1, [])
+    assert errors == [
+        f"seqbook: {tmp_path}: expected a notebook of the exercises, or a folder that holds some; "
+        "seqbook start writes them"
+    ]
 
 
 # -- release

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
 import json
 import os
 import secrets
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ __all__ = ["add_commands"]
 
 # Modules that import torch are imported by the commands that need them.
 
+ADVICE = "The points are advice: the mark comes from more cases."
 INCOMPLETE = 3  # exit code: something was skipped or could not be graded
 
 Command = Callable[[argparse.Namespace], int]
@@ -55,12 +59,22 @@ def add_commands(
         return functools.partial(run, course)
 
     start = add("start", bind(_start), "copy the notebooks of the exercises into a folder")
-    start.add_argument("folder", type=Path, metavar="FOLDER")
+    start.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="folder for the notebooks; or an exercise, which goes into a folder of its name",
+    )
+    start.add_argument("names", nargs="*", metavar="NAME", help="exercises (default: all)")
 
     check = add(
-        "check", bind(_check), "run a notebook of your own, without a sandbox, and check it"
+        "check", bind(_check), "run notebooks of your own, without a sandbox, and check them"
     )
-    check.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    check.add_argument(
+        "notebook",
+        type=Path,
+        metavar="NOTEBOOK",
+        help="the notebook; or a folder, for a table of all notebooks in it",
+    )
 
     release = add("release", bind(_release), "make the students' version of exercises")
     release.add_argument("names", nargs="*", metavar="NAME", help="exercises (default: all)")
@@ -123,10 +137,14 @@ def _add_exercises(course: Course, command: argparse.ArgumentParser) -> None:
 
 
 def _shown(path: Path) -> str:
-    """Return a path as a help text may show it, relative to where we are if it is below."""
+    """Return a path as a help text may show it."""
+    return _from_here(path).replace("%", "%%")
+
+
+def _from_here(path: Path) -> str:
+    """Return a path relative to where we are if it is below."""
     here = Path.cwd()
-    text = str(path.relative_to(here) if path.is_relative_to(here) else path)
-    return text.replace("%", "%%")
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _positive_integer(text: str) -> int:
@@ -138,15 +156,46 @@ def _positive_integer(text: str) -> int:
 def _start(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.exercises import as_text
 
-    writer = SafeWriter(options.folder)
-    for name in course.order:
-        writer.write(options.folder / f"{name}.ipynb", as_text(course.load(name).notebook))
-    _report_files(writer.written, writer.unchanged)
-    for path in writer.skipped:
+    folders = _folders_to_start(course, options.folder, options.names)
+    skipped: list[Path] = []
+    for folder, names in folders.items():
+        writer = SafeWriter(folder)
+        for name in names:
+            writer.write(folder / f"{name}.ipynb", as_text(course.load(name).notebook))
+        _report_files(writer.written, writer.unchanged)
+        skipped += writer.skipped
+    for path in skipped:
         print(f"{path}: skipped, because you changed it", file=sys.stderr)
-    if writer.skipped:
+    if skipped:
         print("For a fresh copy of one of these, rename yours and start again.", file=sys.stderr)
+    for folder, names in folders.items():
+        opened = folder / f"{names[0]}.ipynb" if len(names) == 1 else folder
+        print(f"To work:  {_program('jupyter')} lab {shlex.quote(str(opened))}")
+        print(f"To check: {_program(course.command)} check {shlex.quote(str(folder))}")
     return 0
+
+
+def _folders_to_start(course: Course, first: str, others: Sequence[str]) -> dict[Path, list[str]]:
+    """Return which exercises go into which folder, given the words on the command line."""
+    order = course.order
+    names = [first, *others] if first in order else others
+    for name in names:
+        if name not in order:
+            raise ValueError(f"expected exercises, some of {', '.join(order)}; got {name}")
+    if first in order:
+        return {Path(name): [name] for name in dict.fromkeys(names)}
+    if not Path(first).exists() and difflib.get_close_matches(first, order, cutoff=0.75):
+        raise ValueError(
+            f"there is no exercise {first}; the exercises are {', '.join(order)}. If you mean a "
+            "folder of this name, create it first"
+        )
+    return {Path(first): list(dict.fromkeys(names)) or order}
+
+
+def _program(name: str) -> str:
+    """Return what to type to run a program of this environment."""
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.exists() else shlex.quote(_from_here(beside))
 
 
 def _check(course: Course, options: argparse.Namespace) -> int:
@@ -157,6 +206,8 @@ def _check(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.sandbox import Sandbox
 
     path = options.notebook
+    if path.is_dir():
+        return _check_folder(course, path)
     exercises = {name: course.load(name) for name in course.order}
     try:
         notebook = submissions.read_notebook(submissions.read_bytes(path))
@@ -167,8 +218,39 @@ def _check(course: Course, options: argparse.Namespace) -> int:
     with Sandbox(isolated=False, wall_seconds=10) as sandbox:
         graded = grade_notebook(notebook, exercise, exercise.steps, sandbox)
     print("\n".join(table(graded)))
-    print("The points are advice: the mark comes from more cases.")
+    print(ADVICE)
     return 0
+
+
+def _check_folder(course: Course, folder: Path) -> int:
+    from stepgrader import submissions
+    from stepgrader.overview import Progress, grade_visible, notebooks_below, overview
+    from stepgrader.sandbox import Sandbox
+
+    exercises = {name: course.load(name) for name in course.order}
+    notebooks: list[Progress] = []
+    skipped = False
+    with Sandbox(isolated=False, wall_seconds=10) as sandbox:
+        for path in notebooks_below(folder):
+            try:
+                notebook = submissions.read_notebook(submissions.read_bytes(path))
+                exercise = exercises[submissions.identify(notebook, path.name, exercises)]
+            except submissions.UnreadableError as error:
+                print(f"{path}: skipped: {error}", file=sys.stderr)
+                skipped = True
+                continue
+            graded = grade_visible(notebook, exercise, sandbox)
+            minutes = [heading.minutes for heading in exercise.headings.values()]
+            notebooks.append(Progress(path, graded, minutes))
+    if not notebooks:
+        raise ValueError(
+            f"{folder}: expected a notebook of the exercises, or a folder that holds some; "
+            f"{course.command} start writes them"
+        )
+    notebooks.sort(key=lambda progress: course.order.index(progress.graded.exercise))
+    print("\n".join(overview(folder, notebooks)))
+    print(ADVICE)
+    return INCOMPLETE if skipped else 0
 
 
 def _release(course: Course, options: argparse.Namespace) -> int:

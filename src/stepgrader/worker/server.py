@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from . import hardening
-from .calls import OWN_CELL, describe_error, run_case
+from . import OWN_CELL, hardening
+from .calls import describe_error, run_case
 
 __all__ = ["run_step", "serve"]
 
