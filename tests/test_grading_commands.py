@@ -575,13 +575,114 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     code, _, errors = run("grade", graded / "in", "--out", graded / "out", "--exercises", exercises)
     assert code == 3
     assert errors == [
-        "Sampling the cases of tiny.",
         "4 of 5 were graded before.",
         "eve, eve.ipynb: it is not JSON, so it is not a notebook, or damaged",
         f"{page}: skipped, because it was changed by hand",
     ]
     assert page.read_text(encoding="utf-8").endswith("\nWell done!\n")
     page.write_text(before, encoding="utf-8")
+
+
+def reports(out):
+    """What a batch wrote for people, by the names of the files."""
+    paths = [out / "grades.csv", out / "steps.csv", out / "summary.md", *out.glob("feedback/*")]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def hand_in_two(folder):
+    hand_in(folder, "ann", source_notebook())
+    hand_in(folder, "bob", answered(source_notebook(), plus_one="def plus_one(x):\n    return x"))
+
+
+def test_cases_that_were_stored_give_the_same_marks(bubblewrap, tmp_path, run, exercises):
+    hand_in_two(tmp_path / "in")
+    out = tmp_path / "out"
+    command = ("grade", tmp_path / "in", "--out", out, "--exercises", exercises)
+    assert "Sampling the cases of tiny." in run(*command)[2]
+    first = reports(out)
+    shutil.rmtree(out / "results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stepgrader.exercises.Exercise.load", None)  # fails if it is called
+        assert "Sampling the cases of tiny." not in run(*command)[2]
+    assert reports(out) == first
+    for path in (out / "cases", out / "cases" / "tiny.json"):
+        assert not path.stat().st_mode & 0o077  # the hidden cases are for nobody else's eyes
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_a_digit(path):
+    path.write_bytes(path.read_bytes()[:-10] + b"x" + path.read_bytes()[-9:])
+
+
+def replace_by_a_link(path):
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        cut,
+        change_a_digit,
+        replace_by_a_link,
+        lambda path: path.chmod(0o660),
+        lambda path: path.parent.chmod(0o777),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["cut", "changed", "link", "file of a group", "folder of all", "empty"],
+)
+def test_stored_cases_that_are_damaged_or_not_ours_are_sampled_again(
+    bubblewrap, tmp_path, run, exercises, spoil
+):
+    hand_in_two(tmp_path / "in")
+    out = tmp_path / "out"
+    command = ("grade", tmp_path / "in", "--out", out, "--exercises", exercises)
+    run(*command)
+    first = reports(out)
+    spoil(out / "cases" / "tiny.json")
+    code, _, errors = run(*command)
+    assert code == 0
+    assert "Sampling the cases of tiny." in errors
+    assert reports(out) == first
+
+
+@pytest.mark.parametrize("change", ["seed", "steps.py", "tiny.ipynb"])
+def test_stored_cases_are_sampled_again_after_a_change(bubblewrap, tmp_path, run, change):
+    sources = write_exercise(tmp_path / "sources")
+    hand_in_two(tmp_path / "in")
+    command = ["grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", sources]
+    run(*command)
+    if change == "seed":
+        command += ["--seed", 7]
+    else:
+        path = sources / "tiny" / change
+        path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert "Sampling the cases of tiny." in run(*command)[2]
+    assert "Sampling the cases of tiny." not in run(*command)[2]
+
+
+def test_only_exercises_that_were_handed_in_are_sampled(bubblewrap, tmp_path, run):
+    sources = write_exercise(tmp_path / "sources")
+    shutil.copytree(sources / "tiny", sources / "other")
+    (sources / "other" / "tiny.ipynb").rename(sources / "other" / "other.ipynb")
+    (sources / "other" / "steps.py").write_text("raise ValueError('this is never read')")
+    hand_in_two(tmp_path / "in")
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", sources)
+    code, _, errors = run(*command)
+    assert (code, errors[0]) == (0, "Sampling the cases of tiny.")
+
+
+def test_an_exercise_that_cannot_be_read_ends_the_batch(tmp_path, run):
+    sources = write_exercise(tmp_path / "sources")
+    (sources / "tiny" / "steps.py").write_text("raise ValueError('a slip of the author')")
+    hand_in_two(tmp_path / "in")
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", sources)
+    code, said, errors = run(*command)
+    assert (code, said) == (1, [])
+    assert errors[-1] == f"seqbook: {sources / 'tiny'}: ValueError: a slip of the author"
 
 
 def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):

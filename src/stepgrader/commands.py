@@ -11,7 +11,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from stepgrader.atomic_files import SafeWriter, write_whole
 from stepgrader.course import INDEX, Course, read_index
 
 if TYPE_CHECKING:
-    from stepgrader.exercises import Exercise
+    from stepgrader.compiled import AuthoredExercises
 
 __all__ = ["add_commands"]
 
@@ -262,7 +262,7 @@ def _release(course: Course, options: argparse.Namespace) -> int:
     written: list[Path] = []
     unchanged: list[Path] = []
     skipped: list[Path] = []
-    for exercise in _authored(options.exercises, options.names):
+    for exercise in _authored(options.exercises, options.names).values():
         for path, text in exercise.release().files(out).items():
             if not path.exists() or _is_release(path):
                 (written if _write_changed(path, text) else unchanged).append(path)
@@ -319,7 +319,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     results = grade_folder(
         options.submissions,
         options.out,
-        _authored(options.exercises),
+        _authored(options.exercises, code=(course.package,)),
         seed=_stored_seed(options.out, options.seed),
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
@@ -378,9 +378,11 @@ def _names(folder: Path) -> list[str]:
     return [name for name in index if name in present] + sorted(present - set(index))
 
 
-def _authored(folder: Path, names: Sequence[str] = ()) -> Iterator[Exercise]:
-    """Yield exercises as their authors have them: those with these names, or all."""
-    from stepgrader.exercises import Exercise
+def _authored(
+    folder: Path, names: Sequence[str] = (), code: Sequence[Path] = ()
+) -> AuthoredExercises:
+    """Return exercises as their authors have them: those with these names, or all."""
+    from stepgrader.compiled import AuthoredExercises
 
     known = _names(folder)
     if not known:
@@ -395,7 +397,7 @@ def _authored(folder: Path, names: Sequence[str] = ()) -> Iterator[Exercise]:
         for path in (folder / name / f"{name}.ipynb", folder / name / "steps.py"):
             if not path.is_file():
                 raise ValueError(f"{path}: expected a file, there is none")
-        yield Exercise.load(folder / name)
+    return AuthoredExercises(folder, names or known, code)
 
 
 def _report_files(written: Iterable[Path], unchanged: Iterable[Path]) -> None:
