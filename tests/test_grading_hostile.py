@@ -213,10 +213,10 @@ def attacks(batch, exercise, source_folder):
             f"{place}/seqbook-{MARK}"
             for place in (Path.home(), Path.cwd(), sys.prefix, "/sandbox/worker")
         ),
-        *("/sandbox/worker/server.py", "/etc/passwd", "/proc/cpuinfo"),
+        *("/sandbox/worker/runner.py", "/etc/passwd", "/proc/cpuinfo"),
     ]
     secrets = [
-        *targets[:4],
+        *targets[:5],
         *(str(path) for path in (batch.folder, batch.out, source_folder, Path(__file__).parent)),
         *("/proc/self/environ", "/proc/1/mem", "/proc/self/maps", "/proc/self/fd", "/etc/passwd"),
         *(
