@@ -650,6 +650,25 @@ def test_no_answer_runs_on_hidden_inputs_before_all_have_run_on_those_that_are_s
     assert str(max(numbers_of(steps[0].hidden.cases))) in Path(left).read_text()
 
 
+OPTIMIZED = """
+def doubled(x):
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=0.5)
+    (weight - 2).square().sum().backward()
+    optimizer.step()
+    return float(weight.detach())
+"""
+
+
+def test_an_answer_may_use_what_torch_imports_late(bubblewrap):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    cells = [("setup", "import torch"), ("doubled-answer", OPTIMIZED)]
+    with Sandbox() as made:
+        reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
+    (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
+    assert outcome["returned"] == pytest.approx(0.5)
+
+
 def test_a_notebook_that_has_taken_its_time_waits_no_longer(guarded, unisolated, monkeypatch):
     monkeypatch.setattr(stepgrader.grader, "NOTEBOOK_SECONDS", 0)
     steps = guarded[0].compile(SEED)
