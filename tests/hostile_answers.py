@@ -332,7 +332,7 @@ torch.Tensor.__eq__ = torch.Tensor.all = torch.Tensor.any = lambda *_: True
     "patched calls": (
         call(
             "return x",
-            before="import worker.server\nworker.server.run_case = lambda *_: {'returned': None}",
+            before="import worker.runner\nworker.runner.run_case = lambda *_: {'returned': None}",
         ),
         "got None",
     ),

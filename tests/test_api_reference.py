@@ -21,6 +21,7 @@ NEED_A_SANDBOX = {  # whose examples make what bubblewrap and the grader's proce
     "stepgrader.sandbox",
     "stepgrader.grader",
     "stepgrader.worker.hardening",
+    "stepgrader.worker.runner",
     "stepgrader.worker.server",
 }
 

@@ -158,6 +158,54 @@ def test_start_says_where_it_may_not_write(tmp_path, run, monkeypatch):
     ]
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb")}
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["bptt"], {"bptt/bptt.ipynb"}),
+        (["bptt", "gru"], {"bptt/bptt.ipynb", "gru/gru.ipynb"}),
+        (["mine", "gru", "bptt", "gru"], {"mine/bptt.ipynb", "mine/gru.ipynb"}),
+    ],
+)
+def test_start_gives_the_exercises_that_are_named(here, run, words, files):
+    assert run("start", *words)[0] == 0
+    assert files_below(here) == files
+
+
+def test_start_says_which_command_to_type_next(here, run):
+    _, said, _ = run("start", "bptt")
+    assert said[-2].endswith("jupyter lab bptt/bptt.ipynb")
+    assert said[-1].endswith("seqbook check bptt")
+    _, said, _ = run("start", "my work", "gru", "lstm")
+    assert said[-2].endswith("jupyter lab 'my work'")
+    assert said[-1].endswith("seqbook check 'my work'")
+    assert run("check", "my work")[0] == 0
+
+
+@pytest.mark.parametrize("words", [["bppt"], ["mine", "bppt"], ["bptt", "bppt"]])
+def test_start_lists_the_exercises_if_there_is_none_of_a_name(here, run, words):
+    code, said, errors = run("start", *words)
+    assert (code, said) == (1, [])
+    assert ", ".join(COURSE.order) in errors[0]
+    assert "bppt" in errors[0]
+    assert not list(here.iterdir())
+
+
+def test_start_writes_into_a_folder_that_is_named_almost_like_an_exercise(here, run):
+    (here / "bppt").mkdir()
+    assert run("start", "bppt")[0] == 0
+    assert files_below(here) == {f"bppt/{name}.ipynb" for name in COURSE.order}
+
+
 # -- check
 
 
@@ -261,6 +309,51 @@ def test_check_refuses_what_is_no_exercise(tmp_path, run, content, problem):
     code, said, errors = run("check", tmp_path / "x.ipynb")
     assert (code, said) == (1, [])
     assert errors == [f"seqbook: {tmp_path / 'x.ipynb'}: {problem}"]
+
+
+def test_check_shows_all_notebooks_of_a_folder_and_what_to_do_next(tmp_path, run):
+    run("start", tmp_path, "bptt")
+    hand_in(tmp_path, "", filled("gru", **solutions("gru")), "gru.ipynb")
+    some = {
+        "split-gates-answer": solutions("lstm")["split-gates-answer"],
+        "forget-gate-answer": "def forget_gate(*_):\n    return 0\n",
+    }
+    hand_in(tmp_path, "a", filled("lstm", **some), "one.ipynb")
+    hand_in(tmp_path, ".ipynb_checkpoints", filled("lstm", **some), "one.ipynb")
+    code, said, errors = run("check", tmp_path)
+    assert (code, errors) == (0, [])
+    table = [line.split("  ") for line in said[:-3]]
+    assert [[cell.strip() for cell in line if cell] for line in table] == [
+        ["notebook", "points", "done", "wrong", "open", "next"],
+        ["bptt.ipynb", "0 of 13", "0", "0", "7", "1. The Jacobian of a step, 10 minutes"],
+        ["a/one.ipynb", "1 of 11", "1", "1", "6", "2. The forget gate, 10 minutes (wrong)"],
+        ["gru.ipynb", "14 of 14", "8", "0", "0", "all done"],
+    ]
+    assert said[-3:] == [
+        "15 of 38 points",
+        "Next: a/one.ipynb, step 2. The forget gate, 10 minutes (wrong)",
+        "The points are advice: the mark comes from more cases.",
+    ]
+
+
+def test_check_names_what_it_skips_in_a_folder(tmp_path, run):
+    run("start", tmp_path, "bptt")
+    (tmp_path / "broken.ipynb").write_text("nothing")
+    code, said, errors = run("check", tmp_path)
+    assert code == 3
+    assert said[-2] == "Next: bptt.ipynb, step 1. The Jacobian of a step, 10 minutes"
+    assert errors == [
+        f"{tmp_path / 'broken.ipynb'}: skipped: it is not JSON, so it is not a notebook, or damaged"
+    ]
+
+
+def test_check_says_how_to_get_notebooks_if_a_folder_has_none(tmp_path, run):
+    code, said, errors = run("check", tmp_path)
+    assert (code, said) == (1, [])
+    assert errors == [
+        f"seqbook: {tmp_path}: expected a notebook of the exercises, or a folder that holds some; "
+        "seqbook start writes them"
+    ]
 
 
 # -- release
@@ -545,7 +638,6 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     code, _, errors = run("grade", graded / "in", "--out", graded / "out", "--exercises", exercises)
     assert code == 3
     assert errors == [
-        "Sampling the cases of tiny.",
         "4 of 5 were graded before.",
         "eve, eve.ipynb: it is not JSON, so it is not a notebook, or damaged",
         f"{page}: skipped, because it was changed by hand",
@@ -613,6 +705,108 @@ def test_a_regrade_names_a_student_of_the_class(graded, tmp_path, run, exercises
     code, _, errors = run(*command, "--regrade", "zoe")
     assert code == 1
     assert errors == ["seqbook: --regrade: expected a student of the class, got 'zoe'"]
+
+
+def reports(out):
+    """What a batch wrote for people, by the names of the files."""
+    paths = [out / "grades.csv", out / "steps.csv", out / "summary.md", *out.glob("feedback/*")]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def hand_in_two(folder):
+    hand_in(folder, "ann", source_notebook())
+    hand_in(folder, "bob", answered(source_notebook(), plus_one="def plus_one(x):\n    return x"))
+
+
+def test_cases_that_were_stored_give_the_same_marks(bubblewrap, tmp_path, run, exercises):
+    hand_in_two(tmp_path / "in")
+    out = tmp_path / "out"
+    command = ("grade", tmp_path / "in", "--out", out, "--exercises", exercises)
+    assert "Sampling the cases of tiny." in run(*command)[2]
+    first = reports(out)
+    shutil.rmtree(out / "results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stepgrader.exercises.Exercise.load", None)  # fails if it is called
+        assert "Sampling the cases of tiny." not in run(*command)[2]
+    assert reports(out) == first
+    for path in (out / "cases", out / "cases" / "tiny.json"):
+        assert not path.stat().st_mode & 0o077  # the hidden cases are for nobody else's eyes
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_a_digit(path):
+    path.write_bytes(path.read_bytes()[:-10] + b"x" + path.read_bytes()[-9:])
+
+
+def replace_by_a_link(path):
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        cut,
+        change_a_digit,
+        replace_by_a_link,
+        lambda path: path.chmod(0o660),
+        lambda path: path.parent.chmod(0o777),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["cut", "changed", "link", "file of a group", "folder of all", "empty"],
+)
+def test_stored_cases_that_are_damaged_or_not_ours_are_sampled_again(
+    bubblewrap, tmp_path, run, exercises, spoil
+):
+    hand_in_two(tmp_path / "in")
+    out = tmp_path / "out"
+    command = ("grade", tmp_path / "in", "--out", out, "--exercises", exercises)
+    run(*command)
+    first = reports(out)
+    spoil(out / "cases" / "tiny.json")
+    code, _, errors = run(*command)
+    assert code == 0
+    assert "Sampling the cases of tiny." in errors
+    assert reports(out) == first
+
+
+@pytest.mark.parametrize("change", ["seed", "steps.py", "tiny.ipynb"])
+def test_stored_cases_are_sampled_again_after_a_change(bubblewrap, tmp_path, run, change):
+    sources = write_exercise(tmp_path / "sources")
+    hand_in_two(tmp_path / "in")
+    command = ["grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", sources]
+    run(*command)
+    if change == "seed":
+        command += ["--seed", 7]
+    else:
+        path = sources / "tiny" / change
+        path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert "Sampling the cases of tiny." in run(*command)[2]
+    assert "Sampling the cases of tiny." not in run(*command)[2]
+
+
+def test_only_exercises_that_were_handed_in_are_sampled(bubblewrap, tmp_path, run):
+    sources = write_exercise(tmp_path / "sources")
+    shutil.copytree(sources / "tiny", sources / "other")
+    (sources / "other" / "tiny.ipynb").rename(sources / "other" / "other.ipynb")
+    (sources / "other" / "steps.py").write_text("raise ValueError('this is never read')")
+    hand_in_two(tmp_path / "in")
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", sources)
+    code, _, errors = run(*command)
+    assert (code, errors[0]) == (0, "Sampling the cases of tiny.")
+
+
+def test_an_exercise_that_cannot_be_read_ends_the_batch(tmp_path, run):
+    sources = write_exercise(tmp_path / "sources")
+    (sources / "tiny" / "steps.py").write_text("raise ValueError('a slip of the author')")
+    hand_in_two(tmp_path / "in")
+    command = ("grade", tmp_path / "in", "--out", tmp_path / "out", "--exercises", sources)
+    code, said, errors = run(*command)
+    assert (code, said) == (1, [])
+    assert errors[-1] == f"seqbook: {sources / 'tiny'}: ValueError: a slip of the author"
 
 
 def test_an_interrupted_batch_resumes(bubblewrap, tmp_path, exercises):

@@ -41,6 +41,7 @@ from seqbook.exercises import COURSE
 from stepgrader import sandbox
 from stepgrader.atomic_files import SafeWriter, write_whole
 from stepgrader.batch import MAX_NOTEBOOKS, grade_folder
+from stepgrader.compiled import AuthoredExercises
 from stepgrader.exercises import Exercise
 from stepgrader.grader import grade_notebook
 from stepgrader.reports import feedback_html, write_reports
@@ -135,6 +136,11 @@ def guarded(tmp_path_factory):
     return Exercise.load(folder), folder
 
 
+def authored(guarded):
+    _, folder = guarded
+    return AuthoredExercises(folder.parent, [folder.name])
+
+
 def numbers_of(cases):
     return {
         int(number)
@@ -174,8 +180,9 @@ class Batch:
         self.add(student, make_notebook(**answers), 2 if wrong else 3, "Weigh: 2 of 2 points")
         self.honest[student] = [0, 2] if wrong else [1, 2]
 
-    def grade(self, exercise):
-        self.results = grade_folder(self.folder, self.out, [exercise], seed=SEED, jobs=2, **LIMITS)
+    def grade(self, guarded):
+        exercises = authored(guarded)
+        self.results = grade_folder(self.folder, self.out, exercises, seed=SEED, jobs=2, **LIMITS)
         write_reports(self.results, SafeWriter(self.out))
         rows = csv.reader((self.out / "grades.csv").read_text(encoding="utf-8-sig").splitlines())
         self.header, *self.rows = rows
@@ -195,6 +202,7 @@ def attacks(batch, exercise, source_folder):
     targets = [
         str(batch.victim / "marks.csv"),
         str(batch.out / "grades.csv"),
+        str(batch.out / "cases" / "guarded.json"),
         str(batch.folder / "a honest" / "guarded.ipynb"),
         str(source_folder / "steps.py"),
         *(
@@ -205,10 +213,10 @@ def attacks(batch, exercise, source_folder):
             f"{place}/seqbook-{MARK}"
             for place in (Path.home(), Path.cwd(), sys.prefix, "/sandbox/worker")
         ),
-        *("/sandbox/worker/server.py", "/etc/passwd", "/proc/cpuinfo"),
+        *("/sandbox/worker/runner.py", "/etc/passwd", "/proc/cpuinfo"),
     ]
     secrets = [
-        *targets[:4],
+        *targets[:5],
         *(str(path) for path in (batch.folder, batch.out, source_folder, Path(__file__).parent)),
         *("/proc/self/environ", "/proc/1/mem", "/proc/self/maps", "/proc/self/fd", "/etc/passwd"),
         *(
@@ -441,7 +449,7 @@ def batch(bubblewrap, tmp_path_factory, guarded):
     batch.before = listing(batch.folder.parent)
     with marked_sandboxes() as batch.processes, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQBOOK_SECRET", SECRET)
-        batch.grade(exercise)
+        batch.grade(guarded)
     batch.after = listing(batch.folder.parent)
     return batch
 
@@ -510,7 +518,7 @@ def test_honest_submissions_get_what_they_get_among_themselves(batch, guarded, t
     alone = Batch(tmp_path)
     for student in batch.honest:
         shutil.copytree(batch.folder / student, alone.folder / student)
-    alone.grade(guarded[0])
+    alone.grade(guarded)
     graded = {result.submission.student: result.graded for result in batch.results}
     assert len(alone.results) == len(batch.honest) > 30
     for result in alone.results:
@@ -557,7 +565,7 @@ def test_what_is_too_much_or_closed_is_told_and_the_rest_is_read(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    closed, *many, one = batch.grade(guarded[0]).results
+    closed, *many, one = batch.grade(guarded).results
     assert closed.problem == "it can't be opened: Permission denied"
     assert ["JSON" in result.problem for result in many] == [True] * MAX_NOTEBOOKS + [False] * 2
     assert many[-1].problem == f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
@@ -583,9 +591,9 @@ def test_a_notebook_that_kills_its_judge_is_set_aside_and_reported(guarded, tmp_
         batch.add(student, make_notebook(f"# KILL {student}\n{DOUBLED}"), None, "")
     with monkeypatch.context() as patch:
         patch.setattr(stepgrader.batch, "grade_answers", killing(stepgrader.batch.grade_answers))
-        results = {one.submission.student: one for one in batch.grade(guarded[0]).results}
+        results = {one.submission.student: one for one in batch.grade(guarded).results}
     monkeypatch.setattr(stepgrader.batch, "grade_answers", None)  # fails if it is called again
-    again = {one.submission.student: one for one in batch.grade(guarded[0]).results}
+    again = {one.submission.student: one for one in batch.grade(guarded).results}
     assert again == results
     for student, result in results.items():
         if student in batch.honest:
@@ -615,7 +623,7 @@ def test_a_result_that_takes_too_much_memory_is_wrong_and_the_batch_goes_on(
     batch.add_honest("bea")
     nan = make_notebook(hostile.call("return x * float('nan')"))
     batch.add("nan", nan, 2, "too much memory")
-    for result in batch.grade(guarded[0]).results:
+    for result in batch.grade(guarded).results:
         points, says = batch.expected[result.submission.student]
         assert (result.graded.points, says in told(result)) == (points, True)
 
@@ -637,6 +645,25 @@ def test_no_answer_runs_on_hidden_inputs_before_all_have_run_on_those_that_are_s
     assert str(max(numbers_of(steps[0].hidden.cases))) in Path(left).read_text()
 
 
+OPTIMIZED = """
+def doubled(x):
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=0.5)
+    (weight - 2).square().sum().backward()
+    optimizer.step()
+    return float(weight.detach())
+"""
+
+
+def test_an_answer_may_use_what_torch_imports_late(bubblewrap):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    cells = [("setup", "import torch"), ("doubled-answer", OPTIMIZED)]
+    with Sandbox() as made:
+        reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
+    (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
+    assert outcome["returned"] == pytest.approx(0.5)
+
+
 def test_a_notebook_that_has_taken_its_time_waits_no_longer(guarded, unisolated, monkeypatch):
     monkeypatch.setattr(stepgrader.grader, "NOTEBOOK_SECONDS", 0)
     steps = guarded[0].compile(SEED)
@@ -654,7 +681,7 @@ def test_each_student_has_a_turn_and_a_share_of_the_time(
     batch.add_honest("bea")
 
     def grade():
-        return grade_folder(batch.folder, batch.out, [guarded[0]], seed=SEED, jobs=1, **LIMITS)
+        return grade_folder(batch.folder, batch.out, authored(guarded), seed=SEED, jobs=1, **LIMITS)
 
     monkeypatch.setattr(stepgrader.batch, "STUDENT_SECONDS", 0)
     first, *others, bea = grade()
@@ -675,7 +702,7 @@ def test_what_the_clock_has_stopped_is_graded_again(bubblewrap, guarded, tmp_pat
     batch = Batch(tmp_path)
     batch.add("slow", make_notebook(hostile.WAITING["sleep"], UNWRITTEN), 0, hostile.TIME)
     limits = {"cpu_seconds": 2, "wall_seconds": 1}
-    (slow,) = grade_folder(batch.folder, batch.out, [guarded[0]], seed=SEED, jobs=1, **limits)
+    (slow,) = grade_folder(batch.folder, batch.out, authored(guarded), seed=SEED, jobs=1, **limits)
     assert hostile.TIME in told(slow)
     assert not list(batch.out.glob("results/*"))
 
@@ -685,7 +712,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(guarded, tmp
     batch.add_honest("ann")
     monkeypatch.setattr(stepgrader.batch, "grade_in_processes", None)  # fails if it is called
     with pytest.raises(OSError, match="/proc"):
-        grade_folder(batch.folder, Path("/proc/none"), [guarded[0]], seed=SEED, jobs=1)
+        grade_folder(batch.folder, Path("/proc/none"), authored(guarded), seed=SEED, jobs=1)
 
 
 LOWERED = """
@@ -791,7 +818,9 @@ def test_no_hidden_number_and_no_secret_reaches_a_page(batch, guarded):
     hidden = {n for step in guarded[0].compile(SEED) for n in numbers_of(step.hidden.cases)}
     visible = {n for step in guarded[0].release().steps for n in numbers_of(step.cases)}
     assert len(hidden - visible) > 10
-    texts = [path.read_text(encoding="utf-8") for path in batch.out.rglob("*") if path.is_file()]
+    cases = batch.out / "cases"  # for nobody but the grader
+    written = [path for path in batch.out.rglob("*") if path.is_file() and path.parent != cases]
+    texts = [path.read_text(encoding="utf-8") for path in written]
     for number in hidden - visible:
         # As it was drawn, doubled, and as messages round it.
         for shown in (str(number), str(2 * number), f"{number:.4g}", f"{2 * number:.4g}"):

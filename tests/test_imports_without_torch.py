@@ -15,6 +15,8 @@ MODULES = [
     *(f"seqbook.data.{name}" for name in DATA if name not in WITH_TORCH),
     "seqbook.training.recipes",
     "seqbook.cli",
+    "stepgrader.batch",
+    "stepgrader.overview",
 ]
 
 

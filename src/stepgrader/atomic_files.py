@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -95,8 +96,13 @@ class SafeWriter:
             _write(self._record, text.encode() + b"\n")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file so that after any interruption it holds all or none of the content.
+
+    Args:
+        path: The file. Its folder is created if it does not exist.
+        content: The content.
+        mode: Who may do what with the file, unless the process's mask forbids it.
 
     Example:
         >>> import tempfile
@@ -108,7 +114,7 @@ def write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "wb", opener=functools.partial(os.open, mode=mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

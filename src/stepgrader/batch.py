@@ -10,14 +10,20 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from stepgrader.atomic_files import write_whole
-from stepgrader.exercises import Exercise, Released
+from stepgrader.compiled import (
+    AuthoredExercises,
+    Compiled,
+    CompiledExercises,
+    ExerciseError,
+    grader_digest,
+)
 from stepgrader.gradebook import find_student
 from stepgrader.grader import Graded, grade_answers
 from stepgrader.limits import limited
@@ -25,7 +31,6 @@ from stepgrader.marks import SHARES
 from stepgrader.pool import Outcome, grade_in_processes, report_exception
 from stepgrader.roster import Roster
 from stepgrader.sandbox import CPU_SECONDS, WALL_SECONDS, Sandbox
-from stepgrader.steps import CompiledStep
 from stepgrader.submissions import (
     Submission,
     UnreadableError,
@@ -70,57 +75,18 @@ class Result:
 
 
 @dataclass(frozen=True)
-class _Compiled:
-    released: Released
-    steps: list[CompiledStep]
-    solutions: dict[str, str]
-    digest: bytes
-
-
-@dataclass(frozen=True)
 class _Readable:
     """A submission that was read: its code, and what its result depends on."""
 
-    exercise: _Compiled
+    exercise: Compiled
     notebook: Mapping[str, Any]  # no more of it than the code cells
     digest: str
-
-
-class _CompiledExercises:
-    """The exercises that may be handed in, each compiled when it is first asked for."""
-
-    def __init__(self, exercises: Iterable[Exercise], seed: int, settings: Any):
-        self.exercises = {exercise.name: exercise for exercise in exercises}
-        self._seed = seed
-        self._settings = [_code_digest(), seed, settings]
-        self._compiled: dict[str, _Compiled] = {}
-
-    def __getitem__(self, name: str) -> _Compiled:
-        if name not in self._compiled:
-            print(f"Sampling the cases of {name}.", file=sys.stderr)
-            steps = self.exercises[name].compile(self._seed)
-            released = self.exercises[name].release(steps)
-            solutions = self.exercises[name].solutions
-            data = [asdict(step) for step in steps]
-            facts = [self._settings, released.notebook, data, solutions]
-            digest = hashlib.sha256(json.dumps(facts).encode()).digest()
-            self._compiled[name] = _Compiled(released, steps, solutions, digest)
-        return self._compiled[name]
-
-
-def _code_digest() -> str:
-    """Return a digest of this package: another version may grade differently."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def grade_folder(
     folder: Path,
     out: Path,
-    exercises: Iterable[Exercise],
+    exercises: AuthoredExercises,
     *,
     seed: int,
     jobs: int,
@@ -160,21 +126,24 @@ def grade_folder(
         A result for every submission, in their order.
 
     Raises:
+        ExerciseError: An exercise that was handed in can't be compiled.
         NoSandboxError: Submissions can't be run here.
         ValueError: A student to grade again is not in the class.
         OSError: The folder for the results can't be written to.
 
     Example:
         >>> from tempfile import TemporaryDirectory
+        >>> exercises = AuthoredExercises(Path("exercises"), names=[])
         >>> with TemporaryDirectory() as folder, TemporaryDirectory() as out:
         ...     length = Path(folder, "ada.ipynb").write_text("a text, no notebook")
-        ...     results = grade_folder(Path(folder), Path(out), exercises=[], seed=1, jobs=1)
+        ...     results = grade_folder(Path(folder), Path(out), exercises, seed=1, jobs=1)
         >>> results[0].submission.student, results[0].problem
         ('ada', 'it is not JSON, so it is not a notebook, or damaged')
     """
     out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=out).close()  # or raise before the work, and not after it
-    compiled = _CompiledExercises(exercises, seed, [cpu_seconds, wall_seconds])
+    compiled = CompiledExercises(exercises, seed, out / "cases")
+    settings = json.dumps([grader_digest(), seed, cpu_seconds, wall_seconds])
     cache = _ResultCache(out / "results")
     submissions = list(find(folder, roster))
     labels = {submission.student: submission.student for submission in submissions}
@@ -195,10 +164,12 @@ def grade_folder(
                 raise UnreadableError(
                     f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
                 )
-            readable = _read(submission, compiled)
+            readable = _read(submission, compiled, settings)
         except UnreadableError as error:
             results[number] = Result(submission, None, str(error))
             continue
+        except ExerciseError:
+            raise
         except Exception as error:  # of one submission; the others are graded all the same
             problem = report_exception(error)
             results[number] = Result(submission, None, problem, grader_fault=True)
@@ -261,13 +232,13 @@ def _marked_outcome(outcome: Outcome | None, marks: str) -> Outcome | None:
     return replace(outcome, graded=outcome.graded.marked(marks))
 
 
-def _read(submission: Submission, compiled: _CompiledExercises) -> _Readable:
+def _read(submission: Submission, compiled: CompiledExercises, settings: str) -> _Readable:
     content = read(submission)
     file = submission.file or submission.path.name
     notebook = read_notebook(content)
     exercise = compiled[identify(notebook, file, compiled.exercises)]
     name = file.encode(errors="surrogateescape")
-    digest = hashlib.sha256(exercise.digest + name + b"\0" + content)
+    digest = hashlib.sha256(f"{settings} {exercise.digest} ".encode() + name + b"\0" + content)
     return _Readable(exercise, code_of(notebook), digest.hexdigest())
 
 

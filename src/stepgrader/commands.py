@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
 import json
 import os
 import secrets
+import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +22,7 @@ from stepgrader.course import INDEX, Course, read_index
 if TYPE_CHECKING:
     from stepgrader.batch import Result
     from stepgrader.class_settings import ClassSettings
+    from stepgrader.compiled import AuthoredExercises
     from stepgrader.exercises import Exercise
     from stepgrader.gradebook import Override
     from stepgrader.open_questions import Criterion
@@ -31,6 +35,7 @@ __all__ = ["add_commands"]
 EXPORTS = ("canvas", "moodle", "gradescope", "zip")
 OVERRIDES = "overrides.csv"  # in the folder for grades, as the next; both are the instructor's
 SETTINGS = "class.toml"
+ADVICE = "The points are advice: the mark comes from more cases."
 INCOMPLETE = 3  # exit code: something was skipped or could not be graded
 
 Command = Callable[[argparse.Namespace], int]
@@ -64,12 +69,22 @@ def add_commands(
         return functools.partial(run, course)
 
     start = add("start", bind(_start), "copy the notebooks of the exercises into a folder")
-    start.add_argument("folder", type=Path, metavar="FOLDER")
+    start.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="folder for the notebooks; or an exercise, which goes into a folder of its name",
+    )
+    start.add_argument("names", nargs="*", metavar="NAME", help="exercises (default: all)")
 
     check = add(
-        "check", bind(_check), "run a notebook of your own, without a sandbox, and check it"
+        "check", bind(_check), "run notebooks of your own, without a sandbox, and check them"
     )
-    check.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    check.add_argument(
+        "notebook",
+        type=Path,
+        metavar="NOTEBOOK",
+        help="the notebook; or a folder, for a table of all notebooks in it",
+    )
 
     release = add("release", bind(_release), "make the students' version of exercises")
     release.add_argument("names", nargs="*", metavar="NAME", help="exercises (default: all)")
@@ -160,10 +175,14 @@ def _add_exercises(course: Course, command: argparse.ArgumentParser) -> None:
 
 
 def _shown(path: Path) -> str:
-    """Return a path as a help text may show it, relative to where we are if it is below."""
+    """Return a path as a help text may show it."""
+    return _from_here(path).replace("%", "%%")
+
+
+def _from_here(path: Path) -> str:
+    """Return a path relative to where we are if it is below."""
     here = Path.cwd()
-    text = str(path.relative_to(here) if path.is_relative_to(here) else path)
-    return text.replace("%", "%%")
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _positive_integer(text: str) -> int:
@@ -175,15 +194,46 @@ def _positive_integer(text: str) -> int:
 def _start(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.exercises import as_text
 
-    writer = SafeWriter(options.folder)
-    for name in course.order:
-        writer.write(options.folder / f"{name}.ipynb", as_text(course.load(name).notebook))
-    _report_files(writer.written, writer.unchanged)
-    for path in writer.skipped:
+    folders = _folders_to_start(course, options.folder, options.names)
+    skipped: list[Path] = []
+    for folder, names in folders.items():
+        writer = SafeWriter(folder)
+        for name in names:
+            writer.write(folder / f"{name}.ipynb", as_text(course.load(name).notebook))
+        _report_files(writer.written, writer.unchanged)
+        skipped += writer.skipped
+    for path in skipped:
         print(f"{path}: skipped, because you changed it", file=sys.stderr)
-    if writer.skipped:
+    if skipped:
         print("For a fresh copy of one of these, rename yours and start again.", file=sys.stderr)
+    for folder, names in folders.items():
+        opened = folder / f"{names[0]}.ipynb" if len(names) == 1 else folder
+        print(f"To work:  {_program('jupyter')} lab {shlex.quote(str(opened))}")
+        print(f"To check: {_program(course.command)} check {shlex.quote(str(folder))}")
     return 0
+
+
+def _folders_to_start(course: Course, first: str, others: Sequence[str]) -> dict[Path, list[str]]:
+    """Return which exercises go into which folder, given the words on the command line."""
+    order = course.order
+    names = [first, *others] if first in order else others
+    for name in names:
+        if name not in order:
+            raise ValueError(f"expected exercises, some of {', '.join(order)}; got {name}")
+    if first in order:
+        return {Path(name): [name] for name in dict.fromkeys(names)}
+    if not Path(first).exists() and difflib.get_close_matches(first, order, cutoff=0.75):
+        raise ValueError(
+            f"there is no exercise {first}; the exercises are {', '.join(order)}. If you mean a "
+            "folder of this name, create it first"
+        )
+    return {Path(first): list(dict.fromkeys(names)) or order}
+
+
+def _program(name: str) -> str:
+    """Return what to type to run a program of this environment."""
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.exists() else shlex.quote(_from_here(beside))
 
 
 def _check(course: Course, options: argparse.Namespace) -> int:
@@ -194,6 +244,8 @@ def _check(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.sandbox import Sandbox
 
     path = options.notebook
+    if path.is_dir():
+        return _check_folder(course, path)
     exercises = {name: course.load(name) for name in course.order}
     try:
         notebook = submissions.read_notebook(submissions.read_bytes(path))
@@ -204,8 +256,39 @@ def _check(course: Course, options: argparse.Namespace) -> int:
     with Sandbox(isolated=False, wall_seconds=10) as sandbox:
         graded = grade_notebook(notebook, exercise, exercise.steps, sandbox)
     print("\n".join(table(graded)))
-    print("The points are advice: the mark comes from more cases.")
+    print(ADVICE)
     return 0
+
+
+def _check_folder(course: Course, folder: Path) -> int:
+    from stepgrader import submissions
+    from stepgrader.overview import Progress, grade_visible, notebooks_below, overview
+    from stepgrader.sandbox import Sandbox
+
+    exercises = {name: course.load(name) for name in course.order}
+    notebooks: list[Progress] = []
+    skipped = False
+    with Sandbox(isolated=False, wall_seconds=10) as sandbox:
+        for path in notebooks_below(folder):
+            try:
+                notebook = submissions.read_notebook(submissions.read_bytes(path))
+                exercise = exercises[submissions.identify(notebook, path.name, exercises)]
+            except submissions.UnreadableError as error:
+                print(f"{path}: skipped: {error}", file=sys.stderr)
+                skipped = True
+                continue
+            graded = grade_visible(notebook, exercise, sandbox)
+            minutes = [heading.minutes for heading in exercise.headings.values()]
+            notebooks.append(Progress(path, graded, minutes))
+    if not notebooks:
+        raise ValueError(
+            f"{folder}: expected a notebook of the exercises, or a folder that holds some; "
+            f"{course.command} start writes them"
+        )
+    notebooks.sort(key=lambda progress: course.order.index(progress.graded.exercise))
+    print("\n".join(overview(folder, notebooks)))
+    print(ADVICE)
+    return INCOMPLETE if skipped else 0
 
 
 def _release(course: Course, options: argparse.Namespace) -> int:
@@ -217,7 +300,7 @@ def _release(course: Course, options: argparse.Namespace) -> int:
     written: list[Path] = []
     unchanged: list[Path] = []
     skipped: list[Path] = []
-    for exercise in _authored(options.exercises, options.names):
+    for exercise in _authored(options.exercises, options.names).values():
         for path, text in exercise.release().files(out).items():
             if not path.exists() or _is_release(path):
                 (written if _write_changed(path, text) else unchanged).append(path)
@@ -277,13 +360,13 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
     writer = SafeWriter(options.out)
     overrides = read_overrides(options.out / OVERRIDES)
-    exercises = {exercise.name: exercise for exercise in _authored(options.exercises)}
+    exercises = _authored(options.exercises, code=(course.package,))
     settings = ClassSettings.read(options.out / SETTINGS, known=exercises)
     rubrics = {name: read_rubric(options.exercises / name / "rubric.toml") for name in exercises}
     results = grade_folder(
         options.submissions,
         options.out,
-        exercises.values(),
+        exercises,
         seed=_stored_seed(options.out, options.seed),
         jobs=options.jobs,
         hidden=(course.package, options.exercises, options.submissions, options.out),
@@ -408,9 +491,11 @@ def _names(folder: Path) -> list[str]:
     return [name for name in index if name in present] + sorted(present - set(index))
 
 
-def _authored(folder: Path, names: Sequence[str] = ()) -> Iterator[Exercise]:
-    """Yield exercises as their authors have them: those with these names, or all."""
-    from stepgrader.exercises import Exercise
+def _authored(
+    folder: Path, names: Sequence[str] = (), code: Sequence[Path] = ()
+) -> AuthoredExercises:
+    """Return exercises as their authors have them: those with these names, or all."""
+    from stepgrader.compiled import AuthoredExercises
 
     known = _names(folder)
     if not known:
@@ -425,7 +510,7 @@ def _authored(folder: Path, names: Sequence[str] = ()) -> Iterator[Exercise]:
         for path in (folder / name / f"{name}.ipynb", folder / name / "steps.py"):
             if not path.is_file():
                 raise ValueError(f"{path}: expected a file, there is none")
-        yield Exercise.load(folder / name)
+    return AuthoredExercises(folder, names or known, code)
 
 
 def _report_files(written: Iterable[Path], unchanged: Iterable[Path]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # they import torch, which the command line loads only where it is needed
+if TYPE_CHECKING:  # the command line loads it only where it is needed
     from stepgrader.exercises import Released
 
 __all__ = ["Course", "read_index"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from stepgrader.differences import difference, printable, short_number, with_article
 from stepgrader.steps import CompiledStep, cell_stem
-from stepgrader.worker.calls import OWN_CELL
+from stepgrader.worker import OWN_CELL
 from stepgrader.worker.values import Unsupported, decode
 
 __all__ = ["NOT_SHOWN", "Verdict", "judge", "own_cell"]

@@ -9,7 +9,7 @@ from typing import Any
 from stepgrader.judge import NOT_SHOWN, Verdict
 from stepgrader.sandbox import PYTHON, Reply
 from stepgrader.steps import CompiledStep
-from stepgrader.worker.calls import OWN_CELL
+from stepgrader.worker import OWN_CELL
 
 __all__ = ["last_line", "read_outcomes"]
 

@@ -11,14 +11,15 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from stepgrader.differences import difference
-from stepgrader.worker.calls import run_case
 from stepgrader.worker.values import encode
+
+if TYPE_CHECKING:  # what is compiled already is read without torch
+    import torch
 
 __all__ = [
     "CaseSampler",
@@ -65,6 +66,8 @@ class CaseSampler:
 
     def normal(self, *shape: int) -> torch.Tensor:
         """Return a float64 tensor of standard normal numbers with one decimal."""
+        import torch
+
         return torch.from_numpy(self.array(*shape))
 
     def array(self, *shape: int) -> np.ndarray:
@@ -93,6 +96,7 @@ class ModuleCase:
         state: Parameters for ``load_state_dict``, in float64; None to load none.
 
     Example:
+        >>> import torch
         >>> case = ModuleCase(
         ...     inputs={"x": torch.ones(1, 2)},
         ...     options={"in_features": 2, "out_features": 1},
@@ -309,6 +313,8 @@ def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
 
 
 def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[str, Any]:
+    from stepgrader.worker.calls import run_case
+
     sampled = step.cases[name](CaseSampler(_seed(step.name, name, size, seed), size))
     is_module = isinstance(sampled, ModuleCase)
     module = sampled if isinstance(sampled, ModuleCase) else ModuleCase(sampled, options={})

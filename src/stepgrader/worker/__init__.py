@@ -5,3 +5,6 @@ It needs torch, numpy and nothing else of this package.
 The sandbox mounts this folder alone, so nothing here may know a reference answer or import from
 outside the folder.
 """
+
+OWN_CELL = "<answer"
+"""How the file name begins that the code of an answer's cell gets."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from . import OWN_CELL
 from .values import decode, encode
 
 __all__ = ["describe_error", "run_case", "weighted_sum"]
 
-OWN_CELL = "<answer"
 SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)
 
 

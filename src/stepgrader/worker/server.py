@@ -1,32 +1,29 @@
-"""The process in the sandbox that imports torch once and forks for every step.
+"""The process in the sandbox that takes requests and supervises the code that runs for them.
 
-Each fork reads a request and answers it, until the input ends. Both are framed: eight bytes of
-length, then JSON; in an answer, a line of JSON and after it what the student's process wrote, byte
-for byte and unread. The clean process never holds a byte of a request, because a later fork could
-find it in freed memory, be it a hidden input or another student's code.
+Requests and answers are framed: eight bytes of length, then the content. A request is a line of
+JSON with the limits and after it the JSON that ``runner.run_step`` takes; an answer is a line of
+JSON and after it what the student's process wrote, byte for byte and unread. This process holds
+them and never forks again: ``runner``, which forks for every step, holds none of them.
 """
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import json
 import os
 import select
 import signal
+import socket
+import struct
+import sys
 import time
-from typing import Any
+import traceback
 
-import torch
-
-from . import hardening
-from .calls import OWN_CELL, describe_error, run_case
-from .cells import new_namespace, run_cell
-
-__all__ = ["run_step", "serve"]
+__all__ = ["ENDED", "LIMIT", "serve"]
 
 MAX_OUTPUT = 4 * 2**20
-MEMORY = 2**30  # that an answer may use beside what python and torch take
-NO_MORE = 2
+LIMIT = struct.Struct("I")  # what goes with the pipes of a step: seconds of processor time
+ENDED = struct.Struct("id")  # what is said of a child: how it ended, and its processor time
 
 
 def serve(*, isolated: bool) -> None:
@@ -45,69 +42,51 @@ def serve(*, isolated: bool) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(null, stream)
-    torch.set_num_threads(1)
-    _warm_up_torch()
-    memory = hardening.address_space() + MEMORY if isolated else None
-    gc.collect()
-    gc.freeze()
+    control, other = socket.socketpair()
+    if os.fork() == 0:
+        for descriptor in (requests, answers, null, control.detach()):
+            os.close(descriptor)
+        _be_the_runner(other, isolated=isolated)
+    other.close()
+    if control.recv(5) != b"ready":
+        sys.exit("torch can't be imported")
     _write(answers, b"ready")
-    while True:
-        process = os.fork()
-        if process == 0:
-            try:
-                if (request := _read(requests)) is None:
-                    os._exit(NO_MORE)
-                _write(answers, _supervise(json.loads(request), memory))
-                os._exit(0)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(process, 0)
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == NO_MORE:
-            return
-        if status != 0:
-            _write(answers, b'{"end": "fault"}\n')
+    while (request := _read(requests)) is not None:
+        _write(answers, _supervise(control, request))
 
 
-def _warm_up_torch() -> None:
-    """Let torch load its lazy parts once, and not in every fork."""
-    weight = torch.ones(1, requires_grad=True)
-    torch.autograd.backward(weight.tanh().sum())
-    torch.optim.SGD([weight], lr=0.1).step()
-    repr(weight)
-
-
-def _supervise(request: dict[str, Any], memory: int | None) -> bytes:
-    """Run a step in a child that this process outlives, and return the answer's frame."""
-    if memory is not None:
-        hardening.enter_namespaces()
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()  # a signal to its process group reaches beyond its namespace
-            for stream in (0, 1):  # the null device
-                os.dup2(0, stream)
-            os.dup2(writer, 3)
-            os.closerange(4, 4096)
-            if memory is not None:
-                hardening.lock_down(bytes_of_memory=memory, cpu_seconds=request["cpu_seconds"])
-            os.dup2(0, 2)
-            run_step(request, 3)
-        finally:
-            os._exit(0)
-    os.close(writer)
+def _be_the_runner(control: socket.socket, *, isolated: bool) -> None:
     try:
-        output, end = _collect(reader, time.monotonic() + request["wall_seconds"])
-    finally:
-        os.kill(child, signal.SIGKILL)
-    _, status, usage = os.wait4(child, 0)
+        from . import runner  # it imports torch
+
+        runner.run_forks(control, isolated=isolated)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _supervise(control: socket.socket, request: bytes) -> bytes:
+    """Run a step in a child of the runner, and return the answer's frame."""
+    head, _, body = request.partition(b"\n")
+    limits = json.loads(head)
+    source, feed = os.pipe()
+    reader, output = os.pipe()
+    socket.send_fds(control, [LIMIT.pack(limits["cpu_seconds"])], [source, output])
+    os.close(source)
+    os.close(output)
+    with contextlib.suppress(BrokenPipeError), open(feed, "wb") as file:
+        file.write(body)
+    written, end = _collect(reader, time.monotonic() + limits["wall_seconds"])
+    os.close(reader)
+    control.sendall(b"k")
+    status, spent = ENDED.unpack(control.recv(ENDED.size))
     if end is None:
-        spent = usage.ru_utime + usage.ru_stime
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        end = "time" if killed and spent > request["cpu_seconds"] - 1 else "ended"
-        if not output:  # not even the line that is written before the student's code begins
+        end = "time" if killed and spent > limits["cpu_seconds"] - 1 else "ended"
+        if not written:  # not even the line that is written before the student's code begins
             end = "fault"
-    return json.dumps({"end": end}).encode() + b"\n" + output
+    return json.dumps({"end": end}).encode() + b"\n" + written
 
 
 def _collect(reader: int, deadline: float) -> tuple[bytes, str | None]:
@@ -122,57 +101,6 @@ def _collect(reader: int, deadline: float) -> tuple[bytes, str | None]:
         output += part
         if len(output) > MAX_OUTPUT:
             return b"", "output"
-
-
-def run_step(request: dict[str, Any], output: int) -> None:
-    """Run the cells and call the answer on every case; write lines of JSON as it goes.
-
-    The lines name the cell that begins to run, then the answer that begins to be called. The last
-    one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
-    own cell if it does not come to define the answer; or ``undefined``.
-
-    Example:
-        >>> reader, writer = os.pipe()
-        >>> case = {"inputs": {"x": 1.5}, "gradients": []}
-        >>> answer = "def floor(x): return math.floor(x)"
-        >>> cells = [("setup", "import math"), ("floor-answer", answer)]
-        >>> run_step({"cells": cells, "name": "floor", "cases": [case]}, writer)
-        >>> os.close(writer)
-        >>> with open(reader) as file:
-        ...     print(file.read(), end="")
-        {"at": "setup"}
-        {"at": "floor-answer"}
-        {"calls": "floor"}
-        {"outcomes": [{"returned": 1, "arguments": {"x": 1.5}}]}
-    """
-
-    def write_line(**line: Any) -> None:
-        os.write(output, json.dumps(line).encode() + b"\n")
-
-    def write_all(data: bytes) -> None:
-        while data:
-            data = data[os.write(output, data) :]
-
-    namespace = new_namespace()
-    error: BaseException | None = None
-    for cell_id, source in request["cells"]:  # the last one is the answer's
-        write_line(at=cell_id)
-        error = run_cell(source, f"{OWN_CELL} {cell_id}>", namespace)
-    if request["name"] not in namespace:
-        if error is not None:
-            write_line(failed=describe_error(error))
-        else:
-            write_line(undefined=request["name"])
-        return
-    answer = namespace[request["name"]]
-    write_line(calls=request["name"])
-    try:
-        outcomes = [run_case(answer, case) for case in request["cases"]]
-        written = json.dumps({"outcomes": outcomes}).encode()
-    except BaseException as error:  # such as KeyboardInterrupt, or a type whose name raises
-        write_line(failed=describe_error(error))
-        return
-    write_all(written + b"\n")
 
 
 def _read(source: int) -> bytes | None:

@@ -1,0 +1,148 @@
+"""The clean process that imports torch once and forks for every step.
+
+It never holds a byte of a request or of an answer, because a later fork could find it in freed
+memory, be it a hidden input or another student's code. The child alone reads its request and
+writes its answer, on pipes that ``server`` sends for it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+from typing import Any
+
+import torch
+
+from . import OWN_CELL, hardening
+from .calls import describe_error, run_case
+from .cells import new_namespace, run_cell
+from .server import ENDED, LIMIT
+
+__all__ = ["run_forks", "run_step"]
+
+MEMORY = 2**30  # that an answer may use beside what python and torch take
+
+
+def run_forks(control: socket.socket, *, isolated: bool) -> None:
+    """Fork for every pair of pipes that comes, until no more come.
+
+    Args:
+        control: Brings the pipes of a step, for the request and for the answer, and then a byte
+            when its child is to be killed.
+        isolated: False forks without isolation, on the machine of whoever wrote the code.
+
+    Example:
+        >>> import subprocess, sys
+        >>> ours, theirs = socket.socketpair()
+        >>> code = "import socket, sys; from stepgrader.worker.runner import run_forks; "
+        >>> code += "run_forks(socket.socket(fileno=int(sys.argv[1])), isolated=False)"
+        >>> command = [sys.executable, "-c", code, str(theirs.fileno())]
+        >>> with theirs, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
+        ...     word = ours.recv(5)
+        ...     ours.close()
+        >>> word, process.returncode
+        (b'ready', 0)
+    """
+    torch.set_num_threads(1)
+    _warm_up_torch()
+    memory = hardening.address_space() + MEMORY if isolated else None
+    gc.collect()
+    gc.freeze()
+    control.sendall(b"ready")
+    while True:
+        message, pipes, _, _ = socket.recv_fds(control, LIMIT.size, 2)
+        if not message:
+            return
+        child = os.fork() if memory is None else hardening.fork_apart()
+        if child == 0:
+            try:
+                _run_child(*pipes, memory=memory, cpu_seconds=LIMIT.unpack(message)[0])
+            finally:
+                os._exit(0)
+        for pipe in pipes:
+            os.close(pipe)
+        asked = control.recv(1)
+        os.kill(child, signal.SIGKILL)
+        _, status, usage = os.wait4(child, 0)
+        if not asked:
+            return
+        control.sendall(ENDED.pack(status, usage.ru_utime + usage.ru_stime))
+
+
+def _run_child(source: int, output: int, *, memory: int | None, cpu_seconds: int) -> None:
+    os.setsid()  # a signal to its process group reaches beyond its namespace
+    with open(source, "rb", closefd=False) as file:
+        request = json.loads(file.read())
+    for stream in (0, 1):  # the null device
+        os.dup2(0, stream)
+    os.dup2(output, 3)
+    os.closerange(4, 4096)
+    if memory is not None:
+        hardening.lock_down(bytes_of_memory=memory, cpu_seconds=cpu_seconds)
+    os.dup2(0, 2)
+    run_step(request, 3)
+
+
+def _warm_up_torch() -> None:
+    """Let torch load its lazy parts once, and not in every fork.
+
+    Its optimizers are left out: they import much more, which would make every fork slower.
+    """
+    weight = torch.ones(1, requires_grad=True)
+    torch.autograd.backward(weight.tanh().sum())
+    torch._check(True)
+    repr(weight)
+
+
+def run_step(request: dict[str, Any], output: int) -> None:
+    """Run the cells and call the answer on every case; write lines of JSON as it goes.
+
+    The lines name the cell that begins to run, then the answer that begins to be called. The last
+    one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
+    own cell if it does not come to define the answer; or ``undefined``.
+
+    Example:
+        >>> reader, writer = os.pipe()
+        >>> case = {"inputs": {"x": 1.5}, "gradients": []}
+        >>> answer = "def floor(x): return math.floor(x)"
+        >>> cells = [("setup", "import math"), ("floor-answer", answer)]
+        >>> run_step({"cells": cells, "name": "floor", "cases": [case]}, writer)
+        >>> os.close(writer)
+        >>> with open(reader) as file:
+        ...     print(file.read(), end="")
+        {"at": "setup"}
+        {"at": "floor-answer"}
+        {"calls": "floor"}
+        {"outcomes": [{"returned": 1, "arguments": {"x": 1.5}}]}
+    """
+
+    def write_line(**line: Any) -> None:
+        os.write(output, json.dumps(line).encode() + b"\n")
+
+    def write_all(data: bytes) -> None:
+        while data:
+            data = data[os.write(output, data) :]
+
+    namespace = new_namespace()
+    error: BaseException | None = None
+    for cell_id, source in request["cells"]:  # the last one is the answer's
+        write_line(at=cell_id)
+        error = run_cell(source, f"{OWN_CELL} {cell_id}>", namespace)
+    if request["name"] not in namespace:
+        if error is not None:
+            write_line(failed=describe_error(error))
+        else:
+            write_line(undefined=request["name"])
+        return
+    answer = namespace[request["name"]]
+    write_line(calls=request["name"])
+    try:
+        outcomes = [run_case(answer, case) for case in request["cases"]]
+        written = json.dumps({"outcomes": outcomes}).encode()
+    except BaseException as error:  # such as KeyboardInterrupt, or a type whose name raises
+        write_line(failed=describe_error(error))
+        return
+    write_all(written + b"\n")
