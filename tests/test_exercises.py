@@ -1,11 +1,13 @@
 """The exercises: every step identifies its mistakes, passes right answers, and leaks nothing."""
 
+import copy
 import functools
 import json
 import re
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import CHAPTERS
 
 from seqbook.exercises import COURSE
@@ -74,6 +76,53 @@ def test_a_wrong_form_is_told_from_a_wrong_value(name, step_name):
     _, checks = compiled(name, step_name)
     verdict = answer(checks, lambda *_: None)
     assert (verdict.status, verdict.diagnosis) == ("wrong", None)
+
+
+def zeros(*arguments):
+    return next((x * 0 for x in arguments if hasattr(x, "shape")), 0)
+
+
+TRIVIAL = {
+    "nothing": lambda *_: None,
+    "0": lambda *_: 0,
+    "1": lambda *_: 1.0,
+    "True": lambda *_: True,
+    "False": lambda *_: False,
+    "an empty list": lambda *_: [],
+    "the first input": lambda *arguments: arguments[0],
+    "a copy of the first input": lambda *arguments: copy.deepcopy(arguments[0]),
+    "the last input": lambda *arguments: arguments[-1],
+    "the inputs": lambda *arguments: arguments,
+    "zeros": zeros,
+    "ones": lambda *arguments: zeros(*arguments) + 1,
+}
+
+
+def trivial_class(function):
+    class Trivial(torch.nn.Module):
+        def __init__(self, *_):
+            super().__init__()
+
+        def load_state_dict(self, *_):
+            pass
+
+        def forward(self, *arguments):
+            return function(*arguments)
+
+    return Trivial
+
+
+@each_step
+def test_a_trivial_answer_earns_nothing(name, step_name):
+    """Not even a share: it may be right on special cases, but not on the first property."""
+    _, checks = compiled(name, step_name)
+    is_class = checks.cases[0]["options"] is not None
+    earned = {
+        what: verdict.holds()
+        for what, function in TRIVIAL.items()
+        if (verdict := answer(checks, trivial_class(function) if is_class else function)).share()
+    }
+    assert earned == {}
 
 
 @each_exercise
