@@ -1,5 +1,6 @@
 """The steps of the exercise on attention in PyTorch, with their reference answers and known mistakes."""
 
+import functools
 import inspect
 import linecache
 import math
@@ -40,9 +41,12 @@ def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
 # Their mistakes are edits of a right answer.
 
 
+_source = functools.cache(inspect.getsource)
+
+
 def _edited(answer, old: str, new: str):
     """The answer with one piece of its source replaced; its source can be read like any other."""
-    source = inspect.getsource(answer)
+    source = _source(answer)
     if source.count(old) != 1:
         raise ValueError(
             f"{answer.__name__}: expected {old!r} once, got {source.count(old)} times"
