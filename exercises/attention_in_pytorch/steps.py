@@ -1,6 +1,12 @@
 """The steps of the exercise on attention in PyTorch, with their reference answers and known mistakes."""
 
+import functools
+import inspect
+import linecache
 import math
+import sys
+import types
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,7 +36,274 @@ def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
     return mask
 
 
-# -- 1. torch_masks
+# -- The plain forms: 1. sdpa and 2. MultiHeadAttention
+#
+# Their mistakes are edits of a right answer.
+
+
+_source = functools.cache(inspect.getsource)
+
+
+def _edited(answer, old: str, new: str):
+    """The answer with one piece of its source replaced; its source can be read like any other."""
+    source = _source(answer)
+    if source.count(old) != 1:
+        raise ValueError(f"{answer.__name__}: expected {old!r} once, got {source.count(old)} times")
+    source = source.replace(old, new)
+    module = types.ModuleType(f"{answer.__name__}: {old!r} to {new!r}")
+    module.__file__ = module.__name__
+    vars(module).update(math=math, torch=torch, nn=nn)
+    sys.modules[module.__name__] = module
+    lines = source.splitlines(keepends=True)
+    linecache.cache[module.__file__] = len(source), None, lines, module.__file__
+    exec(compile(source, module.__file__, "exec"), vars(module))
+    return vars(module)[answer.__name__]
+
+
+def _sdpa_case(sampler: CaseSampler, *leading: int, mask=None, causal=False) -> dict:
+    d_k, width = sampler.lengths(2)
+    queries, keys = (3, 3) if causal else (2, 3 + sampler.size // 2)
+    return {
+        "query": sampler.normal(*leading, queries, d_k),
+        "key": sampler.normal(*leading, keys, d_k),
+        "value": sampler.normal(*leading, keys, width),
+        "mask": mask(keys) if mask else None,
+        "causal": causal,
+    }
+
+
+def _sdpa_open(sampler: CaseSampler) -> dict:
+    return _sdpa_case(sampler)
+
+
+def _sdpa_masked(sampler: CaseSampler) -> dict:
+    heads = 2 + sampler.size // 2
+    return _sdpa_case(
+        sampler,
+        *(2, heads),
+        mask=lambda keys: _some(sampler, 2, 1, 2, keys),
+    )
+
+
+def _sdpa_causal(sampler: CaseSampler) -> dict:
+    return _sdpa_case(sampler, 2, causal=True)
+
+
+def _sdpa_causal_and_padded(sampler: CaseSampler) -> dict:
+    lengths = torch.tensor([2, 3] + [1] * (sampler.size > 1))
+    return _sdpa_case(
+        sampler,
+        *(len(lengths), 2),
+        mask=lambda keys: (torch.arange(keys) < lengths[:, None])[:, None, None],
+        causal=True,
+    )
+
+
+def _sdpa_thousands(sampler: CaseSampler) -> dict:
+    return _thousands(sampler) | {"causal": False}
+
+
+def _sdpa_far_below(sampler: CaseSampler) -> dict:
+    """The two lowest scores of each row are allowed, far below the others and far apart."""
+    while True:
+        inputs = _sdpa_case(sampler)
+        inputs["query"] = 1e5 * inputs["query"]
+        scores = inputs["query"] @ inputs["key"].T / inputs["key"].shape[1]
+        lowest = scores.topk(3, largest=False)
+        first, second, third = lowest.values.unbind(-1)
+        gap = torch.minimum(second - first, third - second).min()
+        if gap > 5000 and second.max() < -20_000:
+            mask = torch.zeros(scores.shape, dtype=torch.bool)
+            mask.scatter_(1, lowest.indices[:, :2], True)
+            return inputs | {"mask": mask}
+
+
+def _sdpa_reference(query, key, value, mask, causal):
+    """The function of torch; with an identity matrix as values, it returns the weights."""
+    allowed = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool)
+    if causal:
+        allowed = causal_mask(*allowed.shape)
+    if mask is not None:
+        allowed = allowed.logical_and(mask)
+    unit = torch.eye(key.shape[-2], dtype=key.dtype)
+    unit = unit.expand(*key.shape[:-2], *unit.shape)
+    return tuple(
+        nn.functional.scaled_dot_product_attention(query, key, values, attn_mask=allowed)
+        for values in (value, unit)
+    )
+
+
+def _sdpa_plain(query, key, value, mask, causal):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    allowed = torch.ones(scores.shape[-2:], dtype=torch.bool)
+    if causal:
+        allowed = allowed.tril()
+    if mask is not None:
+        allowed = allowed & mask
+    weights = scores.masked_fill(~allowed, -math.inf).softmax(-1)
+    return weights @ value, weights
+
+
+def _sdpa_low_fill(query, key, value, mask=None, causal=False):
+    scores = torch.einsum("...qd,...kd->...qk", query, key)
+    scores = scores * query.shape[-1] ** -0.5
+    if mask is not None:
+        scores = torch.where(mask, scores, torch.finfo(scores.dtype).min)
+    if causal:
+        positions = torch.arange(scores.shape[-1])
+        future = positions > torch.arange(scores.shape[-2])[:, None]
+        scores = scores + torch.zeros(future.shape).masked_fill(future, -1e30)
+    powers = (scores - scores.amax(-1, keepdim=True)).exp()
+    weights = powers / powers.sum(-1, keepdim=True)
+    return [torch.einsum("...qk,...kw->...qw", weights, value), weights]
+
+
+def _sdpa_row_by_row(query, key, value, mask, causal):
+    scores = (query[..., None, :] * key[..., None, :, :]).sum(-1)
+    scores = scores / math.sqrt(key.shape[-1])
+    if mask is None:
+        mask = torch.ones(1, 1, dtype=torch.bool)
+    mask = mask.expand(scores.shape)
+    rows = []
+    for i in range(scores.shape[-2]):
+        seen = mask[..., i, :].clone()
+        if causal:
+            seen[..., i + 1 :] = False
+        row = scores[..., i, :].masked_fill(~seen, -1e9)
+        rows.append(nn.functional.softmax(row, dim=-1))
+    weights = torch.stack(rows, dim=-2)
+    return torch.matmul(weights, value), weights
+
+
+def _multi_case(sampler: CaseSampler, heads: int, batch: int, mask) -> ModuleCase:
+    size = 2
+    width, queries, keys = heads * size, 2, 3 + sampler.size // 2
+    return ModuleCase(
+        inputs={
+            "query": sampler.normal(batch, queries, width),
+            "key": sampler.normal(batch, keys, width),
+            "value": sampler.normal(batch, keys, width),
+            "mask": mask(batch, queries, keys),
+        },
+        options={"width": width, "heads": heads},
+        state={
+            "in_proj_weight": sampler.normal(3 * width, width),
+            "in_proj_bias": sampler.normal(3 * width),
+        }
+        | _linear(sampler, "out_proj", width, width),
+    )
+
+
+def _multi_masked(sampler: CaseSampler) -> ModuleCase:
+    return _multi_case(sampler, 2, 1, lambda *shape: _some(sampler, *shape))
+
+
+def _multi_padded(sampler: CaseSampler) -> ModuleCase:
+    """Of the memories, the first is shorter than the second."""
+
+    def mask(batch, queries, keys):
+        lengths = torch.tensor([keys - 1, keys, 1][:batch])
+        return padding_mask(lengths, keys).expand(batch, queries, keys)
+
+    return _multi_case(sampler, 3, 2 + sampler.size // 2, mask)
+
+
+def _multi_causal(sampler: CaseSampler) -> ModuleCase:
+    case = _multi_case(sampler, 2, 2, lambda *_: None)
+    x = case.inputs["key"]
+    mask = causal_mask(x.shape[1]).expand(len(x), -1, -1)
+    inputs = {"query": x, "key": x.clone(), "value": x.clone(), "mask": mask}
+    return replace(case, inputs=inputs)
+
+
+class _MultiReference(nn.MultiheadAttention):
+    """The layer of torch, in whose mask True means: may not attend."""
+
+    def __init__(self, width, heads):
+        super().__init__(width, heads, batch_first=True)
+
+    def forward(self, query, key, value, mask):
+        return super().forward(
+            query,
+            key,
+            value,
+            attn_mask=(~mask).repeat_interleave(self.num_heads, dim=0),
+            average_attn_weights=False,
+        )
+
+
+class _MultiInALoop(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, query, key, value, mask):
+        weights, biases = (part.chunk(3) for part in (self.in_proj_weight, self.in_proj_bias))
+        query = query @ weights[0].T + biases[0]
+        key = key @ weights[1].T + biases[1]
+        value = value @ weights[2].T + biases[2]
+        size = query.shape[-1] // self.heads
+        found, rows = [], []
+        for head in range(self.heads):
+            own = slice(head * size, (head + 1) * size)
+            scores = query[..., own] @ key[..., own].mT / math.sqrt(size)
+            row = scores.masked_fill(~mask, -math.inf).softmax(-1)
+            found.append(row @ value[..., own])
+            rows.append(row)
+        return self.out_proj(torch.cat(found, dim=-1)), torch.stack(rows, 1)
+
+
+class _MultiAtOnce(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.rand(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.rand(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, query, key, value, mask):
+        query, key, value = (
+            nn.functional.linear(x, w, b).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x, w, b in zip(
+                (query, key, value),
+                self.in_proj_weight.chunk(3),
+                self.in_proj_bias.chunk(3),
+                strict=True,
+            )
+        )
+        scores = query @ key.mT * query.shape[-1] ** -0.5
+        weights = scores.masked_fill(~mask[:, None], -1e9).softmax(-1)
+        found = (weights @ value).transpose(1, 2).flatten(2)
+        return [self.out_proj(found), weights]
+
+
+class _MultiByEinsum(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads, self.size = heads, width // heads
+        self.in_proj_weight = nn.Parameter(torch.rand(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.rand(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, query, key, value, mask):
+        shape = 3, self.heads, self.size
+        weight = self.in_proj_weight.reshape(*shape, -1)
+        bias = self.in_proj_bias.reshape(*shape)[:, :, None]
+        q, k, v = (
+            torch.einsum("btw,hsw->bhts", x, weight[i]) + bias[i]
+            for i, x in enumerate((query, key, value))
+        )
+        scores = torch.einsum("bhqs,bhks->bhqk", q, k) / self.size**0.5
+        weights = torch.where(mask.unsqueeze(1), scores, -torch.inf).softmax(3)
+        found = torch.einsum("bhqk,bhks->bqhs", weights, v)
+        return self.out_proj(found.reshape(query.shape)), weights
+
+
+# -- 3. torch_masks
 
 
 def _padded(sampler: CaseSampler) -> dict:
@@ -71,7 +344,7 @@ def _masks_by_triu(lengths, time):
     return [padding, future, either.logical_not()]
 
 
-# -- 2. attention_with_entropy
+# -- 4. attention_with_entropy
 
 
 def _triple(sampler: CaseSampler, *leading: int) -> dict:
@@ -153,7 +426,7 @@ def _entropy_by_logsumexp(query, key, value, mask):
     return weights @ value, weights, entropy
 
 
-# -- 3. attention_backward
+# -- 5. attention_backward
 
 
 def _numpy(sampler: CaseSampler, mask) -> dict:
@@ -227,7 +500,7 @@ def _backward_by_output(query, key, value, mask, gradient):
     ]
 
 
-# -- 4. split_heads and 5. merge_heads
+# -- 6. split_heads and 7. merge_heads
 
 
 def _to_split(sampler: CaseSampler) -> dict:
@@ -294,7 +567,7 @@ def _merge_one_by_one(x):
     return torch.stack(columns, dim=-1)
 
 
-# -- 6. GroupedAttention
+# -- 8. GroupedAttention
 
 
 def _linear(sampler: CaseSampler, name: str, rows: int, columns: int) -> dict:
@@ -413,7 +686,7 @@ class _GroupedInALoop(nn.Module):
         return self.out_proj(torch.cat(found, -1)), torch.stack(weights, 1)
 
 
-# -- 7. CachedAttention
+# -- 9. CachedAttention
 
 
 def _cached(sampler: CaseSampler, new: int, past: int, heads: int, size: int) -> ModuleCase:
@@ -509,7 +782,7 @@ class _CachedOneByOne(nn.Module):
         return torch.cat(outputs, 1), keys, values
 
 
-# -- 8. as_multihead
+# -- 10. as_multihead
 
 
 def _weights_of_groups(sampler: CaseSampler, heads: int, groups: int, size: int = 2) -> dict:
@@ -576,6 +849,189 @@ def _multihead_by_einsum(query_weight, query_bias, memory_weight, memory_bias, h
 
 
 STEPS = [
+    Step(
+        "sdpa",
+        reference=_sdpa_reference,
+        cases={
+            "no mask": _sdpa_open,
+            "a batch of heads under a mask": _sdpa_masked,
+            "causal attention": _sdpa_causal,
+            "causal attention of padded sequences": _sdpa_causal_and_padded,
+            "scores in the thousands": _sdpa_thousands,
+            "allowed scores far below the forbidden ones": _sdpa_far_below,
+        },
+        mistakes=[
+            Mistake(
+                message,
+                answer=_edited(_sdpa_plain, old, new),
+            )
+            for old, new, message in (
+                (
+                    " / math.sqrt(query.shape[-1])",
+                    "",
+                    "The scores are not divided by the square root of d_k.",
+                ),
+                (
+                    "math.sqrt(query.shape[-1])",
+                    "query.shape[-1]",
+                    "You divide the scores by d_k itself; it should be the square root of d_k.",
+                ),
+                (
+                    "math.sqrt(query.shape[-1])",
+                    "math.sqrt(value.shape[-1])",
+                    "You divide by the square root of the width of the values; d_k is the width of queries and keys.",
+                ),
+                (
+                    "softmax(-1)",
+                    "softmax(-2)",
+                    "Your softmax runs over the queries. The weights of each query must sum to one, so it runs over the "
+                    "keys, the last axis.",
+                ),
+                (
+                    "allowed & mask",
+                    "allowed & ~mask",
+                    "You use the mask the other way round: here True means that a query may attend to a key.",
+                ),
+                (
+                    "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
+                    "scores.softmax(-1).masked_fill(~allowed, 0.0)",
+                    "You mask after the softmax, so forbidden keys have already taken part in the sum and the weights "
+                    "that are left do not sum to one. Mask the scores.",
+                ),
+                (
+                    "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
+                    "scores.softmax(-1) * allowed\n    weights = weights / weights.sum(-1, keepdim=True)",
+                    "You mask after the softmax and divide by the sum of what is left. If a forbidden score is far above the "
+                    "allowed ones, nothing is left, and this is 0 / 0. Mask the scores.",
+                ),
+                (
+                    "masked_fill(~allowed, -math.inf)",
+                    "masked_fill(~allowed, 0.0)",
+                    "You set forbidden scores to zero. The exponential of zero is one, so the key still gets weight; "
+                    "the score must be minus infinity.",
+                ),
+                (
+                    "masked_fill(~allowed, -math.inf)",
+                    "masked_fill(~allowed, -1e4)",
+                    "The number that you put in place of forbidden scores is not low enough: allowed scores can be lower "
+                    "still. Use minus infinity.",
+                ),
+                (
+                    "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
+                    "scores.exp() * allowed\n    weights = weights / weights.sum(-1, keepdim=True)",
+                    "The exponentials of large scores overflow or vanish. torch.softmax subtracts the largest score of each row "
+                    "first.",
+                ),
+                (
+                    ".tril()",
+                    ".triu()",
+                    "Your causal mask allows the future and forbids the past.",
+                ),
+                (
+                    ".tril()",
+                    ".tril(-1)",
+                    "In causal attention a position may attend to itself; yours may not.",
+                ),
+                (
+                    "    if mask is not None",
+                    "    elif mask is not None",
+                    "With causal=True you ignore the mask; a key must be allowed by both.",
+                ),
+            )
+        ],
+        alternatives=[_sdpa_plain, _sdpa_low_fill, _sdpa_row_by_row],
+        gradients=["query", "key", "value"],
+    ),
+    Step(
+        "MultiHeadAttention",
+        reference=_MultiReference,
+        cases={
+            "two heads under a mask": _multi_masked,
+            "three heads, padded memories": _multi_padded,
+            "causal self-attention": _multi_causal,
+        },
+        mistakes=[
+            Mistake(
+                message,
+                answer=_edited(_MultiInALoop, old, new),
+            )
+            for old, new, message in (
+                (
+                    "torch.cat(found, dim=-1)",
+                    "torch.stack(found, 1).reshape(query.shape)",
+                    "You join the heads by a reshape alone, which mixes up heads and positions. The outputs of all heads for "
+                    "one position stand side by side: join them along the last axis.",
+                ),
+                (
+                    "math.sqrt(size)",
+                    "math.sqrt(query.shape[-1])",
+                    "You divide by the square root of the whole width; the queries and keys of one head are only "
+                    "width / heads wide.",
+                ),
+                (
+                    " / math.sqrt(size)",
+                    "",
+                    "The scores are not divided by the square root of the width of a head's keys.",
+                ),
+                (
+                    "masked_fill(~mask",
+                    "masked_fill(mask",
+                    "You use the mask the other way round: here True means that a query may attend to a key.",
+                ),
+                (
+                    "softmax(-1)",
+                    "softmax(-2)",
+                    "Your softmax runs over the queries. The weights of each query must sum to one, so it runs over the "
+                    "keys, the last axis.",
+                ),
+                (
+                    "scores.masked_fill(~mask, -math.inf).softmax(-1)",
+                    "scores.softmax(-1) * mask",
+                    "You mask after the softmax, so the weights that are left do not sum to one. Mask the scores.",
+                ),
+                (
+                    "slice(head * size, (head + 1) * size)",
+                    "slice(head, None, self.heads)",
+                    "Your heads take every other feature; the features of a head are neighbours, the first head's first.",
+                ),
+                (
+                    "self.out_proj(torch.cat(found, dim=-1))",
+                    "torch.cat(found, dim=-1)",
+                    "out_proj is missing: it mixes the outputs of the heads.",
+                ),
+                (
+                    "key = key @",
+                    "key = value @",
+                    "Your keys are made from value; they are made from key.",
+                ),
+                (
+                    "value = value @",
+                    "value = key @",
+                    "Your values are made from key; they are made from value.",
+                ),
+                (
+                    "part.chunk(3) for",
+                    "part.chunk(3)[::-1] for",
+                    "You take the rows of in_proj_weight in the wrong order: first those of the queries, then of the keys, then of "
+                    "the values.",
+                ),
+                (
+                    "weights[0].T + biases[0]",
+                    "weights[0].T",
+                    "The bias of the queries is missing.",
+                ),
+                (
+                    "torch.stack(rows, 1)",
+                    "torch.stack(rows, 1).mean(1)",
+                    "Your weights are the mean over the heads, which is what torch's layer returns by default; return those of "
+                    "every head.",
+                ),
+            )
+        ],
+        alternatives=[_MultiInALoop, _MultiAtOnce, _MultiByEinsum],
+        gradients=["query", "key", "value"],
+        depends_on=["sdpa"],
+    ),
     Step(
         "torch_masks",
         reference=_masks_reference,

@@ -1,5 +1,13 @@
 """The steps of the exercise "LSTM in PyTorch", with their reference answers and known mistakes."""
 
+import copy
+import functools
+import inspect
+import linecache
+import math
+import sys
+import types
+
 import torch
 from torch import nn
 
@@ -112,7 +120,741 @@ class _Classifier(nn.Module):
         return torch.stack(scores)
 
 
-# -- 1. normalise_gates
+# -- The plain LSTM and its training: 1. LSTMCell to 6. fitted
+#
+# Most mistakes are edits of a right answer.
+
+
+_source = functools.cache(inspect.getsource)
+
+
+def _edited(answer, *edits: tuple[str, str]):
+    """The answer with pieces of its source replaced; its source can be read like any other."""
+    source = _source(answer)
+    for old, new in edits:
+        if source.count(old) != 1:
+            raise ValueError(
+                f"{answer.__name__}: expected {old!r} once, got {source.count(old)} times"
+            )
+        source = source.replace(old, new)
+    module = types.ModuleType(f"{answer.__name__}, edited: {edits}")
+    module.__file__ = module.__name__
+    vars(module).update(copy=copy, math=math, torch=torch, nn=nn)
+    sys.modules[module.__name__] = module
+    lines = source.splitlines(keepends=True)
+    linecache.cache[module.__file__] = len(source), None, lines, module.__file__
+    exec(compile(source, module.__file__, "exec"), vars(module))
+    return vars(module)[answer.__name__]
+
+
+# LSTMCell
+
+
+def _torch_parameters(sampler: CaseSampler, features: int, hidden: int, suffix: str = "") -> dict:
+    """Parameters of a direction of a layer, in the layout of torch."""
+    rows = 4 * hidden
+    return {
+        f"weight_ih{suffix}": sampler.normal(rows, features),
+        f"weight_hh{suffix}": sampler.normal(rows, hidden),
+        f"bias_ih{suffix}": sampler.normal(rows),
+        f"bias_hh{suffix}": sampler.normal(rows),
+    }
+
+
+def _cell_case(sampler: CaseSampler, batch: int, scale: float = 1):
+    features, hidden = sampler.lengths(2)
+    return ModuleCase(
+        inputs={
+            "inputs": scale * sampler.normal(batch, features),
+            "hidden": sampler.normal(batch, hidden),
+            "cell": sampler.normal(batch, hidden),
+        },
+        options={"features": features, "hidden_size": hidden},
+        state=_torch_parameters(sampler, features, hidden),
+    )
+
+
+def _cell_of_one(sampler: CaseSampler) -> ModuleCase:
+    return _cell_case(sampler, 1)
+
+
+def _cell_of_several(sampler: CaseSampler) -> ModuleCase:
+    return _cell_case(sampler, 2 + sampler.size // 2)
+
+
+def _cell_of_thousands(sampler: CaseSampler) -> ModuleCase:
+    return _cell_case(sampler, 2, scale=10_000)
+
+
+class _CellReference(nn.LSTMCell):
+    def forward(self, inputs, hidden, cell):
+        return super().forward(inputs, (hidden, cell))
+
+
+class _PlainCell(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 4 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.bias_ih = nn.Parameter(torch.rand(rows))
+        self.bias_hh = nn.Parameter(torch.rand(rows))
+
+    def forward(self, inputs, hidden, cell):
+        from_inputs = inputs @ self.weight_ih.T + self.bias_ih
+        from_hidden = hidden @ self.weight_hh.T + self.bias_hh
+        i, f, g, o = (from_inputs + from_hidden).chunk(4, dim=1)
+        i, f, o = torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)
+        cell = f * cell + i * torch.tanh(g)
+        return o * torch.tanh(cell), cell
+
+
+class _CellOfJoinedWeights(nn.Module):
+    """As in the notes: one product with the hidden state and the inputs, joined."""
+
+    def __init__(self, features, units):
+        super().__init__()
+        rows = 4 * units
+        self.weight_ih = nn.Parameter(torch.rand(rows, features))
+        self.weight_hh = nn.Parameter(torch.rand(rows, units))
+        self.bias_ih = nn.Parameter(torch.rand(rows))
+        self.bias_hh = nn.Parameter(torch.rand(rows))
+
+    def forward(self, inputs, hidden, cell):
+        joined = torch.cat([hidden, inputs], dim=1)
+        weight = torch.cat([self.weight_hh, self.weight_ih], dim=1)
+        sums = nn.functional.linear(joined, weight, self.bias_ih + self.bias_hh)
+        i, f, g, o = sums.unflatten(1, (4, -1)).unbind(1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        return [o.sigmoid() * cell.tanh(), cell]
+
+
+class _CellGateByGate(nn.Module):
+    def __init__(self, features, units):
+        super().__init__()
+        size = {"ih": features, "hh": units}
+        for kind in size:
+            weight = torch.empty(4 * units, size[kind])
+            self.register_parameter(f"weight_{kind}", nn.Parameter(weight))
+            bias = nn.Parameter(torch.zeros(4 * units))
+            self.register_parameter(f"bias_{kind}", bias)
+
+    def forward(self, inputs, hidden, cell):
+        size = hidden.shape[1]
+
+        def block(number):
+            rows = slice(number * size, (number + 1) * size)
+            product = torch.einsum("bf,rf->br", inputs, self.weight_ih[rows])
+            product = product + torch.einsum("bh,rh->br", hidden, self.weight_hh[rows])
+            return product + (self.bias_ih + self.bias_hh)[rows]
+
+        print("hidden units:", size)
+        kept = cell * torch.special.expit(block(1))
+        cell = kept + torch.special.expit(block(0)) * block(2).tanh()
+        return torch.special.expit(block(3)) * cell.tanh(), cell
+
+
+# LSTM
+
+
+def _layers_case(
+    sampler: CaseSampler,
+    layers: int,
+    *,
+    batch: int = 2,
+    time: int = 3,
+    features: int = 3,
+    hidden: int = 2,
+):
+    state = {}
+    for layer in range(layers):
+        parameters = _torch_parameters(sampler, hidden if layer else features, hidden)
+        state |= _prefixed(f"cells.{layer}.", parameters)
+    return ModuleCase(
+        inputs={
+            "inputs": sampler.normal(batch, time, features),
+            "hidden": sampler.normal(layers, batch, hidden),
+            "cell": sampler.normal(layers, batch, hidden),
+        },
+        options={"features": features, "hidden_size": hidden, "layers": layers},
+        state=state,
+    )
+
+
+def _one_layer(sampler: CaseSampler) -> ModuleCase:
+    return _layers_case(sampler, 1, time=3 + sampler.size)
+
+
+def _two_layers(sampler: CaseSampler) -> ModuleCase:
+    """As many features as units, so that a wrong input fits too."""
+    return _layers_case(sampler, 2, features=2, time=3 + sampler.size)
+
+
+def _three_layers(sampler: CaseSampler) -> ModuleCase:
+    """One sequence of one step; larger cases are as long as the batch is large."""
+    size = 1 + sampler.size // 2
+    return _layers_case(sampler, 3, batch=size, time=size, hidden=1 + size)
+
+
+class _LayersReference(nn.Module):
+    def __init__(self, features, units, layers):
+        super().__init__()
+        self.cells = nn.ModuleList(
+            nn.LSTMCell(units if layer else features, units) for layer in range(layers)
+        )
+
+    def forward(self, inputs, hidden, cell):
+        layers = len(self.cells)
+        names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+        parameters = [getattr(one, name) for one in self.cells for name in names]
+        flags = True, layers, 0.0, False, False, True
+        return torch.lstm(inputs, (hidden, cell), parameters, *flags)
+
+
+class _PlainLayers(nn.Module):
+    def __init__(self, features, units, layers):
+        super().__init__()
+        widths = [features] + [units] * (layers - 1)
+        self.cells = nn.ModuleList(nn.LSTMCell(width, units) for width in widths)
+
+    def forward(self, inputs, hidden, cell):
+        outputs, last_hidden, last_cell = inputs, [], []
+        for layer, step in enumerate(self.cells):
+            h, c = hidden[layer], cell[layer]
+            states = []
+            for x in outputs.unbind(1):
+                h, c = step(x, (h, c))
+                states.append(h)
+            outputs = torch.stack(states, dim=1)
+            last_hidden.append(h)
+            last_cell.append(c)
+        return outputs, torch.stack(last_hidden), torch.stack(last_cell)
+
+
+class _LayersStepByStep(nn.Module):
+    """The outer loop runs over time, and each step goes up through all layers."""
+
+    def __init__(self, features, units, layers):
+        super().__init__()
+        self.cells = nn.ModuleList(
+            [nn.LSTMCell(features, units)] + [nn.LSTMCell(units, units) for _ in range(layers - 1)]
+        )
+
+    def forward(self, inputs, hidden, cell):
+        states = list(zip(hidden, cell, strict=True))
+        top = []
+        for t in range(inputs.shape[1]):
+            x = inputs[:, t]
+            for layer, step in enumerate(self.cells):
+                states[layer] = step(x, states[layer])
+                x = states[layer][0]
+            top.append(x[:, None])
+        h, c = zip(*states, strict=True)
+        return [torch.cat(top, dim=1), torch.stack(h), torch.stack(c)]
+
+
+# PackedLSTM. Each function returns lengths and the number of steps after padding.
+
+
+def _equal_lengths(more: int) -> tuple[list[int], int]:
+    return [3] * (2 + more), 3
+
+
+def _falling_lengths(more: int) -> tuple[list[int], int]:
+    return [4, 3, 1][: 2 + more], 4
+
+
+def _mixed_lengths(more: int) -> tuple[list[int], int]:
+    return [1, 4, 2, 3][: 3 + more], 4
+
+
+def _spare_lengths(more: int) -> tuple[list[int], int]:
+    return [2, 3, 1][: 2 + more], 4 + more
+
+
+def _one_length(more: int) -> tuple[list[int], int]:
+    return [3 + more], 3 + more
+
+
+def _packed_case(lengths_of, layers: int):
+    def case(sampler: CaseSampler) -> ModuleCase:
+        features, hidden = 2, 2 + sampler.size // 2
+        lengths, time = lengths_of(sampler.size // 2)
+        state = {}
+        for layer in range(layers):
+            for direction in ("", "_reverse"):
+                width = 2 * hidden if layer else features
+                state |= _torch_parameters(sampler, width, hidden, f"_l{layer}{direction}")
+        return ModuleCase(
+            inputs={
+                "inputs": sampler.normal(len(lengths), time, features),
+                "lengths": torch.tensor(lengths),
+            },
+            options={
+                "features": features,
+                "hidden_size": hidden,
+                "layers": layers,
+            },
+            state=_prefixed("lstm.", state),
+        )
+
+    return case
+
+
+class _PackedReference(nn.Module):
+    """One sequence after the other, cut to its length, so that nothing is padded."""
+
+    def __init__(self, features, units, layers):
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, layers, batch_first=True, bidirectional=True)
+
+    def forward(self, inputs, lengths):
+        size, rows, ends = self.lstm.hidden_size, [], []
+        for sequence, length in zip(inputs, lengths.tolist(), strict=True):
+            states = self.lstm(sequence[None, :length])[0][0]
+            rows.append(nn.functional.pad(states, (0, 0, 0, len(sequence) - length)))
+            ends.append(torch.cat([states[-1, :size], states[0, size:]]))
+        return torch.stack(rows), torch.stack(ends)
+
+
+class _Packed(nn.Module):
+    def __init__(self, features, units, layers):
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, layers, batch_first=True, bidirectional=True)
+
+    def forward(self, inputs, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(
+            inputs, lengths, batch_first=True, enforce_sorted=False
+        )
+        outputs, (hidden, _) = self.lstm(packed)
+        outputs, _ = nn.utils.rnn.pad_packed_sequence(
+            outputs, batch_first=True, total_length=inputs.shape[1]
+        )
+        return outputs, torch.cat([hidden[-2], hidden[-1]], dim=1)
+
+
+class _PackedNot(nn.Module):
+    def __init__(self, features, units, layers):
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, layers, batch_first=True, bidirectional=True)
+
+    def forward(self, inputs, lengths):
+        outputs, (hidden, _) = self.lstm(inputs)
+        return outputs, torch.cat([hidden[-2], hidden[-1]], dim=1)
+
+
+class _PackedSorted(nn.Module):
+    """Sorted by hand. A packed batch needs no batch_first in the layer itself."""
+
+    def __init__(self, features, units, layers):
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, layers, bidirectional=True)
+
+    def forward(self, inputs, lengths):
+        order = lengths.argsort(descending=True)
+        back = order.argsort()
+        packed = nn.utils.rnn.pack_padded_sequence(inputs[order].transpose(0, 1), lengths[order])
+        outputs, (hidden, _) = self.lstm(packed)
+        outputs, _ = nn.utils.rnn.pad_packed_sequence(outputs)
+        outputs = outputs.transpose(0, 1)[back]
+        missing = inputs.shape[1] - outputs.shape[1]
+        outputs = torch.cat(
+            [
+                outputs,
+                outputs.new_zeros(len(inputs), missing, outputs.shape[2]),
+            ],
+            dim=1,
+        )
+        return outputs, hidden[-2:].transpose(0, 1).flatten(1)[back]
+
+
+class _PackedFromAList(nn.Module):
+    def __init__(self, features, units, layers):
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, num_layers=layers, bidirectional=True)
+
+    def forward(self, inputs, lengths):
+        parts = [x[:n] for x, n in zip(inputs, lengths, strict=True)]
+        packed = nn.utils.rnn.pack_sequence(parts, enforce_sorted=False)
+        outputs = nn.utils.rnn.unpack_sequence(self.lstm(packed)[0])
+        size = self.lstm.hidden_size
+        padded = torch.zeros(*inputs.shape[:2], 2 * size, dtype=inputs.dtype)
+        for row, states in enumerate(outputs):
+            padded[row, : len(states)] = states
+        ends = [torch.cat([s[-1, :size], s[0, size:]]) for s in outputs]
+        return [padded, torch.stack(ends)]
+
+
+# Classifier
+
+
+def _classifier_case(lengths_of, layers: int):
+    packed = _packed_case(lengths_of, layers)
+
+    def case(sampler: CaseSampler) -> ModuleCase:
+        made = packed(sampler)
+        classes, width = 3, 2 * made.options["hidden_size"]
+        return ModuleCase(
+            inputs=made.inputs,
+            options=dict(made.options) | {"classes": classes},
+            state=_prefixed("encoder.", made.state)
+            | {
+                "readout.weight": sampler.normal(classes, width),
+                "readout.bias": sampler.normal(classes),
+            },
+        )
+
+    return case
+
+
+class _ClassifierReference(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.encoder = _PackedReference(features, units, layers)
+        self.readout = nn.Linear(2 * units, classes)
+
+    def forward(self, inputs, lengths):
+        weight, bias = self.readout.weight, self.readout.bias
+        return self.encoder(inputs, lengths)[1] @ weight.T + bias
+
+
+class _PlainClassifier(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        self.encoder = nn.Module()
+        self.encoder.lstm = nn.LSTM(features, units, layers, batch_first=True, bidirectional=True)
+        self.readout = nn.Linear(2 * units, classes)
+
+    def forward(self, inputs, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(
+            inputs, lengths, batch_first=True, enforce_sorted=False
+        )
+        outputs, (hidden, _) = self.encoder.lstm(packed)
+        outputs, _ = nn.utils.rnn.pad_packed_sequence(
+            outputs, batch_first=True, total_length=inputs.shape[1]
+        )
+        last = hidden[-2:].transpose(0, 1).flatten(1)
+        return self.readout(last)
+
+
+class _ClassifierByEinsum(nn.Module):
+    def __init__(self, features, units, layers, classes):
+        super().__init__()
+        lstm = nn.LSTM(features, units, layers, bidirectional=True)
+        self.encoder = nn.ModuleDict({"lstm": lstm})
+        self.readout = nn.Linear(2 * units, classes)
+
+    def forward(self, inputs, lengths):
+        rows = []
+        for sequence, length in zip(inputs, lengths, strict=True):
+            _, (hidden, _) = self.encoder["lstm"](sequence[:length])
+            last = torch.cat([hidden[-2], hidden[-1]])
+            rows.append(torch.einsum("h,ch->c", last, self.readout.weight))
+        return torch.stack(rows) + self.readout.bias
+
+
+# one_epoch and fitted
+
+
+def _data(sampler: CaseSampler, lengths: list[int], features: int, classes: int):
+    """Padded sequences, their lengths and their labels."""
+    return (
+        sampler.normal(len(lengths), max(lengths), features),
+        torch.tensor(lengths),
+        torch.from_numpy(sampler.integers(classes, len(lengths))),
+    )
+
+
+def _start(sampler: CaseSampler) -> dict:
+    """Options and parameters of a small classifier."""
+    options = (2, 2, 1, 3)  # features, hidden size, layers, classes
+    parameters = {}
+    for direction in ("", "_reverse"):
+        parameters |= _torch_parameters(sampler, 2, 2, f"_l0{direction}")
+    parameters = _prefixed("encoder.lstm.", parameters) | {
+        "readout.weight": sampler.normal(3, 4),
+        "readout.bias": sampler.normal(3),
+    }
+    return {"options": options, "parameters": parameters}
+
+
+def _order(sampler: CaseSampler, count: int) -> torch.Tensor:
+    return torch.from_numpy(sampler.random.permutation(count))
+
+
+def _epoch_case(count: int, batch_size: int):
+    def case(sampler: CaseSampler) -> dict:
+        sequences = count + batch_size * (sampler.size // 2)
+        lengths = [1 + (i % 3) for i in range(sequences)]
+        data = _data(sampler, lengths, 2, 3)
+        order = _order(sampler, sequences)
+        while order.equal(torch.arange(sequences)):
+            order = _order(sampler, sequences)
+        return _start(sampler) | {
+            "learning_rate": 0.1,
+            "data": data,
+            "order": order,
+            "batch_size": batch_size,
+        }
+
+    return case
+
+
+def _plain_epoch(options, parameters, learning_rate, data, order, batch_size):
+    features, units, layers, classes = options
+    lstm = nn.LSTM(features, units, layers, bidirectional=True)
+    encoder = nn.ModuleDict({"lstm": lstm})
+    readout = nn.Linear(2 * units, classes)
+    model = nn.ModuleDict({"encoder": encoder, "readout": readout}).double()
+    model.load_state_dict(parameters)
+    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
+    inputs, lengths, labels = data
+    total = 0.0
+    for rows in order.split(batch_size):
+        packed = nn.utils.rnn.pack_padded_sequence(
+            inputs[rows], lengths[rows], batch_first=True, enforce_sorted=False
+        )
+        last = lstm(packed)[1][0][-2:].transpose(0, 1).flatten(1)
+        loss = nn.functional.cross_entropy(readout(last), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(rows)
+    return total / len(order), model.state_dict()
+
+
+def _epoch_by_hand(options, parameters, learning_rate, data, order, batch_size):
+    """Gradient descent by its equation, with one sequence at a time and no packing."""
+    features, units, layers, _ = options
+    lstm = nn.LSTM(features, units, layers, bidirectional=True).double()
+    values = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    losses = []
+    for rows in order.split(batch_size):
+        batch = []
+        for row in rows.tolist():
+            own = {
+                name.removeprefix("encoder.lstm."): value
+                for name, value in values.items()
+                if name.startswith("encoder")
+            }
+            inputs = data[0][row, : int(data[1][row])]
+            _, (last, _) = torch.func.functional_call(lstm, own, (inputs,))
+            scores = values["readout.weight"] @ last.flatten()
+            scores = scores + values["readout.bias"]
+            batch.append(-scores.log_softmax(0)[data[2][row]])
+        wanted = list(values.values())
+        gradients = torch.autograd.grad(sum(batch) / len(batch), wanted)
+        losses += [loss.item() for loss in batch]
+        for name, gradient in zip(values, gradients, strict=True):
+            values[name] = values[name].detach() - learning_rate * gradient
+            values[name].requires_grad_()
+    return [sum(losses) / len(losses), values]
+
+
+def _fit_case(epochs: str, losses: str, patience: int):
+    """A fit whose epochs are good or bad for the validation loss.
+
+    Args:
+        epochs: For each epoch ``g`` or ``b``. The first two training sequences are those of the
+            validation, the other two are the same with other labels. Good epochs visit the first,
+            bad ones the others.
+        losses: The validation loss of each epoch that should run: ``v`` below all those before,
+            ``^`` above the lowest. Drawn until it is so by a clear margin.
+        patience: As for ``fit``.
+    """
+
+    def case(sampler: CaseSampler) -> dict:
+        size = sampler.size // 2
+        pairs = 2 + size
+        while True:
+            inputs, lengths, labels = _data(sampler, [2, 3, 1][:pairs], 2, 3)
+            training = (
+                inputs.repeat(2, 1, 1),
+                lengths.repeat(2),
+                torch.cat([labels, (labels + 1) % 3]),
+            )
+            orders = [
+                (_order(sampler, 2 * pairs) % pairs) + pairs * (epoch == "b") for epoch in epochs
+            ]
+            drawn = _start(sampler) | {
+                "learning_rate": 0.2,
+                "training": training,
+                "validation": (inputs, lengths, labels),
+                "orders": torch.stack(orders),
+                "batch_size": 3,
+                "patience": patience,
+            }
+            history, _ = _fitted_reference(**drawn)
+            found, lowest = "", math.inf
+            for _, loss in history:
+                clear = lowest == math.inf or abs(loss - lowest) > 0.02
+                found += "?" if not clear else "v" if loss < lowest else "^"
+                lowest = min(lowest, loss)
+            if found == losses:
+                return drawn
+
+    return case
+
+
+def _fitted_reference(
+    options,
+    parameters,
+    learning_rate,
+    training,
+    validation,
+    orders,
+    batch_size,
+    patience,
+):
+    """Train for all epochs, keep everything, and choose afterwards."""
+    model = _ClassifierReference(*options).double()
+    model.load_state_dict(parameters)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    cross_entropy = nn.functional.cross_entropy
+    history, states = [], []
+    for order in orders:
+        losses = []
+        for rows in order.split(batch_size):
+            inputs, lengths, labels = (part[rows] for part in training)
+            loss = cross_entropy(model(inputs, lengths), labels, reduction="none")
+            model.zero_grad()
+            loss.mean().backward()
+            optimizer.step()
+            losses += loss.tolist()
+        with torch.no_grad():
+            scores = model(*validation[:2])
+            validated = cross_entropy(scores, validation[2]).item()
+        history.append((sum(losses) / len(losses), validated))
+        states.append([value.clone() for value in model.state_dict().values()])
+    best = 0
+    for epoch, (_, validated) in enumerate(history):
+        if validated < history[best][1]:
+            best = epoch
+        if epoch - best == patience:
+            history = history[: epoch + 1]
+            break
+    return history, dict(zip(model.state_dict(), states[best], strict=True))
+
+
+def _epoch_reference(options, parameters, learning_rate, data, order, batch_size):
+    model = _ClassifierReference(*options).double()
+    model.load_state_dict(parameters)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    losses = []
+    for rows in order.split(batch_size):
+        inputs, lengths, labels = (part[rows] for part in data)
+        loss = nn.functional.cross_entropy(model(inputs, lengths), labels, reduction="none")
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+        losses += loss.tolist()
+    return sum(losses) / len(losses), model.state_dict()
+
+
+def _plain_fit(
+    options,
+    parameters,
+    learning_rate,
+    training,
+    validation,
+    orders,
+    batch_size,
+    patience,
+):
+    features, units, layers, classes = options
+    lstm = nn.LSTM(features, units, layers, bidirectional=True)
+    encoder = nn.ModuleDict({"lstm": lstm})
+    readout = nn.Linear(2 * units, classes)
+    model = nn.ModuleDict({"encoder": encoder, "readout": readout}).double()
+    model.load_state_dict(parameters)
+    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
+
+    def mean_loss(data, rows):
+        inputs, lengths, labels = (part[rows] for part in data)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            inputs, lengths, batch_first=True, enforce_sorted=False
+        )
+        last = lstm(packed)[1][0][-2:].transpose(0, 1).flatten(1)
+        return nn.functional.cross_entropy(readout(last), labels)
+
+    def train_epoch(order):
+        total = 0.0
+        for rows in order.split(batch_size):
+            loss = mean_loss(training, rows)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(rows)
+        return total / len(order)
+
+    history, lowest, best, best_epoch = [], math.inf, None, 0
+    everything = torch.arange(len(validation[2]))
+    for epoch, order in enumerate(orders):
+        loss = train_epoch(order)
+        with torch.no_grad():
+            validated = mean_loss(validation, everything).item()
+        history.append((loss, validated))
+        if validated < lowest:
+            lowest, best_epoch = validated, epoch
+            best = copy.deepcopy(model.state_dict())
+        elif epoch - best_epoch == patience:
+            break
+    model.load_state_dict(best)
+    return history, model.state_dict()
+
+
+def _fit_counting_down(
+    options,
+    parameters,
+    learning_rate,
+    training,
+    validation,
+    orders,
+    batch_size,
+    patience,
+):
+    """With a copy of the whole model, a counter, and one sequence at a time."""
+    features, units, layers, classes = options
+    model = nn.Module()
+    model.encoder = nn.Module()
+    model.encoder.lstm = nn.LSTM(features, units, layers, bidirectional=True)
+    model.readout = nn.Linear(2 * units, classes)
+    model.double().load_state_dict(parameters)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+
+    def losses(data, rows):
+        found = []
+        for row in rows:
+            inputs, length, label = (part[row] for part in data)
+            _, (hidden, _) = model.encoder.lstm(inputs[:length])
+            scores = model.readout(torch.cat([hidden[-2], hidden[-1]]))
+            found.append(scores.logsumexp(0) - scores[label])
+        return torch.stack(found)
+
+    training_losses, validation_losses, left = [], [], patience
+    for order in orders:
+        seen = []
+        for rows in order.split(batch_size):
+            model.zero_grad()
+            batch = losses(training, rows)
+            batch.mean().backward()
+            optimizer.step()
+            seen.append(batch.detach())
+        training_losses.append(torch.cat(seen).mean().item())
+        with torch.inference_mode():
+            rows = range(len(validation[2]))
+            loss = losses(validation, rows).mean().item()
+        left -= 1
+        if not validation_losses or loss < min(validation_losses):
+            kept, left = copy.deepcopy(model), patience
+        validation_losses.append(loss)
+        if left == 0:
+            break
+    pairs = zip(training_losses, validation_losses, strict=True)
+    return [list(pair) for pair in pairs], dict(kept.named_parameters())
+
+
+# -- 7. normalise_gates
 
 
 def _sums(sampler: CaseSampler) -> dict:
@@ -165,7 +907,7 @@ def _normalise_in_single_precision(sums, gain):
     return torch.einsum("bgk,gk->bgk", scaled, gain.float().reshape(3, -1)).flatten(1)
 
 
-# -- 2. initial_parameters
+# -- 8. initial_parameters
 
 
 def _random(hidden: int | None, forget_bias: float):
@@ -226,7 +968,7 @@ def _initial_in_single_precision(random_ih, random_hh, forget_bias):
     )
 
 
-# -- 3. CoupledCell
+# -- 9. CoupledCell
 
 
 def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
@@ -313,7 +1055,7 @@ class _CellRowByRow(nn.Module):
         return tuple(torch.stack(part) for part in zip(*rows, strict=True))
 
 
-# -- 4. CoupledLSTM
+# -- 10. CoupledLSTM
 
 
 def _long_sizes(sampler: CaseSampler) -> tuple[int, int, int, int]:
@@ -407,7 +1149,7 @@ class _LayerShrinks(nn.Module):
         return [torch.stack(states, 1), hidden, cell, torch.stack(gates, 1)]
 
 
-# -- 5. reverse_padded
+# -- 11. reverse_padded
 
 
 def _turn_case(lengths_of):
@@ -460,7 +1202,7 @@ def _turn_with_numbers(inputs, lengths):
     return inputs[torch.arange(len(inputs))[:, None], torch.tensor(numbers)]
 
 
-# -- 6. AlternatingClassifier
+# -- 12. AlternatingClassifier
 
 
 def _stack_case(layers: int, lengths_of):
@@ -533,7 +1275,7 @@ class _StackOneByOne(nn.Module):
         return self.readout(torch.stack(scores))
 
 
-# -- 7. training_step
+# -- 13. training_step
 
 
 def _readout_case(*, max_norm: float, batch_size: int | None = None, scale: float = 1.0):
@@ -614,6 +1356,452 @@ def _training_by_formula(weight, bias, states, labels, learning_rate, max_norm):
 
 
 STEPS = [
+    Step(
+        "LSTMCell",
+        reference=_CellReference,
+        cases={
+            "one sequence": _cell_of_one,
+            "a batch": _cell_of_several,
+            "sums in the thousands": _cell_of_thousands,
+        },
+        mistakes=[
+            Mistake(message, answer=_edited(_PlainCell, (old, new)))
+            for old, new, message in (
+                (
+                    "i, f, g, o = (",
+                    "i, f, o, g = (",
+                    "The output gate and the candidate are swapped: torch stacks the blocks in the order i, f, g, o.",
+                ),
+                (
+                    "i, f, g, o = (",
+                    "f, i, g, o = (",
+                    "The input gate and the forget gate are swapped: torch stacks the blocks in the order i, f, g, o.",
+                ),
+                (
+                    "i, f, g, o = (",
+                    "f, g, i, o = (",
+                    "Your blocks are in the order f, g, i, o. torch stacks them in the order i, f, g, o.",
+                ),
+                (
+                    "self.weight_hh.T + self.bias_hh",
+                    "self.weight_hh.T",
+                    "The second bias, bias_hh, is missing.",
+                ),
+                (
+                    "self.weight_hh.T + self.bias_hh",
+                    "self.weight_hh.T + self.bias_ih",
+                    "You add bias_ih twice; bias_hh is missing.",
+                ),
+                (
+                    "i * torch.tanh(g)",
+                    "i * torch.sigmoid(g)",
+                    "The candidate g goes through tanh, not through the logistic function: it may be negative.",
+                ),
+                (
+                    "torch.sigmoid(i), torch.sigmoid(f)",
+                    "torch.tanh(i), torch.sigmoid(f)",
+                    "The input gate goes through the logistic function, not through tanh: a gate is between 0 and 1.",
+                ),
+                (
+                    "i * torch.tanh(g)",
+                    "(1 - f) * torch.tanh(g)",
+                    "You write with 1 - f. The plain LSTM has an input gate i of its own.",
+                ),
+                (
+                    "o * torch.tanh(cell), cell",
+                    "o * cell, cell",
+                    "The cell state goes through tanh before the output gate.",
+                ),
+                (
+                    "cell = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), cell",
+                    "new = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), new",
+                    "Your hidden state is made from the old cell state; it is made from the new one.",
+                ),
+                (
+                    "o * torch.tanh(cell), cell",
+                    "cell, o * torch.tanh(cell)",
+                    "Your results are in the wrong order: first the hidden state, then the cell state.",
+                ),
+                (
+                    "torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)",
+                    "(1 / (1 + torch.exp(-x)) for x in (i, f, o))",
+                    "The values are right, but the gradient of 1 / (1 + exp(-x)) is NaN where the exponential overflows. "
+                    "torch.sigmoid is written for that.",
+                ),
+            )
+        ],
+        alternatives=[_PlainCell, _CellOfJoinedWeights, _CellGateByGate],
+        gradients=["inputs", "hidden", "cell"],
+    ),
+    Step(
+        "LSTM",
+        reference=_LayersReference,
+        cases={
+            "one layer": _one_layer,
+            "two layers": _two_layers,
+            "three layers, as many steps as sequences": _three_layers,
+        },
+        mistakes=[
+            Mistake(message, answer=_edited(_PlainLayers, *edits))
+            for *edits, message in (
+                (
+                    (
+                        "step(x, (h, c))",
+                        "step(x, (hidden[layer], cell[layer]))",
+                    ),
+                    "Each step starts from the first states again. Hand the states of one step to the next.",
+                ),
+                (
+                    ("step(x, (h, c))", "step(x, (h, cell[layer]))"),
+                    "You carry the hidden state from step to step, but not the cell state.",
+                ),
+                (
+                    (
+                        "h, c = hidden[layer], cell[layer]",
+                        "h, c = torch.zeros_like(hidden[layer]), torch.zeros_like(cell[layer])",
+                    ),
+                    "You start from zeros; start from the states that are given.",
+                ),
+                (
+                    (
+                        "h, c = hidden[layer], cell[layer]",
+                        "h, c = hidden[0], cell[0]",
+                    ),
+                    "All your layers start from the states of the first layer; each has its own.",
+                ),
+                (
+                    (
+                        "h, c = hidden[layer], cell[layer]",
+                        "h, c = (hidden[0], cell[0]) if layer == 0 else (h, c)",
+                    ),
+                    "Your second layer starts from the states in which the first one ended; each layer starts from its own "
+                    "first states.",
+                ),
+                (
+                    ("outputs.unbind(1)", "inputs.unbind(1)"),
+                    "All your layers read the inputs. From the second on, a layer reads the hidden states of the layer below.",
+                ),
+                (
+                    (
+                        "enumerate(self.cells)",
+                        "enumerate([self.cells[0]] * len(self.cells))",
+                    ),
+                    "You use the first cell for all layers; each layer has its own.",
+                ),
+                (
+                    ("outputs.unbind(1)", "outputs.unbind(0)"),
+                    (
+                        "torch.stack(states, dim=1)",
+                        "torch.stack(states, dim=0)",
+                    ),
+                    "You step along the first axis, which is the batch. Time is the second axis here.",
+                ),
+                (
+                    (
+                        "torch.stack(states, dim=1)",
+                        "torch.stack(states, dim=0)",
+                    ),
+                    "Your hidden states are (time, batch, hidden) after stacking; here the batch comes first.",
+                ),
+                (
+                    ("states.append(h)", "states.append(c)"),
+                    "Your outputs are the cell states; an LSTM shows its hidden states.",
+                ),
+                (
+                    (
+                        "torch.stack(last_hidden), torch.stack(last_cell)",
+                        "h, c",
+                    ),
+                    "You return the last states of the top layer only; return those of all layers, stacked.",
+                ),
+            )
+        ],
+        alternatives=[_PlainLayers, _LayersStepByStep],
+        gradients=["inputs", "hidden", "cell"],
+        depends_on=["LSTMCell"],
+    ),
+    Step(
+        "PackedLSTM",
+        reference=_PackedReference,
+        cases={
+            "sequences of one length": _packed_case(_equal_lengths, 1),
+            "padded sequences, the longest first": _packed_case(_falling_lengths, 1),
+            "padded sequences in any order": _packed_case(_mixed_lengths, 1),
+            "more padding than the longest needs": _packed_case(_spare_lengths, 1),
+            "one sequence, two layers": _packed_case(_one_length, 2),
+            "a padded batch, two layers": _packed_case(_mixed_lengths, 2),
+        },
+        mistakes=[
+            Mistake(
+                "Your layer reads the padding: the backward direction begins there, and the forward one ends there. "
+                "Pack the batch.",
+                answer=_PackedNot,
+            ),
+            *(
+                Mistake(message, answer=_edited(_Packed, (old, new)))
+                for old, new, message in (
+                    (
+                        ", enforce_sorted=False",
+                        "",
+                        "pack_padded_sequence expects the longest sequence first, unless enforce_sorted is False.",
+                    ),
+                    (
+                        ", total_length=inputs.shape[1]",
+                        "",
+                        "Your outputs are as long as the longest sequence; they should have as many steps as inputs. Look for "
+                        "total_length.",
+                    ),
+                    (
+                        "outputs, batch_first=True, total",
+                        "outputs, total",
+                        "Your outputs are (time, batch, features): pad_packed_sequence has an argument batch_first too.",
+                    ),
+                    (
+                        "[hidden[-2], hidden[-1]]",
+                        "[hidden[-1], hidden[-2]]",
+                        "The two last states are in the wrong order: first that of the forward direction.",
+                    ),
+                    (
+                        "[hidden[-2], hidden[-1]]",
+                        "[hidden[0], hidden[1]]",
+                        "Your last states are those of the lowest layer. torch lists the layers from the lowest to the top, each "
+                        "with its two directions.",
+                    ),
+                    (
+                        "torch.cat([hidden[-2], hidden[-1]], dim=1)",
+                        "hidden[-2:].reshape(len(inputs), -1)",
+                        "You join the two directions by a reshape alone, which mixes up the sequences. Their states of one sequence "
+                        "stand side by side.",
+                    ),
+                    (
+                        "torch.cat([hidden[-2], hidden[-1]], dim=1)",
+                        "outputs[:, -1]",
+                        "You read the last step of the padded outputs, which is zero for all but the longest sequences.",
+                    ),
+                    (
+                        "torch.cat([hidden[-2], hidden[-1]], dim=1)",
+                        "outputs[torch.arange(len(inputs)), lengths - 1]",
+                        "You read both directions at the last real step. There the backward direction has seen one step only; it "
+                        "ends at step 0.",
+                    ),
+                    (
+                        "(hidden, _)",
+                        "(_, hidden)",
+                        "Your last states are cell states; return hidden states.",
+                    ),
+                )
+            ),
+        ],
+        alternatives=[_Packed, _PackedSorted, _PackedFromAList],
+        gradients=["inputs"],
+    ),
+    Step(
+        "Classifier",
+        reference=_ClassifierReference,
+        cases={
+            "one sequence": _classifier_case(_one_length, 1),
+            "a padded batch": _classifier_case(_mixed_lengths, 1),
+            "two layers, more padding than the longest needs": _classifier_case(_spare_lengths, 2),
+        },
+        mistakes=[
+            Mistake(message, answer=_edited(_PlainClassifier, (old, new)))
+            for old, new, message in (
+                (
+                    "self.readout(last)",
+                    "self.readout(last).softmax(1)",
+                    "Return the scores without a softmax. The loss function applies its own, and with two of them a network "
+                    "learns badly.",
+                ),
+                (
+                    "self.readout(last)",
+                    "self.readout(last).log_softmax(1)",
+                    "Return the scores themselves, not their log-softmax.",
+                ),
+                (
+                    "self.readout(last)",
+                    "self.readout(outputs[:, -1])",
+                    "You read the last step of the padded outputs; the last states are the encoder's second result.",
+                ),
+                (
+                    "self.readout(last)",
+                    "self.readout(outputs.mean(1))",
+                    "You read the mean of the outputs, over padding as well; read the last states.",
+                ),
+                (
+                    "inputs, lengths, batch_first",
+                    "inputs, torch.full_like(lengths, inputs.shape[1]), batch_first",
+                    "You tell the encoder that all sequences are as long as the padded batch; hand it lengths.",
+                ),
+            )
+        ],
+        alternatives=[_PlainClassifier, _ClassifierByEinsum],
+        gradients=["inputs"],
+        depends_on=["PackedLSTM"],
+    ),
+    Step(
+        "one_epoch",
+        reference=_epoch_reference,
+        cases={
+            "one batch": _epoch_case(3, 4),
+            "two batches": _epoch_case(4, 2),
+            "a last batch that is smaller": _epoch_case(5, 2),
+        },
+        mistakes=[
+            Mistake(message, answer=_edited(_plain_epoch, *edits))
+            for *edits, message in (
+                (
+                    ("        optimizer.zero_grad()\n", ""),
+                    "The gradients of all batches add up: torch adds to .grad until zero_grad is called.",
+                ),
+                (
+                    (
+                        "        loss.backward()\n        optimizer.step()\n",
+                        "        optimizer.step()\n        loss.backward()\n",
+                    ),
+                    ("        optimizer.zero_grad()\n", ""),
+                    "You step before the backward pass, so each step uses the gradient of the batches before.",
+                ),
+                (
+                    ("        optimizer.step()\n", ""),
+                    "The parameters stay as they were: optimizer.step() is missing, or its gradients were set to zero "
+                    "before it.",
+                ),
+                (
+                    ("loss.item() * len(rows)", "loss.item() * batch_size"),
+                    "You count the last batch as if it were full. Weight each batch's loss with the number of its "
+                    "sequences.",
+                ),
+                (
+                    ("loss.item() * len(rows)", "loss.item()"),
+                    (
+                        "total / len(order)",
+                        "total / math.ceil(len(order) / batch_size)",
+                    ),
+                    "You return the mean over the batches, in which a sequence of a small last batch counts more than the "
+                    "others. Return the mean over the sequences.",
+                ),
+                (
+                    ("loss.item() * len(rows)", "loss.item()"),
+                    "You add up mean losses of batches and divide by the number of sequences: multiply each by the number of its "
+                    "sequences first.",
+                ),
+                (
+                    ("total / len(order)", "total"),
+                    "You return the sum of the losses; return the mean.",
+                ),
+                (
+                    ("in order.split", "in torch.arange(len(order)).split"),
+                    "You ignore order and visit the sequences as they are stored.",
+                ),
+                (
+                    (
+                        "order.split(batch_size):\n",
+                        "order.split(batch_size):\n        if len(rows) < batch_size < len(order):\n            continue\n",
+                    ),
+                    "You leave out the last batch if it is smaller than the others.",
+                ),
+                (
+                    ("order.split(batch_size)", "order.split(len(order))"),
+                    "You train on all sequences at once; take batch_size at a time, with a step after each batch.",
+                ),
+                (
+                    (
+                        "cross_entropy(readout(last)",
+                        "cross_entropy(readout(last).softmax(1)",
+                    ),
+                    "cross_entropy expects scores and applies its own softmax; yours has been applied before.",
+                ),
+            )
+        ],
+        alternatives=[_plain_epoch, _epoch_by_hand],
+        depends_on=["Classifier", "PackedLSTM"],
+    ),
+    Step(
+        "fitted",
+        reference=_fitted_reference,
+        cases={
+            "the last epochs get worse": _fit_case("ggbb", "vv^^", 3),
+            "patience runs out": _fit_case("ggbbgg", "vv^^", 2),
+            "a worse epoch before the best": _fit_case("gbgbbg", "v^v^^", 2),
+        },
+        mistakes=[
+            Mistake(message, answer=_edited(_plain_fit, *edits))
+            for *edits, message in (
+                (
+                    ("    model.load_state_dict(best)\n", ""),
+                    "Your model ends with the parameters of the last epoch. Load those of the best one. If you do: state_dict() "
+                    "shares its tensors with the model, so they change with it unless you copy them.",
+                ),
+                (
+                    (
+                        "        elif epoch - best_epoch == patience:\n            break\n",
+                        "",
+                    ),
+                    "You never stop early.",
+                ),
+                (
+                    (
+                        "epoch - best_epoch == patience",
+                        "epoch - best_epoch > patience",
+                    ),
+                    "You stop one epoch too late: stop after the epoch number patience without a new best.",
+                ),
+                (
+                    (
+                        "epoch - best_epoch == patience",
+                        "epoch - best_epoch == patience - 1",
+                    ),
+                    "You stop one epoch too early: stop after the epoch number patience without a new best.",
+                ),
+                (
+                    (
+                        "lowest, best, best_epoch = [], math.inf, None, 0",
+                        "lowest, best, bad = [], math.inf, None, 0",
+                    ),
+                    (
+                        "lowest, best_epoch = validated, epoch",
+                        "lowest = validated",
+                    ),
+                    (
+                        "        elif epoch - best_epoch == patience:\n            break\n",
+                        "        else:\n            bad += 1\n            if bad == patience:\n                break\n",
+                    ),
+                    "You count all epochs without a new best since the start. After a new best, counting starts again.",
+                ),
+                (
+                    (
+                        "validated < lowest:\n            lowest,",
+                        "loss < lowest:\n            lowest,",
+                    ),
+                    ("= validated, epoch", "= loss, epoch"),
+                    "You choose the epoch by the training loss; choose it by the validation loss.",
+                ),
+                (
+                    (
+                        "if validated < lowest",
+                        "if not history[1:] or validated < history[-2][1]",
+                    ),
+                    "You compare with the epoch before; compare with the lowest validation loss of all epochs so far.",
+                ),
+                (
+                    (
+                        "order.split(batch_size)",
+                        "torch.arange(len(order)).split(batch_size)",
+                    ),
+                    "You train on the sequences as they are stored in every epoch; each epoch has an order of its own.",
+                ),
+                (
+                    (
+                        "history.append((loss, validated))",
+                        "history.append((validated, loss))",
+                    ),
+                    "The two losses are swapped: first the training loss of an epoch, then its validation loss.",
+                ),
+            )
+        ],
+        alternatives=[_plain_fit, _fit_counting_down],
+        depends_on=["one_epoch", "Classifier", "PackedLSTM"],
+    ),
     Step(
         "normalise_gates",
         reference=_normalise_reference,
