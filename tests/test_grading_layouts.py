@@ -340,19 +340,29 @@ def checked(tmp_path_factory, exercise):
     return found
 
 
-@pytest.fixture(scope="module")
-def graded(exercise):
-    """A function that grades cells and returns the steps by their names."""
+def grader(exercise, sandbox):
+    """Return a function that grades cells and returns the steps by their names."""
     steps = exercise.compile(5)
     release = exercise.release(steps)
+
+    def grade(cells):
+        notebook = {"cells": [cell("code", *pair) for pair in cells]}
+        graded = grade_notebook(notebook, release, steps, sandbox)
+        return {step.name: step for step in graded.steps}
+
+    return grade
+
+
+@pytest.fixture(scope="module")
+def graded(exercise):
     with Sandbox(isolated=False) as sandbox:
+        yield grader(exercise, sandbox)
 
-        def grade(cells):
-            notebook = {"cells": [cell("code", *pair) for pair in cells]}
-            graded = grade_notebook(notebook, release, steps, sandbox)
-            return {step.name: step for step in graded.steps}
 
-        yield grade
+@pytest.fixture(scope="module")
+def isolated(bubblewrap, exercise):
+    with Sandbox() as sandbox:
+        yield grader(exercise, sandbox)
 
 
 def shown(graded):
@@ -366,6 +376,21 @@ def test_a_tick_without_a_word_means_points(checked, graded, layout):
         assert line.startswith(f"✓ {name}"), line
         assert "but" not in line
     marks = graded(RIGHT[layout])
+    assert all(step.points == step.out_of for step in marks.values()), shown(marks)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "a plot in the answer",
+        "a file in the answer",
+        "scripted by a decorator",
+        "checker in the answer",
+        "helpers that need each other",
+    ],
+)
+def test_the_walls_of_the_sandbox_take_no_points_away(isolated, layout):
+    marks = isolated(RIGHT[layout])
     assert all(step.points == step.out_of for step in marks.values()), shown(marks)
 
 
