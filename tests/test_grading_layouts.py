@@ -319,7 +319,14 @@ def checked(tmp_path_factory, exercise):
         earlier = f"def plus_one(x):\n    {body}"
         step = [solved("scaled"), TWO_STEPS, "check(extremes)"]
         notebooks[body] = [SETUP, CHECKER, earlier, *step]
-    notebooks["a module"] = [SETUP, CHECKER, module, "check(plus_one)"]
+    notebooks["a module"] = [
+        SETUP,
+        CHECKER,
+        module,
+        "check(plus_one)",
+        solved("scaled"),
+        "check(scaled)",
+    ]
     request = {"released": str(folder), "notebooks": list(notebooks.values())}
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("run_cells.py")],
@@ -472,7 +479,19 @@ def test_an_error_two_steps_before_is_told_by_the_name_of_that_step(checked, gra
     assert says[body] in graded(cells)["extremes"].verdict.finding
 
 
+@pytest.mark.parametrize(("first", "second"), [(ONE, WRONG_ONE), (WRONG_ONE, ONE)])
+def test_a_step_that_is_defined_again_above_another_check_counts_there(graded, first, second):
+    cells = lay_out(plus_one=first)
+    number = [cell_id for cell_id, _ in cells].index("scaled-answer")
+    marks = graded([*cells[:number], ("", second), *cells[number:]])
+    assert marks["plus_one"].points == (1 if first == ONE else 0)
+    assert marks["scaled"].points == (2 if second == ONE else 0)
+
+
 def test_a_module_that_may_be_missing_is_named(checked):
+    assert checked["a module"]["scaled"].endswith(
+        "; but safetensors may not be installed where it is graded"
+    )
     assert checked["a module"]["plus_one"].endswith(
         "; but safetensors may not be installed where it is graded"
     )
