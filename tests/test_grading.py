@@ -405,6 +405,60 @@ def test_the_call_that_is_shown_repeats_what_failed(check, say, source, name, ca
     assert lines[-2] == f"  got {shown(again)}"
 
 
+@pytest.mark.parametrize(
+    ("source", "name", "words", "gradient"),
+    [
+        (
+            "def plus_one(x):\n    return 2 * x - x.detach() + 1",
+            "plus_one",
+            'inputs = check.inputs; check.total(plus_one(**inputs)).backward(); inputs["x"].grad',
+            "x",
+        ),
+        (
+            "def plus_one(n):\n    return 2 * n - n.detach() + 1",
+            "plus_one",
+            "inputs = check.inputs; check.total(plus_one(*inputs.values())).backward(); "
+            'inputs["x"].grad',
+            "x",
+        ),
+        (
+            solved("Affine").replace(
+                "self.weight * x", "(2 * self.weight - self.weight.detach()) * x"
+            ),
+            "Affine",
+            "model = Affine(**check.options).double(); model.load_state_dict(check.state); "
+            'check.total(model(**check.inputs)).backward(); model.get_parameter("weight").grad',
+            "weight",
+        ),
+    ],
+)
+def test_what_is_shown_of_a_gradient_repeats_what_failed(check, say, source, name, words, gradient):
+    answer = written(source, name=name)
+    *_, got_line, last = say(answer, name)
+    assert last == (
+        f'  the gradient should be check.gradients["{gradient}"]; to try it yourself: {words}'
+    )
+    names = {"check": check, name: answer}
+    *before, result = words.split("; ")
+    exec("\n".join(before), names)
+    got = eval(result, names)
+    torch.testing.assert_close(got, 2 * check.gradients[gradient])
+    assert got_line.startswith("  got gradient")
+
+
+def test_what_fails_because_of_gradients_fails_again(check, say):
+    answer = written("def plus_one(x):\n    return x.numpy() + 1", name="plus_one")
+    assert "Can't call numpy() on Tensor that requires grad" in say(answer)[1]
+    with pytest.raises(RuntimeError, match=r"Can't call numpy\(\) on Tensor that requires grad"):
+        answer(**check.inputs)
+    answer = written("def plus_one(x):\n    x += 1\n    return x * 1", name="plus_one")
+    assert "The input is overwritten." in say(answer)[1]
+    inputs = check.inputs
+    before = inputs["x"].tolist()
+    torch.testing.assert_close(answer(**inputs), check.expected)
+    assert inputs["x"].tolist() != before
+
+
 def shown(tensor):
     numbers = [[f"{number + 0.0:.4g}" for number in row] for row in tensor.tolist()]
     return str(numbers).replace("'", "") + f" {tuple(tensor.shape)}"
@@ -436,6 +490,30 @@ def test_what_is_no_answer_is_refused(check, answer, problem):
     ) as found:
         check(answer)
     assert str(found.value).endswith(f"itself, {problem}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "lambda x: x + 1",
+        "functools.partial(torch.add, 1)",
+        "type('Adder', (), {'__call__': lambda self, x: x + 1})()",
+        "torch.no_grad()(lambda x: x + 1) and (lambda x: x + 1)",
+    ],
+)
+def test_an_answer_may_have_another_name_than_it_is_bound_to(check, capsys, source):
+    names = {"check": check, "torch": torch, "functools": functools}
+    exec(f"plus_one = {source}\ncheck(plus_one)", names)
+    assert capsys.readouterr().out.startswith("✓ plus_one: 1 of 1 point")
+
+
+def test_the_name_that_an_answer_is_bound_to_counts(check, capsys):
+    """What a decorator returns may have the name of another step."""
+    source = "def wrap(f):\n    def scaled(*x):\n        return f(*x)\n    return scaled\n"
+    exec(f"{source}@wrap\ndef plus_one(x):\n    return x + 1\ncheck(plus_one)", {"check": check})
+    assert capsys.readouterr().out.startswith("✓ plus_one: 1 of 1 point")
+    exec("def plus_one(x):\n    return x + 1\nscaled = plus_one\ncheck(plus_one)", {"check": check})
+    assert capsys.readouterr().out.startswith("✓ plus_one: 1 of 1 point")
 
 
 def test_an_object_of_a_class_is_refused(check):

@@ -91,7 +91,7 @@ class Checker:
         verdict = judge(step, outcomes)
         tested = [case["property"] for case in step.cases]
         first, *others = verdict_lines(name, verdict, self._headings[name].points, tested)
-        if doubt := self._doubt(step, verdict):
+        if doubt := self._doubt(step, verdict, names):
             first = f"{first}; but {doubt}"
         lines = [first, *others]
         if verdict.status == "wrong":
@@ -149,7 +149,7 @@ class Checker:
                 decoded[name].retain_grad()
         return decoded
 
-    def _doubt(self, step: CompiledStep, verdict: Verdict) -> str | None:
+    def _doubt(self, step: CompiledStep, verdict: Verdict, names: Mapping[str, Any]) -> str | None:
         """Return why grading may differ from a verdict; None if it won't, as far as one can see."""
         if verdict.status not in ("right", "open"):
             return None
@@ -162,30 +162,33 @@ class Checker:
             return "grading takes a written definition, if the notebook still holds one"
         if (selection := definitions.select(step.name)) is None:
             return None  # no notebook, or one that keeps no history
-        reasons = complaints(selection)
+        selected = {name: one for name in self._steps if (one := definitions.select(name))}
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            again = self._run_as_graded(step, selection, definitions)
+            again = self._run_as_graded(step, selected, names)
         if again.status == "right":
-            return "; ".join(complaints(replace(selection, foreign=()))) or None
+            modules = _modules(step.name, selected)
+            return "; ".join(complaints(replace(selection, foreign=(), modules=modules))) or None
+        reasons = complaints(selection)
         if not reasons:
             finding = again.finding or again.status
             reasons = [f"after the setup cell and the earlier answers alone, it fails: {finding}"]
         return f"grading gives 0: {'; '.join(reasons)}"
 
     def _run_as_graded(
-        self, step: CompiledStep, selection: Selection, definitions: Definitions
+        self, step: CompiledStep, selected: Mapping[str, Selection], names: Mapping[str, Any]
     ) -> Verdict:
         namespace = new_namespace()
         precision = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
             run_cell(self._setup, "<setup>", namespace)
-            names = list(self._steps)
-            for name in names[: names.index(step.name) + 1]:
-                part = selection if name == step.name else definitions.select(name)
-                if part is not None:
+            steps = list(self._steps)
+            for name in steps[: steps.index(step.name) + 1]:
+                if (part := selected.get(name)) is not None:
                     run_cell(part.helpers, f"<helpers of {name}>", namespace)
                     run_cell(part.source, own_cell(name), namespace, lines=part.lines)
+                elif name in names:  # defined in a way that can't be seen in a cell
+                    namespace[name] = names[name]
             if step.name not in namespace:
                 return Verdict("missing")
             answer = namespace[step.name]
@@ -285,6 +288,14 @@ def _executed_cells() -> list[tuple[str, str]]:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     history = getattr(shell, "history_manager", None)
     return [("", source) for source in getattr(history, "input_hist_raw", [])]
+
+
+def _modules(name: str, selected: Mapping[str, Selection]) -> tuple[str, ...]:
+    """Return the modules in doubt of an answer and of the earlier ones that it refers to."""
+    if name not in selected:
+        return ()
+    earlier = [module for step in selected[name].steps for module in _modules(step, selected)]
+    return tuple(sorted({*selected[name].modules, *earlier}))
 
 
 def _first_function(answer: Any) -> FunctionType | None:

@@ -56,6 +56,7 @@ class Selection:
         helpers: The code that is taken along from other cells.
         foreign: Names that it refers to and that only code which does not count would define.
         modules: Modules that it imports and that may not be installed where it is graded.
+        steps: Earlier steps that it refers to.
         others: Whether further cells define the step's name.
 
     Example:
@@ -70,6 +71,7 @@ class Selection:
     helpers: str = ""
     foreign: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     others: bool = False
 
 
@@ -202,6 +204,7 @@ class Definitions:
         own: set[int] = set()  # numbers of statements in the answer's cell
         helpers: set[tuple[int, int]] = set()  # cells and statements
         foreign: list[str] = []
+        used: list[str] = []
         wanted, seen = [name], {name}
         while wanted:
             current = wanted.pop()
@@ -210,7 +213,11 @@ class Definitions:
                 own.update(taken)
                 statements = [(cell.statements or ())[n] for n in taken]
             elif current in earlier:
-                continue
+                used.append(current)
+                if (place := self._redefinition(current, number, check)) is None:
+                    continue
+                helpers.add(place)
+                statements = [self._statement(place)]
             elif places := self._elsewhere(current, number, check):
                 helpers.update(places)
                 statements = [self._statement(place) for place in places]
@@ -232,8 +239,21 @@ class Definitions:
             helpers="\n".join(ast.unparse(statement.node) for statement in taken_statements),
             foreign=tuple(sorted(foreign)),
             modules=tuple(sorted(modules - self._installed)),
+            steps=tuple(used),
             others=others,
         )
+
+    def _redefinition(self, name: str, own: int, check: int) -> tuple[int, int] | None:
+        """Return where an earlier step is defined again between its own check and another."""
+        if self._executed:
+            return None  # the step's selection has it
+        places = [
+            (cell_number, number)
+            for cell_number in range(self._check(name) + 1, check + 1)
+            for number, statement in enumerate(self._cells[cell_number].statements or ())
+            if cell_number != own and statement.defines(name) and statement.movable
+        ]
+        return places[-1] if places else None
 
     def _statement(self, place: tuple[int, int]) -> _Statement:
         return (self._cells[place[0]].statements or ())[place[1]]

@@ -13,14 +13,15 @@ __all__ = ["new_namespace", "run_cell"]
 def new_namespace() -> dict[str, Any]:
     """Return the names that a notebook has before its first cell runs.
 
-    ``display`` and ``check`` do nothing here, so that an answer may call them.
+    ``display``, ``check`` and ``get_ipython`` do nothing here, so that an answer may call them.
 
     Example:
         >>> namespace = new_namespace()
         >>> namespace["check"](print) is None
         True
     """
-    return {"__name__": "__main__", "display": _do_nothing, "check": _do_nothing}
+    functions = dict.fromkeys(("display", "check", "get_ipython"), _do_nothing)
+    return {"__name__": "__main__", **functions}
 
 
 def run_cell(
