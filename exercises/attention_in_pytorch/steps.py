@@ -112,6 +112,26 @@ def _thousands(sampler: CaseSampler) -> dict:
             return inputs
 
 
+def _forbidden_in_the_thousands(sampler: CaseSampler) -> dict:
+    """One key has scores so high that next to it the weights of all others are zero."""
+    inputs = _triple(sampler)
+    keys = inputs["key"].shape[-2]
+    forbidden = int(sampler.random.integers(keys))
+    inputs["query"][:, 0] = inputs["query"][:, 0].abs() + 0.5
+    inputs["key"][forbidden, 0] = 10_000.0
+    return inputs | {"mask": (torch.arange(keys) != forbidden).expand(2, keys).clone()}
+
+
+def _allowed_far_below_zero(sampler: CaseSampler) -> dict:
+    """All scores are below -10,000, the highest is forbidden, and those allowed lie far apart."""
+    inputs = _triple(sampler)
+    keys = inputs["key"].shape[-2]
+    order = torch.from_numpy(sampler.random.permutation(keys))
+    inputs["query"][:, 0] = 1.0
+    inputs["key"][:, 0] = -10_000.0 * (3 + order)
+    return inputs | {"mask": (order > 0).expand(2, keys).clone()}
+
+
 def _entropy_reference(query, key, value, mask):
     """Row by row, over the allowed keys alone."""
     found = scaled_dot_product_attention(query, key, value, mask=mask)
@@ -305,7 +325,7 @@ def _grouped(
     sampler: CaseSampler, heads: int, groups: int, *, queries=2, empty=False, size=2
 ) -> ModuleCase:
     width, keys = heads * size, 3 + sampler.size // 2
-    batch = 1 if sampler.size < 2 else 2
+    batch = 1 if sampler.size == 0 else 2
     mask = _some(sampler, batch, queries, keys)
     return ModuleCase(
         inputs={
@@ -418,7 +438,7 @@ class _GroupedInALoop(nn.Module):
 
 def _cached(sampler: CaseSampler, new: int, past: int, heads: int, size: int) -> ModuleCase:
     width = heads * size
-    batch = 1 if sampler.size < 2 else 2
+    batch = 1 if sampler.size == 0 else 2
     return ModuleCase(
         inputs={
             "x": sampler.normal(batch, new, width),
@@ -626,6 +646,8 @@ STEPS = [
             "heads under a mask": _masked_heads,
             "a query that may attend to nothing": _with_a_lost_query,
             "scores in the thousands": _thousands,
+            "a forbidden key with a score in the thousands": _forbidden_in_the_thousands,
+            "scores in the thousands below zero, under a mask": _allowed_far_below_zero,
         },
         mistakes=[
             Mistake(
@@ -673,6 +695,24 @@ STEPS = [
             Mistake(
                 "The scores are not divided by the square root of the width of the keys.",
                 (" / math.sqrt(query.shape[-1])", ""),
+            ),
+            Mistake(
+                "A forbidden key with a high score makes the weights of those allowed zero: forbid before "
+                "the softmax, and if you subtract a maximum, take it over the allowed keys.",
+                (
+                    "logs = scores.masked_fill(~mask, lowest).log_softmax(-1)",
+                    "weights = scores.softmax(-1).masked_fill(~mask, 0.0)",
+                ),
+                (
+                    "weights = logs.exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)",
+                    "weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)\n"
+                    "    logs = weights.clamp(min=1e-300).log()",
+                ),
+            ),
+            Mistake(
+                "You fill forbidden scores with a number that allowed ones can be below. Fill with the "
+                "lowest number of the type.",
+                ("torch.finfo(scores.dtype).min", "-1e4"),
             ),
         ],
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
@@ -816,6 +856,15 @@ STEPS = [
             Mistake(
                 "Your queries see what is forbidden: True means that a query may attend.",
                 ("mask[:, None]", "~mask[:, None]"),
+            ),
+            Mistake(
+                "In a batch, your mask's first axis is taken for that of the heads. Give it an axis for "
+                "the heads after that of the batch.",
+                ("mask[:, None]", "mask"),
+            ),
+            Mistake(
+                "All sequences of your batch share the mask of the first.",
+                ("mask[:, None]", "mask[0]"),
             ),
         ],
         alternatives=[_GroupedByAxis, _GroupedInALoop],
