@@ -201,6 +201,16 @@ def _backward_none(sampler: CaseSampler) -> dict:
     return _numpy(sampler, lambda *shape: _with_an_empty_row(_some(sampler, *shape)).numpy())
 
 
+def _backward_thousands(sampler: CaseSampler) -> dict:
+    """Scores in the thousands, and so different between queries that one scale is not enough."""
+    while True:
+        inputs = _backward_some(sampler)
+        inputs["query"] = 1000 * inputs["query"]
+        highest = np.where(inputs["mask"], inputs["query"] @ inputs["key"].T, -np.inf).max(1)
+        if np.ptp(highest) > 2000 and highest.max() > 2000:
+            return inputs
+
+
 def _backward_reference(query, key, value, mask, gradient):
     tensors = [torch.from_numpy(x).requires_grad_() for x in (query, key, value)]
     found = scaled_dot_product_attention(*tensors, mask=torch.from_numpy(mask))
@@ -725,6 +735,7 @@ STEPS = [
             "every key allowed": _backward_all,
             "some keys forbidden": _backward_some,
             "a query that may attend to nothing": _backward_none,
+            "scores in the thousands": _backward_thousands,
         },
         mistakes=[
             Mistake(
@@ -757,6 +768,16 @@ STEPS = [
             Mistake(
                 "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
                 ("np.where(total > 0, total, 1)", "total"),
+            ),
+            Mistake(
+                "The exponential of a score in the thousands is infinite: subtract the largest score of "
+                "each row first.",
+                (" - scores.max(axis=1, keepdims=True)", ""),
+            ),
+            Mistake(
+                "You subtract the largest of all scores, so that rows far below it lose their weights. "
+                "Subtract the largest of each row.",
+                ("max(axis=1, keepdims=True)", "max()"),
             ),
         ],
         alternatives=[_backward_by_jacobians, _backward_by_output],
