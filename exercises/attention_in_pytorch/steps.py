@@ -563,7 +563,8 @@ def _multihead_one(sampler: CaseSampler) -> dict:
 
 
 def _multihead_all(sampler: CaseSampler) -> dict:
-    return _weights_of_groups(sampler, 2, 2, 1 if sampler.size < 2 else 2)
+    heads = 2 + min(sampler.size, 1)
+    return _weights_of_groups(sampler, heads, heads, 1 if sampler.size < 2 else 2)
 
 
 def _multihead_reference(query_weight, query_bias, memory_weight, memory_bias, heads, groups):

@@ -128,7 +128,7 @@ def _skip_more(sampler: CaseSampler) -> dict:
 
 
 def _score_second_order(sampler: CaseSampler) -> dict:
-    return _scored(sampler, 2 + sampler.size // 3, 2, 2 + min(sampler.size, 1))
+    return _scored(sampler, 2, 2, 3 - min(sampler.size, 1))
 
 
 def _score_order_zero(sampler: CaseSampler) -> dict:
