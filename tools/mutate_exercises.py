@@ -13,13 +13,13 @@ import ast
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import operator
+import os
 import resource
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,8 @@ def replacements(
         return type(node)(**{**dict(ast.iter_fields(node)), **fields})
 
     def others(op: ast.AST) -> list[ast.AST]:
-        return [other() for group in OPERATORS if type(op) is group[0] for other in group[1:]] + [
-            group[i - 1]()
-            for group in OPERATORS
-            for i in range(1, len(group))
-            if type(op) is group[i]
-        ]
+        groups = [group for group in OPERATORS if type(op) in group]
+        return [other() for group in groups for other in group if other is not type(op)]
 
     match node:
         case ast.BinOp(left, op, right):
@@ -190,40 +186,25 @@ def expression(text: str, **fields: Any) -> ast.expr:
     return node
 
 
-def survives(source: str, names: dict[str, Any], step: CompiledStep, sender: Connection) -> None:
-    """Send True if a mutant is right in every case. A child process runs this."""
-    warnings.simplefilter("ignore")
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-    names = names | {"operator": operator, "print": lambda *_: None}
+def survives(source: str, names: dict[str, Any], step: CompiledStep) -> bool:
+    """Return whether a mutant is right in every case, in a process of its own."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1] == 0
     try:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+        signal.alarm(WALL_SECONDS)
+        warnings.simplefilter("ignore")
+        names = names | {"operator": operator, "print": lambda *_: None}
         exec(compile(source, "<mutant>", "exec", dont_inherit=True), names)
-    except Exception:
-        sender.send(False)
-        return
-    checks = (dataclasses.replace(step, cases=[case]) for case in step.cases)
-    sender.send(
-        all(
-            judge(check, [run_case(names[step.name], check.requests[0])]).status == "right"
-            for check in checks
-        )
-    )
-
-
-def is_survivor(*arguments: Any) -> bool:
-    """Return what ``survives`` sends; False if it ends or takes too long before that."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=survives, args=(*arguments, sender), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        return receiver.poll(WALL_SECONDS) and bool(receiver.recv())
-    except EOFError:
-        return False
-    finally:
-        process.kill()
-        process.join()
+        for case in step.cases:
+            alone = dataclasses.replace(step, cases=[case])
+            verdict = judge(alone, [run_case(names[step.name], alone.requests[0])])
+            if verdict.status != "right":
+                os._exit(1)
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
 
 
 def run(exercise: Exercise, recorded: dict[str, Any]) -> dict[str, Any]:
@@ -243,7 +224,7 @@ def run(exercise: Exercise, recorded: dict[str, Any]) -> dict[str, Any]:
         arrays = {name for name, value in inputs if isinstance(value, dict)}
         reasons = recorded.get(step.name, {}).get("survivors", {})
         made = [*mutants(source, lines, arrays, gradients=bool(step.gradients))]
-        left = [line for mutant, line in made if is_survivor(mutant, names, checks)]
+        left = [line for mutant, line in made if survives(mutant, names, checks)]
         survivors = {line: reasons.get(line, "") for line in left}
         table[step.name] = {
             "mutants": len(made),
