@@ -230,3 +230,15 @@ def test_the_release_leaks_nothing(name):
     for line in code.splitlines():
         if line.strip().startswith(("def _", "return ")) and len(line.strip()) > 20:
             assert line.strip() not in text
+
+
+def test_every_mutant_that_survives_is_explained():
+    table = json.loads((FOLDER / "mutations.json").read_text(encoding="utf-8"))
+    assert [(name, step) for name in COURSE.order for step in table[name]] == STEPS
+    assert set(table) == set(COURSE.order)
+    for name, step in STEPS:
+        row = table[name][step]
+        assert row["mutants"] - row["killed"] >= len(row["survivors"])
+        assert row["mutants"] >= 8, (name, step)
+        for change, reason in row["survivors"].items():
+            assert len(reason.split()) > 3, f"{name}, {step}: why is this right? {change}"
