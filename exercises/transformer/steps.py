@@ -180,7 +180,7 @@ def _feed_einsum_in_single_precision(inputs, gate, up, down):
 
 
 def _stack(sampler: CaseSampler, layers: int, norm: str) -> dict:
-    time, width = 2 + sampler.size % 2, 3 + sampler.size
+    time, width = 1 + sampler.size % 3, 3 + sampler.size
     return {
         "inputs": sampler.normal(time, width),
         "matrices": sampler.normal(layers, width, width),
