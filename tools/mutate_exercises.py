@@ -162,6 +162,11 @@ def replacements(
         case ast.Call(function, given, keywords):
             yield from [function.value] if isinstance(function, ast.Attribute) else []
             yield from given[:1]
+            match function:
+                case ast.Attribute(ast.Name(name), method) if name in arrays:
+                    if hasattr(torch.Tensor, f"{method}_"):
+                        in_place = ast.Attribute(function.value, f"{method}_", ast.Load())
+                        yield changed(func=in_place)
             plain = not any(isinstance(part, ast.Starred) for part in given)
             if len(given) > 1 and plain and ast.unparse(function).split(".")[-1] not in SYMMETRIC:
                 yield changed(args=[given[1], given[0], *given[2:]])
