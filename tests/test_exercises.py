@@ -2,10 +2,12 @@
 
 import copy
 import functools
+import itertools
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import CHAPTERS
@@ -13,8 +15,9 @@ from conftest import CHAPTERS
 from seqbook.exercises import COURSE
 from stepgrader.exercises import SOLUTION, Exercise, as_text
 from stepgrader.judge import judge
-from stepgrader.steps import compile_step
+from stepgrader.steps import HIDDEN_SIZES, CaseSampler, ModuleCase, compile_step
 from stepgrader.worker.calls import run_case
+from stepgrader.worker.values import decode
 
 FOLDER = Path(__file__).parents[1] / "exercises"
 SEED = 20
@@ -59,6 +62,86 @@ def test_mistakes_are_identified(name, step_name):
             verdict = answer(checks, mistake.answer)
             assert verdict.status == "wrong"
             assert verdict.diagnosis == mistake.message
+
+
+# What hidden cases may hold: larger cases of the kinds that visible ones show, but no new kinds.
+
+
+def kinds(inputs, options=None):
+    """The kinds of sizes, types and numbers in a case, each as a text."""
+    numbers, sizes = {}, {}
+    for name, value in {**inputs, **(options or {})}.items():
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if parts is value:
+            yield f"{name}: a list of {few(len(value))}"
+        for part in parts:
+            if isinstance(part, (list, str)):
+                yield f"{name}: a {type(part).__name__} of length {few(len(part))}"
+                continue
+            array = np.asarray(part)
+            yield f"{name}: {array.ndim} axes of {array.dtype}"
+            yield from (f"{name}: axis {i} of size {few(n)}" for i, n in enumerate(array.shape))
+            yield from (f"{name}: {kind}" for kind in kinds_of_numbers(array))
+            if parts is not value and name in inputs:
+                sizes |= {f"axis {i} of {name}": n for i, n in enumerate(array.shape)}
+                if array.ndim == 0 and array.dtype == np.int64:
+                    numbers[name] = int(array)
+    for (one, number), (other, size) in itertools.product(numbers.items(), sizes.items()):
+        if number != size:  # if they are equal, more is right than if they are not
+            yield f"{one} is {'larger' if number > size else 'smaller'} than {other}"
+
+
+def few(number):
+    return f"{max(number, -1)}" if number < 2 else "2 or more"
+
+
+def kinds_of_numbers(array):
+    if array.dtype == bool:
+        found = {"True": array, "False": ~array, "a row of False": ~array.any(-1)}
+    else:
+        size = np.abs(array)
+        found = {"NaN": np.isnan(array), "infinity": np.isinf(array)}
+        found["all zero"] = np.array(array.dtype.kind == "f" and not size.any())
+        found |= {"over 100": size > 100, "over 1000": size > 1000, "over 10000": size > 10000}
+        if array.ndim == 0 and array.dtype == np.int64:
+            found = {few(int(array)): np.array(True)}
+    return [kind for kind, places in found.items() if places.any()]
+
+
+@each_step
+def test_hidden_cases_enlarge_what_visible_ones_show(name, step_name):
+    step, checks = compiled(name, step_name)
+    shown = {
+        kind
+        for case in checks.visible.cases
+        for kind in kinds(
+            *(
+                {argument: decode(value) for argument, value in (case[part] or {}).items()}
+                for part in ("inputs", "options")
+            )
+        )
+    }
+    for tested, draw in step.cases.items():
+        for size, seed in itertools.product(HIDDEN_SIZES, range(5)):
+            case = draw(CaseSampler(seed, size))
+            is_module = isinstance(case, ModuleCase)
+            drawn = {*(kinds(case.inputs, case.options) if is_module else kinds(case))}
+            new = drawn - shown
+            assert not new, f"{tested}: hidden cases hold what no visible one shows"
+
+
+@pytest.mark.parametrize(
+    ("visible", "hidden", "new"),
+    [
+        ({"x": np.ones((1, 3))}, {"x": np.ones((2, 4))}, "x: axis 0 of size 2 or more"),
+        ({"x": np.ones(3), "k": 2}, {"x": np.ones(5), "k": 7}, "k is larger than axis 0 of x"),
+        ({"x": np.ones(3)}, {"x": np.full(3, -2000.0)}, "x: over 1000"),
+        ({"x": [[3, 4]]}, {"x": [[3], []]}, "x: a list of length 0"),
+        ({"x": np.eye(2) > 0}, {"x": np.eye(3, 2) > 0}, "x: a row of False"),
+    ],
+)
+def test_a_new_kind_of_case_is_noticed(visible, hidden, new):
+    assert new in {*kinds(hidden)} - {*kinds(visible)}
 
 
 @each_step
@@ -196,3 +279,15 @@ def test_the_release_leaks_nothing(name):
     for line in code.splitlines():
         if line.strip().startswith(("def _", "return ")) and len(line.strip()) > 20:
             assert line.strip() not in text
+
+
+def test_every_mutant_that_survives_is_explained():
+    table = json.loads((FOLDER / "mutations.json").read_text(encoding="utf-8"))
+    assert [(name, step) for name in COURSE.order for step in table[name]] == STEPS
+    assert set(table) == set(COURSE.order)
+    for name, step in STEPS:
+        row = table[name][step]
+        assert row["mutants"] - row["killed"] >= len(row["survivors"])
+        assert row["mutants"] >= 8, (name, step)
+        for change, reason in row["survivors"].items():
+            assert len(reason.split()) > 3, f"{name}, {step}: why is this right? {change}"

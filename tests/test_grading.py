@@ -305,6 +305,64 @@ def unwritten(x):
     raise NotImplementedError
 
 
+@pytest.mark.parametrize(
+    ("answer", "finding"),
+    [
+        (lambda x: (x + 1, [2]), "result[1]: the values are right, but expected a tensor of int64"),
+        (
+            lambda x: (x.float() + 1, torch.tensor([2])),
+            "expected a tensor of float64, got a tensor",
+        ),
+        (lambda x: (x.numpy() + 1, torch.tensor([2])), "got an array of float64"),
+    ],
+)
+def test_a_step_may_ask_for_exact_types(answer, finding):
+    step = Step(
+        "both",
+        lambda x: (x + 1, torch.tensor([2])),
+        {"a vector": lambda sampler: {"x": sampler.normal(2)}},
+        mistakes=[],
+        alternatives=[],
+        exact_types=True,
+    )
+    checks = compile_step(step)
+    assert finding in verdict_on(checks, answer).finding
+    assert verdict_on(checks, lambda x: [1 + x, torch.tensor([2])]).status == "right"
+    assert (
+        verdict_on(compile_step(dataclasses.replace(step, exact_types=False)), answer).status
+        == "right"
+    )
+
+
+@pytest.mark.parametrize(
+    "same", [lambda x: x, lambda x: x.view(-1), lambda x: x.numpy(), lambda x: x.numpy()[:]]
+)
+def test_a_step_may_ask_for_new_results(same):
+    step = Step(
+        "copied",
+        lambda x: [x.clone()],
+        {"a vector": lambda sampler: {"x": sampler.normal(2)}},
+        mistakes=[Mistake("You return the argument.", answer=lambda x: [x])],
+        alternatives=[],
+        new_results=True,
+    )
+    checks = compile_step(step)
+    verdict = verdict_on(checks, lambda x: [same(x)])
+    assert verdict.finding == "the result shares its memory with the argument x; return new tensors"
+    assert verdict.diagnosis == "You return the argument."
+    assert verdict_on(checks, lambda x: [same(x.clone())]).status == "right"
+    assert (
+        verdict_on(
+            compile_step(dataclasses.replace(step, new_results=False)), lambda x: [same(x)]
+        ).status
+        == "right"
+    )
+
+
+def verdict_on(checks, answer):
+    return judge(checks, [run_case(answer, request) for request in checks.requests])
+
+
 def test_what_is_not_written_yet_is_no_mistake(say):
     assert say(unwritten) == ["○ plus_one: 0 of 1 point, not written yet"]
 

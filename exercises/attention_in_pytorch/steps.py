@@ -385,6 +385,26 @@ def _thousands(sampler: CaseSampler) -> dict:
             return inputs
 
 
+def _forbidden_in_the_thousands(sampler: CaseSampler) -> dict:
+    """One key has scores so high that next to it the weights of all others are zero."""
+    inputs = _triple(sampler)
+    keys = inputs["key"].shape[-2]
+    forbidden = int(sampler.random.integers(keys))
+    inputs["query"][:, 0] = inputs["query"][:, 0].abs() + 0.5
+    inputs["key"][forbidden, 0] = 10_000.0
+    return inputs | {"mask": (torch.arange(keys) != forbidden).expand(2, keys).clone()}
+
+
+def _allowed_far_below_zero(sampler: CaseSampler) -> dict:
+    """All scores are below -10,000, the highest is forbidden, and those allowed lie far apart."""
+    inputs = _triple(sampler)
+    keys = inputs["key"].shape[-2]
+    order = torch.from_numpy(sampler.random.permutation(keys))
+    inputs["query"][:, 0] = 1.0
+    inputs["key"][:, 0] = -10_000.0 * (3 + order)
+    return inputs | {"mask": (order > 0).expand(2, keys).clone()}
+
+
 def _entropy_reference(query, key, value, mask):
     """Row by row, over the allowed keys alone."""
     found = scaled_dot_product_attention(query, key, value, mask=mask)
@@ -452,6 +472,16 @@ def _backward_some(sampler: CaseSampler) -> dict:
 
 def _backward_none(sampler: CaseSampler) -> dict:
     return _numpy(sampler, lambda *shape: _with_an_empty_row(_some(sampler, *shape)).numpy())
+
+
+def _backward_thousands(sampler: CaseSampler) -> dict:
+    """Scores in the thousands, and so different between queries that one scale is not enough."""
+    while True:
+        inputs = _backward_some(sampler)
+        inputs["query"] = 1000 * inputs["query"]
+        highest = np.where(inputs["mask"], inputs["query"] @ inputs["key"].T, -np.inf).max(1)
+        if np.ptp(highest) > 2000 and highest.max() > 2000:
+            return inputs
 
 
 def _backward_reference(query, key, value, mask, gradient):
@@ -578,7 +608,7 @@ def _grouped(
     sampler: CaseSampler, heads: int, groups: int, *, queries=2, empty=False, size=2
 ) -> ModuleCase:
     width, keys = heads * size, 3 + sampler.size // 2
-    batch = 1 if sampler.size < 2 else 2
+    batch = 1 if sampler.size == 0 else 2
     mask = _some(sampler, batch, queries, keys)
     return ModuleCase(
         inputs={
@@ -691,7 +721,7 @@ class _GroupedInALoop(nn.Module):
 
 def _cached(sampler: CaseSampler, new: int, past: int, heads: int, size: int) -> ModuleCase:
     width = heads * size
-    batch = 1 if sampler.size < 2 else 2
+    batch = 1 if sampler.size == 0 else 2
     return ModuleCase(
         inputs={
             "x": sampler.normal(batch, new, width),
@@ -806,7 +836,8 @@ def _multihead_one(sampler: CaseSampler) -> dict:
 
 
 def _multihead_all(sampler: CaseSampler) -> dict:
-    return _weights_of_groups(sampler, 2, 2, 1 if sampler.size < 2 else 2)
+    heads = 2 + min(sampler.size, 1)
+    return _weights_of_groups(sampler, heads, heads, 1 if sampler.size < 2 else 2)
 
 
 def _multihead_reference(query_weight, query_bias, memory_weight, memory_bias, heads, groups):
@@ -1082,6 +1113,8 @@ STEPS = [
             "heads under a mask": _masked_heads,
             "a query that may attend to nothing": _with_a_lost_query,
             "scores in the thousands": _thousands,
+            "a forbidden key with a score in the thousands": _forbidden_in_the_thousands,
+            "scores in the thousands below zero, under a mask": _allowed_far_below_zero,
         },
         mistakes=[
             Mistake(
@@ -1130,6 +1163,24 @@ STEPS = [
                 "The scores are not divided by the square root of the width of the keys.",
                 (" / math.sqrt(query.shape[-1])", ""),
             ),
+            Mistake(
+                "A forbidden key with a high score makes the weights of those allowed zero: forbid before "
+                "the softmax, and if you subtract a maximum, take it over the allowed keys.",
+                (
+                    "logs = scores.masked_fill(~mask, lowest).log_softmax(-1)",
+                    "weights = scores.softmax(-1).masked_fill(~mask, 0.0)",
+                ),
+                (
+                    "weights = logs.exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)",
+                    "weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)\n"
+                    "    logs = weights.clamp(min=1e-300).log()",
+                ),
+            ),
+            Mistake(
+                "You fill forbidden scores with a number that allowed ones can be below. Fill with the "
+                "lowest number of the type.",
+                ("torch.finfo(scores.dtype).min", "-1e4"),
+            ),
         ],
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
         gradients=["query", "key", "value"],
@@ -1141,6 +1192,7 @@ STEPS = [
             "every key allowed": _backward_all,
             "some keys forbidden": _backward_some,
             "a query that may attend to nothing": _backward_none,
+            "scores in the thousands": _backward_thousands,
         },
         mistakes=[
             Mistake(
@@ -1173,6 +1225,16 @@ STEPS = [
             Mistake(
                 "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
                 ("np.where(total > 0, total, 1)", "total"),
+            ),
+            Mistake(
+                "The exponential of a score in the thousands is infinite: subtract the largest score of "
+                "each row first.",
+                (" - scores.max(axis=1, keepdims=True)", ""),
+            ),
+            Mistake(
+                "You subtract the largest of all scores, so that rows far below it lose their weights. "
+                "Subtract the largest of each row.",
+                ("max(axis=1, keepdims=True)", "max()"),
             ),
         ],
         alternatives=[_backward_by_jacobians, _backward_by_output],
@@ -1272,6 +1334,15 @@ STEPS = [
             Mistake(
                 "Your queries see what is forbidden: True means that a query may attend.",
                 ("mask[:, None]", "~mask[:, None]"),
+            ),
+            Mistake(
+                "In a batch, your mask's first axis is taken for that of the heads. Give it an axis for "
+                "the heads after that of the batch.",
+                ("mask[:, None]", "mask"),
+            ),
+            Mistake(
+                "All sequences of your batch share the mask of the first.",
+                ("mask[:, None]", "mask[0]"),
             ),
         ],
         alternatives=[_GroupedByAxis, _GroupedInALoop],

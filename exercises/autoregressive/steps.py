@@ -61,8 +61,10 @@ def _unseen_symbol(sampler: CaseSampler) -> dict:
 
 
 def _unseen_context(sampler: CaseSampler) -> dict:
+    """One context never occurs, and another one once."""
     case = _count(sampler, 2, 1 + sampler.size // 3, 0)
-    return case | {"size": 3}
+    case["symbols"][8] = 2
+    return case | {"size": 4}
 
 
 def _one_window(sampler: CaseSampler) -> dict:
@@ -126,7 +128,7 @@ def _skip_more(sampler: CaseSampler) -> dict:
 
 
 def _score_second_order(sampler: CaseSampler) -> dict:
-    return _scored(sampler, 2 + sampler.size // 3, 2, 2 + sampler.size // 2)
+    return _scored(sampler, 2, 2, 3 - min(sampler.size, 1))
 
 
 def _score_order_zero(sampler: CaseSampler) -> dict:

@@ -2036,11 +2036,26 @@ STEPS = [
             "two layers, sequences of one length": _stack_case(2, _full),
             "two layers, padded sequences": _stack_case(2, _padded),
             "three layers, one of length 1": _stack_case(3, _single),
+            "four layers": _stack_case(4, _padded),
         },
         mistakes=[
             Mistake(
                 "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
                 ("enumerate(self.layers):", "enumerate(self.layers):\n            number = 0"),
+            ),
+            Mistake(
+                "Of your layers only number 1 reads backwards; 3, 5, ... must too.",
+                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                 "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,"),
+                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                 "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n        return"),
+            ),
+            Mistake(
+                "Of your layers all but the first read backwards; 2, 4, ... must read forwards again.",
+                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                 "if number:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,"),
+                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                 "if number:\n                inputs = reverse_padded(inputs, lengths)\n        return"),
             ),
             Mistake(
                 "Your backward layers reverse the padding too; they must reverse each sequence within "

@@ -388,7 +388,7 @@ def _tables(sampler: CaseSampler, size: int, past: int) -> list:
 
 
 def _long_sequence(sampler: CaseSampler) -> dict:
-    size, past = 2 + sampler.size // 2, 2 + sampler.size // 3
+    size, past = 2 + sampler.size // 2, 2 + sampler.size % 2
     symbols = sampler.integers(size, 7 + sampler.size)
     symbols[:6] = [0, 1, 0, 0, 1, 1]  # not the same when read backwards
     return {"tables": _tables(sampler, size, past), "symbols": symbols}

@@ -14,6 +14,7 @@ from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
 
 def _from_zero(sampler: CaseSampler) -> dict:
     time, half = sampler.lengths(2)
+    time += 5 * (sampler.size % 2)  # more positions than features
     longest = int(sampler.random.choice([100, 1000]))
     return {"time": time, "width": 2 * half, "longest": longest, "start": 0}
 
@@ -179,7 +180,7 @@ def _feed_einsum_in_single_precision(inputs, gate, up, down):
 
 
 def _stack(sampler: CaseSampler, layers: int, norm: str) -> dict:
-    time, width = 2 + sampler.size % 2, 3 + sampler.size
+    time, width = 1 + sampler.size % 3, 3 + sampler.size
     return {
         "inputs": sampler.normal(time, width),
         "matrices": sampler.normal(layers, width, width),
@@ -400,10 +401,10 @@ def _forcing_pad_sequence(sequences):
     rows = nn.utils.rnn.pad_sequence(
         [torch.tensor([1, *ids, 2]) for ids in sequences], batch_first=True
     )
-    return rows.narrow(1, 0, rows.shape[1] - 1), rows[:, 1:].to(torch.int32)
+    return rows.narrow(1, 0, rows.shape[1] - 1), rows[:, 1:]
 
 
-def _forcing_lists(sequences):
+def _forcing_from_lists(sequences):
     given, wanted = [], []
     longest = max(map(len, sequences))
     for ids in sequences:
@@ -413,7 +414,7 @@ def _forcing_lists(sequences):
         given.append(row[:-1])
         wanted.append(row[1:])
     print(given, wanted)
-    return [given, wanted]
+    return [torch.LongTensor(given), torch.LongTensor(wanted)]
 
 
 # -- 7. smoothed_loss
@@ -591,6 +592,17 @@ def _one_ended_earlier(sampler: CaseSampler) -> dict:
 
 def _one_is_overtaken(sampler: CaseSampler) -> dict:
     return _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)], wins=False)
+
+
+def _low_scores(sampler: CaseSampler) -> dict:
+    """Scores that are far below those of a fill such as -100."""
+    drawn = _prefixes(sampler, ended=[(0, 1)], wins=False)
+    return drawn | {"scores": drawn["scores"] - 200 - 100 * sampler.size}
+
+
+def _wider_than_the_symbols(sampler: CaseSampler) -> dict:
+    drawn = _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)])
+    return drawn | {"width": drawn["log_p"].shape[1] + 1}
 
 
 def _all_have_ended(sampler: CaseSampler) -> dict:
@@ -954,8 +966,21 @@ STEPS = [
                 "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
                 ("[0]", "[2]"),
             ),
+            Mistake(
+                "Your ids are right, but floating-point numbers. An embedding and the loss need int64.",
+                ("for ids in sequences]\n", "for ids in sequences], dtype=torch.float32\n"),
+            ),
+            Mistake(
+                "Your ids are right, but int32. The loss needs int64.",
+                ("for ids in sequences]\n", "for ids in sequences], dtype=torch.int32\n"),
+            ),
+            Mistake(
+                "Your ids are right, but in lists. The task asks for two tensors.",
+                ("rows[:, :-1], rows[:, 1:]", "rows[:, :-1].tolist(), rows[:, 1:].tolist()"),
+            ),
         ],
-        alternatives=[_forcing_pad_sequence, _forcing_lists],
+        alternatives=[_forcing_pad_sequence, _forcing_from_lists],
+        exact_types=True,
     ),
     Step(
         "smoothed_loss",
@@ -1109,6 +1134,8 @@ STEPS = [
             "a prefix that ended earlier": _one_ended_earlier,
             "an ended prefix that is overtaken": _one_is_overtaken,
             "prefixes that have all ended": _all_have_ended,
+            "scores far below -100": _low_scores,
+            "more to keep than there are symbols": _wider_than_the_symbols,
         },
         mistakes=[
             Mistake(
@@ -1164,6 +1191,17 @@ STEPS = [
                     "totals.flatten().topk(width)",
                     "totals.flatten().sort()\n    best, places = best[-width:], places[-width:]",
                 ),
+            ),
+            Mistake(
+                "Where there is no candidate you write -100, which beats candidates whose scores are "
+                "lower. Write minus infinity.",
+                ("totals[:, :2] = -torch.inf", "totals[:, :2] = -100.0"),
+                ("totals[ended] = -torch.inf", "totals[ended] = -100.0"),
+            ),
+            Mistake(
+                "You keep no more candidates than there are symbols. Every prefix has as many, so "
+                "width may be larger.",
+                ("topk(width)", "topk(min(width, log_p.shape[1]))"),
             ),
         ],
         alternatives=[_beam_by_heap, _beam_in_single_precision],

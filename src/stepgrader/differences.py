@@ -35,15 +35,20 @@ class Difference:
     text: str
 
 
-def difference(expected: Any, got: Any, tolerance: float) -> Difference | None:
+def difference(
+    expected: Any, got: Any, tolerance: float, *, exact_types: bool = False
+) -> Difference | None:
     """Return the first difference between two encoded values; None if there is none.
 
-    The type of the numbers, and whether they are in an array, a tensor or a list, do not matter.
+    By default the type of the numbers, and whether they are in an array, a tensor or a list, do not
+    matter.
 
     Args:
         expected: The expected value.
         got: The value to compare.
         tolerance: A number x may differ from the expected y by ``tolerance * max(1, |y|)``.
+        exact_types: Whether a tensor must be a tensor, with the same type of numbers. Whether
+            several results are in a list or a tuple does not matter.
 
     Raises:
         ValueError: A value is not encoded as ``stepgrader.worker.values`` does.
@@ -54,7 +59,34 @@ def difference(expected: Any, got: Any, tolerance: float) -> Difference | None:
         >>> difference([1.0, 2.0], [1.0, 2.05], tolerance=0.1) is None
         True
     """
-    return _compare(decode(expected), decode(got), tolerance, "")
+    different = _compare(decode(expected), decode(got), tolerance, "")
+    if different is None and exact_types:
+        return _compare_types(expected, got, "")
+    return different
+
+
+def _compare_types(expected: Any, got: Any, at: str) -> Difference | None:
+    """Return the first difference in type between two encoded values that are otherwise equal."""
+    if isinstance(expected, dict) and "tuple" in expected:
+        expected = expected["tuple"]
+    if isinstance(expected, list):
+        items = got["tuple"] if isinstance(got, dict) and "tuple" in got else got
+        numbered = enumerate(zip(expected, items, strict=True))
+        found = (_compare_types(*pair, f"{at or 'result'}[{n}]") for n, pair in numbered)
+        return next((different for different in found if different), None)
+    wanted, actual = _type(expected), _type(got)
+    if wanted == actual:
+        return None
+    text = f"{_at(at)}the values are right, but expected {wanted}, got {actual}"
+    return Difference("the type of the result is wrong", text)
+
+
+def _type(encoded: Any) -> str:
+    if isinstance(encoded, dict):
+        for kind in ("tensor", "array"):
+            if kind in encoded:
+                return f"{with_article(kind)} of {encoded['dtype']}"
+    return _form(decode(encoded))
 
 
 def _compare(expected: Any, got: Any, tolerance: float, at: str) -> Difference | None:

@@ -188,7 +188,9 @@ def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) 
         return _Finding(f"your code raised {told}", _describe(raised, where))
     expected, tolerance = case["expected"], step.tolerance
     try:
-        if different := difference(expected["returned"], outcome["returned"], tolerance):
+        if different := difference(
+            expected["returned"], outcome["returned"], tolerance, exact_types=step.exact_types
+        ):
             return _Finding(different.kind, different.text)
         for name, gradient in expected.get("gradients", {}).items():
             got = outcome["gradients"].get(name)
@@ -208,6 +210,10 @@ def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) 
             if difference(argument, outcome["arguments"][name], 0.0):
                 text = f"the call changed its argument {name}; work on a copy"
                 return _Finding("the call changes its arguments", text)
+        if step.new_results and outcome.get("shared"):
+            name = next(iter(outcome["shared"]))
+            text = f"the result shares its memory with the argument {name}; return new tensors"
+            return _Finding("the result is not new", text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return _Finding("the answer can't be read", f"the answer can't be read: {error}")
     return None
@@ -236,7 +242,9 @@ def _equals_mistake(
     try:
         (part,) = mistake
         if part == "returned":
-            return not difference(mistake[part], outcome[part], tolerance)
+            return not difference(
+                mistake[part], outcome[part], tolerance, exact_types=step.exact_types
+            )
         if difference(case["expected"]["returned"], outcome["returned"], tolerance):
             return False
         return not any(

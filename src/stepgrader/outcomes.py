@@ -84,7 +84,7 @@ def _validate(outcomes: Any, count: int, cells: Mapping[str, str]) -> list[dict[
         if "raised" in outcome:
             _validate_error(outcome["raised"], cells)
         elif "returned" not in outcome or not all(
-            isinstance(outcome.get(part, {}), dict) for part in ("arguments", "gradients")
+            isinstance(outcome.get(part, {}), dict) for part in ("arguments", "gradients", "shared")
         ):
             raise ValueError("expected a result")
     return outcomes

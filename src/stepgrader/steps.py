@@ -193,6 +193,9 @@ class Step:
             module with gradients, all parameters are.
         depends_on: Names of earlier steps that a usual answer calls.
         tolerance: An answer is right if it is within ``tolerance * max(1, |expected|)``.
+        exact_types: Whether the results must also be of the reference's types: a tensor where it
+            returns a tensor, with the same type of numbers.
+        new_results: Whether the results must not share memory with the arguments.
 
     Example:
         >>> double = Step(
@@ -214,6 +217,8 @@ class Step:
     gradients: Sequence[str] = ()
     depends_on: Sequence[str] = ()
     tolerance: float = 1e-5
+    exact_types: bool = False
+    new_results: bool = False
 
     @property
     def cell(self) -> str:
@@ -243,6 +248,8 @@ class CompiledStep:
         cases: For each case ``property``, ``hidden``, ``inputs``, ``gradients``, ``options``,
             ``state``, and outcomes as ``run_case`` returns them: ``expected``, and ``mistakes``,
             of which only that is kept by which they differ from the expected one.
+        exact_types: See ``Step``.
+        new_results: See ``Step``.
 
     Example:
         >>> cases = {"a vector": lambda sampler: {"x": sampler.array(2)}}
@@ -259,6 +266,8 @@ class CompiledStep:
     tolerance: float
     mistakes: list[str]
     cases: list[dict[str, Any]] = field(repr=False)
+    exact_types: bool = False
+    new_results: bool = False
 
     @property
     def visible(self) -> CompiledStep:
@@ -309,6 +318,8 @@ def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
         tolerance=step.tolerance,
         mistakes=[mistake.message for mistake in step.mistakes],
         cases=[_compile_case(step, *planned) for planned in plan],
+        exact_types=step.exact_types,
+        new_results=step.new_results,
     )
 
 
@@ -331,8 +342,10 @@ def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[st
         raise ValueError(f"{step.name}, {name!r}: the reference raises {expected['raised']}")
     outcomes = [run_case(answer, case) for answer in _wrong_answers(step)]
     return case | {
-        "expected": {part: expected[part] for part in expected if part != "arguments"},
-        "mistakes": [_first_difference(expected, outcome, step.tolerance) for outcome in outcomes],
+        "expected": {
+            part: expected[part] for part in ("returned", "gradients") if part in expected
+        },
+        "mistakes": [_first_difference(step, expected, outcome) for outcome in outcomes],
     }
 
 
@@ -347,16 +360,21 @@ def _wrong_answers(step: Step) -> Iterator[Callable[..., Any]]:
 
 
 def _first_difference(
-    expected: dict[str, Any], outcome: dict[str, Any], tolerance: float
+    step: Step, expected: dict[str, Any], outcome: dict[str, Any]
 ) -> dict[str, Any]:
     if "raised" in outcome:
         return {"raised": {"type": outcome["raised"]["type"]}}
-    if difference(expected["returned"], outcome["returned"], tolerance):
+    tolerance = step.tolerance
+    if difference(
+        expected["returned"], outcome["returned"], tolerance, exact_types=step.exact_types
+    ):
         return {"returned": outcome["returned"]}
     for part, allowed in (("gradients", tolerance), ("arguments", 0.0)):
         pairs = ((value, outcome[part][name]) for name, value in expected.get(part, {}).items())
         if any(difference(*pair, allowed) for pair in pairs):
             return {part: outcome[part]}
+    if step.new_results and "shared" in outcome:
+        return {"shared": outcome["shared"]}
     return {}
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import OWN_CELL
@@ -30,7 +31,8 @@ def run_case(
         files: In a notebook kernel, the answers' cells by the file names of their code.
 
     Returns:
-        ``returned``, the encoded result, ``arguments``, the inputs as the call left them, and
+        ``returned``, the encoded result, ``arguments``, the inputs as the call left them, and, if
+        there are any, ``shared`` with the names of the inputs whose memory the result uses, and
         ``gradients`` of the sum of all results, each weighted with cos(1), cos(2), ..., with
         respect to the named inputs and to all loaded parameters. Or ``raised``: type, message and
         line of an error.
@@ -73,6 +75,9 @@ def _run(answer: Callable[..., Any], case: dict[str, Any]) -> dict[str, Any]:
             name: encode(gradient) for name, gradient in _gradients(returned, watched).items()
         }
     outcome["arguments"] = {name: encode(value) for name, value in arguments.items()}
+    used = _memory(returned)
+    if shared := [name for name, value in arguments.items() if used & _memory(value)]:
+        outcome["shared"] = dict.fromkeys(shared, True)
     return outcome
 
 
@@ -135,6 +140,21 @@ def _leaves(value: Any) -> list[torch.Tensor]:
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in _leaves(item)]
     return []
+
+
+def _memory(value: Any) -> set[int]:
+    """Return the addresses of the memory that holds the numbers of a value's tensors and arrays."""
+    if isinstance(value, torch.Tensor):
+        return {value.untyped_storage().data_ptr()} - {0}  # 0 if there are no numbers
+    if isinstance(value, np.ndarray):
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        return {value.ctypes.data} if value.size else set()
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(_memory, value))
+    return set()
 
 
 def describe_error(error: BaseException, files: Mapping[str, str] | None = None) -> dict[str, Any]:
