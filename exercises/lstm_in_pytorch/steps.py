@@ -696,6 +696,11 @@ def _fit_case(epochs: str, losses: str, patience: int):
     return case
 
 
+def _fit_without_progress(sampler: CaseSampler) -> dict:
+    """All epochs have the same validation loss, so only the first is a new best."""
+    return _fit_case("ggbbgg", "vv^^", 2)(sampler) | {"learning_rate": 0.0}
+
+
 def _fitted_reference(
     options,
     parameters,
@@ -1723,6 +1728,7 @@ STEPS = [
             "the last epochs get worse": _fit_case("ggbb", "vv^^", 3),
             "patience runs out": _fit_case("ggbbgg", "vv^^", 2),
             "a worse epoch before the best": _fit_case("gbgbbg", "v^v^^", 2),
+            "a learning rate of zero": _fit_without_progress,
         },
         mistakes=[
             Mistake(message, answer=_edited(_plain_fit, *edits))
