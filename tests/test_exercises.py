@@ -70,7 +70,10 @@ def test_mistakes_are_identified(name, step_name):
 def kinds(inputs, options=None):
     """The kinds of sizes, types and numbers in a case, each as a text."""
     numbers, sizes = {}, {}
-    for name, value in {**inputs, **(options or {})}.items():
+    for name, value in flattened({**inputs, **(options or {})}):
+        if value is None:
+            yield f"{name}: None"
+            continue
         parts = value if isinstance(value, (list, tuple)) else [value]
         if parts is value:
             yield f"{name}: a list of {few(len(value))}"
@@ -89,6 +92,15 @@ def kinds(inputs, options=None):
     for (one, number), (other, size) in itertools.product(numbers.items(), sizes.items()):
         if number != size:  # if they are equal, more is right than if they are not
             yield f"{one} is {'larger' if number > size else 'smaller'} than {other}"
+
+
+def flattened(values):
+    """Name and value of everything in dictionaries of dictionaries."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", part) for inner, part in flattened(value))
+        else:
+            yield name, value
 
 
 def few(number):
