@@ -357,7 +357,7 @@ def test_every_exercise_is_led_to_from_its_chapter(pages):
 
 def test_exercises_open_on_colab_where_they_are_published(published_pages):
     files = set(tracked())
-    rows = published_pages["exercises.html"].select("tbody tr")
+    rows = published_pages["exercises.html"].select_one("table").select("tbody tr")
     of_table = [[link["href"] for link in row.find_all("a")] for row in rows]
     of_chapters = exercise_links(published_pages["lstm.html"])
     assert len(of_chapters) == 2
@@ -367,7 +367,7 @@ def test_exercises_open_on_colab_where_they_are_published(published_pages):
 
 
 def test_the_table_of_exercises_states_what_the_grader_knows(pages):
-    rows = pages["exercises.html"].select("tbody tr")
+    rows = pages["exercises.html"].select_one("table").select("tbody tr")
     shown = [[int(cell.get_text()) for cell in row.find_all("td")[1:]] for row in rows]
     headings = [list(COURSE.load(name).headings.values()) for name in COURSE.order]
     assert shown == [

@@ -306,6 +306,18 @@ def solutions(steps_file: str, *names: str) -> list[Any]:
     Raises:
         ValueError: A cell of the notebook is no valid Python, or raises an error.
         KeyError: The notebook does not define a name.
+
+    Example:
+        >>> import tempfile
+        >>> source = "def double(x): return 2 * x"
+        >>> cell = {"id": "double-answer", "cell_type": "code", "source": source}
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = Path(name, "doubling")
+        ...     folder.mkdir()
+        ...     length = (folder / "doubling.ipynb").write_text(json.dumps({"cells": [cell]}))
+        ...     (double,) = solutions(str(folder / "steps.py"), "double")
+        >>> double(4)
+        8
     """
     folder = Path(steps_file).parent
     notebook = json.loads((folder / f"{folder.name}.ipynb").read_text(encoding="utf-8"))

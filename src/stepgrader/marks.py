@@ -10,7 +10,9 @@ from stepgrader.judge import Verdict
 __all__ = ["ALL_OR_NOTHING", "SHARES", "earned", "total"]
 
 SHARES = "shares"
+"""Each property of a step earns an equal share of its points."""
 ALL_OR_NOTHING = "all-or-nothing"
+"""A right answer earns all points of its step, and any other none."""
 
 
 def earned(verdict: Verdict, out_of: int, marks: str = SHARES) -> float:

@@ -100,6 +100,10 @@ def total_rows(totals: Totals) -> Iterator[Sequence[Any]]:
     """Yield the rows of the table of totals, the heading first.
 
     Where a notebook could not be graded, points are empty instead of too low.
+
+    Example:
+        >>> list(total_rows(Totals({"lstm": 11}, [])))
+        [('student', 'lstm', 'total', 'out_of', 'share', 'remark')]
     """
     yield "student", *totals.out_of, "total", "out_of", "share", "remark"
     out_of = sum(totals.out_of.values())

@@ -22,8 +22,10 @@ import traceback
 __all__ = ["ENDED", "LIMIT", "serve"]
 
 MAX_OUTPUT = 4 * 2**20
-LIMIT = struct.Struct("I")  # what goes with the pipes of a step: seconds of processor time
-ENDED = struct.Struct("id")  # what is said of a child: how it ended, and its processor time
+LIMIT = struct.Struct("I")
+"""Message with the pipes of a step: the seconds of processor time that it may use."""
+ENDED = struct.Struct("id")
+"""Message about a child that ended: its exit status and its processor time in seconds."""
 
 
 def serve(*, isolated: bool) -> None:
