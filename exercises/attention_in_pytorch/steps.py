@@ -891,6 +891,14 @@ STEPS = [
                 (".tril()", ".tril(-1)"),
             ),
             Mistake(
+                "You ignore causal: if it is True, a query may not attend to later keys.",
+                ("    if causal:\n        allowed = allowed.tril()\n", ""),
+            ),
+            Mistake(
+                "You ignore the mask.",
+                ("    if mask is not None:\n        allowed = allowed & mask\n", ""),
+            ),
+            Mistake(
                 "With causal=True you ignore the mask; a key must be allowed by both.",
                 ("    if mask is not None", "    elif mask is not None"),
             ),

@@ -509,9 +509,12 @@ def _order(sampler: CaseSampler, count: int) -> torch.Tensor:
     return torch.from_numpy(sampler.random.permutation(count))
 
 
-def _epoch_case(count: int, batch_size: int):
+def _epoch_case(batches: int, *, missing: int = 0):
+    """An epoch of full batches, or with a last batch that is smaller by ``missing``."""
+
     def case(sampler: CaseSampler) -> dict:
-        sequences = count + batch_size * (sampler.size // 2)
+        batch_size = 2 + sampler.size // 2
+        sequences = batches * batch_size - missing
         lengths = [1 + (i % 3) for i in range(sequences)]
         data = _data(sampler, lengths, 2, 3)
         order = _order(sampler, sequences)
@@ -1546,9 +1549,9 @@ STEPS = [
         "one_epoch",
         reference=_epoch_reference,
         cases={
-            "one batch": _epoch_case(3, 4),
-            "two batches": _epoch_case(4, 2),
-            "a last batch that is smaller": _epoch_case(5, 2),
+            "one batch": _epoch_case(1),
+            "two batches": _epoch_case(2),
+            "a last batch that is smaller": _epoch_case(3, missing=1),
         },
         mistakes=[
             Mistake(
@@ -1599,7 +1602,7 @@ STEPS = [
                 (
                     "order.split(batch_size):\n",
                     "order.split(batch_size):\n"
-                    "        if len(rows) < batch_size < len(order):\n"
+                    "        if len(rows) < batch_size:\n"
                     "            continue\n",
                 ),
             ),
@@ -1637,12 +1640,12 @@ STEPS = [
                 ("        elif epoch - best_epoch == patience:\n            break\n", ""),
             ),
             Mistake(
-                "You stop one epoch too late: stop after the epoch number patience without a new "
+                "You stop one epoch too late: stop when patience epochs in a row have brought no new "
                 "best.",
                 ("epoch - best_epoch == patience", "epoch - best_epoch > patience"),
             ),
             Mistake(
-                "You stop one epoch too early: stop after the epoch number patience without a new "
+                "You stop one epoch too early: stop when patience epochs in a row have brought no new "
                 "best.",
                 ("epoch - best_epoch == patience", "epoch - best_epoch == patience - 1"),
             ),
