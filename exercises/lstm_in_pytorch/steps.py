@@ -1574,6 +1574,15 @@ STEPS = [
                 ("        optimizer.step()\n", ""),
             ),
             Mistake(
+                "You compute each loss after its batch's step; return it as it was before the step.",
+                (
+                    "loss.item() * len(rows)",
+                    "len(rows) * nn.functional.cross_entropy(\n"
+                    "            model(inputs[rows], lengths[rows]), labels[rows]\n"
+                    "        ).item()",
+                ),
+            ),
+            Mistake(
                 "You count the last batch as if it were full. Weight each batch's loss with the "
                 "number of its sequences.",
                 ("loss.item() * len(rows)", "loss.item() * batch_size"),
