@@ -406,6 +406,16 @@ def test_a_step_that_calls_a_wrong_one_may_be_right(say):
         assert NOTE not in say(written(helper, *sources, name="scaled"), "scaled")
 
 
+def test_a_step_that_calls_a_part_of_a_wrong_one_may_be_right(say):
+    """Its own cell calls it through a helper; the wrong cell defines two functions."""
+    wrong = "def part(x):\n    return x + 3\n\ndef plus_one(x):\n    return part(x)"
+    own = solved("scaled").replace("plus_one", "through")
+    assert own != solved("scaled")
+    own += "\n\ndef through(x):\n    return part(x)"
+    assert NOTE in say(written(wrong, own, name="scaled"), "scaled")
+    assert NOTE not in say(written(wrong, own.replace("part", "abs"), name="scaled"), "scaled")
+
+
 def test_an_interrupt_passes_through(check):
     def plus_one(x):
         raise KeyboardInterrupt

@@ -262,11 +262,14 @@ def test_check_prints_the_table_of_a_notebook_that_is_half_done(tmp_path, run):
     assert said == HALF_DONE.strip().splitlines()
 
 
-def test_check_says_which_wrong_step_a_step_calls(tmp_path, run):
+@pytest.mark.parametrize("called", ["split_gates", "cut"])
+def test_check_says_which_wrong_step_a_step_calls(tmp_path, run, called):
     """There is no right version to try; but who only could call it isn't told so."""
     answers = solutions("lstm")
+    answers = {cell: text.replace("split_gates(", f"{called}(") for cell, text in answers.items()}
     wrong = {
-        "split-gates-answer": "def split_gates(stacked):\n    return stacked.chunk(4)",
+        "split-gates-answer": "def cut(stacked):\n    return stacked.chunk(4)\n\n"
+        "def split_gates(stacked):\n    return cut(stacked)",
         "candidate-answer": "def candidate(inputs, hidden, w, u, bias):\n    return inputs",
     }
     path = hand_in(tmp_path, "me", filled("lstm", **(answers | wrong)), "lstm.ipynb")

@@ -1,11 +1,6 @@
 """The steps of the exercise on attention in PyTorch, with their reference answers and known mistakes."""
 
-import functools
-import inspect
-import linecache
 import math
-import sys
-import types
 from dataclasses import replace
 
 import numpy as np
@@ -37,27 +32,6 @@ def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
 
 
 # -- The plain forms: 1. sdpa and 2. MultiHeadAttention
-#
-# Their mistakes are edits of a right answer.
-
-
-_source = functools.cache(inspect.getsource)
-
-
-def _edited(answer, old: str, new: str):
-    """The answer with one piece of its source replaced; its source can be read like any other."""
-    source = _source(answer)
-    if source.count(old) != 1:
-        raise ValueError(f"{answer.__name__}: expected {old!r} once, got {source.count(old)} times")
-    source = source.replace(old, new)
-    module = types.ModuleType(f"{answer.__name__}: {old!r} to {new!r}")
-    module.__file__ = module.__name__
-    vars(module).update(math=math, torch=torch, nn=nn)
-    sys.modules[module.__name__] = module
-    lines = source.splitlines(keepends=True)
-    linecache.cache[module.__file__] = len(source), None, lines, module.__file__
-    exec(compile(source, module.__file__, "exec"), vars(module))
-    return vars(module)[answer.__name__]
 
 
 def _sdpa_case(sampler: CaseSampler, *leading: int, mask=None, causal=False) -> dict:
@@ -131,17 +105,6 @@ def _sdpa_reference(query, key, value, mask, causal):
         nn.functional.scaled_dot_product_attention(query, key, values, attn_mask=allowed)
         for values in (value, unit)
     )
-
-
-def _sdpa_plain(query, key, value, mask, causal):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    allowed = torch.ones(scores.shape[-2:], dtype=torch.bool)
-    if causal:
-        allowed = allowed.tril()
-    if mask is not None:
-        allowed = allowed & mask
-    weights = scores.masked_fill(~allowed, -math.inf).softmax(-1)
-    return weights @ value, weights
 
 
 def _sdpa_low_fill(query, key, value, mask=None, causal=False):
@@ -893,84 +856,85 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                message,
-                answer=_edited(_sdpa_plain, old, new),
-            )
-            for old, new, message in (
-                (
-                    " / math.sqrt(query.shape[-1])",
-                    "",
-                    "The scores are not divided by the square root of d_k.",
-                ),
-                (
-                    "math.sqrt(query.shape[-1])",
-                    "query.shape[-1]",
-                    "You divide the scores by d_k itself; it should be the square root of d_k.",
-                ),
-                (
-                    "math.sqrt(query.shape[-1])",
-                    "math.sqrt(value.shape[-1])",
-                    "You divide by the square root of the width of the values; d_k is the width of queries and keys.",
-                ),
-                (
-                    "softmax(-1)",
-                    "softmax(-2)",
-                    "Your softmax runs over the queries. The weights of each query must sum to one, so it runs over the "
-                    "keys, the last axis.",
-                ),
-                (
-                    "allowed & mask",
-                    "allowed & ~mask",
-                    "You use the mask the other way round: here True means that a query may attend to a key.",
-                ),
+                "The scores are not divided by the square root of d_k.",
+                (" / math.sqrt(query.shape[-1])", ""),
+            ),
+            Mistake(
+                "You divide the scores by d_k itself; it should be the square root of d_k.",
+                ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
+            ),
+            Mistake(
+                "You divide by the square root of the width of the values; d_k is the width of "
+                "queries and keys.",
+                ("math.sqrt(query.shape[-1])", "math.sqrt(value.shape[-1])"),
+            ),
+            Mistake(
+                "Your softmax runs over the queries. The weights of each query must sum to one, "
+                "so it runs over the keys, the last axis.",
+                ("softmax(-1)", "softmax(-2)"),
+            ),
+            Mistake(
+                "You use the mask the other way round: here True means that a query may attend to "
+                "a key.",
+                ("allowed & mask", "allowed & ~mask"),
+            ),
+            Mistake(
+                "You mask after the softmax, so forbidden keys have already taken part in the sum "
+                "and the weights that are left do not sum to one. Mask the scores.",
                 (
                     "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
                     "scores.softmax(-1).masked_fill(~allowed, 0.0)",
-                    "You mask after the softmax, so forbidden keys have already taken part in the sum and the weights "
-                    "that are left do not sum to one. Mask the scores.",
                 ),
+            ),
+            Mistake(
+                "You mask after the softmax and divide by the sum of what is left. If a forbidden "
+                "score is far above the allowed ones, nothing is left, and this is 0 / 0. Mask "
+                "the scores.",
                 (
                     "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
-                    "scores.softmax(-1) * allowed\n    weights = weights / weights.sum(-1, keepdim=True)",
-                    "You mask after the softmax and divide by the sum of what is left. If a forbidden score is far above the "
-                    "allowed ones, nothing is left, and this is 0 / 0. Mask the scores.",
+                    "scores.softmax(-1) * allowed\n"
+                    "    weights = weights / weights.sum(-1, keepdim=True)",
                 ),
-                (
-                    "masked_fill(~allowed, -math.inf)",
-                    "masked_fill(~allowed, 0.0)",
-                    "You set forbidden scores to zero. The exponential of zero is one, so the key still gets weight; "
-                    "the score must be minus infinity.",
-                ),
-                (
-                    "masked_fill(~allowed, -math.inf)",
-                    "masked_fill(~allowed, -1e4)",
-                    "The number that you put in place of forbidden scores is not low enough: allowed scores can be lower "
-                    "still. Use minus infinity.",
-                ),
+            ),
+            Mistake(
+                "You set forbidden scores to zero. The exponential of zero is one, so the key "
+                "still gets weight; the score must be minus infinity.",
+                ("masked_fill(~allowed, -math.inf)", "masked_fill(~allowed, 0.0)"),
+            ),
+            Mistake(
+                "The number that you put in place of forbidden scores is not low enough: allowed "
+                "scores can be lower still. Use minus infinity.",
+                ("masked_fill(~allowed, -math.inf)", "masked_fill(~allowed, -1e4)"),
+            ),
+            Mistake(
+                "The exponentials of large scores overflow or vanish. torch.softmax subtracts the "
+                "largest score of each row first.",
                 (
                     "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
                     "scores.exp() * allowed\n    weights = weights / weights.sum(-1, keepdim=True)",
-                    "The exponentials of large scores overflow or vanish. torch.softmax subtracts the largest score of each row "
-                    "first.",
                 ),
-                (
-                    ".tril()",
-                    ".triu()",
-                    "Your causal mask allows the future and forbids the past.",
-                ),
-                (
-                    ".tril()",
-                    ".tril(-1)",
-                    "In causal attention a position may attend to itself; yours may not.",
-                ),
-                (
-                    "    if mask is not None",
-                    "    elif mask is not None",
-                    "With causal=True you ignore the mask; a key must be allowed by both.",
-                ),
-            )
+            ),
+            Mistake(
+                "Your causal mask allows the future and forbids the past.", (".tril()", ".triu()")
+            ),
+            Mistake(
+                "In causal attention a position may attend to itself; yours may not.",
+                (".tril()", ".tril(-1)"),
+            ),
+            Mistake(
+                "You ignore causal: if it is True, a query may not attend to later keys.",
+                ("    if causal:\n        allowed = allowed.tril()\n", ""),
+            ),
+            Mistake(
+                "You ignore the mask.",
+                ("    if mask is not None:\n        allowed = allowed & mask\n", ""),
+            ),
+            Mistake(
+                "With causal=True you ignore the mask; a key must be allowed by both.",
+                ("    if mask is not None", "    elif mask is not None"),
+            ),
         ],
-        alternatives=[_sdpa_plain, _sdpa_low_fill, _sdpa_row_by_row],
+        alternatives=[_sdpa_low_fill, _sdpa_row_by_row],
         gradients=["query", "key", "value"],
     ),
     Step(
@@ -983,81 +947,84 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                message,
-                answer=_edited(_MultiInALoop, old, new),
-            )
-            for old, new, message in (
+                "You join the heads by a reshape alone, which mixes up heads and positions. The "
+                "outputs of all heads for one position stand side by side: join them along the "
+                "last axis.",
+                ("torch.cat(found, dim=-1)", "torch.stack(found, 1).reshape(query.shape)"),
+            ),
+            Mistake(
+                "You divide by the square root of the whole width; the queries and keys of one "
+                "head are only width / heads wide.",
+                ("own in zip", "q, k, v in zip"),
+                ("*own", "q / math.sqrt(self.num_heads), k, v"),
+            ),
+            Mistake(
+                "The scores are not divided by the square root of the width of a head's keys.",
+                ("own in zip", "q, k, v in zip"),
+                ("*own", "q * math.sqrt(q.shape[-1]), k, v"),
+            ),
+            Mistake(
+                "You use the mask the other way round: here True means that a query may attend to "
+                "a key.",
+                ("*own, mask", "*own, ~mask"),
+            ),
+            Mistake(
+                "Your softmax runs over the queries. The weights of each query must sum to one, "
+                "so it runs over the keys, the last axis.",
+                ("own in zip", "q, k, v in zip"),
                 (
-                    "torch.cat(found, dim=-1)",
-                    "torch.stack(found, 1).reshape(query.shape)",
-                    "You join the heads by a reshape alone, which mixes up heads and positions. The outputs of all heads for "
-                    "one position stand side by side: join them along the last axis.",
+                    "output, row = sdpa(*own, mask, causal=False)",
+                    "scores = q @ k.mT / math.sqrt(q.shape[-1])\n"
+                    "            row = scores.masked_fill(~mask, -math.inf).softmax(-2)\n"
+                    "            output = row @ v",
                 ),
+            ),
+            Mistake(
+                "You mask after the softmax, so the weights that are left do not sum to one. Mask "
+                "the scores.",
+                ("own in zip", "q, k, v in zip"),
                 (
-                    "math.sqrt(size)",
-                    "math.sqrt(query.shape[-1])",
-                    "You divide by the square root of the whole width; the queries and keys of one head are only "
-                    "width / heads wide.",
+                    "output, row = sdpa(*own, mask, causal=False)",
+                    "row = sdpa(q, k, v, None, causal=False)[1] * mask\n"
+                    "            output = row @ v",
                 ),
+            ),
+            Mistake(
+                "Your heads take every other feature; the features of a head are neighbours, the "
+                "first head's first.",
                 (
-                    " / math.sqrt(size)",
-                    "",
-                    "The scores are not divided by the square root of the width of a head's keys.",
+                    "x.chunk(self.num_heads, dim=-1)",
+                    "x.unflatten(-1, (-1, self.num_heads)).unbind(-1)",
                 ),
+            ),
+            Mistake(
+                "out_proj is missing: it mixes the outputs of the heads.",
+                ("self.out_proj(torch.cat(found, dim=-1))", "torch.cat(found, dim=-1)"),
+            ),
+            Mistake(
+                "Your keys are made from value; they are made from key.",
+                ("key = key @", "key = value @"),
+            ),
+            Mistake(
+                "Your values are made from key; they are made from value.",
                 (
-                    "masked_fill(~mask",
-                    "masked_fill(mask",
-                    "You use the mask the other way round: here True means that a query may attend to a key.",
+                    "        key = key @",
+                    "        value = key @ weights[2].T + biases[2]\n        key = key @",
                 ),
-                (
-                    "softmax(-1)",
-                    "softmax(-2)",
-                    "Your softmax runs over the queries. The weights of each query must sum to one, so it runs over the "
-                    "keys, the last axis.",
-                ),
-                (
-                    "scores.masked_fill(~mask, -math.inf).softmax(-1)",
-                    "scores.softmax(-1) * mask",
-                    "You mask after the softmax, so the weights that are left do not sum to one. Mask the scores.",
-                ),
-                (
-                    "slice(head * size, (head + 1) * size)",
-                    "slice(head, None, self.heads)",
-                    "Your heads take every other feature; the features of a head are neighbours, the first head's first.",
-                ),
-                (
-                    "self.out_proj(torch.cat(found, dim=-1))",
-                    "torch.cat(found, dim=-1)",
-                    "out_proj is missing: it mixes the outputs of the heads.",
-                ),
-                (
-                    "key = key @",
-                    "key = value @",
-                    "Your keys are made from value; they are made from key.",
-                ),
-                (
-                    "value = value @",
-                    "value = key @",
-                    "Your values are made from key; they are made from value.",
-                ),
-                (
-                    "part.chunk(3) for",
-                    "part.chunk(3)[::-1] for",
-                    "You take the rows of in_proj_weight in the wrong order: first those of the queries, then of the keys, then of "
-                    "the values.",
-                ),
-                (
-                    "weights[0].T + biases[0]",
-                    "weights[0].T",
-                    "The bias of the queries is missing.",
-                ),
-                (
-                    "torch.stack(rows, 1)",
-                    "torch.stack(rows, 1).mean(1)",
-                    "Your weights are the mean over the heads, which is what torch's layer returns by default; return those of "
-                    "every head.",
-                ),
-            )
+                ("        value = value @ weights[2].T + biases[2]\n", ""),
+            ),
+            Mistake(
+                "You take the rows of in_proj_weight in the wrong order: first those of the "
+                "queries, then of the keys, then of the values.",
+                ("self.in_proj_weight.chunk(3)", "self.in_proj_weight.chunk(3)[::-1]"),
+                ("self.in_proj_bias.chunk(3)", "self.in_proj_bias.chunk(3)[::-1]"),
+            ),
+            Mistake("The bias of the queries is missing.", (" + biases[0]", "")),
+            Mistake(
+                "Your weights are the mean over the heads, which is what torch's layer returns by "
+                "default; return those of every head.",
+                ("torch.stack(rows, 1)", "torch.stack(rows, 1).mean(1)"),
+            ),
         ],
         alternatives=[_MultiInALoop, _MultiAtOnce, _MultiByEinsum],
         gradients=["query", "key", "value"],

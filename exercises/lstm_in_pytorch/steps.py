@@ -1,12 +1,7 @@
 """The steps of the exercise "LSTM in PyTorch", with their reference answers and known mistakes."""
 
 import copy
-import functools
-import inspect
-import linecache
 import math
-import sys
-import types
 
 import torch
 from torch import nn
@@ -121,30 +116,6 @@ class _Classifier(nn.Module):
 
 
 # -- The plain LSTM and its training: 1. LSTMCell to 6. fitted
-#
-# Most mistakes are edits of a right answer.
-
-
-_source = functools.cache(inspect.getsource)
-
-
-def _edited(answer, *edits: tuple[str, str]):
-    """The answer with pieces of its source replaced; its source can be read like any other."""
-    source = _source(answer)
-    for old, new in edits:
-        if source.count(old) != 1:
-            raise ValueError(
-                f"{answer.__name__}: expected {old!r} once, got {source.count(old)} times"
-            )
-        source = source.replace(old, new)
-    module = types.ModuleType(f"{answer.__name__}, edited: {edits}")
-    module.__file__ = module.__name__
-    vars(module).update(copy=copy, math=math, torch=torch, nn=nn)
-    sys.modules[module.__name__] = module
-    lines = source.splitlines(keepends=True)
-    linecache.cache[module.__file__] = len(source), None, lines, module.__file__
-    exec(compile(source, module.__file__, "exec"), vars(module))
-    return vars(module)[answer.__name__]
 
 
 # LSTMCell
@@ -189,24 +160,6 @@ def _cell_of_thousands(sampler: CaseSampler) -> ModuleCase:
 class _CellReference(nn.LSTMCell):
     def forward(self, inputs, hidden, cell):
         return super().forward(inputs, (hidden, cell))
-
-
-class _PlainCell(nn.Module):
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 4 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.bias_ih = nn.Parameter(torch.rand(rows))
-        self.bias_hh = nn.Parameter(torch.rand(rows))
-
-    def forward(self, inputs, hidden, cell):
-        from_inputs = inputs @ self.weight_ih.T + self.bias_ih
-        from_hidden = hidden @ self.weight_hh.T + self.bias_hh
-        i, f, g, o = (from_inputs + from_hidden).chunk(4, dim=1)
-        i, f, o = torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)
-        cell = f * cell + i * torch.tanh(g)
-        return o * torch.tanh(cell), cell
 
 
 class _CellOfJoinedWeights(nn.Module):
@@ -417,32 +370,6 @@ class _PackedReference(nn.Module):
         return torch.stack(rows), torch.stack(ends)
 
 
-class _Packed(nn.Module):
-    def __init__(self, features, units, layers):
-        super().__init__()
-        self.lstm = nn.LSTM(features, units, layers, batch_first=True, bidirectional=True)
-
-    def forward(self, inputs, lengths):
-        packed = nn.utils.rnn.pack_padded_sequence(
-            inputs, lengths, batch_first=True, enforce_sorted=False
-        )
-        outputs, (hidden, _) = self.lstm(packed)
-        outputs, _ = nn.utils.rnn.pad_packed_sequence(
-            outputs, batch_first=True, total_length=inputs.shape[1]
-        )
-        return outputs, torch.cat([hidden[-2], hidden[-1]], dim=1)
-
-
-class _PackedNot(nn.Module):
-    def __init__(self, features, units, layers):
-        super().__init__()
-        self.lstm = nn.LSTM(features, units, layers, batch_first=True, bidirectional=True)
-
-    def forward(self, inputs, lengths):
-        outputs, (hidden, _) = self.lstm(inputs)
-        return outputs, torch.cat([hidden[-2], hidden[-1]], dim=1)
-
-
 class _PackedSorted(nn.Module):
     """Sorted by hand. A packed batch needs no batch_first in the layer itself."""
 
@@ -582,9 +509,12 @@ def _order(sampler: CaseSampler, count: int) -> torch.Tensor:
     return torch.from_numpy(sampler.random.permutation(count))
 
 
-def _epoch_case(count: int, batch_size: int):
+def _epoch_case(batches: int, *, missing: int = 0):
+    """An epoch of full batches, or with a last batch that is smaller by ``missing``."""
+
     def case(sampler: CaseSampler) -> dict:
-        sequences = count + batch_size * (sampler.size // 2)
+        batch_size = 2 + sampler.size // 2
+        sequences = batches * batch_size - missing
         lengths = [1 + (i % 3) for i in range(sequences)]
         data = _data(sampler, lengths, 2, 3)
         order = _order(sampler, sequences)
@@ -1370,72 +1300,69 @@ STEPS = [
             "sums in the thousands": _cell_of_thousands,
         },
         mistakes=[
-            Mistake(message, answer=_edited(_PlainCell, (old, new)))
-            for old, new, message in (
+            Mistake(
+                "The output gate and the candidate are swapped: torch stacks the blocks in the "
+                "order i, f, g, o.",
+                ("i, f, g, o = (", "i, f, o, g = ("),
+            ),
+            Mistake(
+                "The input gate and the forget gate are swapped: torch stacks the blocks in the "
+                "order i, f, g, o.",
+                ("i, f, g, o = (", "f, i, g, o = ("),
+            ),
+            Mistake(
+                "Your blocks are in the order f, g, i, o. torch stacks them in the order i, f, g, "
+                "o.",
+                ("i, f, g, o = (", "f, g, i, o = ("),
+            ),
+            Mistake(
+                "The second bias, bias_hh, is missing.",
+                ("self.weight_hh.T + self.bias_hh", "self.weight_hh.T"),
+            ),
+            Mistake(
+                "You add bias_ih twice; bias_hh is missing.",
+                ("self.weight_hh.T + self.bias_hh", "self.weight_hh.T + self.bias_ih"),
+            ),
+            Mistake(
+                "The candidate g goes through tanh, not through the logistic function: it may be "
+                "negative.",
+                ("i * torch.tanh(g)", "i * torch.sigmoid(g)"),
+            ),
+            Mistake(
+                "The input gate goes through the logistic function, not through tanh: a gate is "
+                "between 0 and 1.",
+                ("torch.sigmoid(i), torch.sigmoid(f)", "torch.tanh(i), torch.sigmoid(f)"),
+            ),
+            Mistake(
+                "You write with 1 - f. The plain LSTM has an input gate i of its own.",
+                ("i * torch.tanh(g)", "(1 - f) * torch.tanh(g)"),
+            ),
+            Mistake(
+                "The cell state goes through tanh before the output gate.",
+                ("o * torch.tanh(cell), cell", "o * cell, cell"),
+            ),
+            Mistake(
+                "Your hidden state is made from the old cell state; it is made from the new one.",
                 (
-                    "i, f, g, o = (",
-                    "i, f, o, g = (",
-                    "The output gate and the candidate are swapped: torch stacks the blocks in the order i, f, g, o.",
-                ),
-                (
-                    "i, f, g, o = (",
-                    "f, i, g, o = (",
-                    "The input gate and the forget gate are swapped: torch stacks the blocks in the order i, f, g, o.",
-                ),
-                (
-                    "i, f, g, o = (",
-                    "f, g, i, o = (",
-                    "Your blocks are in the order f, g, i, o. torch stacks them in the order i, f, g, o.",
-                ),
-                (
-                    "self.weight_hh.T + self.bias_hh",
-                    "self.weight_hh.T",
-                    "The second bias, bias_hh, is missing.",
-                ),
-                (
-                    "self.weight_hh.T + self.bias_hh",
-                    "self.weight_hh.T + self.bias_ih",
-                    "You add bias_ih twice; bias_hh is missing.",
-                ),
-                (
-                    "i * torch.tanh(g)",
-                    "i * torch.sigmoid(g)",
-                    "The candidate g goes through tanh, not through the logistic function: it may be negative.",
-                ),
-                (
-                    "torch.sigmoid(i), torch.sigmoid(f)",
-                    "torch.tanh(i), torch.sigmoid(f)",
-                    "The input gate goes through the logistic function, not through tanh: a gate is between 0 and 1.",
-                ),
-                (
-                    "i * torch.tanh(g)",
-                    "(1 - f) * torch.tanh(g)",
-                    "You write with 1 - f. The plain LSTM has an input gate i of its own.",
-                ),
-                (
-                    "o * torch.tanh(cell), cell",
-                    "o * cell, cell",
-                    "The cell state goes through tanh before the output gate.",
-                ),
-                (
-                    "cell = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), cell",
+                    "cell = f * cell + i * torch.tanh(g)\n"
+                    "        return o * torch.tanh(cell), cell",
                     "new = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), new",
-                    "Your hidden state is made from the old cell state; it is made from the new one.",
                 ),
-                (
-                    "o * torch.tanh(cell), cell",
-                    "cell, o * torch.tanh(cell)",
-                    "Your results are in the wrong order: first the hidden state, then the cell state.",
-                ),
+            ),
+            Mistake(
+                "Your results are in the wrong order: first the hidden state, then the cell state.",
+                ("o * torch.tanh(cell), cell", "cell, o * torch.tanh(cell)"),
+            ),
+            Mistake(
+                "The values are right, but the gradient of 1 / (1 + exp(-x)) is NaN where the "
+                "exponential overflows. torch.sigmoid is written for that.",
                 (
                     "torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)",
                     "(1 / (1 + torch.exp(-x)) for x in (i, f, o))",
-                    "The values are right, but the gradient of 1 / (1 + exp(-x)) is NaN where the exponential overflows. "
-                    "torch.sigmoid is written for that.",
                 ),
-            )
+            ),
         ],
-        alternatives=[_PlainCell, _CellOfJoinedWeights, _CellGateByGate],
+        alternatives=[_CellOfJoinedWeights, _CellGateByGate],
         gradients=["inputs", "hidden", "cell"],
     ),
     Step(
@@ -1447,79 +1374,62 @@ STEPS = [
             "three layers, as many steps as sequences": _three_layers,
         },
         mistakes=[
-            Mistake(message, answer=_edited(_PlainLayers, *edits))
-            for *edits, message in (
+            Mistake(
+                "Each step starts from the first states again. Hand the states of one step to the "
+                "next.",
+                ("step(x, h, c)", "step(x, hidden[layer], cell[layer])"),
+            ),
+            Mistake(
+                "You carry the hidden state from step to step, but not the cell state.",
+                ("step(x, h, c)", "step(x, h, cell[layer])"),
+            ),
+            Mistake(
+                "You start from zeros; start from the states that are given.",
                 (
-                    (
-                        "step(x, (h, c))",
-                        "step(x, (hidden[layer], cell[layer]))",
-                    ),
-                    "Each step starts from the first states again. Hand the states of one step to the next.",
+                    "h, c = hidden[layer], cell[layer]",
+                    "h, c = torch.zeros_like(hidden[layer]), torch.zeros_like(cell[layer])",
                 ),
+            ),
+            Mistake(
+                "All your layers start from the states of the first layer; each has its own.",
+                ("h, c = hidden[layer], cell[layer]", "h, c = hidden[0], cell[0]"),
+            ),
+            Mistake(
+                "Your second layer starts from the states in which the first one ended; each "
+                "layer starts from its own first states.",
                 (
-                    ("step(x, (h, c))", "step(x, (h, cell[layer]))"),
-                    "You carry the hidden state from step to step, but not the cell state.",
+                    "h, c = hidden[layer], cell[layer]",
+                    "h, c = (hidden[0], cell[0]) if layer == 0 else (h, c)",
                 ),
-                (
-                    (
-                        "h, c = hidden[layer], cell[layer]",
-                        "h, c = torch.zeros_like(hidden[layer]), torch.zeros_like(cell[layer])",
-                    ),
-                    "You start from zeros; start from the states that are given.",
-                ),
-                (
-                    (
-                        "h, c = hidden[layer], cell[layer]",
-                        "h, c = hidden[0], cell[0]",
-                    ),
-                    "All your layers start from the states of the first layer; each has its own.",
-                ),
-                (
-                    (
-                        "h, c = hidden[layer], cell[layer]",
-                        "h, c = (hidden[0], cell[0]) if layer == 0 else (h, c)",
-                    ),
-                    "Your second layer starts from the states in which the first one ended; each layer starts from its own "
-                    "first states.",
-                ),
-                (
-                    ("outputs.unbind(1)", "inputs.unbind(1)"),
-                    "All your layers read the inputs. From the second on, a layer reads the hidden states of the layer below.",
-                ),
-                (
-                    (
-                        "enumerate(self.cells)",
-                        "enumerate([self.cells[0]] * len(self.cells))",
-                    ),
-                    "You use the first cell for all layers; each layer has its own.",
-                ),
-                (
-                    ("outputs.unbind(1)", "outputs.unbind(0)"),
-                    (
-                        "torch.stack(states, dim=1)",
-                        "torch.stack(states, dim=0)",
-                    ),
-                    "You step along the first axis, which is the batch. Time is the second axis here.",
-                ),
-                (
-                    (
-                        "torch.stack(states, dim=1)",
-                        "torch.stack(states, dim=0)",
-                    ),
-                    "Your hidden states are (time, batch, hidden) after stacking; here the batch comes first.",
-                ),
-                (
-                    ("states.append(h)", "states.append(c)"),
-                    "Your outputs are the cell states; an LSTM shows its hidden states.",
-                ),
-                (
-                    (
-                        "torch.stack(last_hidden), torch.stack(last_cell)",
-                        "h, c",
-                    ),
-                    "You return the last states of the top layer only; return those of all layers, stacked.",
-                ),
-            )
+            ),
+            Mistake(
+                "All your layers read the inputs. From the second on, a layer reads the hidden "
+                "states of the layer below.",
+                ("outputs.unbind(1)", "inputs.unbind(1)"),
+            ),
+            Mistake(
+                "You use the first cell for all layers; each layer has its own.",
+                ("enumerate(self.cells)", "enumerate([self.cells[0]] * len(self.cells))"),
+            ),
+            Mistake(
+                "You step along the first axis, which is the batch. Time is the second axis here.",
+                ("outputs.unbind(1)", "outputs.unbind(0)"),
+                ("torch.stack(states, dim=1)", "torch.stack(states, dim=0)"),
+            ),
+            Mistake(
+                "Your hidden states are (time, batch, hidden) after stacking; here the batch "
+                "comes first.",
+                ("torch.stack(states, dim=1)", "torch.stack(states, dim=0)"),
+            ),
+            Mistake(
+                "Your outputs are the cell states; an LSTM shows its hidden states.",
+                ("states.append(h)", "states.append(c)"),
+            ),
+            Mistake(
+                "You return the last states of the top layer only; return those of all layers, "
+                "stacked.",
+                ("torch.stack(last_hidden), torch.stack(last_cell)", "h, c"),
+            ),
         ],
         alternatives=[_PlainLayers, _LayersStepByStep],
         gradients=["inputs", "hidden", "cell"],
@@ -1538,66 +1448,64 @@ STEPS = [
         },
         mistakes=[
             Mistake(
-                "Your layer reads the padding: the backward direction begins there, and the forward one ends there. "
-                "Pack the batch.",
-                answer=_PackedNot,
+                "Your layer reads the padding: the backward direction begins there, and the "
+                "forward one ends there. Pack the batch.",
+                (
+                    "inputs, lengths, batch_first",
+                    "inputs, torch.full_like(lengths, inputs.shape[1]), batch_first",
+                ),
             ),
-            *(
-                Mistake(message, answer=_edited(_Packed, (old, new)))
-                for old, new, message in (
-                    (
-                        ", enforce_sorted=False",
-                        "",
-                        "pack_padded_sequence expects the longest sequence first, unless enforce_sorted is False.",
-                    ),
-                    (
-                        ", total_length=inputs.shape[1]",
-                        "",
-                        "Your outputs are as long as the longest sequence; they should have as many steps as inputs. Look for "
-                        "total_length.",
-                    ),
-                    (
-                        "outputs, batch_first=True, total",
-                        "outputs, total",
-                        "Your outputs are (time, batch, features): pad_packed_sequence has an argument batch_first too.",
-                    ),
-                    (
-                        "[hidden[-2], hidden[-1]]",
-                        "[hidden[-1], hidden[-2]]",
-                        "The two last states are in the wrong order: first that of the forward direction.",
-                    ),
-                    (
-                        "[hidden[-2], hidden[-1]]",
-                        "[hidden[0], hidden[1]]",
-                        "Your last states are those of the lowest layer. torch lists the layers from the lowest to the top, each "
-                        "with its two directions.",
-                    ),
-                    (
-                        "torch.cat([hidden[-2], hidden[-1]], dim=1)",
-                        "hidden[-2:].reshape(len(inputs), -1)",
-                        "You join the two directions by a reshape alone, which mixes up the sequences. Their states of one sequence "
-                        "stand side by side.",
-                    ),
-                    (
-                        "torch.cat([hidden[-2], hidden[-1]], dim=1)",
-                        "outputs[:, -1]",
-                        "You read the last step of the padded outputs, which is zero for all but the longest sequences.",
-                    ),
-                    (
-                        "torch.cat([hidden[-2], hidden[-1]], dim=1)",
-                        "outputs[torch.arange(len(inputs)), lengths - 1]",
-                        "You read both directions at the last real step. There the backward direction has seen one step only; it "
-                        "ends at step 0.",
-                    ),
-                    (
-                        "(hidden, _)",
-                        "(_, hidden)",
-                        "Your last states are cell states; return hidden states.",
-                    ),
-                )
+            Mistake(
+                "pack_padded_sequence expects the longest sequence first, unless enforce_sorted "
+                "is False.",
+                (", enforce_sorted=False", ""),
+            ),
+            Mistake(
+                "Your outputs are as long as the longest sequence; they should have as many steps "
+                "as inputs. Look for total_length.",
+                (", total_length=inputs.shape[1]", ""),
+            ),
+            Mistake(
+                "Your outputs are (time, batch, features): pad_packed_sequence has an argument "
+                "batch_first too.",
+                ("outputs, batch_first=True, total", "outputs, total"),
+            ),
+            Mistake(
+                "The two last states are in the wrong order: first that of the forward direction.",
+                ("[hidden[-2], hidden[-1]]", "[hidden[-1], hidden[-2]]"),
+            ),
+            Mistake(
+                "Your last states are those of the lowest layer. torch lists the layers from the "
+                "lowest to the top, each with its two directions.",
+                ("[hidden[-2], hidden[-1]]", "[hidden[0], hidden[1]]"),
+            ),
+            Mistake(
+                "You join the two directions by a reshape alone, which mixes up the sequences. "
+                "Their states of one sequence stand side by side.",
+                (
+                    "torch.cat([hidden[-2], hidden[-1]], dim=1)",
+                    "hidden[-2:].reshape(len(inputs), -1)",
+                ),
+            ),
+            Mistake(
+                "You read the last step of the padded outputs, which is zero for all but the "
+                "longest sequences.",
+                ("torch.cat([hidden[-2], hidden[-1]], dim=1)", "outputs[:, -1]"),
+            ),
+            Mistake(
+                "You read both directions at the last real step. There the backward direction has "
+                "seen one step only; it ends at step 0.",
+                (
+                    "torch.cat([hidden[-2], hidden[-1]], dim=1)",
+                    "outputs[torch.arange(len(inputs)), lengths - 1]",
+                ),
+            ),
+            Mistake(
+                "Your last states are cell states; return hidden states.",
+                ("(hidden, _)", "(_, hidden)"),
             ),
         ],
-        alternatives=[_Packed, _PackedSorted, _PackedFromAList],
+        alternatives=[_PackedSorted, _PackedFromAList],
         gradients=["inputs"],
     ),
     Step(
@@ -1609,35 +1517,34 @@ STEPS = [
             "two layers, more padding than the longest needs": _classifier_case(_spare_lengths, 2),
         },
         mistakes=[
-            Mistake(message, answer=_edited(_PlainClassifier, (old, new)))
-            for old, new, message in (
+            Mistake(
+                "Return the scores without a softmax. The loss function applies its own, and with "
+                "two of them a network learns badly.",
+                ("self.readout(last_states)", "self.readout(last_states).softmax(1)"),
+            ),
+            Mistake(
+                "Return the scores themselves, not their log-softmax.",
+                ("self.readout(last_states)", "self.readout(last_states).log_softmax(1)"),
+            ),
+            Mistake(
+                "You read the last step of the padded outputs; the last states are the encoder's "
+                "second result.",
+                ("_, last_states =", "outputs, _ ="),
+                ("(last_states)", "(outputs[:, -1])"),
+            ),
+            Mistake(
+                "You read the mean of the outputs, over padding as well; read the last states.",
+                ("_, last_states =", "outputs, _ ="),
+                ("(last_states)", "(outputs.mean(1))"),
+            ),
+            Mistake(
+                "You tell the encoder that all sequences are as long as the padded batch; hand it "
+                "lengths.",
                 (
-                    "self.readout(last)",
-                    "self.readout(last).softmax(1)",
-                    "Return the scores without a softmax. The loss function applies its own, and with two of them a network "
-                    "learns badly.",
+                    "encoder(inputs, lengths)",
+                    "encoder(inputs, torch.full_like(lengths, inputs.shape[1]))",
                 ),
-                (
-                    "self.readout(last)",
-                    "self.readout(last).log_softmax(1)",
-                    "Return the scores themselves, not their log-softmax.",
-                ),
-                (
-                    "self.readout(last)",
-                    "self.readout(outputs[:, -1])",
-                    "You read the last step of the padded outputs; the last states are the encoder's second result.",
-                ),
-                (
-                    "self.readout(last)",
-                    "self.readout(outputs.mean(1))",
-                    "You read the mean of the outputs, over padding as well; read the last states.",
-                ),
-                (
-                    "inputs, lengths, batch_first",
-                    "inputs, torch.full_like(lengths, inputs.shape[1]), batch_first",
-                    "You tell the encoder that all sequences are as long as the padded batch; hand it lengths.",
-                ),
-            )
+            ),
         ],
         alternatives=[_PlainClassifier, _ClassifierByEinsum],
         gradients=["inputs"],
@@ -1647,76 +1554,82 @@ STEPS = [
         "one_epoch",
         reference=_epoch_reference,
         cases={
-            "one batch": _epoch_case(3, 4),
-            "two batches": _epoch_case(4, 2),
-            "a last batch that is smaller": _epoch_case(5, 2),
+            "one batch": _epoch_case(1),
+            "two batches": _epoch_case(2),
+            "a last batch that is smaller": _epoch_case(3, missing=1),
         },
         mistakes=[
-            Mistake(message, answer=_edited(_plain_epoch, *edits))
-            for *edits, message in (
+            Mistake(
+                "The gradients of all batches add up: torch adds to .grad until zero_grad is "
+                "called.",
+                ("        optimizer.zero_grad()\n", ""),
+            ),
+            Mistake(
+                "You step before the backward pass, so each step uses the gradient of the batches "
+                "before.",
                 (
-                    ("        optimizer.zero_grad()\n", ""),
-                    "The gradients of all batches add up: torch adds to .grad until zero_grad is called.",
+                    "        loss.backward()\n        optimizer.step()\n",
+                    "        optimizer.step()\n        loss.backward()\n",
                 ),
+                ("        optimizer.zero_grad()\n", ""),
+            ),
+            Mistake(
+                "The parameters stay as they were: optimizer.step() is missing, or its gradients "
+                "were set to zero before it.",
+                ("        optimizer.step()\n", ""),
+            ),
+            Mistake(
+                "You compute each loss after its batch's step; return it as it was before the step.",
                 (
-                    (
-                        "        loss.backward()\n        optimizer.step()\n",
-                        "        optimizer.step()\n        loss.backward()\n",
-                    ),
-                    ("        optimizer.zero_grad()\n", ""),
-                    "You step before the backward pass, so each step uses the gradient of the batches before.",
+                    "loss.item() * len(rows)",
+                    "len(rows) * nn.functional.cross_entropy(\n"
+                    "            model(inputs[rows], lengths[rows]), labels[rows]\n"
+                    "        ).item()",
                 ),
+            ),
+            Mistake(
+                "You count the last batch as if it were full. Weight each batch's loss with the "
+                "number of its sequences.",
+                ("loss.item() * len(rows)", "loss.item() * batch_size"),
+            ),
+            Mistake(
+                "You return the mean over the batches, in which a sequence of a small last batch "
+                "counts more than the others. Return the mean over the sequences.",
+                ("loss.item() * len(rows)", "loss.item()"),
+                ("total / len(order)", "total / math.ceil(len(order) / batch_size)"),
+            ),
+            Mistake(
+                "You add up mean losses of batches and divide by the number of sequences: "
+                "multiply each by the number of its sequences first.",
+                ("loss.item() * len(rows)", "loss.item()"),
+            ),
+            Mistake(
+                "You return the sum of the losses; return the mean.",
+                ("total / len(order)", "total"),
+            ),
+            Mistake(
+                "You ignore order and visit the sequences as they are stored.",
+                ("in order.split", "in torch.arange(len(order)).split"),
+            ),
+            Mistake(
+                "You leave out the last batch if it is smaller than the others.",
                 (
-                    ("        optimizer.step()\n", ""),
-                    "The parameters stay as they were: optimizer.step() is missing, or its gradients were set to zero "
-                    "before it.",
+                    "order.split(batch_size):\n",
+                    "order.split(batch_size):\n"
+                    "        if len(rows) < batch_size:\n"
+                    "            continue\n",
                 ),
-                (
-                    ("loss.item() * len(rows)", "loss.item() * batch_size"),
-                    "You count the last batch as if it were full. Weight each batch's loss with the number of its "
-                    "sequences.",
-                ),
-                (
-                    ("loss.item() * len(rows)", "loss.item()"),
-                    (
-                        "total / len(order)",
-                        "total / math.ceil(len(order) / batch_size)",
-                    ),
-                    "You return the mean over the batches, in which a sequence of a small last batch counts more than the "
-                    "others. Return the mean over the sequences.",
-                ),
-                (
-                    ("loss.item() * len(rows)", "loss.item()"),
-                    "You add up mean losses of batches and divide by the number of sequences: multiply each by the number of its "
-                    "sequences first.",
-                ),
-                (
-                    ("total / len(order)", "total"),
-                    "You return the sum of the losses; return the mean.",
-                ),
-                (
-                    ("in order.split", "in torch.arange(len(order)).split"),
-                    "You ignore order and visit the sequences as they are stored.",
-                ),
-                (
-                    (
-                        "order.split(batch_size):\n",
-                        "order.split(batch_size):\n        if len(rows) < batch_size < len(order):\n            continue\n",
-                    ),
-                    "You leave out the last batch if it is smaller than the others.",
-                ),
-                (
-                    ("order.split(batch_size)", "order.split(len(order))"),
-                    "You train on all sequences at once; take batch_size at a time, with a step after each batch.",
-                ),
-                (
-                    (
-                        "cross_entropy(readout(last)",
-                        "cross_entropy(readout(last).softmax(1)",
-                    ),
-                    "cross_entropy expects scores and applies its own softmax; yours has been applied before.",
-                ),
-            )
+            ),
+            Mistake(
+                "You train on all sequences at once; take batch_size at a time, with a step after "
+                "each batch.",
+                ("order.split(batch_size)", "order.split(len(order))"),
+            ),
+            Mistake(
+                "cross_entropy expects scores and applies its own softmax; yours has been applied "
+                "before.",
+                ("cross_entropy(scores", "cross_entropy(scores.softmax(1)"),
+            ),
         ],
         alternatives=[_plain_epoch, _epoch_by_hand],
         depends_on=["Classifier", "PackedLSTM"],
@@ -1731,79 +1644,59 @@ STEPS = [
             "a learning rate of zero": _fit_without_progress,
         },
         mistakes=[
-            Mistake(message, answer=_edited(_plain_fit, *edits))
-            for *edits, message in (
+            Mistake(
+                "Your model ends with the parameters of the last epoch. Load those of the best "
+                "one. If you do: state_dict() shares its tensors with the model, so they change "
+                "with it unless you copy them.",
+                ("    model.load_state_dict(best)\n", ""),
+            ),
+            Mistake(
+                "You never stop early.",
+                ("        elif epoch - best_epoch == patience:\n            break\n", ""),
+            ),
+            Mistake(
+                "You stop one epoch too late: stop when patience epochs in a row have brought no new "
+                "best.",
+                ("epoch - best_epoch == patience", "epoch - best_epoch > patience"),
+            ),
+            Mistake(
+                "You stop one epoch too early: stop when patience epochs in a row have brought no new "
+                "best.",
+                ("epoch - best_epoch == patience", "epoch - best_epoch == patience - 1"),
+            ),
+            Mistake(
+                "You count all epochs without a new best since the start. After a new best, "
+                "counting starts again.",
+                ("lowest = [], math.inf", "lowest, bad = [], math.inf, 0"),
+                ("lowest, best_epoch = validated, epoch", "lowest = validated"),
                 (
-                    ("    model.load_state_dict(best)\n", ""),
-                    "Your model ends with the parameters of the last epoch. Load those of the best one. If you do: state_dict() "
-                    "shares its tensors with the model, so they change with it unless you copy them.",
+                    "        elif epoch - best_epoch == patience:\n            break\n",
+                    "        else:\n"
+                    "            bad += 1\n"
+                    "            if bad == patience:\n"
+                    "                break\n",
                 ),
-                (
-                    (
-                        "        elif epoch - best_epoch == patience:\n            break\n",
-                        "",
-                    ),
-                    "You never stop early.",
-                ),
-                (
-                    (
-                        "epoch - best_epoch == patience",
-                        "epoch - best_epoch > patience",
-                    ),
-                    "You stop one epoch too late: stop after the epoch number patience without a new best.",
-                ),
-                (
-                    (
-                        "epoch - best_epoch == patience",
-                        "epoch - best_epoch == patience - 1",
-                    ),
-                    "You stop one epoch too early: stop after the epoch number patience without a new best.",
-                ),
-                (
-                    (
-                        "lowest, best, best_epoch = [], math.inf, None, 0",
-                        "lowest, best, bad = [], math.inf, None, 0",
-                    ),
-                    (
-                        "lowest, best_epoch = validated, epoch",
-                        "lowest = validated",
-                    ),
-                    (
-                        "        elif epoch - best_epoch == patience:\n            break\n",
-                        "        else:\n            bad += 1\n            if bad == patience:\n                break\n",
-                    ),
-                    "You count all epochs without a new best since the start. After a new best, counting starts again.",
-                ),
-                (
-                    (
-                        "validated < lowest:\n            lowest,",
-                        "loss < lowest:\n            lowest,",
-                    ),
-                    ("= validated, epoch", "= loss, epoch"),
-                    "You choose the epoch by the training loss; choose it by the validation loss.",
-                ),
-                (
-                    (
-                        "if validated < lowest",
-                        "if not history[1:] or validated < history[-2][1]",
-                    ),
-                    "You compare with the epoch before; compare with the lowest validation loss of all epochs so far.",
-                ),
-                (
-                    (
-                        "order.split(batch_size)",
-                        "torch.arange(len(order)).split(batch_size)",
-                    ),
-                    "You train on the sequences as they are stored in every epoch; each epoch has an order of its own.",
-                ),
-                (
-                    (
-                        "history.append((loss, validated))",
-                        "history.append((validated, loss))",
-                    ),
-                    "The two losses are swapped: first the training loss of an epoch, then its validation loss.",
-                ),
-            )
+            ),
+            Mistake(
+                "You choose the epoch by the training loss; choose it by the validation loss.",
+                ("if validated < lowest", "if loss < lowest"),
+                ("best_epoch = validated", "best_epoch = loss"),
+            ),
+            Mistake(
+                "You compare with the epoch before; compare with the lowest validation loss of "
+                "all epochs so far.",
+                ("if validated < lowest", "if not history[1:] or validated < history[-2][1]"),
+            ),
+            Mistake(
+                "You train on the sequences as they are stored in every epoch; each epoch has an "
+                "order of its own.",
+                ("training, order", "training, torch.arange(len(order))"),
+            ),
+            Mistake(
+                "The two losses are swapped: first the training loss of an epoch, then its "
+                "validation loss.",
+                ("history.append((loss, validated))", "history.append((validated, loss))"),
+            ),
         ],
         alternatives=[_plain_fit, _fit_counting_down],
         depends_on=["one_epoch", "Classifier", "PackedLSTM"],

@@ -897,7 +897,7 @@ STEPS = [
             Mistake(
                 "In the second half you add the network's result to the normed copy; add it to the "
                 "stream.",
-                ("inputs + attended", "self.norm2(x + attended)"),
+                ("inputs + attended", "self.norm2(inputs + attended)"),
                 ("self.norm2(x)", "x"),
             ),
             Mistake(

@@ -222,12 +222,20 @@ class Checker:
         own = _first_function(answer)
         if own is None:
             return []
-        others = {step: own.__globals__.get(step) for step in self._steps}
-        answers = others | {name: answer}
-        used = called_steps(name, lambda step: codes_of(answers.get(step)))
+        written = {
+            key: function
+            for key, value in list(own.__globals__.items())
+            if (function := _first_function(value)) and function.__globals__ is own.__globals__
+        }
+        values = own.__globals__ | {name: answer}
+        known = {*self._steps, *written}
+        used = called_steps(name, lambda key: codes_of(values.get(key) if key in known else None))
+        # A cell may define more than its step, and what is called may be the other function.
+        files = {_file(written[key]) for key in used & written.keys()} - {_file(own)}
         for earlier in self._steps[name].depends_on:
-            other, step = others[earlier], self._steps[earlier]
-            if earlier in used and callable(other):
+            other, step = values.get(earlier), self._steps[earlier]
+            in_used_cell = earlier in written and _file(written[earlier]) in files
+            if (earlier in used or in_used_cell) and callable(other):
                 outcomes = [run_case(other, request) for request in step.requests]
                 if judge(step, outcomes).status == "wrong":
                     return [earlier]

@@ -317,15 +317,23 @@ def _rank(verdict: Verdict) -> tuple[Fraction, bool]:
 
 
 def _used(name: str, answers: Mapping[str, Answer]) -> set[str]:
-    """Return the names that an answer uses, also through other answers and helpers."""
+    """Return the names that an answer uses, also through other answers and helpers.
+
+    A function that another step's answer defines beside its own stands for that step.
+    """
+    steps = {
+        code.co_name: step
+        for step, answer in answers.items()
+        for code in codes_of_source(answer.source or "")
+    }
 
     def codes(used: str) -> list[CodeType]:
-        if used not in answers:
+        answer = answers.get(steps.get(used, used))
+        if answer is None:
             return []
-        answer = answers[used]
         return codes_of_source(answer.helpers) + codes_of_source(answer.source or "")
 
-    return called_steps(name, codes)
+    return {steps.get(used, used) for used in called_steps(name, codes)}
 
 
 class _Runs:
