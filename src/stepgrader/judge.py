@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgrader.diagnosis import explain
 from stepgrader.differences import difference, printable, short_number, with_article
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.worker import OWN_CELL
@@ -35,6 +36,7 @@ class Verdict:
         finding: The first thing that is wrong: a shape, a value, a gradient or an argument.
         mistake: Number of the known mistake that the answer makes.
         diagnosis: Message of that mistake.
+        hint: If there is none, how the results of the visible cases differ from the expected ones.
         example: The smallest failing input with expected and actual result; None for a hidden case.
         case: Number of the case that failed; None for a hidden case.
         gradient: Name of the input or parameter whose gradient is wrong there.
@@ -51,6 +53,7 @@ class Verdict:
     finding: str | None = None
     mistake: int | None = None
     diagnosis: str | None = None
+    hint: str | None = None
     example: str | None = None
     case: int | None = None
     gradient: str | None = None
@@ -138,6 +141,7 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
         finding=_hide(finding) if case["hidden"] else printable(finding.text),
         mistake=mistake,
         diagnosis=None if mistake is None else step.mistakes[mistake],
+        hint=explain(step, outcomes) if mistake is None else None,
         example=None if case["hidden"] else _example(case, outcome, finding),
         case=None if case["hidden"] else number,
         gradient=None if case["hidden"] else finding.gradient,
