@@ -888,11 +888,6 @@ STEPS = [
                     "keys, the last axis.",
                 ),
                 (
-                    "allowed & mask",
-                    "allowed & ~mask",
-                    "You use the mask the other way round: here True means that a query may attend to a key.",
-                ),
-                (
                     "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
                     "scores.softmax(-1).masked_fill(~allowed, 0.0)",
                     "You mask after the softmax, so forbidden keys have already taken part in the sum and the weights "
@@ -936,6 +931,16 @@ STEPS = [
                     "    if mask is not None",
                     "    elif mask is not None",
                     "With causal=True you ignore the mask; a key must be allowed by both.",
+                ),
+                (
+                    "allowed & mask",
+                    "allowed & ~mask",
+                    "You use the mask the other way round: True means that a query may attend to a key.",
+                ),
+                (
+                    "~allowed",
+                    "allowed",
+                    "You set the scores of the allowed keys to -inf; it is those of the forbidden keys.",
                 ),
             )
         ],
@@ -1130,6 +1135,25 @@ STEPS = [
                 "The scores are not divided by the square root of the width of the keys.",
                 (" / math.sqrt(query.shape[-1])", ""),
             ),
+            Mistake(
+                "You divide by the width of the keys; divide by its square root.",
+                ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
+            ),
+            Mistake(
+                "Your softmax runs over the queries. The weights of each query must sum to one, "
+                "so it runs over the keys, the last axis.",
+                ("log_softmax(-1)", "log_softmax(-2)"),
+            ),
+            Mistake(
+                "You mask after the softmax, so the weights that are left do not sum to one. Mask "
+                "the scores.",
+                ("scores.masked_fill(~mask, lowest).log_softmax(-1)", "scores.log_softmax(-1)"),
+            ),
+            Mistake(
+                "You use the mask the other way round: True means that a query may attend to a "
+                "key.",
+                ("    scores =", "    mask = ~mask\n    scores ="),
+            ),
         ],
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
         gradients=["query", "key", "value"],
@@ -1173,6 +1197,19 @@ STEPS = [
             Mistake(
                 "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
                 ("np.where(total > 0, total, 1)", "total"),
+            ),
+            Mistake(
+                "You divide the scores by the width of the keys; divide by its square root.",
+                ("1 / math.sqrt(query.shape[1])", "1 / query.shape[1]"),
+            ),
+            Mistake(
+                "The scores are not divided by the square root of the width of the keys.",
+                ("1 / math.sqrt(query.shape[1])", "1"),
+            ),
+            Mistake(
+                "You use the mask the other way round: True means that a query may attend to a "
+                "key.",
+                ("    scale =", "    mask = ~mask\n    scale ="),
             ),
         ],
         alternatives=[_backward_by_jacobians, _backward_by_output],
@@ -1311,6 +1348,11 @@ STEPS = [
             Mistake(
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
                 ("query, keys, values, mask", "query / math.sqrt(self.heads), keys, values, mask"),
+            ),
+            Mistake(
+                "You use the mask the other way round: True means that a query may attend to a "
+                "key.",
+                ("keys, values, mask)", "keys, values, ~mask)"),
             ),
         ],
         alternatives=[_CachedByTorch, _CachedOneByOne],

@@ -813,6 +813,11 @@ STEPS = [
                 "a square has a factor 2.",
                 (", gradient", ", gradient / 2"),
             ),
+            Mistake(
+                "You set the state to zero where a window begins. Its value stays; only the "
+                "gradient is cut.",
+                ("hidden.detach()", "torch.zeros_like(hidden)"),
+            ),
         ],
         alternatives=[_truncated_by_windows, _truncated_by_formulas],
         depends_on=["carry_back", "weight_gradients"],

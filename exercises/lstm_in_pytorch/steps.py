@@ -1428,6 +1428,11 @@ STEPS = [
                     "The values are right, but the gradient of 1 / (1 + exp(-x)) is NaN where the exponential overflows. "
                     "torch.sigmoid is written for that.",
                 ),
+                (
+                    "i * torch.tanh(g)",
+                    "f * torch.tanh(g)",
+                    "You write with the forget gate. The plain LSTM has an input gate i of its own.",
+                ),
             )
         ],
         alternatives=[_PlainCell, _CellOfJoinedWeights, _CellGateByGate],
@@ -1711,6 +1716,10 @@ STEPS = [
                     ),
                     "cross_entropy expects scores and applies its own softmax; yours has been applied before.",
                 ),
+                (
+                    ("loss.backward()", "(-loss).backward()"),
+                    "You climb: the loss must fall, so follow the negative gradient. Was a sign added?",
+                ),
             )
         ],
         alternatives=[_plain_epoch, _epoch_by_hand],
@@ -1934,6 +1943,19 @@ STEPS = [
                 "initial_parameters.",
                 ("forget_bias", "0.0"),
             ),
+            Mistake(
+                "You cut the blocks in the order g, f, o; they stand in the order f, g, o.",
+                ("f, g, o =", "g, f, o ="),
+            ),
+            Mistake(
+                "You write with f itself. The gates are coupled: what is written has the weight 1 "
+                "- f.",
+                ("(1 - f) *", "f *"),
+            ),
+            Mistake(
+                "The candidate is added in full. The gates are coupled: it has the weight 1 - f.",
+                ("(1 - f) *", "1 *"),
+            ),
         ],
         alternatives=[_CellOfLayerNorms, _CellRowByRow],
         gradients=["cell"],
@@ -1978,8 +2000,8 @@ STEPS = [
                 ("<", "<="),
             ),
             Mistake(
-                "Your last hidden state is taken from the last column, which for shorter sequences is "
-                "padding.",
+                "Your last hidden state is zero for shorter sequences: it is taken from the last column, "
+                "which is padding there, or multiplied by the mask. Keep that of the last real step.",
                 (", hidden, cell, torch", ", states[-1], cell, torch"),
             ),
         ],
@@ -2055,8 +2077,8 @@ STEPS = [
                 ),
             ),
             Mistake(
-                "After a backward layer the hidden states must be put back into the order of time; with "
-                "three layers that shows.",
+                "Your third layer reads backwards; only every second one does. Is every layer from the "
+                "second on reversed, or are a backward layer's states left in reversed order?",
                 (
                     (
                         "            if number % 2:\n"
@@ -2150,6 +2172,15 @@ STEPS = [
                     "torch.cat([part.flatten() for part in gradients]).norm()",
                     "gradients[0].norm() + gradients[1].norm()",
                 ),
+            ),
+            Mistake(
+                "You add the gradient, so the loss rises. Subtract it.",
+                ("part.detach() - rate", "part.detach() + rate"),
+            ),
+            Mistake(
+                "cross_entropy expects scores and applies its own softmax; yours has been applied "
+                "before.",
+                ("cross_entropy(scores", "cross_entropy(scores.softmax(-1)"),
             ),
         ],
         alternatives=[_training_with_an_optimiser, _training_by_formula],
