@@ -20,7 +20,7 @@ from stepgrader.differences import near, short_number
 from stepgrader.steps import CompiledStep
 from stepgrader.worker.values import decode
 
-__all__ = ["Pair", "describe", "explain"]
+__all__ = ["Pair", "describe", "explain", "numeric_parts"]
 
 MAX_AXES = 5
 MAX_SIZE = 20_000  # numbers of an array
@@ -139,8 +139,8 @@ class _Run:
         self.raised = "raised" in outcome
         self.error = str((outcome.get("raised") or {}).get("message", ""))
         self.tolerance = tolerance
-        self.expected = dict(_parts(decode(case["expected"]["returned"])))
-        self.got = {} if self.raised else dict(_parts(decode(outcome["returned"])))
+        self.expected = dict(numeric_parts(decode(case["expected"]["returned"])))
+        self.got = {} if self.raised else dict(numeric_parts(decode(outcome["returned"])))
         self.wrong = [name for name in self.expected if not self._is_right(name)]
         self.what = "result"
         gradients = case["expected"].get("gradients")
@@ -168,16 +168,21 @@ class _Run:
         return Pair(self.expected[name], self.got[name], self.inputs, others)
 
 
-def _parts(value: Any, name: str = "result") -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each array of a result with its name, such as ``result[1]``."""
+def numeric_parts(value: Any, name: str = "result") -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each array of numbers in a result with its name.
+
+    Example:
+        >>> [name for name, array in numeric_parts((1.5, np.ones(2)))]
+        ['result[0]', 'result[1]']
+    """
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _parts(item, f"{name}[{key!r}]")
+            yield from numeric_parts(item, f"{name}[{key!r}]")
     elif (array := _array(value)) is not None and not _holds_arrays(value):
         yield name, array
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
-            yield from _parts(item, f"{name}[{number}]")
+            yield from numeric_parts(item, f"{name}[{number}]")
 
 
 def _holds_arrays(value: Any) -> bool:
@@ -218,7 +223,7 @@ def _partly_known(step: CompiledStep, failing: Sequence[_Run]) -> str | None:
         recorded = [run.mistakes[number].get("returned") for run in failing]
         if None in recorded:
             continue
-        mistaken = [dict(_parts(decode(returned))) for returned in recorded]
+        mistaken = [dict(numeric_parts(decode(returned))) for returned in recorded]
         pairs = list(zip(failing, mistaken, strict=True))
         for name in failing[0].wrong:
             wrong = [(run, parts) for run, parts in pairs if name in run.wrong]
@@ -245,15 +250,12 @@ def _of_runs(runs: Sequence[_Run]) -> str | None:
     for name in wrong:
         pairs = [run.pair(name) for run in runs if name in run.wrong]
         if text := describe(pairs, first.tolerance):
-            what = "the result" if name == "result" else name
+            what = "The result" if name == "result" else name
             if first.what == "gradient":
-                what = f"the gradient with respect to {name}"
-            sentence = f"{what} is {text}"
-            if len(wrong) == 1 < len(first.expected):
-                sentence = f"only {what} is wrong: it is {text}"
-            if not name.startswith(sentence[:6]):
-                sentence = sentence[0].upper() + sentence[1:]
-            return sentence if sentence.endswith("?") else f"{sentence}."
+                what = f"The gradient with respect to {name}"
+            elif len(wrong) == 1 < len(first.expected):
+                what = f"The other results are right; {name}"
+            return f"{what} is {text}" + ("" if text.endswith("?") else ".")
     return None
 
 
@@ -273,6 +275,8 @@ def _swapped(runs: Sequence[_Run]) -> str | None:
             )
             for run in runs
         ):
+            if len(moved) == 2:
+                return f"Your results are right, but {' and '.join(moved)} are swapped."
             places = ", ".join(
                 f"{name} holds what {source} should"
                 for name, source in zip(names, order, strict=True)
@@ -698,8 +702,8 @@ def _input_regions(context: _Context) -> Regions:
     for name in context.names():
         arrays = [pair.inputs[name] for pair in context.pairs]
         if all(array.dtype == bool and array.ndim for array in arrays):
-            empty = [~array.any(-1, keepdims=True) & np.ones_like(array) for array in arrays]
-            candidates = [
+            empty = [~array.any(-1, keepdims=True) for array in arrays]
+            candidates: list[tuple[str, list[np.ndarray]]] = [
                 (f"in the rows of {name} that are all False", empty),
                 (f"where {name} is False", [~array for array in arrays]),
                 (f"where {name} is True", arrays),
@@ -875,25 +879,32 @@ def _longer(context: _Context) -> str | None:
     """Return slices that are too many or too few along an axis."""
     for axis in range(context.axes):
         where = f" along axis {axis}" if context.axes > 1 else ""
-        for text, cut_expected, cut_got in (
-            ("one too many at the beginning", 0, 1),
-            ("one too many at the end", 0, -1),
-            ("without the first", 1, 0),
-            ("without the last", -1, 0),
+        for text, has_more, from_start in (
+            ("too many at the beginning", True, True),
+            ("too many at the end", True, False),
+            ("missing at the beginning", False, True),
+            ("missing at the end", False, False),
         ):
-            if context.hold(
-                lambda e, g, a=axis, c=cut_expected, d=cut_got: (  # type: ignore[misc]
-                    e.ndim == g.ndim and context.equal(_cut(e, a, c), _cut(g, a, d))
-                )
-            ):
-                return f"right, but {text}{where}"
+            counts = [_surplus(context, p, axis, has_more, from_start) for p in context.pairs]
+            if all(counts) and context.evidence >= EVIDENCE:
+                count = counts[0] if counts.count(counts[0]) == len(counts) else "some"
+                return f"right except that {count} {'are' if count != 1 else 'is'} {text}{where}"
     return None
 
 
-def _cut(array: np.ndarray, axis: int, count: int) -> np.ndarray:
-    """Return an array without its first slice (1) or its last (-1)."""
-    length = array.shape[axis]
-    return array.take(range(max(count, 0), length + min(count, 0)), axis)
+def _surplus(
+    context: _Context, pair: Pair, axis: int, has_more: bool, from_start: bool
+) -> int | None:
+    """Return how many slices a result has too many or too few, if the others are right."""
+    longer, shorter = pair.got, pair.expected
+    if not has_more:
+        longer, shorter = shorter, longer
+    if longer.ndim != shorter.ndim:
+        return None
+    length = shorter.shape[axis]
+    count = longer.shape[axis] - length
+    kept = range(count, count + length) if from_start else range(length)
+    return count if count > 0 and context.equal(longer.take(kept, axis), shorter) else None
 
 
 Finder = Callable[[_Context], str | None]
