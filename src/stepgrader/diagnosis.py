@@ -244,8 +244,10 @@ def _partly_known(step: CompiledStep, failing: Sequence[_Run]) -> str | None:
 def _of_runs(runs: Sequence[_Run]) -> str | None:
     """Return a sentence on the results that are wrong in these cases."""
     first = runs[0]
-    if any(run.what != first.what or run.expected.keys() != run.got.keys() for run in runs):
+    if any(run.what != first.what for run in runs):
         return None
+    if any(run.expected.keys() != run.got.keys() for run in runs):
+        return _of_form(runs)
     wrong = dict.fromkeys(name for run in runs for name in run.wrong)
     for name in wrong:
         pairs = [run.pair(name) for run in runs if name in run.wrong]
@@ -257,6 +259,43 @@ def _of_runs(runs: Sequence[_Run]) -> str | None:
                 what = f"The other results are right; {name}"
             return f"{what} is {text}" + ("" if text.endswith("?") else ".")
     return None
+
+
+def _of_form(runs: Sequence[_Run]) -> str | None:
+    """Return what is right of results that have another form than the expected ones."""
+    if any(not run.got or run.what != "result" for run in runs):
+        return None
+    for relation, text in (
+        (_is_joined, "Your numbers are right, but their form is not: see what is expected below."),
+        (_has_all, "All that is expected is among your results, but you return more than that."),
+        (_has_some, "What you return is right, but some of the results are missing."),
+    ):
+        if all(relation(run) for run in runs):
+            return text
+    return None
+
+
+def _is_joined(run: _Run) -> bool:
+    """Return whether the numbers of all results are right, one after the other."""
+    expected, got = (
+        np.concatenate([array.astype(float).ravel() for array in arrays.values()])
+        for arrays in (run.expected, run.got)
+    )
+    return _equal(expected, got, run.tolerance) and len(np.unique(got)) > EVIDENCE
+
+
+def _has_all(run: _Run) -> bool:
+    return len(run.got) > len(run.expected) and all(
+        any(_equal(array, got, run.tolerance) for got in run.got.values())
+        for array in run.expected.values()
+    )
+
+
+def _has_some(run: _Run) -> bool:
+    return len(run.got) < len(run.expected) and all(
+        any(_equal(array, got, run.tolerance) for array in run.expected.values())
+        for got in run.got.values()
+    )
 
 
 def _swapped(runs: Sequence[_Run]) -> str | None:
@@ -326,6 +365,12 @@ def describe(pairs: Sequence[Pair], tolerance: float = 1e-5) -> str | None:
         context = _Context(pairs, tolerance)
         same = all(pair.expected.shape == pair.got.shape for pair in pairs)
         if any((pair.expected.dtype == bool) != (pair.got.dtype == bool) for pair in pairs):
+            if all(
+                np.array_equal(pair.expected.astype(float), pair.got.astype(float))
+                for pair in pairs
+            ):
+                kind = "numbers" if context.is_truth else "True and False"
+                return f"right but for its type: yours holds {kind}"
             return None
         for find in SAME_SHAPE if same else OTHER_SHAPE:
             if text := find(context):
@@ -702,10 +747,10 @@ def _input_regions(context: _Context) -> Regions:
     for name in context.names():
         arrays = [pair.inputs[name] for pair in context.pairs]
         if all(array.dtype == bool and array.ndim for array in arrays):
-            empty = [~array.any(-1, keepdims=True) for array in arrays]
+            empty = [np.logical_not(array.any(-1, keepdims=True)) for array in arrays]
             candidates: list[tuple[str, list[np.ndarray]]] = [
                 (f"in the rows of {name} that are all False", empty),
-                (f"where {name} is False", [~array for array in arrays]),
+                (f"where {name} is False", [np.logical_not(array) for array in arrays]),
                 (f"where {name} is True", arrays),
             ]
             for text, masks in candidates:
@@ -888,7 +933,8 @@ def _longer(context: _Context) -> str | None:
             counts = [_surplus(context, p, axis, has_more, from_start) for p in context.pairs]
             if all(counts) and context.evidence >= EVIDENCE:
                 count = counts[0] if counts.count(counts[0]) == len(counts) else "some"
-                return f"right except that {count} {'are' if count != 1 else 'is'} {text}{where}"
+                what = "1 entry" if count == 1 else f"{count} entries"
+                return f"right except for {what} {text}{where}"
     return None
 
 

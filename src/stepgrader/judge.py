@@ -321,14 +321,14 @@ def _show_part(data: Any, found: _Wrong | None) -> str:
 def _block(array: np.ndarray, place: tuple[int, ...]) -> str:
     """Return the largest block around a place that can be read, with its index."""
     fixed = next(n for n in range(array.ndim + 1) if array[place[:n]].size <= MAX_SHOWN)
-    if fixed == array.ndim:  # the last axis alone has too many numbers
+    if fixed == array.ndim > 0:  # the last axis alone has too many numbers
         start = max(0, min(place[-1] - MAX_SHOWN // 2, array.shape[-1] - MAX_SHOWN))
         block = array[place[:-1]][start : start + MAX_SHOWN]
         index = ", ".join([*map(str, place[:-1]), f"{start}:{start + MAX_SHOWN}"])
     else:
         block, index = array[place[:fixed]], ", ".join(map(str, place[:fixed]))
     shown = _nested(block.tolist()) if array.dtype.kind == "f" else block.tolist()
-    if not index:
+    if not index:  # all of it
         return f" = {shown} {array.shape}" if array.shape else f" = {shown}"
     return f"[{index}] = {shown}, of {array.dtype} {array.shape}"
 
