@@ -78,6 +78,8 @@ def test_a_wrong_answer_is_shown_the_smallest_input(say):
     assert say(lambda x: 3 * x + 1) == [
         "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers",
         "  6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got 5.8",
+        "  With rows of numbers: the result is too large by twice the argument x: does that have "
+        "the right sign and factor?",
         "  inputs:",
         "    x = [[1.6, -0.6], [0.1, 1.1], [0.8, -1.1]] (3, 2)",
         "  expected [[2.6, 0.4], [1.1, 2.1], [1.8, -0.1]] (3, 2)",

@@ -758,6 +758,24 @@ STEPS = [
                     "masked_softmax((scores + bias).mT, mask.mT).mT",
                 ),
             ),
+            Mistake(
+                "You use the mask the other way round: True means that a query may attend to a "
+                "key.",
+                ("masked_softmax(scores + bias, mask)", "masked_softmax(scores + bias, ~mask)"),
+            ),
+            Mistake(
+                "You mask after the softmax, so the weights that are left do not sum to one. Mask "
+                "the scores.",
+                ("masked_softmax(scores + bias, mask)", "(scores + bias).softmax(-1) * mask"),
+            ),
+            Mistake(
+                "A query that may attend to nothing gets nan: a softmax over nothing but -inf "
+                "divides zero by zero. Its weights are zero.",
+                (
+                    "masked_softmax(scores + bias, mask)",
+                    "(scores + bias).masked_fill(~mask, -math.inf).softmax(-1)",
+                ),
+            ),
         ],
         alternatives=[_attention_einsum, _attention_in_float32],
         gradients=["query", "key", "value", "bias"],
@@ -790,6 +808,11 @@ STEPS = [
             Mistake(
                 "Your values come from x; like the keys they come from the memory.",
                 ("memory @ w_v", "x @ w_v"),
+            ),
+            Mistake(
+                "You use the mask the other way round: True means that a query may attend to a "
+                "key.",
+                ("mask, bias)", "~mask, bias)"),
             ),
         ],
         alternatives=[_head_one_query_at_a_time, _head_with_one_matrix],
@@ -838,6 +861,11 @@ STEPS = [
             Mistake(
                 "You multiply by out_weight instead of its transpose.",
                 ("out_weight.T", "out_weight"),
+            ),
+            Mistake(
+                "You use the mask the other way round: True means that a query may attend to a "
+                "key.",
+                ("mask[:, None]", "~mask[:, None]"),
             ),
         ],
         alternatives=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],

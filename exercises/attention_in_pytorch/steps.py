@@ -933,6 +933,10 @@ STEPS = [
                 "With causal=True you ignore the mask; a key must be allowed by both.",
                 ("    if mask is not None", "    elif mask is not None"),
             ),
+            Mistake(
+                "You set the scores of the allowed keys to -inf; it is those of the forbidden keys.",
+                ("~allowed", "allowed"),
+            ),
         ],
         alternatives=[_sdpa_low_fill, _sdpa_row_by_row],
         gradients=["query", "key", "value"],
@@ -1349,6 +1353,11 @@ STEPS = [
             Mistake(
                 "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
                 ("query, keys, values, mask", "query / math.sqrt(self.heads), keys, values, mask"),
+            ),
+            Mistake(
+                "You use the mask the other way round: True means that a query may attend to a "
+                "key.",
+                ("keys, values, mask)", "keys, values, ~mask)"),
             ),
         ],
         alternatives=[_CachedByTorch, _CachedOneByOne],

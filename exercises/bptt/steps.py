@@ -813,6 +813,11 @@ STEPS = [
                 "a square has a factor 2.",
                 (", gradient", ", gradient / 2"),
             ),
+            Mistake(
+                "You set the state to zero where a window begins. Its value stays; only the "
+                "gradient is cut.",
+                ("hidden.detach()", "torch.zeros_like(hidden)"),
+            ),
         ],
         alternatives=[_truncated_by_windows, _truncated_by_formulas],
         depends_on=["carry_back", "weight_gradients"],
@@ -881,7 +886,10 @@ STEPS = [
             Mistake(
                 "Your numbers are right, but short gradients are returned as the very tensors that were "
                 "given, so that changing one changes the other. Return new tensors.",
-                ("g * scale for g in gradients", "g * scale if scale < 1 else g for g in gradients"),
+                (
+                    "g * scale for g in gradients",
+                    "g * scale if scale < 1 else g for g in gradients",
+                ),
             ),
         ],
         alternatives=[_clip_by_loop, _clip_as_one_vector],

@@ -701,9 +701,18 @@ STEPS = [
                 ("<", "<="),
             ),
             Mistake(
-                "Your last state is the one in the last column, which for shorter sequences is padding.",
+                "Your last state is zero for shorter sequences: it is taken from the last column, which "
+                "is padding there, or multiplied by the mask. Keep that of the last real step.",
                 ("torch.where(running, new, hidden)", "new"),
                 (", hidden, total", ", states[-1], total"),
+            ),
+            Mistake(
+                "Your gate is the wrong way round: here a gate of 1 keeps the old state.",
+                ("True, True", "True, False"),
+            ),
+            Mistake(
+                "You reset before the matrix product; here it is reset after.",
+                ("True, True", "False, True"),
             ),
         ],
         alternatives=[_layer_by_sequence, _layer_gathered],

@@ -443,6 +443,10 @@ STEPS = [
                 "needs for its gradient: make a new tensor.",
                 ("forget * cell + write * proposal", "cell.mul_(forget).add_(write * proposal)"),
             ),
+            Mistake(
+                "You write with the forget gate; the candidate is multiplied by the input gate.",
+                ("write *", "forget *"),
+            ),
         ],
         alternatives=[_new_cell_addcmul, _new_cell_loop],
         gradients=["forget", "write", "proposal", "cell"],
@@ -495,6 +499,10 @@ STEPS = [
                 (" + peepholes[0] * cell", ""),
                 (" + peepholes[1] * cell", ""),
                 (" + peepholes[2] * cell", ""),
+            ),
+            Mistake(
+                "You write with the forget gate; the candidate is multiplied by the input gate.",
+                ("i * torch.tanh(g)", "f * torch.tanh(g)"),
             ),
         ],
         alternatives=[_step_joined, _step_row_by_row],

@@ -1301,6 +1301,10 @@ STEPS = [
         },
         mistakes=[
             Mistake(
+                "You write with the forget gate. The plain LSTM has an input gate i of its own.",
+                ("i * torch.tanh(g)", "f * torch.tanh(g)"),
+            ),
+            Mistake(
                 "The output gate and the candidate are swapped: torch stacks the blocks in the "
                 "order i, f, g, o.",
                 ("i, f, g, o = (", "i, f, o, g = ("),
@@ -1560,6 +1564,10 @@ STEPS = [
         },
         mistakes=[
             Mistake(
+                "You climb: the loss must fall, so follow the negative gradient. Was a sign added?",
+                ("loss.backward()", "(-loss).backward()"),
+            ),
+            Mistake(
                 "The gradients of all batches add up: torch adds to .grad until zero_grad is "
                 "called.",
                 ("        optimizer.zero_grad()\n", ""),
@@ -1644,6 +1652,10 @@ STEPS = [
             "a learning rate of zero": _fit_without_progress,
         },
         mistakes=[
+            Mistake(
+                "An epoch whose validation loss only equals the lowest one is no new best.",
+                ("validated < lowest", "validated <= lowest"),
+            ),
             Mistake(
                 "Your model ends with the parameters of the last epoch. Load those of the best "
                 "one. If you do: state_dict() shares its tensors with the model, so they change "
@@ -1833,6 +1845,19 @@ STEPS = [
                 "initial_parameters.",
                 ("forget_bias", "0.0"),
             ),
+            Mistake(
+                "You cut the blocks in the order g, f, o; they stand in the order f, g, o.",
+                ("f, g, o =", "g, f, o ="),
+            ),
+            Mistake(
+                "You write with f itself. The gates are coupled: what is written has the weight 1 "
+                "- f.",
+                ("(1 - f) *", "f *"),
+            ),
+            Mistake(
+                "The candidate is added in full. The gates are coupled: it has the weight 1 - f.",
+                ("(1 - f) *", "1 *"),
+            ),
         ],
         alternatives=[_CellOfLayerNorms, _CellRowByRow],
         gradients=["cell"],
@@ -1877,8 +1902,8 @@ STEPS = [
                 ("<", "<="),
             ),
             Mistake(
-                "Your last hidden state is taken from the last column, which for shorter sequences is "
-                "padding.",
+                "Your last hidden state is zero for shorter sequences: it is taken from the last column, "
+                "which is padding there, or multiplied by the mask. Keep that of the last real step.",
                 (", hidden, cell, torch", ", states[-1], cell, torch"),
             ),
         ],
@@ -1944,17 +1969,25 @@ STEPS = [
             ),
             Mistake(
                 "Of your layers only number 1 reads backwards; 3, 5, ... must too.",
-                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
-                 "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,"),
-                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
-                 "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n        return"),
+                (
+                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                    "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                ),
+                (
+                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                    "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                ),
             ),
             Mistake(
                 "Of your layers all but the first read backwards; 2, 4, ... must read forwards again.",
-                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
-                 "if number:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,"),
-                ("if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
-                 "if number:\n                inputs = reverse_padded(inputs, lengths)\n        return"),
+                (
+                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                    "if number:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                ),
+                (
+                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                    "if number:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                ),
             ),
             Mistake(
                 "Your backward layers reverse the padding too; they must reverse each sequence within "
@@ -1969,8 +2002,8 @@ STEPS = [
                 ),
             ),
             Mistake(
-                "After a backward layer the hidden states must be put back into the order of time; with "
-                "three layers that shows.",
+                "Your third layer reads backwards; only every second one does. Is every layer from the "
+                "second on reversed, or are a backward layer's states left in reversed order?",
                 (
                     (
                         "            if number % 2:\n"
@@ -2064,6 +2097,15 @@ STEPS = [
                     "torch.cat([part.flatten() for part in gradients]).norm()",
                     "gradients[0].norm() + gradients[1].norm()",
                 ),
+            ),
+            Mistake(
+                "You add the gradient, so the loss rises. Subtract it.",
+                ("part.detach() - rate", "part.detach() + rate"),
+            ),
+            Mistake(
+                "cross_entropy expects scores and applies its own softmax; yours has been applied "
+                "before.",
+                ("cross_entropy(scores", "cross_entropy(scores.softmax(-1)"),
             ),
         ],
         alternatives=[_training_with_an_optimiser, _training_by_formula],

@@ -781,6 +781,11 @@ STEPS = [
                 "This is the cost of all symbols together; the mean is asked for.",
                 ("targets[real])", 'targets[real], reduction="sum")'),
             ),
+            Mistake(
+                "cross_entropy expects logits and applies its own softmax; yours has been applied "
+                "before.",
+                ("cross_entropy(logits[real]", "cross_entropy(logits[real].softmax(-1)"),
+            ),
         ],
         alternatives=[_bits_ignoring, _bits_weighted_by_mask],
         gradients=["logits"],

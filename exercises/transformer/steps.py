@@ -1059,6 +1059,15 @@ STEPS = [
                 "infinity. Get the logarithms straight from the logits.",
                 ("log_softmax(-1)", "softmax(-1).log()"),
             ),
+            Mistake(
+                "You take a softmax before the log-softmax, which applies its own.",
+                ("logits.log_softmax", "logits.softmax(-1).log_softmax"),
+            ),
+            Mistake(
+                "The loss is made of logarithms of probabilities; yours are the probabilities "
+                "themselves.",
+                ("log_softmax", "softmax"),
+            ),
         ],
         alternatives=[_loss_by_table, _loss_by_halves],
         gradients=["logits"],
@@ -1120,6 +1129,11 @@ STEPS = [
             Mistake(
                 "Your warm-up starts at the floor; it is a straight line through zero.",
                 ("peak * step / warm_up", "floor + (peak - floor) * step / warm_up"),
+            ),
+            Mistake(
+                "The cosine must end at its lowest point in the last step; yours counts the steps "
+                "after the warm-up from 0, one late.",
+                ("(step - warm_up) /", "(step - warm_up - 1) /"),
             ),
         ],
         alternatives=[_rates_in_tensors, _rates_as_a_list],

@@ -10,7 +10,7 @@ import numpy as np
 
 from stepgrader.worker.values import Unsupported, decode
 
-__all__ = ["Difference", "difference", "printable", "short_number", "with_article"]
+__all__ = ["Difference", "difference", "near", "printable", "short_number", "with_article"]
 
 MAX_TEXT = 300
 
@@ -144,8 +144,8 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> Diff
     if kinds[0] != kinds[1]:
         text = f"{_at(at)}expected {kinds[0]}, got {kinds[1]}"
         return Difference("the type of the numbers is wrong", text)
-    near = _near(expected.astype(float), got.astype(float), tolerance)
-    return None if near.all() else _first_number(expected, got, near, at)
+    close = near(expected.astype(float), got.astype(float), tolerance)
+    return None if close.all() else _first_number(expected, got, close, at)
 
 
 def _as_numbers(value: Any) -> np.ndarray | None:
@@ -159,23 +159,29 @@ def _as_numbers(value: Any) -> np.ndarray | None:
     return array if array.dtype.kind in "biuf" else None
 
 
-def _near(expected: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:
+def near(expected: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return for each number whether it is within the tolerance; nan is near nan.
+
+    Example:
+        >>> near(np.array([1.0, np.nan, 2.0]), np.array([1.05, np.nan, 3.0]), tolerance=0.1)
+        array([ True,  True, False])
+    """
     with np.errstate(invalid="ignore"):
-        near: np.ndarray = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
-    near &= np.isfinite(expected)
-    near |= (expected == got) | (np.isnan(expected) & np.isnan(got))
-    return near
+        close: np.ndarray = np.abs(expected - got) <= tolerance * np.maximum(1, np.abs(expected))
+    close &= np.isfinite(expected)
+    close |= (expected == got) | (np.isnan(expected) & np.isnan(got))
+    return close
 
 
-def _first_number(expected: np.ndarray, got: np.ndarray, near: np.ndarray, at: str) -> Difference:
+def _first_number(expected: np.ndarray, got: np.ndarray, close: np.ndarray, at: str) -> Difference:
     is_truth = expected.dtype == bool
-    place = tuple(int(i) for i in np.argwhere(~near)[0])
+    place = tuple(int(i) for i in np.argwhere(~close)[0])
     show = bool if is_truth else short_number
     text = f"expected {show(expected[place])}, got {show(got[place])}"
-    if near.size > 1:
+    if close.size > 1:
         where = f" at {list(place)}" if place else ""
         what = "values" if is_truth else "numbers"
-        text = f"{(~near).sum()} of {near.size} {what} differ, the first{where}: {text}"
+        text = f"{(~close).sum()} of {close.size} {what} differ, the first{where}: {text}"
     odd = ~np.isfinite(got) & np.isfinite(expected)
     kind = "a value is not finite" if odd.any() else "a value is wrong"
     return Difference(kind, _at(at) + text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.differences import difference, printable, short_number, with_article
+from stepgrader.diagnosis import explain, numeric_parts
+from stepgrader.differences import difference, near, printable, short_number, with_article
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.worker import OWN_CELL
 from stepgrader.worker.values import Unsupported, decode
@@ -35,6 +37,7 @@ class Verdict:
         finding: The first thing that is wrong: a shape, a value, a gradient or an argument.
         mistake: Number of the known mistake that the answer makes.
         diagnosis: Message of that mistake.
+        hint: If there is none, how the results of the visible cases differ from the expected ones.
         example: The smallest failing input with expected and actual result; None for a hidden case.
         case: Number of the case that failed; None for a hidden case.
         gradient: Name of the input or parameter whose gradient is wrong there.
@@ -51,6 +54,7 @@ class Verdict:
     finding: str | None = None
     mistake: int | None = None
     diagnosis: str | None = None
+    hint: str | None = None
     example: str | None = None
     case: int | None = None
     gradient: str | None = None
@@ -138,7 +142,8 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
         finding=_hide(finding) if case["hidden"] else printable(finding.text),
         mistake=mistake,
         diagnosis=None if mistake is None else step.mistakes[mistake],
-        example=None if case["hidden"] else _example(case, outcome, finding),
+        hint=explain(step, outcomes) if mistake is None else None,
+        example=None if case["hidden"] else _example(case, outcome, finding, step.tolerance),
         case=None if case["hidden"] else number,
         gradient=None if case["hidden"] else finding.gradient,
         properties=properties,
@@ -257,18 +262,83 @@ def _equals_mistake(
         return False
 
 
-def _example(case: dict[str, Any], outcome: dict[str, Any], finding: _Finding) -> str:
-    lines = ["inputs:"]
-    for part in ("options", "state", "inputs"):
-        lines += [f"  {name} = {_show(value)}" for name, value in (case[part] or {}).items()]
+def _example(
+    case: dict[str, Any], outcome: dict[str, Any], finding: _Finding, tolerance: float
+) -> str:
     expected, got = case["expected"][finding.place], outcome.get(finding.place)
     if finding.name is not None and got is not None:
         expected, got = expected[finding.name], got[finding.name]
-    what = "gradient " if finding.name else ""
-    lines.append(f"expected {what}{_show(expected)}")
-    if "raised" not in outcome:
-        lines.append(f"got {what}{_show(got)}")
+    what = f"gradient[{finding.name!r}]" if finding.name else "result"
+    found = None if "raised" in outcome else _first_wrong(expected, got, what, tolerance)
+    lines = ["inputs:"]
+    for part in ("options", "state", "inputs"):
+        for name, value in (case[part] or {}).items():
+            lines.append(f"  {name}{_show_part(value, found)}")
+    if found is not None and (found.name != what or found.expected.size > MAX_SHOWN):
+        for word, array in (("expected", found.expected), ("got", found.got)):
+            lines.append(f"{word} {found.name}{_block(array, found.place)}")
+    else:
+        what = "gradient " if finding.name else ""
+        lines.append(f"expected {what}{_show(expected)}")
+        if "raised" not in outcome:
+            lines.append(f"got {what}{_show(got)}")
     return "\n".join(printable(line, limit=MAX_LINE) for line in lines)
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """The first array of a result with a wrong number, and where in it that is."""
+
+    name: str
+    expected: np.ndarray
+    got: np.ndarray
+    place: tuple[int, ...]
+
+
+def _first_wrong(expected: Any, got: Any, name: str, tolerance: float) -> _Wrong | None:
+    """Return the first wrong number; None if results do not have the expected form before it."""
+    try:
+        parts = zip(
+            numeric_parts(decode(expected), name), numeric_parts(decode(got), name), strict=True
+        )
+        for (part, right), (other, array) in parts:
+            if part != other or right.shape != array.shape:
+                return None
+            close = near(right.astype(float), array.astype(float), tolerance)
+            if not close.all():
+                place = tuple(int(i) for i in np.argwhere(~close)[0])
+                return _Wrong(part, right, array, place)
+    except ValueError:
+        pass
+    return None
+
+
+def _show_part(data: Any, found: _Wrong | None) -> str:
+    """Return an input; of one with many numbers the part that a wrong number may come from."""
+    value = decode(data)
+    if not isinstance(value, np.ndarray) or value.size <= MAX_SHOWN:
+        return f" = {_show(data)}"
+    place: tuple[int, ...] = ()
+    if found is not None:
+        shapes = zip(found.place, found.expected.shape, value.shape, strict=False)
+        shared = itertools.takewhile(lambda each: each[1] == each[2], shapes)
+        place = tuple(index for index, _, _ in shared)
+    return _block(value, place + (0,) * (value.ndim - len(place)))
+
+
+def _block(array: np.ndarray, place: tuple[int, ...]) -> str:
+    """Return the largest block around a place that can be read, with its index."""
+    fixed = next(n for n in range(array.ndim + 1) if array[place[:n]].size <= MAX_SHOWN)
+    if fixed == array.ndim > 0:  # the last axis alone has too many numbers
+        start = max(0, min(place[-1] - MAX_SHOWN // 2, array.shape[-1] - MAX_SHOWN))
+        block = array[place[:-1]][start : start + MAX_SHOWN]
+        index = ", ".join([*map(str, place[:-1]), f"{start}:{start + MAX_SHOWN}"])
+    else:
+        block, index = array[place[:fixed]], ", ".join(map(str, place[:fixed]))
+    shown = _nested(block.tolist()) if array.dtype.kind == "f" else block.tolist()
+    if not index:  # all of it
+        return f" = {shown} {array.shape}" if array.shape else f" = {shown}"
+    return f"[{index}] = {shown}, of {array.dtype} {array.shape}"
 
 
 def _show(data: Any) -> str:

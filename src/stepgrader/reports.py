@@ -82,7 +82,7 @@ def table(graded: Graded) -> Iterator[str]:
         head = f"  {MARKS[verdict.status]} {step.name:{width}}  {mark}"
         reasons = []
         if verdict.status == "wrong":
-            reasons = [verdict.diagnosis or verdict.finding or ""]
+            reasons = [verdict.diagnosis or verdict.hint or verdict.finding or ""]
             if verdict.share():
                 reasons.append(_remark(verdict, ()))
         elif verdict.status != "right":
@@ -192,6 +192,8 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
             yield verdict.diagnosis
         if verdict.finding:
             yield verdict.finding
+        if verdict.hint:
+            yield verdict.hint
         if verdict.example and not verdict.diagnosis:  # words say more than numbers
             yield from verdict.example.splitlines()
         if verdict.holds():
