@@ -74,8 +74,8 @@ def explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | Non
     try:
         with np.errstate(all="ignore"):
             return _explain(step, outcomes)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None  # an outcome can't be read
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError):
+        return None  # an outcome can't be read, or is too large; the verdict needs no hint
 
 
 def _explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | None:
@@ -164,7 +164,9 @@ class _Run:
         return _equal(self.expected[name], self.got.get(name), self.tolerance)
 
     def pair(self, name: str) -> Pair:
-        others = {other: array for other, array in self.expected.items() if other != name}
+        others = {
+            other: array for other, array in self.expected.items() if other != name and array.size
+        }
         return Pair(self.expected[name], self.got[name], self.inputs, others)
 
 
