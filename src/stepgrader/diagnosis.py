@@ -408,7 +408,10 @@ def describe(pairs: Sequence[Pair], tolerance: float = 1e-5) -> str | None:
 
 
 def _count(pairs: Sequence[Pair]) -> int:
-    """Return how many different numbers are wrong, of truth values half as many as differ."""
+    """Return how many different numbers are wrong, of truth values half as many as differ.
+
+    A number that takes the place of another and the reverse count once.
+    """
     seen: set[tuple[float, ...]] = set()
     truths = 0
     for pair in pairs:
@@ -419,7 +422,8 @@ def _count(pairs: Sequence[Pair]) -> int:
         else:
             both = (pair.expected, pair.got)
             first, second = (array.astype(float).round(6).ravel() for array in both)
-            seen.update((a, b) for a, b in zip(first, second, strict=True) if a != b)
+            pairs_of_numbers = zip(first, second, strict=True)
+            seen.update((min(a, b), max(a, b)) for a, b in pairs_of_numbers if a != b)
     return len(seen) + truths // 2
 
 
