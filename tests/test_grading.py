@@ -88,6 +88,48 @@ def test_a_wrong_answer_is_shown_the_smallest_input(say):
     ]
 
 
+def test_of_large_arrays_the_part_that_is_wrong_is_shown():
+    """Of the inputs, the same part of those whose axes agree with the result's."""
+
+    def sample(sampler):
+        x = torch.arange(120.0).reshape(4, 3, 10)
+        return {"x": x, "scale": 2 * torch.ones(30)}
+
+    def answer(x, scale):
+        result = 2 * x
+        result[2, 1, 3] = -1
+        return result, x.sum()
+
+    reference = Step("twice", lambda x, scale: (2 * x, x.sum()), {"all": sample}, [], [])
+    compiled = compile_step(reference)
+    assert judge(compiled, outcomes(compiled, answer)).example.splitlines() == [
+        "inputs:",
+        "  x[2, 1] = [70, 71, 72, 73, 74, 75, 76, 77, 78, 79], of float32 (4, 3, 10)",
+        "  scale[0:12] = [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2], of float32 (30,)",
+        "expected result[0][2, 1] = "
+        "[140, 142, 144, 146, 148, 150, 152, 154, 156, 158], of float32 (4, 3, 10)",
+        "got result[0][2, 1] = "
+        "[140, 142, 144, -1, 148, 150, 152, 154, 156, 158], of float32 (4, 3, 10)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [(0, "result[0:12] = [-1, 1, 2,"), (20, "result[14:26] = ["), (39, "result[28:40] = [")],
+)
+def test_of_a_long_axis_the_numbers_around_the_wrong_one_are_shown(place, shown):
+    def answer(x):
+        x = x * 1
+        x[place] = -1
+        return x
+
+    sample = {"all": lambda sampler: {"x": torch.arange(40.0)}}
+    compiled = compile_step(Step("same", lambda x: x * 1, sample, [], []))
+    got = judge(compiled, outcomes(compiled, answer)).example.splitlines()[-1]
+    assert got.startswith(f"got {shown}")
+    assert "-1" in got
+
+
 def test_a_known_mistake_is_told_in_words(say):
     """Words say more than numbers, which stay away; they are at hand all the same."""
     assert say(lambda x: x - 1) == [

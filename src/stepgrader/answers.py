@@ -145,7 +145,9 @@ def candidates(notebooks: Iterable[Graded]) -> Iterator[str]:
         yield ""
         yield f"Fails at: {verdict.property}" if verdict.property else "It gave no result."
         yield ""
-        for line in filter(None, (verdict.finding, *(verdict.example or "").split("\n"))):
+        for line in filter(
+            None, (verdict.finding, verdict.hint, *(verdict.example or "").split("\n"))
+        ):
             yield f"    {printable(line)}"
         yield ""
         yield "The shortest of them:" if len(steps) > 1 else "The answer:"

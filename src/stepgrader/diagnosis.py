@@ -74,8 +74,8 @@ def explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | Non
     try:
         with np.errstate(all="ignore"):
             return _explain(step, outcomes)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None  # an outcome can't be read
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError):
+        return None  # an outcome can't be read, or is too large; the verdict needs no hint
 
 
 def _explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | None:
@@ -90,7 +90,7 @@ def _explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | No
     if failing[0].raised:
         return _of_errors([run.error for run in failing if run.raised])
     failing = [run for run in failing if not run.raised]
-    if text := _swapped(failing) or _partly_known(step, failing) or _of_runs(failing):
+    if text := _swapped(failing) or _partly_known(step, runs) or _of_runs(failing):
         return text
     first = failing[0].property
     some = [run for run in failing if run.property == first]
@@ -164,7 +164,9 @@ class _Run:
         return _equal(self.expected[name], self.got.get(name), self.tolerance)
 
     def pair(self, name: str) -> Pair:
-        others = {other: array for other, array in self.expected.items() if other != name}
+        others = {
+            other: array for other, array in self.expected.items() if other != name and array.size
+        }
         return Pair(self.expected[name], self.got[name], self.inputs, others)
 
 
@@ -200,7 +202,7 @@ def _array(value: Any) -> np.ndarray | None:
         array = np.asarray(value)
     except ValueError:  # a ragged list
         return None
-    usual = array.dtype.kind in "biuf" and array.ndim <= MAX_AXES and 0 < array.size <= MAX_SIZE
+    usual = array.dtype.kind in "biuf" and array.ndim <= MAX_AXES and array.size <= MAX_SIZE
     return array if usual else None
 
 
@@ -215,30 +217,52 @@ def _equal(expected: np.ndarray, got: Any, tolerance: float) -> bool:
 # -- Several results, and known mistakes in some of them
 
 
-def _partly_known(step: CompiledStep, failing: Sequence[_Run]) -> str | None:
-    """Return the message of a mistake that accounts for each failure, or for one of the results."""
-    if any(run.what != "result" for run in failing):
+def _partly_known(step: CompiledStep, runs: Sequence[_Run]) -> str | None:
+    """Return the message of a mistake that accounts for one of several results in every case."""
+    if any(run.what != "result" for run in runs):
         return None
-    for number, message in enumerate(step.mistakes):
-        recorded = [run.mistakes[number].get("returned") for run in failing]
-        if None in recorded:
+    for name in dict.fromkeys(name for run in runs for name in run.wrong):
+        pairs = [run.pair(name) for run in runs if name in run.wrong and name in run.got]
+        if _count(pairs) <= EVIDENCE + 1:
             continue
-        mistaken = [dict(numeric_parts(decode(returned))) for returned in recorded]
-        pairs = list(zip(failing, mistaken, strict=True))
-        for name in failing[0].wrong:
-            wrong = [(run, parts) for run, parts in pairs if name in run.wrong]
-            if (
-                all(
-                    name in parts
-                    and _equal(parts[name], run.got.get(name), run.tolerance)
-                    and not _equal(parts[name], run.expected[name], run.tolerance)
-                    for run, parts in wrong
-                )
-                and _count([run.pair(name) for run, _ in wrong]) > EVIDENCE + 1
-            ):
-                whose = "your result" if name == "result" else name
-                return f"Where it fails, {whose} is what this mistake gives: {message}"
+        numbers = [
+            number
+            for number in range(len(step.mistakes))
+            if all(_agrees(run, name, run.mistakes[number]) for run in runs)
+        ]
+        if numbers:  # take the one that differs least in the other results
+            number = min(numbers, key=lambda n: sum(_others(run, name, n) for run in runs))
+            return (
+                f"{name} is that of a known mistake, which may be yours in part: "
+                f"{step.mistakes[number]}"
+            )
     return None
+
+
+def _agrees(run: _Run, name: str, mistake: dict[str, Any]) -> bool:
+    """Return whether a result is that of a mistake."""
+    if "raised" in mistake:
+        return False
+    if "returned" not in mistake:  # the mistake has the expected results here
+        return name not in run.wrong
+    parts = dict(numeric_parts(decode(mistake["returned"])))
+    if name not in parts or not _equal(parts[name], run.got.get(name), run.tolerance):
+        return False
+    # What another result should be is no sign of this mistake.
+    others = (array for other, array in run.expected.items() if other != name)
+    return not any(_equal(array, parts[name], run.tolerance) for array in others)
+
+
+def _others(run: _Run, name: str, number: int) -> int:
+    """Return in how many other results an answer differs from a mistake."""
+    if "returned" not in run.mistakes[number]:
+        return len(run.wrong)
+    parts = dict(numeric_parts(decode(run.mistakes[number]["returned"])))
+    return sum(
+        not _equal(array, run.got.get(other), run.tolerance)
+        for other, array in parts.items()
+        if other != name
+    )
 
 
 def _of_runs(runs: Sequence[_Run]) -> str | None:
@@ -276,12 +300,17 @@ def _of_form(runs: Sequence[_Run]) -> str | None:
 
 
 def _is_joined(run: _Run) -> bool:
-    """Return whether the numbers of all results are right, one after the other."""
-    expected, got = (
-        np.concatenate([array.astype(float).ravel() for array in arrays.values()])
-        for arrays in (run.expected, run.got)
+    """Return whether the numbers of all results are right, one after the other or stacked."""
+    parts, got = (
+        [array.astype(float) for array in arrays.values()] for arrays in (run.expected, run.got)
     )
-    return _equal(expected, got, run.tolerance) and len(np.unique(got)) > EVIDENCE
+    ours, theirs = (np.concatenate([array.ravel() for array in each]) for each in (parts, got))
+    if _equal(ours, theirs, run.tolerance):
+        return True
+    if len(got) > 1 or any(array.shape != parts[0].shape for array in parts):
+        return False
+    stacks = (np.stack(parts, axis) for axis in range(parts[0].ndim + 1))
+    return any(_equal(stack, got[0], run.tolerance) for stack in stacks)
 
 
 def _has_all(run: _Run) -> bool:
@@ -379,7 +408,10 @@ def describe(pairs: Sequence[Pair], tolerance: float = 1e-5) -> str | None:
 
 
 def _count(pairs: Sequence[Pair]) -> int:
-    """Return how many different numbers are wrong, of truth values half as many as differ."""
+    """Return how many different numbers are wrong, of truth values half as many as differ.
+
+    A number that takes the place of another and the reverse count once.
+    """
     seen: set[tuple[float, ...]] = set()
     truths = 0
     for pair in pairs:
@@ -390,7 +422,8 @@ def _count(pairs: Sequence[Pair]) -> int:
         else:
             both = (pair.expected, pair.got)
             first, second = (array.astype(float).round(6).ravel() for array in both)
-            seen.update((a, b) for a, b in zip(first, second, strict=True) if a != b)
+            pairs_of_numbers = zip(first, second, strict=True)
+            seen.update((min(a, b), max(a, b)) for a, b in pairs_of_numbers if a != b)
     return len(seen) + truths // 2
 
 
@@ -429,13 +462,17 @@ class _Context:
 def _elementwise(context: _Context) -> str | None:
     equal = context.equal
     if context.is_truth:
-        return "True where False is expected, and the reverse" * context.hold(
-            lambda e, g: bool((e != g).all())
-        )
+        if context.hold(lambda e, g: bool((e != g).all())):
+            return "True where False is expected, and the reverse"
+        for value in (True, False):
+            if all((pair.got == value).all() for pair in context.pairs):
+                return f"{value} everywhere"
+        return None
     if context.hold(lambda e, g: equal(-e, g)):
         return "the negative of what is expected"
-    if context.hold(lambda e, g: not np.any(g)):
-        return "zero everywhere"
+    first = context.pairs[0].got.flat[0]
+    if context.hold(lambda e, g: bool((g == first).all()), 1):
+        return f"{short_number(first)} everywhere"
     if context.hold(lambda e, g: equal(1 - e, g)):
         return "one minus what is expected"
     for name, function, needed in FUNCTIONS:
@@ -604,7 +641,7 @@ def _aligned(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
 
 
 WITH_ARGUMENT: list[tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
-    ("too small by exactly {0}: was that left out?", lambda e, a: e - a),
+    ("too small by exactly {0}: was that left out, or subtracted?", lambda e, a: e - a),
     ("too large by exactly {0}: was that added once too often?", lambda e, a: e + a),
     ("too small by twice {0}: does that have the right sign and factor?", lambda e, a: e - 2 * a),
     ("too large by twice {0}: does that have the right sign and factor?", lambda e, a: e + 2 * a),
@@ -628,7 +665,7 @@ def _another_result(context: _Context) -> str | None:
         for axis in range(min(array.ndim for array in arrays)):
             for place, index in (("last", -1), ("first", 0)):
                 if context.equal_to([array.take(index, axis) for array in arrays]):
-                    return f"the {place} of {name} along axis {axis}"
+                    return f"the {place} entry along axis {axis} of {name}"
     return None
 
 
@@ -652,7 +689,7 @@ def _moved(context: _Context) -> str | None:
         for steps in (1, -1):
             if _is_shifted(context, axis, steps):
                 late = "late" if steps > 0 else "early"
-                return f"right, but one step too {late}{where}"
+                return f"right, but one place too {late}{where}"
     if context.evidence > EVIDENCE + 2 and all(_same_numbers(context, p) for p in context.pairs):
         return "made of the right numbers, in other places"
     return None
@@ -711,7 +748,8 @@ def _region(context: _Context) -> str | None:
         if all((right | area).all() for right, area in pairs) and _is_right_outside(
             context, region
         ):
-            return f"right except {name}" + _wanted_there(context, close)
+            wanted = "" if name.endswith("expected") else _wanted_there(context, close)
+            return f"right except {name}{wanted}"
     return None
 
 
@@ -731,7 +769,11 @@ def _wanted_there(context: _Context, close: Sequence[np.ndarray]) -> str:
         for p, right in zip(context.pairs, close, strict=True)
         for x in p.expected[~right].astype(float)
     }
-    if len(wanted) != 1 or sum(int((~right).sum()) for right in close) < EVIDENCE:
+    if (
+        len(wanted) != 1
+        or not wanted <= {0.0, 1.0}
+        or sum(int((~right).sum()) for right in close) < EVIDENCE
+    ):
         return ""
     (value,) = wanted
     shown = str(bool(value)) if context.is_truth else short_number(value)
@@ -767,6 +809,26 @@ def _input_regions(context: _Context) -> Regions:
                 areas = [area for area in beyond if area is not None]
                 if len(areas) == len(beyond):
                     yield f"beyond {name}, in the padding", areas
+            if _is_by_row(context, name):
+                rows = [array < array.max() for array in arrays]
+                yield (
+                    f"in the rows for which {name} is not the largest",
+                    [
+                        np.broadcast_to(row.reshape((-1,) + (1,) * (len(shape) - 1)), shape)
+                        for row, shape in zip(rows, shapes, strict=True)
+                    ],
+                )
+
+
+def _is_by_row(context: _Context, name: str) -> bool:
+    """Return whether an input has a whole number, such as a length, for each row of a result."""
+    return all(
+        pair.inputs[name].dtype.kind == "i"
+        and pair.inputs[name].ndim == 1
+        and pair.expected.ndim > 0
+        and len(pair.inputs[name]) == len(pair.expected)
+        for pair in context.pairs
+    )
 
 
 def _beyond(lengths: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray | None:
@@ -789,6 +851,8 @@ def _axis_regions(context: _Context, close: Sequence[np.ndarray]) -> Regions:
         where = f" along axis {axis}" if context.axes > 1 else ""
         if shortest < 2:
             continue
+        if not axis and any(_is_by_row(context, name) for name in context.names()):
+            continue  # the rows are examples, and their order is chance
         index = [
             np.broadcast_to(
                 np.arange(s[axis]).reshape([-1 if n == axis else 1 for n in range(len(s))]), s
@@ -797,8 +861,8 @@ def _axis_regions(context: _Context, close: Sequence[np.ndarray]) -> Regions:
         ]
         ends = [shape[axis] - 1 for shape in shapes]
         regions = [
-            (f"for the first{where}", [i == 0 for i in index]),
-            (f"for the last{where}", [i == n for i, n in zip(index, ends, strict=True)]),
+            (f"for the first entry{where}", [i == 0 for i in index]),
+            (f"for the last entry{where}", [i == n for i, n in zip(index, ends, strict=True)]),
         ]
         if shortest > 2:
             places = [np.argwhere(~right)[:, axis] for right in close]
@@ -825,11 +889,19 @@ def _axis_regions(context: _Context, close: Sequence[np.ndarray]) -> Regions:
                 for right, area in zip(close, areas, strict=True)
             ):  # something is wrong in each slice of the region
                 yield name, areas
-    if context.axes >= 2:
+    if context.axes >= 2 and all(shape[-1] == shape[-2] > 1 for shape in shapes):
         grids = [np.indices(shape)[-2:] for shape in shapes]
         yield "on the diagonal of the last two axes", [row == column for row, column in grids]
         yield "above the diagonal of the last two axes", [row < column for row, column in grids]
         yield "below the diagonal of the last two axes", [row > column for row, column in grids]
+    wanted = {
+        float(x) for p, right in zip(context.pairs, close, strict=True) for x in p.expected[~right]
+    }
+    if len(wanted) == 1 and not context.is_truth:
+        (value,) = wanted
+        areas = [pair.expected == value for pair in context.pairs]
+        if not any((right & area).any() for right, area in zip(close, areas, strict=True)):
+            yield f"where {short_number(value)} is expected", areas
 
 
 def _sums(context: _Context) -> str | None:
@@ -839,13 +911,16 @@ def _sums(context: _Context) -> str | None:
     for axis in range(-1, -context.axes - 1, -1):
         if context.hold(lambda e, g, a=axis: context.equal(e, g / g.sum(a, keepdims=True)), 1):  # type: ignore[misc]
             return f"right when divided by its sum over axis {axis % context.axes}"
+    numbers = np.concatenate([pair.expected.astype(float).ravel() for pair in context.pairs])
+    if len(np.unique(numbers[(numbers > 0) & (numbers < 1)].round(6))) <= EVIDENCE:
+        return None
     for axis in range(-1, -context.axes - 1, -1):
-        if not all(_sum_to_one(context, pair.expected, axis) for pair in context.pairs):
+        if not all(_sum_to_one(pair.expected, axis) for pair in context.pairs):
             continue
-        if any(_sum_to_one(context, pair.got, axis) for pair in context.pairs):
+        if any(_sum_to_one(pair.got, axis) for pair in context.pairs):
             return None
         for other in range(-1, -context.axes - 1, -1):
-            if all(_sum_to_one(context, pair.got, other) for pair in context.pairs):
+            if all(_sum_to_one(pair.got, other) for pair in context.pairs):
                 return (
                     f"normalised over the wrong axis: its numbers sum to one over axis "
                     f"{other % context.axes}, the expected ones over axis {axis % context.axes}"
@@ -870,7 +945,7 @@ def _bounded(context: _Context) -> str | None:
     return None
 
 
-def _sum_to_one(context: _Context, array: np.ndarray, axis: int) -> bool:
+def _sum_to_one(array: np.ndarray, axis: int) -> bool:
     """Return whether numbers sum to one over an axis. Where they may not, all are zero."""
     sums = array.astype(float).sum(axis)
     ones = np.abs(sums - 1) < 1e-4
@@ -901,8 +976,8 @@ def _reshaped(context: _Context) -> str | None:
 REDUCTIONS: list[tuple[str, Callable[[np.ndarray, int], np.ndarray]]] = [
     ("the sum", lambda x, axis: x.sum(axis)),
     ("the mean", lambda x, axis: x.mean(axis)),
-    ("the last", lambda x, axis: x.take(-1, axis)),
-    ("the first", lambda x, axis: x.take(0, axis)),
+    ("the last entry", lambda x, axis: x.take(-1, axis)),
+    ("the first entry", lambda x, axis: x.take(0, axis)),
     ("the maximum", lambda x, axis: x.max(axis)),
 ]
 
@@ -913,10 +988,10 @@ def _reduced(context: _Context) -> str | None:
     for name, reduce in REDUCTIONS:
         for axis in range(axes[0]):
             if context.hold(lambda e, g, r=reduce, a=axis: context.equal(r(e, a), g)):  # type: ignore[misc]
-                return f"only {name} of what is expected along axis {axis}"
+                return f"{name} along axis {axis} of what is expected"
         for axis in range(axes[1]):
             if context.hold(lambda e, g, r=reduce, a=axis: context.equal(e, r(g, a))):  # type: ignore[misc]
-                return f"right but for the last operation: {name} along axis {axis} is expected"
+                return f"right but for one operation: return {name} along axis {axis}"
     return None
 
 
