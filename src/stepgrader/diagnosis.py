@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.differences import near, short_number
+from stepgrader.differences import as_numbers, near, short_number
 from stepgrader.steps import CompiledStep
 from stepgrader.worker.values import decode
 
@@ -196,14 +196,9 @@ def _holds_arrays(value: Any) -> bool:
 
 def _array(value: Any) -> np.ndarray | None:
     """Return numbers as an array; None for anything else, and for too many of them."""
-    if value is None or isinstance(value, (str, dict)):
+    if value is None or isinstance(value, (str, dict)) or (array := as_numbers(value)) is None:
         return None
-    try:
-        array = np.asarray(value)
-    except ValueError:  # a ragged list
-        return None
-    usual = array.dtype.kind in "biuf" and array.ndim <= MAX_AXES and array.size <= MAX_SIZE
-    return array if usual else None
+    return array if array.ndim <= MAX_AXES and array.size <= MAX_SIZE else None
 
 
 def _equal(expected: np.ndarray, got: Any, tolerance: float) -> bool:
