@@ -126,6 +126,21 @@ def test_of_few_numbers_nothing_is_concluded(expected, got):
     assert words is None or words == "1 everywhere"  # which is plain to see
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_of_unrelated_numbers_nothing_is_said(seed):
+    """Whole numbers from 0 to 3, and real ones, of every shape with at most four in an axis."""
+    generator = np.random.default_rng(seed)
+    shape = tuple(generator.integers(1, 5, size=seed % 4))
+    for make in (generator.normal, lambda size: generator.integers(0, 4, size=size)):
+        inputs = {"the argument a": np.asarray(make(size=shape))}
+        pairs = [
+            Pair(np.asarray(make(size=shape)), np.asarray(make(size=shape)), inputs)
+            for _ in range(2)
+        ]
+        if all((pair.expected != pair.got).any() for pair in pairs):
+            assert describe(pairs) is None
+
+
 def test_a_relation_must_hold_in_every_case():
     first, second = arrays(SHAPES)
     assert describe([Pair(first, -first), Pair(second, second + 1)]) is None

@@ -396,6 +396,8 @@ def describe(pairs: Sequence[Pair], tolerance: float = 1e-5) -> str | None:
                 kind = "numbers" if context.is_truth else "True and False"
                 return f"right but for its type: yours holds {kind}"
             return None
+        if context.is_truth and context.evidence < EVIDENCE:
+            return None
         for find in SAME_SHAPE if same else OTHER_SHAPE:
             if text := find(context):
                 return text
@@ -422,14 +424,21 @@ def _count(pairs: Sequence[Pair]) -> int:
     return len(seen) + truths // 2
 
 
+def _are_whole(pairs: Sequence[Pair]) -> bool:
+    """Return whether all numbers are whole ones."""
+    arrays = (array for pair in pairs for array in (pair.expected, pair.got))
+    return all((array == np.round(array)).all() for array in arrays)
+
+
 class _Context:
     """Pairs of one result, with what the relations ask of them."""
 
     def __init__(self, pairs: Sequence[Pair], tolerance: float):
         self.pairs = pairs
         self.tolerance = tolerance
-        self.evidence = _count(pairs)
         self.is_truth = pairs[0].expected.dtype == bool
+        # Whole numbers agree by chance more often than others.
+        self.evidence = _count(pairs) - (not self.is_truth and _are_whole(pairs))
         self.axes = min(min(p.expected.ndim, p.got.ndim) for p in pairs)
 
     def equal(self, expected: Any, got: Any) -> bool:
@@ -719,8 +728,9 @@ def _is_shifted(context: _Context, axis: int, steps: int) -> bool:
         if not context.equal(moved, pair.got.take(target, axis)):
             return False
         seen.update(moved.astype(float).round(6).ravel().tolist())
-    enough = sum(p.expected.size for p in context.pairs) if context.is_truth else len(seen - {0.0})
-    return enough > EVIDENCE and context.evidence > EVIDENCE
+    if context.is_truth:
+        return sum(pair.expected.size for pair in context.pairs) >= MANY
+    return len(seen - {0.0}) > EVIDENCE and context.evidence > EVIDENCE
 
 
 def _same_numbers(context: _Context, pair: Pair) -> bool:
@@ -752,7 +762,8 @@ def _is_right_outside(context: _Context, region: Sequence[np.ndarray]) -> bool:
     """Return whether more is right outside of a region than a few zeros."""
     values = [p.expected[~area] for p, area in zip(context.pairs, region, strict=True)]
     if context.is_truth:
-        return all(value.any() and not value.all() for value in values)
+        enough = sum(value.size for value in values) >= MANY
+        return enough and all(value.any() and not value.all() for value in values)
     numbers = {float(x) for value in values for x in value.astype(float).round(6)} - {0.0}
     return len(numbers) > EVIDENCE and all(value.size for value in values)
 
