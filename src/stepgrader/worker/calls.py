@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import OWN_CELL
-from .values import decode, encode
+from .values import MAX_VALUES, decode, encode
 
 __all__ = ["describe_error", "run_case", "weighted_sum"]
 
@@ -144,17 +144,21 @@ def _leaves(value: Any) -> list[torch.Tensor]:
 
 def _memory(value: Any) -> set[int]:
     """Return the addresses of the memory that holds the numbers of a value's tensors and arrays."""
-    if isinstance(value, torch.Tensor):
-        return {value.untyped_storage().data_ptr()} - {0}  # 0 if there are no numbers
-    if isinstance(value, np.ndarray):
-        while isinstance(value.base, np.ndarray):
-            value = value.base
-        return {value.ctypes.data} if value.size else set()
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return set().union(*map(_memory, value))
-    return set()
+    addresses: set[int] = set()
+    pending = [value]
+    for _ in range(MAX_VALUES):  # a result with more is refused
+        if not pending:
+            break
+        part = pending.pop()
+        if isinstance(part, torch.Tensor):
+            addresses.add(part.untyped_storage().data_ptr())
+        elif isinstance(part, np.ndarray):
+            while isinstance(part.base, np.ndarray):
+                part = part.base
+            addresses.add(part.ctypes.data if part.size else 0)
+        elif isinstance(part, (list, tuple, dict)):
+            pending.extend(part.values() if isinstance(part, dict) else part)
+    return addresses - {0}  # that of no numbers
 
 
 def describe_error(error: BaseException, files: Mapping[str, str] | None = None) -> dict[str, Any]:
