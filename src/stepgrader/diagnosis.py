@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.differences import near, short_number
+from stepgrader.differences import as_numbers, near, short_number
 from stepgrader.steps import CompiledStep
 from stepgrader.worker.values import decode
 
@@ -180,7 +180,7 @@ def numeric_parts(value: Any, name: str = "result") -> Iterator[tuple[str, np.nd
     if isinstance(value, dict):
         for key, item in value.items():
             yield from numeric_parts(item, f"{name}[{key!r}]")
-    elif (array := _array(value)) is not None and not _holds_arrays(value):
+    elif not _holds_arrays(value) and (array := _array(value)) is not None:
         yield name, array
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
@@ -196,14 +196,10 @@ def _holds_arrays(value: Any) -> bool:
 
 def _array(value: Any) -> np.ndarray | None:
     """Return numbers as an array; None for anything else, and for too many of them."""
-    if value is None or isinstance(value, (str, dict)):
+    array = as_numbers(value)
+    if array is None or array.ndim > MAX_AXES or array.size > MAX_SIZE:
         return None
-    try:
-        array = np.asarray(value)
-    except ValueError:  # a ragged list
-        return None
-    usual = array.dtype.kind in "biuf" and array.ndim <= MAX_AXES and array.size <= MAX_SIZE
-    return array if usual else None
+    return array
 
 
 def _equal(expected: np.ndarray, got: Any, tolerance: float) -> bool:

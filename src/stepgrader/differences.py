@@ -10,7 +10,15 @@ import numpy as np
 
 from stepgrader.worker.values import Unsupported, decode
 
-__all__ = ["Difference", "difference", "near", "printable", "short_number", "with_article"]
+__all__ = [
+    "Difference",
+    "as_numbers",
+    "difference",
+    "near",
+    "printable",
+    "short_number",
+    "with_article",
+]
 
 MAX_TEXT = 300
 
@@ -101,7 +109,7 @@ def _first(pairs: Sequence[tuple[Any, Any, Any]], tolerance: float, at: str) -> 
 def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> Difference | None:
     if got is None or isinstance(got, (str, dict)):
         return _wrong_type(expected, got, at)
-    expected, got = np.asarray(expected), _as_numbers(got)
+    expected, got = np.asarray(expected), as_numbers(got)
     if got is None:
         text = f"{_at(at)}expected numbers of shape {expected.shape}, got a ragged or mixed list"
         return Difference("the result has the wrong form", text)
@@ -116,8 +124,13 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> Diff
     return None if close.all() else _first_number(expected, got, close, at)
 
 
-def _as_numbers(value: Any) -> np.ndarray | None:
-    """Return an array of numbers or truth values; None for anything else."""
+def as_numbers(value: Any) -> np.ndarray | None:
+    """Return an array of numbers or truth values; None for anything else.
+
+    Example:
+        >>> as_numbers([[1, 2], [3, 4]]).shape, as_numbers([1, "two"])
+        ((2, 2), None)
+    """
     if not _holds_numbers(value):
         return None
     try:
