@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib.metadata import metadata
 
 import pytest
 import release_notes
@@ -10,6 +11,7 @@ from check_links import broken
 from conftest import ROOT
 from how_to_cite import read_citation
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import seqbook
 
@@ -71,6 +73,18 @@ def test_what_the_package_needs_is_what_is_pinned():
         assert pin.operator == "=="
         for wider in (needed.get(name), chosen.get(name)):
             assert wider is None or pin.version in wider, name
+
+
+def test_what_is_pinned_runs_on_the_oldest_python_that_is_promised():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    oldest = settings["project"]["requires-python"].removeprefix(">=") + ".0"
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and line[0] not in " #-"]
+    needed = {pin.name: metadata(pin.name)["Requires-Python"] for pin in pins}
+    assert len(needed) > 100
+    assert {
+        name for name, asked in needed.items() if oldest not in SpecifierSet(asked or "")
+    } == set()
 
 
 def test_no_version_of_torch_is_forbidden_that_may_come():
