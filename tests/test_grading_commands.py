@@ -523,7 +523,7 @@ def test_code_that_fails_is_shown_with_its_line_and_gathered_if_no_mistake_is_kn
     assert "<mark>▶  3      return y.missing</mark>" in page
     page = (tmp_path / "out" / "feedback" / "cem.html").read_text(encoding="utf-8")
     assert "x.missing" in page
-    assert "<mark>" not in page  # it failed on a hidden case, of which no line is told
+    assert "<mark>" not in page  # it failed on a hidden case, whose line is not shown
     text = (tmp_path / "out" / "candidates.md").read_text(encoding="utf-8")
     heads = [line for line in text.splitlines() if line.startswith("## tiny, plus_one")]
     assert heads == ["## tiny, plus_one: 2 answers", "## tiny, plus_one: 1 answer"]

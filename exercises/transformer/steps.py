@@ -1157,7 +1157,7 @@ STEPS = [
                 ("scores[:, None] + log_p", "log_p.clone()"),
             ),
             Mistake(
-                "Padding and start are written; a prefix that goes on must not be extended by "
+                "Padding and start are written; a prefix that continues must not be extended by "
                 "them.",
                 ("    totals[:, :2] = -torch.inf\n", ""),
             ),

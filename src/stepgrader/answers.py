@@ -24,7 +24,7 @@ DIGITS = 5  # to which outcomes are alike
 def failing_line(name: str, outcomes: Sequence[Mapping[str, Any]], verdict: Verdict) -> int | None:
     """Return the line of an answer that raised the error of a verdict; None if none did.
 
-    Of hidden cases no line is told, because a student could choose it to say what the input was.
+    Hidden cases have no line, because a student could choose it to say what the input was.
 
     Args:
         name: Name of the step.

@@ -150,7 +150,7 @@ class Checker:
         return decoded
 
     def _doubt(self, step: CompiledStep, verdict: Verdict, names: Mapping[str, Any]) -> str | None:
-        """Return why grading may differ from a verdict; None if it won't, as far as one can see."""
+        """Return why grading may differ from a verdict; None if nothing suggests it."""
         if verdict.status not in ("right", "open"):
             return None
         definitions = Definitions(

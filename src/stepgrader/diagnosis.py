@@ -54,7 +54,7 @@ class Pair:
 def explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | None:
     """Return a sentence on what is wrong with an answer that makes no known mistake.
 
-    Hidden cases are left out of account.
+    Hidden cases are ignored.
 
     Args:
         step: The step.

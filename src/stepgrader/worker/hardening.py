@@ -216,7 +216,7 @@ def fork_apart() -> int:
     """Fork a child in user, process and IPC namespaces of its own; return what ``os.fork`` does.
 
     ``unshare`` would need a process between the two, and with it a second copy of the page tables
-    of torch, which take most of the time that a step takes. The C library is told nothing of this
+    of torch, which take most of the time that a step takes. The C library does not learn of this
     fork, so this process may have one thread only, and the child may not start threads.
 
     Raises:

@@ -32,7 +32,7 @@ def run_forks(control: socket.socket, *, isolated: bool) -> None:
     Args:
         control: Brings the pipes of a step, for the request and for the answer, and then a byte
             when its child is to be killed.
-        isolated: False forks without isolation, on the machine of whoever wrote the code.
+        isolated: False forks without isolation, on the machine of its author.
 
     Example:
         >>> import subprocess, sys
