@@ -36,6 +36,7 @@ class Machine:
         monkeypatch.setattr(system_packages, "RESTRICTION", folder / "unrestricted")
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         monkeypatch.setattr("sys.platform", "linux")
+        monkeypatch.setattr(system_packages, "has_libatomic", lambda: True)
         self.distribution("debian")
         self.user(0)
 
@@ -156,6 +157,19 @@ def test_a_browser_without_a_korean_font_gets_one(machine, capsys):
         machine.add(name)
     installing = "make test: installing fontconfig fonts-nanum by apt"
     assert prepare(capsys) == (None, [installing])
+
+
+def test_a_browser_without_the_library_that_drives_it_gets_it_or_is_not_used(machine, capsys):
+    for name in ("bwrap", "chromium"):
+        machine.add(name)
+    machine.add("fc-list", "echo NanumGothic")
+    machine.patch.setattr(system_packages, "has_libatomic", lambda: False)
+    reason = "no browser: libatomic.so.1, which Playwright needs, is not installed"
+    skipped = f"make test: {reason}. The tests that need it will be skipped."
+    assert prepare(capsys) == (None, [skipped])
+    machine.add_apt()
+    installing = "make test: installing libatomic1 by apt"
+    assert prepare(capsys) == (None, [installing, skipped])
 
 
 def test_the_book_needs_none_of_this_and_gets_pythons_own_part(machine, capsys):

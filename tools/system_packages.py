@@ -3,9 +3,10 @@
 Usage: python3 tools/system_packages.py {book,test}
 
 ``book`` needs Python's own ``ensurepip``, which Debian and Ubuntu package apart from Python, and
-``test`` also bubblewrap, a browser and a Korean font. If nothing is missing, nothing is done.
-Packages are installed as root, or by sudo if it needs no password or a terminal is there to ask for
-it. Otherwise the command ends at once with the line to type.
+``test`` also bubblewrap, a browser, a library for the program that drives it, and a Korean font.
+If nothing is missing, nothing is done. Packages are installed as root, or by sudo if it needs no
+password or a terminal is there to ask for it. Otherwise the command ends at once with the line to
+type.
 
 Without apt (macOS, other Linux systems) nothing is installed, and the tests of what is missing are
 skipped, as they are where the kernel does not let bubblewrap work.
@@ -15,6 +16,7 @@ This runs before there is a virtual environment: standard library only.
 
 from __future__ import annotations  # an older Python reads on to the message about itself
 
+import ctypes
 import importlib.util
 import os
 import platform
@@ -41,6 +43,8 @@ def why_no_browser() -> str | None:
     """Say why tests of pages can't run here, or return None if they can."""
     if find_browser() is None:
         return f"no browser: SEQBOOK_CHROMIUM is not set, and PATH has no {' or '.join(BROWSERS)}"
+    if not has_libatomic():
+        return "no browser: libatomic.so.1, which Playwright needs, is not installed"
     return None
 
 
@@ -75,6 +79,17 @@ def has_korean_font() -> bool:
     return bool(listed.stdout.strip())
 
 
+def has_libatomic() -> bool:
+    """Whether the library is there that Playwright's Node.js needs on Linux to drive a browser."""
+    if sys.platform != "linux":
+        return True
+    try:
+        ctypes.CDLL("libatomic.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def missing_packages(target: str) -> list[str]:
     """Return the packages that ``make book`` or ``make test`` lacks, by their names in apt."""
     missing = []
@@ -85,6 +100,8 @@ def missing_packages(target: str) -> list[str]:
             missing.append("bubblewrap")
         if find_browser() is None and (package := browser_package()):
             missing.append(package)
+        if not has_libatomic():
+            missing.append("libatomic1")
         if not has_korean_font():
             missing += ["fontconfig", "fonts-nanum"]
     return missing
