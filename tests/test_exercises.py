@@ -150,6 +150,8 @@ def test_hidden_cases_enlarge_what_visible_ones_show(name, step_name):
         ({"x": np.ones(3)}, {"x": np.full(3, -2000.0)}, "x: over 1000"),
         ({"x": [[3, 4]]}, {"x": [[3], []]}, "x: a list of length 0"),
         ({"x": np.eye(2) > 0}, {"x": np.eye(3, 2) > 0}, "x: a row of False"),
+        ({"p": {"w": np.eye(1)}}, {"p": {"w": np.eye(3)}}, "p.w: axis 0 of size 2 or more"),
+        ({"x": np.ones(3)}, {"x": None}, "x: None"),
     ],
 )
 def test_a_new_kind_of_case_is_noticed(visible, hidden, new):

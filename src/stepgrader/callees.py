@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dis
 import inspect
 from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType
 from typing import Any
+
+from stepgrader.definitions import names_of
 
 __all__ = ["CALLS_WRONG", "called_steps", "codes_of", "codes_of_source"]
 
@@ -30,7 +31,7 @@ def called_steps(name: str, codes: Callable[[str], Sequence[CodeType]]) -> set[s
     found: set[str] = set()
     pending = [name]
     while pending:
-        names = {used for code in codes(pending.pop()) for used in _global_names(code)}
+        names = {used for code in codes(pending.pop()) for used in names_of(code)[1]}
         pending += names - found
         found |= names
     return found
@@ -64,12 +65,3 @@ def codes_of(value: Any) -> list[CodeType]:
 
 def _inner(code: CodeType) -> list[CodeType]:
     return [inner for inner in code.co_consts if isinstance(inner, CodeType)]
-
-
-def _global_names(code: CodeType) -> set[str]:
-    own = {
-        instruction.argval
-        for instruction in dis.get_instructions(code)
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
-    return own.union(*(_global_names(inner) for inner in _inner(code)))

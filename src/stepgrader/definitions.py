@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
+from stepgrader.differences import listed
 from stepgrader.worker.cells import new_namespace
 
-__all__ = ["Definitions", "Selection", "complaints", "plain_python"]
+__all__ = ["Definitions", "Selection", "complaints", "names_of", "plain_python"]
 
 MAX_MAGICS = 100  # lines of a cell
 MAX_READ = 2_000_000  # characters, of a cell that is read again after each of them
@@ -315,16 +316,12 @@ def complaints(selection: Selection) -> list[str]:
     if names := selection.foreign:
         verb, pronoun = ("comes", "it") if len(names) == 1 else ("come", "them")
         found.append(
-            f"{_listed(names)} {verb} from a cell that is not graded; write {pronoun} into the "
+            f"{listed(names)} {verb} from a cell that is not graded; write {pronoun} into the "
             "cell of the answer"
         )
     if selection.modules:
-        found.append(f"{_listed(selection.modules)} may not be installed where it is graded")
+        found.append(f"{listed(selection.modules)} may not be installed where it is graded")
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def plain_python(source: str) -> str:
@@ -423,14 +420,19 @@ def _awaits(node: ast.stmt) -> bool:
 
 
 def _statement(node: ast.stmt) -> _Statement:
-    binds, uses = _names(_code(node))
+    binds, uses = names_of(_code(node))
     return _Statement(
         node, frozenset(binds), frozenset(uses), _changes(node), _is_movable(node), _checks(node)
     )
 
 
-def _names(code: CodeType) -> tuple[set[str], set[str]]:
-    """Return the names that code binds, and those of the module that it uses."""
+def names_of(code: CodeType) -> tuple[set[str], set[str]]:
+    """Return the names that code binds, and those of the module that it uses.
+
+    Example:
+        >>> names_of(compile("def half(x): return x / two", "<cell>", "exec"))
+        ({'half'}, {'two'})
+    """
     stored: set[str] = set()
     uses: set[str] = set()
     for instruction in dis.get_instructions(code):
@@ -440,7 +442,7 @@ def _names(code: CodeType) -> tuple[set[str], set[str]]:
             uses.add(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            inner_stored, inner_uses = _names(constant)
+            inner_stored, inner_uses = names_of(constant)
             # What is stored by name is an attribute of a class.
             uses |= inner_uses - inner_stored
     return stored, uses

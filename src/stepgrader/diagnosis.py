@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.differences import as_numbers, near, short_number
+from stepgrader.differences import as_numbers, listed, near, short_number
 from stepgrader.steps import CompiledStep
 from stepgrader.worker.values import decode
 
@@ -358,11 +358,7 @@ def _right_parts(runs: Sequence[_Run]) -> str | None:
     right = [name for name in names if name not in wrong]
     if not wrong or not right or len(names) > MAX_AXES:
         return None
-    return f"{_listed(right)} {'is' if len(right) == 1 else 'are'} right; look at {_listed(wrong)}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"{listed(right)} {'is' if len(right) == 1 else 'are'} right; look at {listed(wrong)}."
 
 
 # -- One result

@@ -14,8 +14,10 @@ __all__ = [
     "Difference",
     "as_numbers",
     "difference",
+    "listed",
     "near",
     "printable",
+    "quantity",
     "short_number",
     "with_article",
 ]
@@ -112,7 +114,7 @@ def _compare(expected: Any, got: Any, tolerance: float, at: str) -> Difference |
         if not isinstance(got, (list, tuple)):
             return _wrong_type(expected, got, at)
         if len(expected) != len(got):
-            text = f"{_at(at)}expected {_count(len(expected), 'value')}, got {len(got)}"
+            text = f"{_at(at)}expected {quantity(len(expected), 'value')}, got {len(got)}"
             return Difference("the result has the wrong form", text)
         pairs = [(number, *pair) for number, pair in enumerate(zip(expected, got, strict=True))]
         return _first(pairs, tolerance, at)
@@ -220,7 +222,7 @@ def _form(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"numbers of shape {value.shape}" if value.shape else "a number"
     if isinstance(value, (list, tuple)):
-        return f"a {type(value).__name__} of {_count(len(value), 'value')}"
+        return f"a {type(value).__name__} of {quantity(len(value), 'value')}"
     if isinstance(value, dict):
         return f"a dict with {sorted(value)[:20]}"
     return "None" if value is None else f"a {type(value).__name__}"
@@ -246,7 +248,23 @@ def short_number(value: float) -> str:
     return f"{float(value) + 0.0:.4g}"
 
 
-def _count(number: int, what: str) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as words list them.
+
+    Example:
+        >>> listed(["x"]), listed(["x", "y", "z"])
+        ('x', 'x, y and z')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def quantity(number: float, what: str) -> str:
+    """Return a number with what it counts.
+
+    Example:
+        >>> quantity(1, "point"), quantity(2.5, "point")
+        ('1 point', '2.5 points')
+    """
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 

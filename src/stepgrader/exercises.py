@@ -19,6 +19,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+from stepgrader.differences import listed
 from stepgrader.steps import CompiledStep, Mistake, Step, cell_stem, compile_step, rounded
 
 __all__ = ["Exercise", "Heading", "Released", "as_text", "defines", "solutions"]
@@ -393,8 +394,8 @@ def _compared(step: CompiledStep) -> str:
     gradients, form = "", "lists, arrays and tensors of any precision are alike"
     if names := [f"`{name}`" for name in case["gradients"]]:
         names += [] if case["state"] is None else ["all parameters"]
-        listed = ", ".join(names[:-1]) + (" and " if names[1:] else "") + names[-1]
-        gradients = f" gradients with respect to {listed} (so compute with torch throughout),"
+        wanted = listed(names)
+        gradients = f" gradients with respect to {wanted} (so compute with torch throughout),"
         form = "of any precision"
     return (
         f"**Compared:** values and shapes ({form}),{gradients} and that the arguments stay "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepgrader.answers import candidates, code_lines
 from stepgrader.atomic_files import SafeWriter
-from stepgrader.differences import printable
+from stepgrader.differences import printable, quantity
 from stepgrader.gradebook import counting
 from stepgrader.judge import Verdict
 from stepgrader.marks import earned
@@ -160,11 +160,7 @@ def _counted(results: Sequence[Result], count: set[int]) -> Iterator[tuple[str, 
 
 
 def _points(number: float) -> str:
-    return _count(number, "point")
-
-
-def _count(number: float, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    return quantity(number, "point")
 
 
 def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
@@ -259,7 +255,7 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
     students = {result.submission.student for result in results}
     unread = [result for result in results if result.graded is None]
     yield (
-        f"{_count(len(results), 'notebook')} of {_count(len(students), 'student')}, "
+        f"{quantity(len(results), 'notebook')} of {quantity(len(students), 'student')}, "
         f"{len(unread)} without a grade."
     )
     by_exercise: dict[str, list[Graded]] = defaultdict(list)
@@ -271,7 +267,7 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield f"## {graded[0].title}"
         yield ""
         average = f"on average {mean:.1f} of {_points(graded[0].out_of)}"
-        yield f"{_count(len(graded), 'notebook')}, {average}."
+        yield f"{quantity(len(graded), 'notebook')}, {average}."
         yield ""
         yield "| step | right | right in part | wrong | not written |"
         yield "|---|---:|---:|---:|---:|"
