@@ -10,8 +10,9 @@ can branch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -33,8 +34,13 @@ def other_device() -> Iterator[torch.device]:
             outputs, _ = layer(torch.ones(1, 4, 2, device=device))
         assert outputs.device == device
     """
-    with _Dispatch(), _FromData():
+    # Inference mode has no views of tensors like ours. Without gradients the values are the same.
+    with patch.object(torch._C, "_InferenceMode", _without_gradients), _Dispatch(), _FromData():
         yield OTHER
+
+
+def _without_gradients(mode: bool) -> AbstractContextManager:
+    return torch.no_grad() if mode else nullcontext()
 
 
 class _OtherTensor(Tensor):

@@ -203,6 +203,24 @@ def test_rows_of_moderate_and_of_extreme_scores_may_stand_in_one_call(masked, dt
     assert_equal(ours, theirs, tolerance={torch.float64: 1e-10, torch.float32: 1e-3})
 
 
+@pytest.mark.parametrize("kind", [None, "padding", "full"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_chunks_whose_keys_are_taken_in_parts_equal_the_textbook(kind, causal):
+    """A chunk of 600 queries takes 436 of the 1,500 keys at a time, also across the diagonal."""
+    generator = torch.Generator().manual_seed(3)
+    query = draw(generator, 1, 1, 600, 4)
+    key, value = (draw(generator, 1, 1, 1500, 4) for _ in range(2))
+    mask = torch.rand(600, 1500, generator=generator) < 0.5 if kind == "full" else None
+    if kind == "padding":
+        mask = torch.arange(1500) < 1300
+    both = causal_mask(600, 1500) if causal else torch.tensor(True)
+    both = both if mask is None else both & mask
+    ours = values_and_gradients(
+        lambda *x: chunked_attention(*x, mask=mask, causal=causal), query, key, value
+    )
+    assert_equal(ours, values_and_gradients(lambda *x: textbook(*x, mask=both), query, key, value))
+
+
 @settings(max_examples=100)
 @given(
     size=sizes,

@@ -20,6 +20,7 @@ __all__ = ["SCORES_PER_CHUNK", "ChunkedAttentionFunction"]
 
 SCORES_PER_CHUNK = 2**20
 """Largest number of scores that are held at a time by default, four megabytes in float32."""
+_CACHED_SCORES = 2**18  # one megabyte in float32: the second-level cache of one core holds it
 _SMALL = 2.0**-40
 
 
@@ -91,12 +92,14 @@ class ChunkedAttentionFunction(Function):
             result, logs = group.select(output, log_sums)
             for block in plan.blocks():
                 masking = block.masking(allowed, causal, query.device)
-                powers, sums, subtracted = _powers(
-                    rows[:, block.queries], columns[:, block.keys], masking, buffer, moderate
-                )
-                moderate &= subtracted is None
                 block_output = result[:, block.queries]
-                torch.bmm(powers, values[:, block.keys], out=block_output)
+                inputs = rows[:, block.queries], columns[:, block.keys], values[:, block.keys]
+                sums, subtracted = None, None
+                if moderate:
+                    sums = _attend_to_moderate_scores(*inputs, masking, buffer, block_output)
+                if sums is None:
+                    moderate = False
+                    sums, subtracted = _attend(*inputs, masking, buffer, block_output)
                 block_output.div_(sums)  # fewer numbers than the weights
                 if masking.empty is not None:
                     block_output.masked_fill_(masking.empty, 0)
@@ -158,13 +161,23 @@ class _Masking(NamedTuple):
     Attributes:
         blocked: Scores to be ignored, broadcastable to ``(heads, rows, columns)``, or None. At
             least one of each row is kept.
-        later: Scores of later keys among the last columns, ``(rows, rows)``, or None.
+        later: Scores of later keys in the last columns, ``(rows, at most rows)``, or None.
         empty: Rows that may attend to nothing, broadcastable to ``(heads, rows, 1)``, or None.
     """
 
     blocked: Tensor | None = None
     later: Tensor | None = None
     empty: Tensor | None = None
+
+    def of_keys(self, keys: slice, columns: int) -> _Masking:
+        """What some of the block's columns may not hold."""
+        blocked, later = self.blocked, self.later
+        if blocked is not None and blocked.shape[-1] > 1:
+            blocked = blocked[..., keys]
+        if later is not None:
+            first = columns - len(later)
+            later = later[:, max(keys.start - first, 0) : max(keys.stop - first, 0)]
+        return _Masking(blocked, later)
 
 
 class _Group(NamedTuple):
@@ -267,31 +280,60 @@ def _scores(query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor) -> Te
     """
     scores = _product(query, key, buffer, scale=_scale(query) * math.log2(math.e))
     if masking.later is not None and masking.blocked is None:
-        scores[..., scores.shape[2] - scores.shape[1] :].masked_fill_(masking.later, -torch.inf)
+        scores[..., scores.shape[2] - masking.later.shape[1] :].masked_fill_(
+            masking.later, -torch.inf
+        )
     if masking.blocked is not None:
         scores.masked_fill_(masking.blocked, -torch.inf)
     return scores
 
 
-def _powers(
-    query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor, moderate: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Powers of a block's scores, their row sums, and what was subtracted from each row before.
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    masking: _Masking,
+    buffer: Tensor,
+    output: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Write the sums of the values of a block, each weighted by a power of its score.
 
-    The row's highest score is subtracted so that no power overflows and no row vanishes. Where
-    ``moderate`` scores are supposed, that is first tried without, which spares two passes over the
-    scores; all sums between ``_SMALL`` and its inverse prove that nothing overflowed or vanished.
+    Returns:
+        The sum of each row's powers, and what was subtracted from its scores before: the highest,
+        so that no power overflows and no row vanishes.
     """
-    if moderate:
-        powers = _scores(query, key, masking, buffer).exp2_()
-        sums = powers.sum(-1, keepdim=True)
-        lowest, highest = sums.aminmax()
-        if float(lowest) > _SMALL and float(highest) < 1 / _SMALL:
-            return powers, sums, None
     scores = _scores(query, key, masking, buffer)
-    subtracted = scores.amax(-1, keepdim=True)
-    powers = scores.sub_(subtracted).exp2_()
-    return powers, powers.sum(-1, keepdim=True), subtracted
+    highest = scores.amax(-1, keepdim=True)
+    powers = scores.sub_(highest).exp2_()
+    torch.bmm(powers, value, out=output)
+    return powers.sum(-1, keepdim=True), highest
+
+
+def _attend_to_moderate_scores(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    masking: _Masking,
+    buffer: Tensor,
+    output: Tensor,
+) -> Tensor | None:
+    """Do the same with nothing subtracted, a few keys at a time.
+
+    That spares two passes over the scores, and those of a few keys stay in the processor's cache.
+
+    Returns:
+        The sum of each row's powers; None if a sum is so low or high that a power may have vanished
+        or overflowed, and the output is not to be used.
+    """
+    sums = query.new_zeros(*query.shape[:2], 1)
+    columns = key.shape[1]
+    for keys in _slices(columns, max(1, _CACHED_SCORES // query.shape[:2].numel())):
+        some = masking.of_keys(keys, columns)
+        powers = _scores(query, key[:, keys], some, buffer).exp2_()
+        sums.add_(powers.sum(-1, keepdim=True))
+        output.baddbmm_(powers, value[:, keys])
+    lowest, highest = sums.aminmax()
+    return sums if float(lowest) > _SMALL and float(highest) < 1 / _SMALL else None
 
 
 def _gradients(

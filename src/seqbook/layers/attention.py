@@ -491,7 +491,10 @@ class MultiHeadAttention(nn.Module):
         if stop - start < 3:  # a slice costs its whole again in the backward pass
             rows = slice(start * self.d_model, stop * self.d_model)
             weight, bias = weight[rows], None if bias is None else bias[rows]
-        projected = linear(inputs, weight, bias).unflatten(-1, (stop - start, self.heads, -1))
+        batch, positions, _ = inputs.shape
+        projected = linear(inputs, weight, bias).view(
+            batch, positions, stop - start, self.heads, self.d_model // self.heads
+        )
         return projected.permute(2, 0, 3, 1, 4).unbind()  # each (batch, heads, positions, d_k)
 
     def attend(

@@ -49,7 +49,7 @@ class Hypothesis(NamedTuple):
     complete: bool
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def greedy(
     model: Seq2Seq,
     source: Tensor,
@@ -86,7 +86,7 @@ def greedy(
     )
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample(
     model: Seq2Seq,
     source: Tensor,
@@ -143,7 +143,7 @@ def sample(
     return _decode(model, source, lengths, limits, cached, draw)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def beam(
     model: Seq2Seq,
     source: Tensor,
