@@ -343,14 +343,6 @@ def _head(sampler: CaseSampler, batch: int, queries: int, keys: int) -> dict:
     }
 
 
-def _head_rectangular(sampler: CaseSampler) -> dict:
-    return _head(sampler, 2, 2, 3 + sampler.size)
-
-
-def _head_square(sampler: CaseSampler) -> dict:
-    return _head(sampler, 1, 3, 3)
-
-
 def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
     return _attention_reference(
         torch.einsum("bqd,de->bqe", x, w_q),
@@ -708,8 +700,8 @@ STEPS = [
         "one_head",
         reference=_head_reference,
         cases={
-            "fewer queries than keys": _head_rectangular,
-            "as many queries as keys": _head_square,
+            "fewer queries than keys": lambda sampler: _head(sampler, 2, 2, 3 + sampler.size),
+            "as many queries as keys": lambda sampler: _head(sampler, 1, 3, 3),
         },
         mistakes=known_mistakes(
             "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
