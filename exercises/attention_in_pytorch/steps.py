@@ -46,10 +46,6 @@ def _sdpa_case(sampler: CaseSampler, *leading: int, mask=None, causal=False) -> 
     }
 
 
-def _sdpa_open(sampler: CaseSampler) -> dict:
-    return _sdpa_case(sampler)
-
-
 def _sdpa_masked(sampler: CaseSampler) -> dict:
     heads = 2 + sampler.size // 2
     return _sdpa_case(
@@ -57,10 +53,6 @@ def _sdpa_masked(sampler: CaseSampler) -> dict:
         *(2, heads),
         mask=lambda keys: _some(sampler, 2, 1, 2, keys),
     )
-
-
-def _sdpa_causal(sampler: CaseSampler) -> dict:
-    return _sdpa_case(sampler, 2, causal=True)
 
 
 def _sdpa_causal_and_padded(sampler: CaseSampler) -> dict:
@@ -71,10 +63,6 @@ def _sdpa_causal_and_padded(sampler: CaseSampler) -> dict:
         mask=lambda keys: (torch.arange(keys) < lengths[:, None])[:, None, None],
         causal=True,
     )
-
-
-def _sdpa_thousands(sampler: CaseSampler) -> dict:
-    return _thousands(sampler) | {"causal": False}
 
 
 def _sdpa_far_below(sampler: CaseSampler) -> dict:
@@ -539,10 +527,6 @@ def _to_merge_batch(sampler: CaseSampler) -> dict:
     return {"x": sampler.normal(2, heads, 2, size)}
 
 
-def _to_merge_one(sampler: CaseSampler) -> dict:
-    return {"x": sampler.normal(2, 1, 2, 3 + sampler.size)}
-
-
 def _merge_reference(x):
     return torch.cat(x.unbind(1), dim=2)
 
@@ -592,10 +576,6 @@ def _two_groups(sampler: CaseSampler) -> ModuleCase:
 
 def _multi_query(sampler: CaseSampler) -> ModuleCase:
     return _grouped(sampler, 2, 1, empty=True, size=2)
-
-
-def _as_many_groups(sampler: CaseSampler) -> ModuleCase:
-    return _grouped(sampler, 2, 2, queries=1, size=2)
 
 
 class _GroupedReference(nn.Module):
@@ -794,10 +774,6 @@ def _multihead_groups(sampler: CaseSampler) -> dict:
     return _weights_of_groups(sampler, 4, 2, 1 + sampler.size)
 
 
-def _multihead_one(sampler: CaseSampler) -> dict:
-    return _weights_of_groups(sampler, 2 + sampler.size // 2, 1)
-
-
 def _multihead_all(sampler: CaseSampler) -> dict:
     heads = 2 + min(sampler.size, 1)
     return _weights_of_groups(sampler, heads, heads, 1 if sampler.size < 2 else 2)
@@ -847,11 +823,11 @@ STEPS = [
         "sdpa",
         reference=_sdpa_reference,
         cases={
-            "no mask": _sdpa_open,
+            "no mask": _sdpa_case,
             "a batch of heads under a mask": _sdpa_masked,
-            "causal attention": _sdpa_causal,
+            "causal attention": lambda sampler: _sdpa_case(sampler, 2, causal=True),
             "causal attention of padded sequences": _sdpa_causal_and_padded,
-            "scores in the thousands": _sdpa_thousands,
+            "scores in the thousands": lambda sampler: _thousands(sampler) | {"causal": False},
             "allowed scores far below the forbidden ones": _sdpa_far_below,
         },
         mistakes=known_mistakes(
@@ -1134,7 +1110,11 @@ STEPS = [
     Step(
         "merge_heads",
         reference=_merge_reference,
-        cases={"one sequence": _to_merge, "a batch": _to_merge_batch, "one head": _to_merge_one},
+        cases={
+            "one sequence": _to_merge,
+            "a batch": _to_merge_batch,
+            "one head": lambda sampler: {"x": sampler.normal(2, 1, 2, 3 + sampler.size)},
+        },
         mistakes=known_mistakes(
             "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
             ("x.transpose(1, 2).flatten(2)", "x.reshape(len(x), x.shape[2], -1)"),
@@ -1154,7 +1134,7 @@ STEPS = [
         cases={
             "four heads in two groups": _two_groups,
             "one group, and a query that may attend to nothing": _multi_query,
-            "as many groups as heads": _as_many_groups,
+            "as many groups as heads": lambda sampler: _grouped(sampler, 2, 2, queries=1, size=2),
         },
         mistakes=known_mistakes(
             "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
@@ -1220,7 +1200,7 @@ STEPS = [
         reference=_multihead_reference,
         cases={
             "four heads in two groups": _multihead_groups,
-            "one group": _multihead_one,
+            "one group": lambda sampler: _weights_of_groups(sampler, 2 + sampler.size // 2, 1),
             "as many groups as heads": _multihead_all,
         },
         mistakes=known_mistakes(
