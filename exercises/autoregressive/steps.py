@@ -43,18 +43,6 @@ def _count(sampler: CaseSampler, size: int, order: int, alpha: float) -> dict:
     }
 
 
-def _first_order(sampler: CaseSampler) -> dict:
-    return _count(sampler, 2 + sampler.size // 2, 1, 0.5)
-
-
-def _order_zero(sampler: CaseSampler) -> dict:
-    return _count(sampler, 3 + sampler.size // 2, 0, 1)
-
-
-def _second_order(sampler: CaseSampler) -> dict:
-    return _count(sampler, 2 + sampler.size // 2, 2, 0.25)
-
-
 def _unseen_symbol(sampler: CaseSampler) -> dict:
     case = _count(sampler, 2, 1, 0.5)
     return case | {"size": 3 + sampler.size // 2}
@@ -127,14 +115,6 @@ def _skip_more(sampler: CaseSampler) -> dict:
     return _scored(sampler, 2 + sampler.size // 2, 1, 3)
 
 
-def _score_second_order(sampler: CaseSampler) -> dict:
-    return _scored(sampler, 2, 2, 3 - min(sampler.size, 1))
-
-
-def _score_order_zero(sampler: CaseSampler) -> dict:
-    return _scored(sampler, 3 + sampler.size, 0, 0)
-
-
 def _score_one_symbol(sampler: CaseSampler) -> dict:
     return _scored(sampler, 2 + sampler.size // 2, 1, 8, length=9)
 
@@ -194,10 +174,6 @@ def _longer_window(sampler: CaseSampler) -> dict:
 
 def _short_recordings(sampler: CaseSampler) -> dict:
     return _recordings(sampler, [1, 8 + sampler.size, 2, 7], 2)
-
-
-def _mean_only(sampler: CaseSampler) -> dict:
-    return _recordings(sampler, [3, 2 + sampler.size], 0)
 
 
 def _fit_reference(recordings, order):
@@ -293,10 +269,6 @@ def _whole_numbers(sampler: CaseSampler) -> dict:
 
 def _no_weights(sampler: CaseSampler) -> dict:
     return _batch(sampler, 2, 3 + sampler.size, 0, 2 + 2 * sampler.size)
-
-
-def _no_steps(sampler: CaseSampler) -> dict:
-    return _batch(sampler, 2, 3 + sampler.size, 2, 0)
 
 
 def _roll_out_reference(intercept, weights, histories, steps):
@@ -571,9 +543,9 @@ STEPS = [
         "transition_table",
         reference=_table_reference,
         cases={
-            "order 1": _first_order,
-            "order 2": _second_order,
-            "order 0": _order_zero,
+            "order 1": lambda sampler: _count(sampler, 2 + sampler.size // 2, 1, 0.5),
+            "order 2": lambda sampler: _count(sampler, 2 + sampler.size // 2, 2, 0.25),
+            "order 0": lambda sampler: _count(sampler, 3 + sampler.size // 2, 0, 1),
             "a symbol that never occurs": _unseen_symbol,
             "a context that never occurs, and no smoothing": _unseen_context,
             "a sequence of a single window": _one_window,
@@ -637,8 +609,8 @@ STEPS = [
         cases={
             "order 1, one symbol skipped": _skip_the_order,
             "more symbols skipped than the order needs": _skip_more,
-            "order 2": _score_second_order,
-            "order 0, nothing skipped": _score_order_zero,
+            "order 2": lambda sampler: _scored(sampler, 2, 2, 3 - min(sampler.size, 1)),
+            "order 0, nothing skipped": lambda sampler: _scored(sampler, 3 + sampler.size, 0, 0),
             "a single symbol to score": _score_one_symbol,
         },
         mistakes=known_mistakes(
@@ -678,7 +650,7 @@ STEPS = [
             "a single recording": _one_recording,
             "a longer window": _longer_window,
             "recordings too short for a window": _short_recordings,
-            "order 0": _mean_only,
+            "order 0": lambda sampler: _recordings(sampler, [3, 2 + sampler.size], 0),
         },
         mistakes=known_mistakes(
             "Your weights are in reverse: the weight of the most recent value comes first.",
@@ -718,7 +690,7 @@ STEPS = [
             "a batch of one": _batch_of_one,
             "histories of whole numbers": _whole_numbers,
             "order 0": _no_weights,
-            "no steps": _no_steps,
+            "no steps": lambda sampler: _batch(sampler, 2, 3 + sampler.size, 2, 0),
         },
         mistakes=known_mistakes(
             "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
