@@ -37,10 +37,6 @@ def _small_run(sampler: CaseSampler) -> dict:
     return _candidates(sampler, time + more, hidden + more)
 
 
-def _small_run_of_one(sampler: CaseSampler) -> dict:
-    return _candidates(sampler, 1, 2 + sampler.size)
-
-
 def _small_run_without_leak(sampler: CaseSampler) -> dict:
     made = _small_run(sampler)
     return made | {"rate": torch.ones_like(made["rate"])}
@@ -87,10 +83,6 @@ def _some_jacobians(sampler: CaseSampler) -> dict:
         "jacobians": sampler.normal(time, hidden, hidden),
         "lag": int(sampler.random.integers(2, time)),
     }
-
-
-def _no_lag(sampler: CaseSampler) -> dict:
-    return _some_jacobians(sampler) | {"lag": 0}
 
 
 def _whole_lag(sampler: CaseSampler) -> dict:
@@ -143,10 +135,6 @@ def _several_terms(sampler: CaseSampler) -> dict:
     time, hidden = sampler.random.permutation([3, 2]).tolist()
     more = sampler.size // 2
     return _consistent_run(sampler, time + 1 + more, hidden + more)
-
-
-def _one_term(sampler: CaseSampler) -> dict:
-    return _consistent_run(sampler, 1, 2 + sampler.size // 2)
 
 
 def _terms_reference(hidden, candidates, weight_hh, rate):
@@ -346,10 +334,6 @@ def _shorter_last(sampler: CaseSampler) -> dict:
     return _to_truncate(sampler, 5 + 3 * (sampler.size // 2), 3)
 
 
-def _windows_of_one(sampler: CaseSampler) -> dict:
-    return _to_truncate(sampler, 3 + sampler.size // 2, 1)
-
-
 def _longer_window(sampler: CaseSampler) -> dict:
     return _to_truncate(sampler, 3 + sampler.size // 2, 7)
 
@@ -498,7 +482,7 @@ STEPS = [
         reference=_jacobians_reference,
         cases={
             "several steps": _small_run,
-            "one step": _small_run_of_one,
+            "one step": lambda sampler: _candidates(sampler, 1, 2 + sampler.size),
             "rates of one": _small_run_without_leak,
         },
         mistakes=known_mistakes(
@@ -533,7 +517,11 @@ STEPS = [
     Step(
         "over_lag",
         reference=_over_lag_reference,
-        cases={"a part of the run": _some_jacobians, "lag 0": _no_lag, "the whole run": _whole_lag},
+        cases={
+            "a part of the run": _some_jacobians,
+            "lag 0": lambda sampler: _some_jacobians(sampler) | {"lag": 0},
+            "the whole run": _whole_lag,
+        },
         mistakes=known_mistakes(
             "Your factors stand in the opposite order: the last step's Jacobian is on the left.",
             ("product @ jacobians[-1 - step]", "jacobians[-1 - step] @ product"),
@@ -563,7 +551,10 @@ STEPS = [
     Step(
         "recurrent_terms",
         reference=_terms_reference,
-        cases={"several steps": _several_terms, "one step": _one_term},
+        cases={
+            "several steps": _several_terms,
+            "one step": lambda sampler: _consistent_run(sampler, 1, 2 + sampler.size // 2),
+        },
         mistakes=known_mistakes(
             "Term i needs the state before step i. As the initial state stands in front, that is "
             "one place earlier than you take.",
@@ -671,7 +662,7 @@ STEPS = [
         cases={
             "windows of equal length": _equal_windows,
             "a shorter last window": _shorter_last,
-            "windows of one step": _windows_of_one,
+            "windows of one step": lambda sampler: _to_truncate(sampler, 3 + sampler.size // 2, 1),
             "a window longer than the sequence": _longer_window,
         },
         mistakes=known_mistakes(
