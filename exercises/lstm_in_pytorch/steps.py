@@ -145,18 +145,6 @@ def _cell_case(sampler: CaseSampler, batch: int, scale: float = 1):
     )
 
 
-def _cell_of_one(sampler: CaseSampler) -> ModuleCase:
-    return _cell_case(sampler, 1)
-
-
-def _cell_of_several(sampler: CaseSampler) -> ModuleCase:
-    return _cell_case(sampler, 2 + sampler.size // 2)
-
-
-def _cell_of_thousands(sampler: CaseSampler) -> ModuleCase:
-    return _cell_case(sampler, 2, scale=10_000)
-
-
 class _CellReference(nn.LSTMCell):
     def forward(self, inputs, hidden, cell):
         return super().forward(inputs, (hidden, cell))
@@ -232,10 +220,6 @@ def _layers_case(
         options={"features": features, "hidden_size": hidden, "layers": layers},
         state=state,
     )
-
-
-def _one_layer(sampler: CaseSampler) -> ModuleCase:
-    return _layers_case(sampler, 1, time=3 + sampler.size)
 
 
 def _two_layers(sampler: CaseSampler) -> ModuleCase:
@@ -1295,9 +1279,9 @@ STEPS = [
         "LSTMCell",
         reference=_CellReference,
         cases={
-            "one sequence": _cell_of_one,
-            "a batch": _cell_of_several,
-            "sums in the thousands": _cell_of_thousands,
+            "one sequence": lambda sampler: _cell_case(sampler, 1),
+            "a batch": lambda sampler: _cell_case(sampler, 2 + sampler.size // 2),
+            "sums in the thousands": lambda sampler: _cell_case(sampler, 2, scale=10_000),
         },
         mistakes=known_mistakes(
             "You write with the forget gate. The plain LSTM has an input gate i of its own.",
@@ -1345,7 +1329,7 @@ STEPS = [
         "LSTM",
         reference=_LayersReference,
         cases={
-            "one layer": _one_layer,
+            "one layer": lambda sampler: _layers_case(sampler, 1, time=3 + sampler.size),
             "two layers": _two_layers,
             "three layers, as many steps as sequences": _three_layers,
         },
