@@ -44,14 +44,6 @@ def _step_inputs(sampler: CaseSampler, batch: int, features: int, hidden: int) -
     }
 
 
-def _one_step(sampler: CaseSampler) -> dict:
-    return _step_inputs(sampler, *sampler.lengths(3))
-
-
-def _one_row(sampler: CaseSampler) -> dict:
-    return _step_inputs(sampler, 1, *sampler.lengths(2))
-
-
 def _leaky_reference(inputs, hidden, w_x, w_h, b, rate):
     return torch.lerp(
         hidden,
@@ -90,10 +82,6 @@ def _layer_inputs(sampler: CaseSampler, sizes: tuple[int, ...], time: int) -> di
 def _several_steps(sampler: CaseSampler) -> dict:
     batch, features, hidden, time = _readable(sampler, small=(2, 2, 2, 3))
     return _layer_inputs(sampler, (batch, features, hidden), time)
-
-
-def _one_step_only(sampler: CaseSampler) -> dict:
-    return _layer_inputs(sampler, sampler.lengths(3), 1)
 
 
 def _layer_reference(inputs, initial, w_x, w_h, b, rate):
@@ -402,18 +390,6 @@ def _rows(sampler: CaseSampler, temperature: float) -> dict:
     }
 
 
-def _at_one(sampler: CaseSampler) -> dict:
-    return _rows(sampler, 1.0)
-
-
-def _cold(sampler: CaseSampler) -> dict:
-    return _rows(sampler, 0.4)
-
-
-def _hot(sampler: CaseSampler) -> dict:
-    return _rows(sampler, 5.0)
-
-
 def _frozen(sampler: CaseSampler) -> dict:
     """Temperature 0, with a tie of the largest in every second row."""
     made = _rows(sampler, 0.0)
@@ -499,7 +475,10 @@ STEPS = [
     Step(
         "leaky_step",
         reference=_leaky_reference,
-        cases={"a small batch": _one_step, "a batch of one": _one_row},
+        cases={
+            "a small batch": lambda sampler: _step_inputs(sampler, *sampler.lengths(3)),
+            "a batch of one": lambda sampler: _step_inputs(sampler, 1, *sampler.lengths(2)),
+        },
         mistakes=known_mistakes(
             "The rate is on the wrong state: it says how much of the new state is taken, and 1 - "
             "rate how much of the old one is kept.",
@@ -532,7 +511,10 @@ STEPS = [
     Step(
         "leaky_layer",
         reference=_layer_reference,
-        cases={"several steps": _several_steps, "one step only": _one_step_only},
+        cases={
+            "several steps": _several_steps,
+            "one step only": lambda sampler: _layer_inputs(sampler, sampler.lengths(3), 1),
+        },
         mistakes=known_mistakes(
             "Your results are (time, batch, hidden): stack the steps along dimension 1.",
             ("states, dim=1", "states"),
@@ -742,9 +724,9 @@ STEPS = [
         "choose",
         reference=_choose_reference,
         cases={
-            "temperature 1": _at_one,
-            "a low temperature": _cold,
-            "a high temperature": _hot,
+            "temperature 1": lambda sampler: _rows(sampler, 1.0),
+            "a low temperature": lambda sampler: _rows(sampler, 0.4),
+            "a high temperature": lambda sampler: _rows(sampler, 5.0),
             "temperature 0": _frozen,
             "large logits": _large,
             "forbidden symbols": _forbidden,
