@@ -19,10 +19,6 @@ def _lag_zero(sampler: CaseSampler) -> dict:
     return {"series": 5 + sampler.array(5 + sampler.size), "lag": 0}
 
 
-def _negative_lag(sampler: CaseSampler) -> dict:
-    return _lagged(sampler) | {"lag": -1 - sampler.size}
-
-
 def _long_lag(sampler: CaseSampler) -> dict:
     length = 5 + sampler.size
     return {"series": 5 + sampler.array(length), "lag": length + 2 * sampler.size}
@@ -84,10 +80,6 @@ def _ties(sampler: CaseSampler) -> dict:
 
 def _out_of_reach(sampler: CaseSampler) -> dict:
     return {"observed": 9.5, "shuffled": sampler.array(5 + sampler.size)}
-
-
-def _one_shuffle(sampler: CaseSampler) -> dict:
-    return {"observed": 0.25, "shuffled": sampler.array(1)}
 
 
 def _p_value_reference(observed, shuffled):
@@ -336,14 +328,6 @@ def _chain(sampler: CaseSampler, length: int) -> dict:
     }
 
 
-def _sequence(sampler: CaseSampler) -> dict:
-    return _chain(sampler, 3 + min(sampler.size, 2))
-
-
-def _one_symbol(sampler: CaseSampler) -> dict:
-    return _chain(sampler, 1)
-
-
 def _same_symbol(sampler: CaseSampler) -> dict:
     case = _chain(sampler, 3)
     return case | {"symbols": np.full(3, case["symbols"][0])}
@@ -456,7 +440,7 @@ STEPS = [
         cases={
             "a positive lag": _lagged,
             "a lag of zero": _lag_zero,
-            "a negative lag": _negative_lag,
+            "a negative lag": lambda sampler: _lagged(sampler) | {"lag": -1 - sampler.size},
             "the longest lag with a term": _last_lag,
             "a lag with no term left": _long_lag,
         },
@@ -504,7 +488,7 @@ STEPS = [
             "a negative statistic": _negative_test,
             "shuffles that tie with the data": _ties,
             "a statistic that no shuffle reaches": _out_of_reach,
-            "a single shuffle": _one_shuffle,
+            "a single shuffle": lambda sampler: {"observed": 0.25, "shuffled": sampler.array(1)},
         },
         mistakes=known_mistakes(
             "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
@@ -626,8 +610,8 @@ STEPS = [
         "sequence_probability",
         reference=_probability_reference,
         cases={
-            "a short sequence": _sequence,
-            "a sequence of one symbol": _one_symbol,
+            "a short sequence": lambda sampler: _chain(sampler, 3 + min(sampler.size, 2)),
+            "a sequence of one symbol": lambda sampler: _chain(sampler, 1),
             "a symbol that repeats": _same_symbol,
             "a transition that is impossible": _impossible,
         },
