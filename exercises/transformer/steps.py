@@ -23,10 +23,6 @@ def _from_later(sampler: CaseSampler) -> dict:
     return _from_zero(sampler) | {"start": int(sampler.random.integers(3, 20))}
 
 
-def _one_position(sampler: CaseSampler) -> dict:
-    return _from_later(sampler) | {"time": 1}
-
-
 def _codes_reference(time, width, longest, start):
     """The chapter's codes, drawn apart and cut out of a longer sequence."""
     torch.set_default_dtype(torch.float64)
@@ -188,14 +184,6 @@ def _stack(sampler: CaseSampler, layers: int, norm: str) -> dict:
     }
 
 
-def _post(sampler: CaseSampler) -> dict:
-    return _stack(sampler, 2 + sampler.size, "post")
-
-
-def _pre(sampler: CaseSampler) -> dict:
-    return _stack(sampler, 2 + sampler.size, "pre")
-
-
 def _streams_reference(inputs, matrices, norm):
     def normed(x):
         return nn.functional.layer_norm(x, x.shape[-1:])
@@ -266,14 +254,6 @@ def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
         options={"width": width, "heads": heads, "hidden": hidden},
         state=state,
     )
-
-
-def _layer_full(sampler: CaseSampler) -> ModuleCase:
-    return _layer(sampler, padded=False)
-
-
-def _layer_padded(sampler: CaseSampler) -> ModuleCase:
-    return _layer(sampler, padded=True)
 
 
 class _LayerReference(nn.Module):
@@ -379,10 +359,6 @@ def _with_an_empty_one(sampler: CaseSampler) -> dict:
     return _ids(sampler, *sampler.random.permutation(lengths))
 
 
-def _one_sequence(sampler: CaseSampler) -> dict:
-    return _ids(sampler, *sampler.lengths(1))
-
-
 def _forcing_reference(sequences):
     """Fill two rectangles of padding, symbol by symbol."""
     shape = (len(sequences), max(map(len, sequences)) + 1)
@@ -432,18 +408,6 @@ def _to_smooth(sampler: CaseSampler, *, padded: bool = True) -> dict:
         "wanted": torch.from_numpy(wanted),
         "share": float(sampler.random.choice([0.1, 0.2, 0.3])),
     }
-
-
-def _to_smooth_padded(sampler: CaseSampler) -> dict:
-    return _to_smooth(sampler)
-
-
-def _to_smooth_full(sampler: CaseSampler) -> dict:
-    return _to_smooth(sampler, padded=False)
-
-
-def _to_smooth_not(sampler: CaseSampler) -> dict:
-    return _to_smooth(sampler) | {"share": 0.0}
 
 
 def _to_smooth_huge(sampler: CaseSampler) -> dict:
@@ -500,14 +464,6 @@ def _run(sampler: CaseSampler) -> dict:
         "peak": float(sampler.random.integers(4, 9)),
         "floor": float(sampler.random.integers(1, 4)) / 2,
     }
-
-
-def _run_to_zero(sampler: CaseSampler) -> dict:
-    return _run(sampler) | {"floor": 0.0}
-
-
-def _run_without_warm_up(sampler: CaseSampler) -> dict:
-    return _run(sampler) | {"warm_up": 0}
 
 
 def _run_of_warm_up(sampler: CaseSampler) -> dict:
@@ -574,20 +530,8 @@ def _prefixes(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = Tr
     }
 
 
-def _all_go_on(sampler: CaseSampler) -> dict:
-    return _prefixes(sampler)
-
-
-def _first_step(sampler: CaseSampler) -> dict:
-    return _prefixes(sampler, 1)
-
-
 def _one_has_just_ended(sampler: CaseSampler) -> dict:
     return _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)])
-
-
-def _one_ended_earlier(sampler: CaseSampler) -> dict:
-    return _prefixes(sampler, ended=[(0, 1)])
 
 
 def _one_is_overtaken(sampler: CaseSampler) -> dict:
@@ -658,7 +602,7 @@ STEPS = [
         cases={
             "positions from 0": _from_zero,
             "positions from a later start": _from_later,
-            "a single position": _one_position,
+            "a single position": lambda sampler: _from_later(sampler) | {"time": 1},
         },
         mistakes=known_mistakes(
             "Your cosines and sines take turns; here all cosines come first, then all sines.",
@@ -764,7 +708,10 @@ STEPS = [
     Step(
         "streams",
         reference=_streams_reference,
-        cases={"post-LN": _post, "pre-LN": _pre},
+        cases={
+            "post-LN": lambda sampler: _stack(sampler, 2 + sampler.size, "post"),
+            "pre-LN": lambda sampler: _stack(sampler, 2 + sampler.size, "pre"),
+        },
         mistakes=known_mistakes(
             "You always do pre-LN; with norm = 'post' the norm stands after the sum.",
             ('norm == "pre"', "True"),
@@ -802,7 +749,10 @@ STEPS = [
     Step(
         "EncoderLayer",
         reference=_LayerReference,
-        cases={"padded sequences": _layer_padded, "sequences of one length": _layer_full},
+        cases={
+            "padded sequences": lambda sampler: _layer(sampler, padded=True),
+            "sequences of one length": lambda sampler: _layer(sampler, padded=False),
+        },
         mistakes=known_mistakes(
             "Your mask is upside down: in nn.MultiheadAttention's, True means may not attend.",
             (">=", "<"),
@@ -837,7 +787,7 @@ STEPS = [
         cases={
             "sequences of different lengths": _different_lengths,
             "an empty sequence": _with_an_empty_one,
-            "a single sequence": _one_sequence,
+            "a single sequence": lambda sampler: _ids(sampler, *sampler.lengths(1)),
         },
         mistakes=known_mistakes(
             "Given and wanted are the same: the decoder would have to name what it reads. Shift "
@@ -881,9 +831,9 @@ STEPS = [
         "smoothed_loss",
         reference=_loss_reference,
         cases={
-            "padded sequences": _to_smooth_padded,
-            "no padding": _to_smooth_full,
-            "a share of 0": _to_smooth_not,
+            "padded sequences": _to_smooth,
+            "no padding": lambda sampler: _to_smooth(sampler, padded=False),
+            "a share of 0": lambda sampler: _to_smooth(sampler) | {"share": 0.0},
             "logits in the thousands": _to_smooth_huge,
         },
         mistakes=known_mistakes(
@@ -944,8 +894,8 @@ STEPS = [
         reference=_rates_reference,
         cases={
             "a run with warm-up": _run,
-            "a floor of 0": _run_to_zero,
-            "no warm-up": _run_without_warm_up,
+            "a floor of 0": lambda sampler: _run(sampler) | {"floor": 0.0},
+            "no warm-up": lambda sampler: _run(sampler) | {"warm_up": 0},
             "nothing but warm-up": _run_of_warm_up,
         },
         mistakes=known_mistakes(
@@ -988,10 +938,10 @@ STEPS = [
         "beam_step",
         reference=_beam_reference,
         cases={
-            "prefixes that all continue": _all_go_on,
-            "the first step, with one prefix": _first_step,
+            "prefixes that all continue": _prefixes,
+            "the first step, with one prefix": lambda sampler: _prefixes(sampler, 1),
             "a prefix that has just ended": _one_has_just_ended,
-            "a prefix that ended earlier": _one_ended_earlier,
+            "a prefix that ended earlier": lambda sampler: _prefixes(sampler, ended=[(0, 1)]),
             "an ended prefix that is overtaken": _one_is_overtaken,
             "prefixes that have all ended": _all_have_ended,
             "scores far below -100": _low_scores,
