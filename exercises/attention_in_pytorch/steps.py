@@ -48,11 +48,7 @@ def _sdpa_case(sampler: CaseSampler, *leading: int, mask=None, causal=False) -> 
 
 def _sdpa_masked(sampler: CaseSampler) -> dict:
     heads = 2 + sampler.size // 2
-    return _sdpa_case(
-        sampler,
-        *(2, heads),
-        mask=lambda keys: _some(sampler, 2, 1, 2, keys),
-    )
+    return _sdpa_case(sampler, *(2, heads), mask=lambda keys: _some(sampler, 2, 1, 2, keys))
 
 
 def _sdpa_causal_and_padded(sampler: CaseSampler) -> dict:
@@ -927,10 +923,7 @@ STEPS = [
             ),
             "Your heads take every other feature; the features of a head are neighbours, the "
             "first head's first.",
-            (
-                "x.chunk(self.num_heads, dim=-1)",
-                "x.unflatten(-1, (-1, self.num_heads)).unbind(-1)",
-            ),
+            ("x.chunk(self.num_heads, dim=-1)", "x.unflatten(-1, (-1, self.num_heads)).unbind(-1)"),
             "out_proj is missing: it mixes the outputs of the heads.",
             ("self.out_proj(torch.cat(found, dim=-1))", "torch.cat(found, dim=-1)"),
             "Your keys are made from value; they are made from key.",
@@ -980,10 +973,7 @@ STEPS = [
             "Your third mask is causal alone; it must forbid padding as well.",
             ("real[:, None, None] & past", "past.expand(len(lengths), 1, time, time)"),
             "Your third mask empties the rows of padded queries too; the task forbids keys only.",
-            (
-                "real[:, None, None] & past",
-                "real[:, None, :, None] & real[:, None, None] & past",
-            ),
+            ("real[:, None, None] & past", "real[:, None, :, None] & real[:, None, None] & past"),
         ),
         alternatives=[_masks_in_a_loop, _masks_by_triu],
     ),
@@ -1009,10 +999,7 @@ STEPS = [
             "A query that may attend to nothing shares its weight among forbidden keys; its "
             "weights, output and entropy must be zero.",
             ("torch.finfo(scores.dtype).min", "-1e9"),
-            (
-                "exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n",
-                "exp()\n",
-            ),
+            ("exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n", "exp()\n"),
             "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
             ("weights * logs", "weights * weights.log()"),
             "The values are right, but the gradient is NaN where an allowed weight is zero, for "
