@@ -6,11 +6,7 @@ import numpy as np
 
 from seqbook.statistics.autoregressive import LinearAR
 from seqbook.statistics.hidden_markov import HiddenMarkovModel
-from seqbook.statistics.markov import (
-    AdditiveMarkov,
-    MarkovChain,
-    bits_per_symbol,
-)
+from seqbook.statistics.markov import AdditiveMarkov, MarkovChain, bits_per_symbol
 from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 
@@ -573,10 +569,7 @@ STEPS = [
                 "table / table.sum()",
             ),
             "You index the context newest first; its oldest symbol belongs on the first axis.",
-            (
-                "tuple(symbols[t - order : t + 1])",
-                "(*symbols[t - order : t][::-1], symbols[t])",
-            ),
+            ("tuple(symbols[t - order : t + 1])", "(*symbols[t - order : t][::-1], symbols[t])"),
             "Your first axis is the next symbol; it belongs on the last, after the context.",
             ("tuple(symbols[t - order : t + 1])", "(symbols[t], *symbols[t - order : t])"),
             "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
@@ -633,10 +626,7 @@ STEPS = [
             "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
             ("2**mean", "np.mean(2.0 ** np.array(bits))"),
             "You index the context newest first; its oldest symbol belongs on the first axis.",
-            (
-                "tuple(symbols[t - order : t + 1])",
-                "(*symbols[t - order : t][::-1], symbols[t])",
-            ),
+            ("tuple(symbols[t - order : t + 1])", "(*symbols[t - order : t][::-1], symbols[t])"),
             "The sign is wrong: the cost is minus the logarithm, and never negative.",
             ("-math", "math"),
         ),
@@ -807,10 +797,7 @@ STEPS = [
             "You let the state change before the first symbol; `initial` is about the time of that symbol.",
             ("np.eye(len(initial))", "transition"),
             "The first symbol updates your belief but costs nothing; it is scored like all others.",
-            (
-                "math.log2(probability)",
-                "math.log2(probability) if change is transition else 0.0",
-            ),
+            ("math.log2(probability)", "math.log2(probability) if change is transition else 0.0"),
             "The first symbol is ignored; it is scored, and it updates the belief.",
             ("np.eye(len(initial))", "transition"),
             ("in symbols", "in symbols[1:]"),
