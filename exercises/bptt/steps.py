@@ -755,10 +755,7 @@ STEPS = [
             ("g * scale", "g.mul_(scale)"),
             "Your numbers are right, but short gradients are returned as the very tensors that "
             "were given, so that changing one changes the other. Return new tensors.",
-            (
-                "g * scale for g in gradients",
-                "g * scale if scale < 1 else g for g in gradients",
-            ),
+            ("g * scale for g in gradients", "g * scale if scale < 1 else g for g in gradients"),
         ),
         alternatives=[_clip_by_loop, _clip_as_one_vector],
         new_results=True,
