@@ -327,11 +327,7 @@ def _packed_case(lengths_of, layers: int):
                 "inputs": sampler.normal(len(lengths), time, features),
                 "lengths": torch.tensor(lengths),
             },
-            options={
-                "features": features,
-                "hidden_size": hidden,
-                "layers": layers,
-            },
+            options={"features": features, "hidden_size": hidden, "layers": layers},
             state=_prefixed("lstm.", state),
         )
 
@@ -370,11 +366,7 @@ class _PackedSorted(nn.Module):
         outputs = outputs.transpose(0, 1)[back]
         missing = inputs.shape[1] - outputs.shape[1]
         outputs = torch.cat(
-            [
-                outputs,
-                outputs.new_zeros(len(inputs), missing, outputs.shape[2]),
-            ],
-            dim=1,
+            [outputs, outputs.new_zeros(len(inputs), missing, outputs.shape[2])], dim=1
         )
         return outputs, hidden[-2:].transpose(0, 1).flatten(1)[back]
 
@@ -616,14 +608,7 @@ def _fit_without_progress(sampler: CaseSampler) -> dict:
 
 
 def _fitted_reference(
-    options,
-    parameters,
-    learning_rate,
-    training,
-    validation,
-    orders,
-    batch_size,
-    patience,
+    options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
     """Train for all epochs, keep everything, and choose afterwards."""
     model = _ClassifierReference(*options).double()
@@ -671,14 +656,7 @@ def _epoch_reference(options, parameters, learning_rate, data, order, batch_size
 
 
 def _plain_fit(
-    options,
-    parameters,
-    learning_rate,
-    training,
-    validation,
-    orders,
-    batch_size,
-    patience,
+    options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
     features, units, layers, classes = options
     lstm = nn.LSTM(features, units, layers, bidirectional=True)
@@ -723,14 +701,7 @@ def _plain_fit(
 
 
 def _fit_counting_down(
-    options,
-    parameters,
-    learning_rate,
-    training,
-    validation,
-    orders,
-    batch_size,
-    patience,
+    options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
     """With a copy of the whole model, a counter, and one sequence at a time."""
     features, units, layers, classes = options
@@ -1407,10 +1378,7 @@ STEPS = [
             ("[hidden[-2], hidden[-1]]", "[hidden[0], hidden[1]]"),
             "You join the two directions by a reshape alone, which mixes up the sequences. Their "
             "states of one sequence stand side by side.",
-            (
-                "torch.cat([hidden[-2], hidden[-1]], dim=1)",
-                "hidden[-2:].reshape(len(inputs), -1)",
-            ),
+            ("torch.cat([hidden[-2], hidden[-1]], dim=1)", "hidden[-2:].reshape(len(inputs), -1)"),
             "You read the last step of the padded outputs, which is zero for all but the longest "
             "sequences.",
             ("torch.cat([hidden[-2], hidden[-1]], dim=1)", "outputs[:, -1]"),
@@ -1775,10 +1743,7 @@ STEPS = [
                 "reverse_padded(inputs, lengths)\n            inputs",
                 "inputs.flip(1)\n            inputs",
             ),
-            (
-                "reverse_padded(inputs, lengths)\n        return",
-                "inputs.flip(1)\n        return",
-            ),
+            ("reverse_padded(inputs, lengths)\n        return", "inputs.flip(1)\n        return"),
             "Your third layer reads backwards; only every second one does. Is every layer from "
             "the second on reversed, or are a backward layer's states left in reversed order?",
             (
@@ -1827,10 +1792,7 @@ STEPS = [
             "The gradient is not clipped.",
             (" * (max_norm / norm if norm > max_norm else 1.0)", ""),
             "You scale every gradient to max_norm; one that is shorter must be left alone.",
-            (
-                "(max_norm / norm if norm > max_norm else 1.0)",
-                "max_norm / norm.clamp(min=1e-12)",
-            ),
+            ("(max_norm / norm if norm > max_norm else 1.0)", "max_norm / norm.clamp(min=1e-12)"),
             "Your loss is the sum over the batch; take the mean.",
             ("labels)", 'labels, reduction="sum")'),
             "The loss is that after the step; return the one before.",
