@@ -541,10 +541,7 @@ STEPS = [
             ("hidden @ w_h", "leaky_step(inputs[:, t], hidden, w_x, w_h, b, rate) @ w_h"),
             "Your numbers are right, but each state is cut off from the one before, so that no "
             "gradient reaches the past. Do not detach here.",
-            (
-                "states.append(hidden)",
-                "states.append(hidden)\n        hidden = hidden.detach()",
-            ),
+            ("states.append(hidden)", "states.append(hidden)\n        hidden = hidden.detach()"),
         ),
         alternatives=[_layer_products_first, _layer_filled],
         gradients=["inputs", "initial", "w_x", "w_h", "b", "rate"],
@@ -574,10 +571,7 @@ STEPS = [
             ("0.0", "padded"),
             "You multiply by the mask, and nan times 0 is nan. Choose between values instead.",
             ("source.clamp(min=0)", "torch.where(source >= 0, source, steps)"),
-            (
-                "torch.where(real, padded.gather(1, order), 0.0)",
-                "padded.gather(1, order) * real",
-            ),
+            ("torch.where(real, padded.gather(1, order), 0.0)", "padded.gather(1, order) * real"),
             "You flip the features; it is the steps, dimension 1, that must be reversed.",
             ("padded.gather(1, order)", "padded.flip(2)"),
             "Your numbers are right, but you write into the argument, which others still need. "
@@ -657,10 +651,7 @@ STEPS = [
                 "logits.flatten(0, 1), (targets % logits.shape[2]).flatten()",
             ),
             "The padding is scored as if symbol 0 had come. Leave it out.",
-            (
-                "logits[real], targets[real]",
-                "logits.flatten(0, 1), targets.clamp(min=0).flatten()",
-            ),
+            ("logits[real], targets[real]", "logits.flatten(0, 1), targets.clamp(min=0).flatten()"),
             "Your probabilities sum to one over the steps; they must over the symbols, the last "
             "dimension.",
             ("cross_entropy(logits[real]", "nll_loss(logits.log_softmax(1)[real]"),
