@@ -634,10 +634,7 @@ STEPS = [
             ("longest **", "10000 **"),
             "Your last frequency is exactly 1/L, as in some libraries: you divide by d/2 - 1. The "
             "exponent of the task is -2i/d.",
-            (
-                "torch.arange(0, width, 2) / width",
-                "torch.arange(width // 2) / (width // 2 - 1)",
-            ),
+            ("torch.arange(0, width, 2) / width", "torch.arange(width // 2) / (width // 2 - 1)"),
         ),
         alternatives=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
         tolerance=3e-5,
