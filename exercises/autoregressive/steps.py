@@ -6,7 +6,11 @@ import numpy as np
 
 from seqbook.statistics.autoregressive import LinearAR
 from seqbook.statistics.hidden_markov import HiddenMarkovModel
-from seqbook.statistics.markov import AdditiveMarkov, MarkovChain, bits_per_symbol
+from seqbook.statistics.markov import (
+    AdditiveMarkov,
+    MarkovChain,
+    bits_per_symbol,
+)
 from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 
