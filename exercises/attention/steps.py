@@ -6,7 +6,10 @@ import numpy as np
 import torch
 
 from seqbook.layers.attention import scaled_dot_product_attention
+from stepgrader.exercises import solutions
 from stepgrader.steps import CaseSampler, Step, known_mistakes
+
+distance_bias, biased_attention = solutions(__file__, "distance_bias", "biased_attention")
 
 
 def _some(sampler: CaseSampler, *shape: int) -> torch.Tensor:
@@ -65,11 +68,6 @@ def _window_as_lists(queries, keys, window):
         rows.append([own - window < key <= own for key in range(keys)])
         print("query", query, rows[-1])
     return rows
-
-
-def _window_cut_from_a_square(queries, keys, window):
-    square = [[0 <= query - key < window for key in range(keys)] for query in range(keys)]
-    return torch.tensor(square)[-queries:]
 
 
 # -- 2. prompt_mask
@@ -201,18 +199,6 @@ def _softmax_in_float32(scores, mask):
     exponentials = (scores - lowest).masked_fill(~mask, -1e30).exp() * mask
     total = exponentials.sum(-1, keepdim=True)
     return exponentials / torch.where(total > 0, total, 1.0)
-
-
-def _softmax_row_by_row(scores, mask):
-    mask = mask.expand(scores.shape)
-    flat = scores.reshape(-1, scores.shape[-1])
-    allowed = mask.reshape(-1, scores.shape[-1])
-    weights = torch.zeros_like(flat)
-    for row in range(len(flat)):
-        if allowed[row].any():
-            part = flat[row, allowed[row]].softmax(0)
-            weights[row, allowed[row]] = part
-    return weights.reshape(scores.shape)
 
 
 # -- 4. distance_bias
@@ -354,24 +340,12 @@ def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
 
 
 def _head_one_query_at_a_time(x, memory, w_q, w_k, w_v, mask, bias):
-    batch, queries, keys = len(x), x.shape[1], memory.shape[1]
-    mask = mask.expand(batch, queries, keys)
-    outputs, weights = [], []
-    for number in range(batch):
-        key, value = memory[number] @ w_k, memory[number] @ w_v
-        for query in range(queries):
-            scores = key @ (x[number, query] @ w_q) / math.sqrt(len(w_q[0]))
-            scores = scores + bias[query]
-            allowed = mask[number, query]
-            row = torch.zeros_like(scores)
-            if allowed.any():
-                row[allowed] = scores[allowed].softmax(0)
-            weights.append(row)
-            outputs.append(row @ value)
-    return (
-        torch.stack(outputs).reshape(batch, queries, -1),
-        torch.stack(weights).reshape(batch, queries, keys),
-    )
+    key, value = memory @ w_k, memory @ w_v
+    rows = [
+        biased_attention(x[:, [i]] @ w_q, key, value, mask[:, [i]], bias[[i]])
+        for i in range(x.shape[1])
+    ]
+    return [torch.cat(part, dim=1) for part in zip(*rows, strict=True)]
 
 
 def _head_with_one_matrix(x, memory, w_q, w_k, w_v, mask, bias):
@@ -435,23 +409,18 @@ def _multi_reference(x, memory, in_weight, in_bias, out_weight, out_bias, slopes
 
 
 def _multi_as_a_loop(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    size = x.shape[-1] // len(slopes)
-    ends = torch.arange(memory.shape[1])
-    distance = (ends[-x.shape[1] :, None] - ends).abs()
+    biases = distance_bias(x.shape[1], memory.shape[1], slopes)
     projected = [
-        torch.matmul(inputs, w.T) + b
+        torch.nn.functional.linear(inputs, w, b).chunk(len(slopes), dim=-1)
         for inputs, w, b in zip(
             (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     ]
     found, weights = [], []
-    for head, slope in enumerate(slopes):
-        own = slice(head * size, (head + 1) * size)
-        query, key, value = (part[..., own] for part in projected)
-        scores = query @ key.transpose(1, 2) / size**0.5 - slope * distance
-        row = scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+    for query, key, value, bias in zip(*projected, biases, strict=True):
+        output, row = biased_attention(query, key, value, mask, bias)
+        found.append(output)
         weights.append(row)
-        found.append(row @ value)
     output = torch.cat(found, -1) @ out_weight.T + out_bias
     return output, torch.stack(weights, dim=1)
 
@@ -536,7 +505,7 @@ STEPS = [
             "Your window looks forward: you subtract the other way round.",
             ("position - torch.arange(keys)", "torch.arange(keys) - position"),
         ),
-        alternatives=[_window_by_triangles, _window_as_lists, _window_cut_from_a_square],
+        alternatives=[_window_by_triangles, _window_as_lists],
     ),
     Step(
         "prompt_mask",
@@ -626,7 +595,6 @@ STEPS = [
             _softmax_by_logsumexp,
             _softmax_infinity_replaced,
             _softmax_in_float32,
-            _softmax_row_by_row,
         ],
         gradients=["scores"],
     ),
