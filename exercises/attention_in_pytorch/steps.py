@@ -13,7 +13,12 @@ from seqbook.layers.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
+from stepgrader.exercises import solutions
 from stepgrader.steps import CaseSampler, ModuleCase, Step, known_mistakes
+
+attention_with_entropy, split_heads, merge_heads = solutions(
+    __file__, "attention_with_entropy", "split_heads", "merge_heads"
+)
 
 
 def _some(sampler: CaseSampler, *shape: int) -> torch.Tensor:
@@ -177,31 +182,6 @@ class _MultiReference(nn.MultiheadAttention):
             attn_mask=(~mask).repeat_interleave(self.num_heads, dim=0),
             average_attn_weights=False,
         )
-
-
-class _MultiInALoop(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-
-    def forward(self, query, key, value, mask):
-        weights, biases = (part.chunk(3) for part in (self.in_proj_weight, self.in_proj_bias))
-        query = query @ weights[0].T + biases[0]
-        key = key @ weights[1].T + biases[1]
-        value = value @ weights[2].T + biases[2]
-        size = query.shape[-1] // self.heads
-        found, rows = [], []
-        for head in range(self.heads):
-            own = slice(head * size, (head + 1) * size)
-            scores = query[..., own] @ key[..., own].mT / math.sqrt(size)
-            row = scores.masked_fill(~mask, -math.inf).softmax(-1)
-            found.append(row @ value[..., own])
-            rows.append(row)
-        return self.out_proj(torch.cat(found, dim=-1)), torch.stack(rows, 1)
 
 
 class _MultiAtOnce(nn.Module):
@@ -646,10 +626,8 @@ class _GroupedInALoop(nn.Module):
         for head, query in enumerate(queries):
             group = head // (self.heads // self.groups)
             key, value = parts[group], parts[self.groups + group]
-            scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])
-            scores = scores.masked_fill(~mask, -math.inf)
-            row = scores.softmax(-1).nan_to_num(0.0)
-            found.append(row @ value)
+            output, row, _ = attention_with_entropy(query, key, value, mask)
+            found.append(output)
             weights.append(row)
         print("heads", len(found))
         return self.out_proj(torch.cat(found, -1)), torch.stack(weights, 1)
@@ -717,16 +695,13 @@ class _CachedByTorch(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x, keys, values):
-        batch, new, width = x.shape
-        projected = self.in_proj(x).reshape(batch, new, 3, self.heads, -1)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        query, key, value = split_heads(self.in_proj(x), 3 * self.heads).chunk(3, dim=1)
         keys = torch.cat([keys, key], dim=2)
         values = torch.cat([values, value], dim=2)
-        past = keys.shape[2] - new
-        mask = torch.arange(past + new) <= past + torch.arange(new)[:, None]
+        positions = torch.arange(keys.shape[2])
+        mask = positions <= positions[-x.shape[1] :, None]
         found = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-        found = found.transpose(1, 2).reshape(batch, new, width)
-        return [self.out_proj(found), keys, values]
+        return [self.out_proj(merge_heads(found)), keys, values]
 
 
 class _CachedOneByOne(nn.Module):
@@ -944,7 +919,7 @@ STEPS = [
             "default; return those of every head.",
             ("torch.stack(rows, 1)", "torch.stack(rows, 1).mean(1)"),
         ),
-        alternatives=[_MultiInALoop, _MultiAtOnce, _MultiByEinsum],
+        alternatives=[_MultiAtOnce, _MultiByEinsum],
         gradients=["query", "key", "value"],
         depends_on=["sdpa"],
     ),
