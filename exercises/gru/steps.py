@@ -3,7 +3,10 @@
 import torch
 
 from seqbook.layers.gru import gru_step as package_step
+from stepgrader.exercises import solutions
 from stepgrader.steps import CaseSampler, Step, known_mistakes
+
+(gru_step,) = solutions(__file__, "gru_step")
 
 
 def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
@@ -334,19 +337,15 @@ def _layer_reference(inputs, lengths, hidden, w, u, bias):
 
 def _layer_by_sequence(inputs, lengths, hidden, w, u, bias):
     results = []
-    for sequence, length, h in zip(inputs, lengths, hidden, strict=True):
+    for sequence, length, h in zip(inputs, lengths, hidden.split(1), strict=True):
         states, gates = [], []
-        for t in range(int(length)):
-            x_z, x_r, x_n = (sequence[t] @ w + bias[0]).chunk(3)
-            h_z, h_r, h_n = (h @ u + bias[1]).chunk(3)
-            z, r = (x_z + h_z).sigmoid(), (x_r + h_r).sigmoid()
-            h = torch.lerp(torch.tanh(x_n + r * h_n), h, z)
+        for x in sequence[:length].split(1):
+            h, _, z = gru_step(x, h, w, u, bias, True, True)
             states.append(h)
             gates.append(z)
-        states = torch.stack(states)
-        padding = (0, 0, 0, inputs.shape[1] - len(states))
-        states = torch.nn.functional.pad(states, padding)
-        results.append((states, h, torch.stack(gates).mean(0)))
+        padding = (0, 0, 0, len(sequence) - len(states))
+        states = torch.nn.functional.pad(torch.cat(states), padding)
+        results.append((states, h[0], torch.cat(gates).mean(0)))
     return [torch.stack(part) for part in zip(*results, strict=True)]
 
 
