@@ -15,7 +15,7 @@ from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 
 def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
-    """CaseSampler uneven distributions along the last axis, with two decimals."""
+    """Draw uneven distributions along the last axis, with two decimals."""
     shares = 1 + sampler.integers(12, *shape)
     rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
     rows[..., -1] = 1 - rows[..., :-1].sum(-1)
@@ -28,7 +28,7 @@ def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
 
 
 def _symbols(sampler: CaseSampler, size: int, length: int) -> np.ndarray:
-    """CaseSampler symbols with a repeated pair, and not the same backwards."""
+    """Draw symbols with a repeated pair, and not the same backwards."""
     symbols = sampler.integers(size, length)
     symbols[:8] = [0, 1, 1, 0, 1, 0, 0, 0]
     return symbols
@@ -149,7 +149,7 @@ def _held_out_by_product(table, symbols, skip):
 
 
 def _recordings(sampler: CaseSampler, lengths: list[int], order: int) -> dict:
-    """CaseSampler recordings of a process with memory around a mean of five."""
+    """Draw recordings of a process with memory around a mean of five."""
     recordings = []
     for length in lengths:
         values = [sampler.array(1)[0]]
@@ -311,7 +311,7 @@ def _roll_out_by_companion(intercept, weights, histories, steps):
 
 
 def _linear(sampler: CaseSampler, order: int, wanted) -> dict:
-    """CaseSampler weights until the model is as wanted, and no mistake a close call."""
+    """Draw weights until the model is as wanted, and no mistake a close call."""
     while True:
         weights = sampler.array(order)
         if weights[-1] == 0:
@@ -410,7 +410,7 @@ def _long_run_by_settling(intercept, weights):
 
 
 def _model(sampler: CaseSampler) -> dict:
-    """CaseSampler a hidden Markov model whose states differ and do not last."""
+    """Draw a hidden Markov model whose states differ and do not last."""
     states, symbols = 2 + sampler.size // 2, 3 + sampler.size // 2
     if sampler.size % 2:
         states, symbols = symbols, states

@@ -104,7 +104,7 @@ def _p_value_by_mean(observed, shuffled):
 
 
 def _order(sampler: CaseSampler, blocks: int) -> np.ndarray:
-    """CaseSampler an order of at least three blocks that is not its own inverse."""
+    """Draw an order of at least three blocks that is not its own inverse."""
     while True:
         order = sampler.random.permutation(blocks)
         if not np.array_equal(order[order], np.arange(blocks)):
@@ -189,7 +189,7 @@ def _blocks_by_places(series, length, order):
 
 
 def _with_memory(sampler: CaseSampler, weight: float, length: int, max_lag: int) -> dict:
-    """CaseSampler a series whose estimated variance factor is well above zero."""
+    """Draw a series whose estimated variance factor is well above zero."""
     while True:
         path = [sampler.array(1)[0]]
         for shock in sampler.array(length - 1):
@@ -305,7 +305,7 @@ def _split_by_masks(series, share, gap):
 
 
 def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
-    """CaseSampler uneven distributions along the last axis, with two decimals."""
+    """Draw uneven distributions along the last axis, with two decimals."""
     shares = 1 + sampler.integers(12, *shape)
     rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
     rows[..., -1] = 1 - rows[..., :-1].sum(-1)
