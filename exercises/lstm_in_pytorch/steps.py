@@ -9,8 +9,8 @@ from torch import nn
 from stepgrader.exercises import solutions
 from stepgrader.steps import CaseSampler, ModuleCase, Step, known_mistakes
 
-CoupledCell, CoupledLSTM, reverse_padded = solutions(
-    __file__, "CoupledCell", "CoupledLSTM", "reverse_padded"
+loaded, one_epoch, CoupledCell, CoupledLSTM, reverse_padded = solutions(
+    __file__, "loaded", "one_epoch", "CoupledCell", "CoupledLSTM", "reverse_padded"
 )
 
 
@@ -150,16 +150,8 @@ class _CellReference(nn.LSTMCell):
         return super().forward(inputs, (hidden, cell))
 
 
-class _CellOfJoinedWeights(nn.Module):
+class _CellOfJoinedWeights(nn.LSTMCell):
     """As in the notes: one product with the hidden state and the inputs, joined."""
-
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 4 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.bias_ih = nn.Parameter(torch.rand(rows))
-        self.bias_hh = nn.Parameter(torch.rand(rows))
 
     def forward(self, inputs, hidden, cell):
         joined = torch.cat([hidden, inputs], dim=1)
@@ -365,9 +357,7 @@ class _PackedSorted(nn.Module):
         outputs, _ = nn.utils.rnn.pad_packed_sequence(outputs)
         outputs = outputs.transpose(0, 1)[back]
         missing = inputs.shape[1] - outputs.shape[1]
-        outputs = torch.cat(
-            [outputs, outputs.new_zeros(len(inputs), missing, outputs.shape[2])], dim=1
-        )
+        outputs = nn.functional.pad(outputs, (0, 0, 0, missing))
         return outputs, hidden[-2:].transpose(0, 1).flatten(1)[back]
 
 
@@ -432,12 +422,8 @@ class _PlainClassifier(nn.Module):
         packed = nn.utils.rnn.pack_padded_sequence(
             inputs, lengths, batch_first=True, enforce_sorted=False
         )
-        outputs, (hidden, _) = self.encoder.lstm(packed)
-        outputs, _ = nn.utils.rnn.pad_packed_sequence(
-            outputs, batch_first=True, total_length=inputs.shape[1]
-        )
-        last = hidden[-2:].transpose(0, 1).flatten(1)
-        return self.readout(last)
+        _, (hidden, _) = self.encoder.lstm(packed)
+        return self.readout(hidden[-2:].transpose(0, 1).flatten(1))
 
 
 class _ClassifierByEinsum(nn.Module):
@@ -506,27 +492,38 @@ def _epoch_case(batches: int, *, missing: int = 0):
     return case
 
 
-def _plain_epoch(options, parameters, learning_rate, data, order, batch_size):
-    features, units, layers, classes = options
-    lstm = nn.LSTM(features, units, layers, bidirectional=True)
-    encoder = nn.ModuleDict({"lstm": lstm})
-    readout = nn.Linear(2 * units, classes)
-    model = nn.ModuleDict({"encoder": encoder, "readout": readout}).double()
+def _loaded_reference(options, parameters):
+    model = _ClassifierReference(*options).double()
     model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
-    inputs, lengths, labels = data
+    return model
+
+
+def _epoch_reference(options, parameters, learning_rate, data, order, batch_size):
+    model = _loaded_reference(options, parameters)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    losses = []
+    for rows in order.split(batch_size):
+        inputs, lengths, labels = (part[rows] for part in data)
+        loss = nn.functional.cross_entropy(model(inputs, lengths), labels, reduction="none")
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+        losses += loss.tolist()
+    return sum(losses) / len(losses), model.state_dict()
+
+
+def _epoch_without_an_optimizer(options, parameters, learning_rate, data, order, batch_size):
+    model, _ = loaded(options, parameters, learning_rate)
     total = 0.0
     for rows in order.split(batch_size):
-        packed = nn.utils.rnn.pack_padded_sequence(
-            inputs[rows], lengths[rows], batch_first=True, enforce_sorted=False
-        )
-        last = lstm(packed)[1][0][-2:].transpose(0, 1).flatten(1)
-        loss = nn.functional.cross_entropy(readout(last), labels[rows])
-        optimizer.zero_grad()
+        inputs, lengths, labels = (part[rows] for part in data)
+        loss = nn.functional.nll_loss(model(inputs, lengths).log_softmax(1), labels)
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
-        total += loss.item() * len(rows)
-    return total / len(order), model.state_dict()
+        for parameter in model.parameters():
+            parameter.data -= learning_rate * parameter.grad
+        total += len(rows) * loss.detach()
+    return total / len(order), dict(model.named_parameters())
 
 
 def _epoch_by_hand(options, parameters, learning_rate, data, order, batch_size):
@@ -538,11 +535,7 @@ def _epoch_by_hand(options, parameters, learning_rate, data, order, batch_size):
     for rows in order.split(batch_size):
         batch = []
         for row in rows.tolist():
-            own = {
-                name.removeprefix("encoder.lstm."): value
-                for name, value in values.items()
-                if name.startswith("encoder")
-            }
+            own = {name: values[f"encoder.lstm.{name}"] for name, _ in lstm.named_parameters()}
             inputs = data[0][row, : int(data[1][row])]
             _, (last, _) = torch.func.functional_call(lstm, own, (inputs,))
             scores = values["readout.weight"] @ last.flatten()
@@ -611,25 +604,17 @@ def _fitted_reference(
     options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
     """Train for all epochs, keep everything, and choose afterwards."""
-    model = _ClassifierReference(*options).double()
-    model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
-    cross_entropy = nn.functional.cross_entropy
     history, states = [], []
     for order in orders:
-        losses = []
-        for rows in order.split(batch_size):
-            inputs, lengths, labels = (part[rows] for part in training)
-            loss = cross_entropy(model(inputs, lengths), labels, reduction="none")
-            model.zero_grad()
-            loss.mean().backward()
-            optimizer.step()
-            losses += loss.tolist()
+        loss, parameters = _epoch_reference(
+            options, parameters, learning_rate, training, order, batch_size
+        )
+        inputs, lengths, labels = validation
         with torch.no_grad():
-            scores = model(*validation[:2])
-            validated = cross_entropy(scores, validation[2]).item()
-        history.append((sum(losses) / len(losses), validated))
-        states.append([value.clone() for value in model.state_dict().values()])
+            scores = _loaded_reference(options, parameters)(inputs, lengths)
+            validated = nn.functional.cross_entropy(scores, labels).item()
+        history.append((loss, validated))
+        states.append(parameters)
     best = 0
     for epoch, (_, validated) in enumerate(history):
         if validated < history[best][1]:
@@ -637,89 +622,41 @@ def _fitted_reference(
         if epoch - best == patience:
             history = history[: epoch + 1]
             break
-    return history, dict(zip(model.state_dict(), states[best], strict=True))
+    return history, states[best]
 
 
-def _epoch_reference(options, parameters, learning_rate, data, order, batch_size):
-    model = _ClassifierReference(*options).double()
-    model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
-    losses = []
-    for rows in order.split(batch_size):
-        inputs, lengths, labels = (part[rows] for part in data)
-        loss = nn.functional.cross_entropy(model(inputs, lengths), labels, reduction="none")
-        optimizer.zero_grad()
-        loss.mean().backward()
-        optimizer.step()
-        losses += loss.tolist()
-    return sum(losses) / len(losses), model.state_dict()
-
-
-def _plain_fit(
+def _fit_of_epochs(
     options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
-    features, units, layers, classes = options
-    lstm = nn.LSTM(features, units, layers, bidirectional=True)
-    encoder = nn.ModuleDict({"lstm": lstm})
-    readout = nn.Linear(2 * units, classes)
-    model = nn.ModuleDict({"encoder": encoder, "readout": readout}).double()
-    model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
-
-    def mean_loss(data, rows):
-        inputs, lengths, labels = (part[rows] for part in data)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            inputs, lengths, batch_first=True, enforce_sorted=False
+    """Each epoch starts from the parameters that the last one returned."""
+    history, states = [], []
+    for order in orders:
+        loss, parameters = one_epoch(
+            options, parameters, learning_rate, training, order, batch_size
         )
-        last = lstm(packed)[1][0][-2:].transpose(0, 1).flatten(1)
-        return nn.functional.cross_entropy(readout(last), labels)
-
-    def train_epoch(order):
-        total = 0.0
-        for rows in order.split(batch_size):
-            loss = mean_loss(training, rows)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(rows)
-        return total / len(order)
-
-    history, lowest, best, best_epoch = [], math.inf, None, 0
-    everything = torch.arange(len(validation[2]))
-    for epoch, order in enumerate(orders):
-        loss = train_epoch(order)
-        with torch.no_grad():
-            validated = mean_loss(validation, everything).item()
-        history.append((loss, validated))
-        if validated < lowest:
-            lowest, best_epoch = validated, epoch
-            best = copy.deepcopy(model.state_dict())
-        elif epoch - best_epoch == patience:
+        model, _ = loaded(options, parameters, learning_rate)
+        losses = nn.functional.cross_entropy(
+            model(*validation[:2]), validation[2], reduction="none"
+        )
+        history.append((loss, losses.mean().item()))
+        states.append(parameters)
+        validated = [loss for _, loss in history]
+        best = validated.index(min(validated))
+        if len(history) - best > patience:
             break
-    model.load_state_dict(best)
-    return history, model.state_dict()
+    return history, states[best]
 
 
 def _fit_counting_down(
     options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
-    """With a copy of the whole model, a counter, and one sequence at a time."""
-    features, units, layers, classes = options
-    model = nn.Module()
-    model.encoder = nn.Module()
-    model.encoder.lstm = nn.LSTM(features, units, layers, bidirectional=True)
-    model.readout = nn.Linear(2 * units, classes)
-    model.double().load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    """With a copy of the whole model and a counter."""
+    model, optimizer = loaded(options, parameters, learning_rate)
 
     def losses(data, rows):
-        found = []
-        for row in rows:
-            inputs, length, label = (part[row] for part in data)
-            _, (hidden, _) = model.encoder.lstm(inputs[:length])
-            scores = model.readout(torch.cat([hidden[-2], hidden[-1]]))
-            found.append(scores.logsumexp(0) - scores[label])
-        return torch.stack(found)
+        inputs, lengths, labels = (part[rows] for part in data)
+        scores = model(inputs, lengths)
+        return scores.logsumexp(1) - scores.gather(1, labels[:, None])[:, 0]
 
     training_losses, validation_losses, left = [], [], patience
     for order in orders:
@@ -732,8 +669,7 @@ def _fit_counting_down(
             seen.append(batch.detach())
         training_losses.append(torch.cat(seen).mean().item())
         with torch.inference_mode():
-            rows = range(len(validation[2]))
-            loss = losses(validation, rows).mean().item()
+            loss = losses(validation, slice(None)).mean().item()
         left -= 1
         if not validation_losses or loss < min(validation_losses):
             kept, left = copy.deepcopy(model), patience
@@ -1066,8 +1002,7 @@ def _turn_in_place(inputs, lengths):
     return inputs
 
 
-def _turn_after_all(inputs, lengths):
-    """Flip everything, then roll the padding back to the end, and fix it."""
+def _turn_step_by_step(inputs, lengths):
     result = inputs.clone()
     for row, length in enumerate(lengths.tolist()):
         for t in range(length):
@@ -1082,14 +1017,6 @@ def _turn_by_matrices(inputs, lengths):
     mirrored = (to + source == length - 1) & (to < length)
     kept = (to == source) & (to >= length)
     return torch.einsum("bts,bsf->btf", (mirrored | kept).to(inputs), inputs)
-
-
-def _turn_with_numbers(inputs, lengths):
-    numbers = [
-        [length - 1 - t if t < length else t for t in range(inputs.shape[1])]
-        for length in lengths.tolist()
-    ]
-    return inputs[torch.arange(len(inputs))[:, None], torch.tensor(numbers)]
 
 
 # -- 12. AlternatingClassifier
@@ -1484,7 +1411,7 @@ STEPS = [
             "before.",
             ("cross_entropy(scores", "cross_entropy(scores.softmax(1)"),
         ),
-        alternatives=[_plain_epoch, _epoch_by_hand],
+        alternatives=[_epoch_without_an_optimizer, _epoch_by_hand],
         depends_on=["Classifier", "PackedLSTM"],
     ),
     Step(
@@ -1535,7 +1462,7 @@ STEPS = [
             "loss.",
             ("history.append((loss, validated))", "history.append((validated, loss))"),
         ),
-        alternatives=[_plain_fit, _fit_counting_down],
+        alternatives=[_fit_of_epochs, _fit_counting_down],
         depends_on=["one_epoch", "Classifier", "PackedLSTM"],
     ),
     Step(
@@ -1704,7 +1631,7 @@ STEPS = [
             "Your numbers are right, but the input is overwritten: work on a copy.",
             _turn_in_place,
         ),
-        alternatives=[_turn_after_all, _turn_by_matrices, _turn_with_numbers],
+        alternatives=[_turn_step_by_step, _turn_by_matrices],
         gradients=["inputs"],
     ),
     Step(
