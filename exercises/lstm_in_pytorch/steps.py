@@ -605,11 +605,11 @@ def _fitted_reference(
 ):
     """Train for all epochs, keep everything, and choose afterwards."""
     history, states = [], []
+    inputs, lengths, labels = validation
     for order in orders:
         loss, parameters = _epoch_reference(
             options, parameters, learning_rate, training, order, batch_size
         )
-        inputs, lengths, labels = validation
         with torch.no_grad():
             scores = _loaded_reference(options, parameters)(inputs, lengths)
             validated = nn.functional.cross_entropy(scores, labels).item()

@@ -231,7 +231,7 @@ class Step:
         cases: Functions that make inputs, by the property that these test, in the order of
             testing. Each takes a ``CaseSampler`` and returns the arguments by name, or a
             ``ModuleCase``.
-        mistakes: Known wrong answers, at least three.
+        mistakes: Known wrong answers, at least three, as ``known_mistakes`` returns them.
         alternatives: Other right answers, at least two. They may use the names of the notebook's
             setup cell, and earlier steps from ``stepgrader.exercises.solutions``.
         gradients: Names of the inputs with respect to which gradients are compared too; of a
