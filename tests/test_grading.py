@@ -27,7 +27,7 @@ from stepgrader.atomic_files import SafeWriter
 from stepgrader.checker import Checker
 from stepgrader.exercises import Exercise, as_text, defines, solutions
 from stepgrader.judge import judge
-from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step, compile_step
+from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step, compile_step, known_mistakes
 from stepgrader.worker.calls import run_case
 from stepgrader.worker.values import Unsupported, decode, encode
 
@@ -1048,6 +1048,32 @@ def test_edits_that_do_not_fit_are_refused_with_the_step_and_the_mistake(tiny, e
 def test_a_mistake_without_edits_and_answer_is_refused():
     with pytest.raises(ValueError, match=r"'Wrong\.': expected edits or an answer, got neither"):
         Mistake("Wrong.")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            [("+", "-"), "You subtract."],
+            r"expected the message of a mistake first, got \('\+', '-'\)",
+        ),
+        (
+            ["You subtract.", "You divide.", ("+", "/")],
+            r"'You subtract\.': expected edits or an answer",
+        ),
+        (
+            ["Wrong.", ("+", "-"), min],
+            r"'Wrong\.': expected edits or one answer, got \[.*'-'\), <.* min>",
+        ),
+        (
+            ["Wrong.", min, max],
+            r"'Wrong\.': expected edits or one answer, got \[.* min>, .* max>",
+        ),
+    ],
+)
+def test_a_list_of_mistakes_with_a_part_missing_is_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        known_mistakes(*parts)
 
 
 def test_edits_need_the_notebook():

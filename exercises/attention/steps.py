@@ -6,7 +6,10 @@ import numpy as np
 import torch
 
 from seqbook.layers.attention import scaled_dot_product_attention
-from stepgrader.steps import CaseSampler, Mistake, Step
+from stepgrader.exercises import solutions
+from stepgrader.steps import CaseSampler, Step, known_mistakes
+
+distance_bias, biased_attention = solutions(__file__, "distance_bias", "biased_attention")
 
 
 def _some(sampler: CaseSampler, *shape: int) -> torch.Tensor:
@@ -65,11 +68,6 @@ def _window_as_lists(queries, keys, window):
         rows.append([own - window < key <= own for key in range(keys)])
         print("query", query, rows[-1])
     return rows
-
-
-def _window_cut_from_a_square(queries, keys, window):
-    square = [[0 <= query - key < window for key in range(keys)] for query in range(keys)]
-    return torch.tensor(square)[-queries:]
 
 
 # -- 2. prompt_mask
@@ -203,18 +201,6 @@ def _softmax_in_float32(scores, mask):
     return exponentials / torch.where(total > 0, total, 1.0)
 
 
-def _softmax_row_by_row(scores, mask):
-    mask = mask.expand(scores.shape)
-    flat = scores.reshape(-1, scores.shape[-1])
-    allowed = mask.reshape(-1, scores.shape[-1])
-    weights = torch.zeros_like(flat)
-    for row in range(len(flat)):
-        if allowed[row].any():
-            part = flat[row, allowed[row]].softmax(0)
-            weights[row, allowed[row]] = part
-    return weights.reshape(scores.shape)
-
-
 # -- 4. distance_bias
 
 
@@ -343,14 +329,6 @@ def _head(sampler: CaseSampler, batch: int, queries: int, keys: int) -> dict:
     }
 
 
-def _head_rectangular(sampler: CaseSampler) -> dict:
-    return _head(sampler, 2, 2, 3 + sampler.size)
-
-
-def _head_square(sampler: CaseSampler) -> dict:
-    return _head(sampler, 1, 3, 3)
-
-
 def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
     return _attention_reference(
         torch.einsum("bqd,de->bqe", x, w_q),
@@ -362,24 +340,12 @@ def _head_reference(x, memory, w_q, w_k, w_v, mask, bias):
 
 
 def _head_one_query_at_a_time(x, memory, w_q, w_k, w_v, mask, bias):
-    batch, queries, keys = len(x), x.shape[1], memory.shape[1]
-    mask = mask.expand(batch, queries, keys)
-    outputs, weights = [], []
-    for number in range(batch):
-        key, value = memory[number] @ w_k, memory[number] @ w_v
-        for query in range(queries):
-            scores = key @ (x[number, query] @ w_q) / math.sqrt(len(w_q[0]))
-            scores = scores + bias[query]
-            allowed = mask[number, query]
-            row = torch.zeros_like(scores)
-            if allowed.any():
-                row[allowed] = scores[allowed].softmax(0)
-            weights.append(row)
-            outputs.append(row @ value)
-    return (
-        torch.stack(outputs).reshape(batch, queries, -1),
-        torch.stack(weights).reshape(batch, queries, keys),
-    )
+    key, value = memory @ w_k, memory @ w_v
+    rows = [
+        biased_attention(x[:, [i]] @ w_q, key, value, mask[:, [i]], bias[[i]])
+        for i in range(x.shape[1])
+    ]
+    return [torch.cat(part, dim=1) for part in zip(*rows, strict=True)]
 
 
 def _head_with_one_matrix(x, memory, w_q, w_k, w_v, mask, bias):
@@ -443,23 +409,18 @@ def _multi_reference(x, memory, in_weight, in_bias, out_weight, out_bias, slopes
 
 
 def _multi_as_a_loop(x, memory, in_weight, in_bias, out_weight, out_bias, slopes, mask):
-    size = x.shape[-1] // len(slopes)
-    ends = torch.arange(memory.shape[1])
-    distance = (ends[-x.shape[1] :, None] - ends).abs()
+    biases = distance_bias(x.shape[1], memory.shape[1], slopes)
     projected = [
-        torch.matmul(inputs, w.T) + b
+        torch.nn.functional.linear(inputs, w, b).chunk(len(slopes), dim=-1)
         for inputs, w, b in zip(
             (x, memory, memory), in_weight.chunk(3), in_bias.chunk(3), strict=True
         )
     ]
     found, weights = [], []
-    for head, slope in enumerate(slopes):
-        own = slice(head * size, (head + 1) * size)
-        query, key, value = (part[..., own] for part in projected)
-        scores = query @ key.transpose(1, 2) / size**0.5 - slope * distance
-        row = scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+    for query, key, value, bias in zip(*projected, biases, strict=True):
+        output, row = biased_attention(query, key, value, mask, bias)
+        found.append(output)
         weights.append(row)
-        found.append(row @ value)
     output = torch.cat(found, -1) @ out_weight.T + out_bias
     return output, torch.stack(weights, dim=1)
 
@@ -527,37 +488,24 @@ STEPS = [
             "a window of one": _own_alone,
             "a window wider than all positions": _too_wide,
         },
-        mistakes=[
-            Mistake(
-                "Your first query stands at the first key. With fewer queries than keys, it is the last query that "
-                "stands at the last key.",
-                ("keys - queries, keys", "queries"),
-            ),
-            Mistake(
-                "Your mask is upside down: True means that a query may attend.",
-                ("(back >= 0) & (back < window)", "(back < 0) | (back >= window)"),
-            ),
-            Mistake(
-                "Your window is one too wide: the own position is one of its positions.",
-                ("< window", "<= window"),
-            ),
-            Mistake(
-                "A query may attend to its own position too; yours leaves it out.", (">= 0", ">= 1")
-            ),
-            Mistake(
-                "Your queries see all of the past; the window is missing.",
-                (" & (back < window)", ""),
-            ),
-            Mistake(
-                "Your window reaches into the future: only positions up to the query's own are allowed.",
-                ("(back >= 0) & (back < window)", "back.abs() < window"),
-            ),
-            Mistake(
-                "Your window looks forward: you subtract the other way round.",
-                ("position - torch.arange(keys)", "torch.arange(keys) - position"),
-            ),
-        ],
-        alternatives=[_window_by_triangles, _window_as_lists, _window_cut_from_a_square],
+        mistakes=known_mistakes(
+            "Your first query stands at the first key. With fewer queries than keys, it is the "
+            "last query that stands at the last key.",
+            ("keys - queries, keys", "queries"),
+            "Your mask is upside down: True means that a query may attend.",
+            ("(back >= 0) & (back < window)", "(back < 0) | (back >= window)"),
+            "Your window is one too wide: the own position is one of its positions.",
+            ("< window", "<= window"),
+            "A query may attend to its own position too; yours leaves it out.",
+            (">= 0", ">= 1"),
+            "Your queries see all of the past; the window is missing.",
+            (" & (back < window)", ""),
+            "Your window reaches into the future: only positions up to the query's own are allowed.",
+            ("(back >= 0) & (back < window)", "back.abs() < window"),
+            "Your window looks forward: you subtract the other way round.",
+            ("position - torch.arange(keys)", "torch.arange(keys) - position"),
+        ),
+        alternatives=[_window_by_triangles, _window_as_lists],
     ),
     Step(
         "prompt_mask",
@@ -567,41 +515,27 @@ STEPS = [
             "no padding": _prompts_full,
             "a sequence that is all padding": _prompts_empty,
         },
-        mistakes=[
-            Mistake(
-                "You took the padding to be at the end; here it is at the front, and the last `length` "
-                "positions are real.",
-                (">= time - lengths", "< lengths"),
+        mistakes=known_mistakes(
+            "You took the padding to be at the end; here it is at the front, and the last "
+            "`length` positions are real.",
+            (">= time - lengths", "< lengths"),
+            "Your queries see the padding and not what is real: that part is upside down.",
+            (">=", "<"),
+            "You allow what one of the two masks allows; a key must be in the window and real.",
+            ("&", "|"),
+            "You forbid the queries that are padding. It is the keys that must be real: the new "
+            "axis is in the wrong place.",
+            ("real[:, None]", "real[:, :, None]"),
+            "You lose the first real position of each sequence: it has the number time - length.",
+            (">=", ">"),
+            "Padding is masked, but the window of step 1 is missing.",
+            (" & window_mask(time, time, window)", ".expand(-1, time, -1)"),
+            "You let padding attend to itself. A query in the padding finds no key at all.",
+            (
+                "window_mask(time, time, window)",
+                "window_mask(time, time, window) | torch.eye(time, dtype=torch.bool)",
             ),
-            Mistake(
-                "Your queries see the padding and not what is real: that part is upside down.",
-                (">=", "<"),
-            ),
-            Mistake(
-                "You allow what one of the two masks allows; a key must be in the window and real.",
-                ("&", "|"),
-            ),
-            Mistake(
-                "You forbid the queries that are padding. It is the keys that must be real: the new axis is in "
-                "the wrong place.",
-                ("real[:, None]", "real[:, :, None]"),
-            ),
-            Mistake(
-                "You lose the first real position of each sequence: it has the number time - length.",
-                (">=", ">"),
-            ),
-            Mistake(
-                "Padding is masked, but the window of step 1 is missing.",
-                (" & window_mask(time, time, window)", ".expand(-1, time, -1)"),
-            ),
-            Mistake(
-                "You let padding attend to itself. A query in the padding finds no key at all.",
-                (
-                    "window_mask(time, time, window)",
-                    "window_mask(time, time, window) | torch.eye(time, dtype=torch.bool)",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_prompt_one_by_one, _prompt_by_positions, _prompt_einsum],
         depends_on=["window_mask"],
     ),
@@ -616,74 +550,51 @@ STEPS = [
             "scores of minus a million": _minus_a_million,
             "forbidden scores of a million": _forbidden_million,
         },
-        mistakes=[
-            Mistake(
-                "Your weights go to the forbidden keys: True means that a query may attend.",
-                ("~mask, lowest", "mask, lowest"),
-                ("~mask, 0.0", "mask, 0.0"),
+        mistakes=known_mistakes(
+            "Your weights go to the forbidden keys: True means that a query may attend.",
+            ("~mask, lowest", "mask, lowest"),
+            ("~mask, 0.0", "mask, 0.0"),
+            "You take away the forbidden weights after the softmax, so that the rest no longer sums to one.",
+            (".masked_fill(~mask, lowest)", ""),
+            "A score of zero is a score like any other and gets a weight; a forbidden one must be lower than all.",
+            ("scores.masked_fill(~mask, lowest)", "(scores * mask)"),
+            (".masked_fill(~mask, 0.0)", ""),
+            "Your columns sum to one. Each query shares out its weight among the keys: the last axis.",
+            ("softmax(-1)", "softmax(-2)"),
+            "A row without any allowed key shares its weight among the forbidden ones; it must be zero.",
+            ("torch.finfo(scores.dtype).min", "-1e9"),
+            (".masked_fill(~mask, 0.0)", ""),
+            "Minus ten thousand is not below every score: where allowed scores are minus a "
+            "million, your weights go to forbidden keys.",
+            ("torch.finfo(scores.dtype).min", "-1e4"),
+            "A row of minus infinity gives NaN. A row without any allowed key must be zero.",
+            ("torch.finfo(scores.dtype).min", "-math.inf"),
+            (".masked_fill(~mask, 0.0)", ""),
+            "The exponential of a million overflows, and a sum of zeros can't be divided by. "
+            "Subtract the largest allowed score first, and take care of rows without any.",
+            ("scores.masked_fill(~mask, lowest).softmax(-1)", "scores.exp() * mask"),
+            ("weights.masked_fill(~mask, 0.0)", "weights / weights.sum(-1, keepdim=True)"),
+            "You subtract the largest score of all. A forbidden one may be far above the allowed "
+            "ones, and then nothing is left of them.",
+            (
+                "scores.masked_fill(~mask, lowest).softmax(-1)",
+                "(scores - scores.amax(-1, keepdim=True)).exp() * mask",
             ),
-            Mistake(
-                "You take away the forbidden weights after the softmax, so that the rest no longer sums to one.",
-                (".masked_fill(~mask, lowest)", ""),
+            (
+                "weights.masked_fill(~mask, 0.0)",
+                "weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)",
             ),
-            Mistake(
-                "A score of zero is a score like any other and gets a weight; a forbidden one must be lower than all.",
-                ("scores.masked_fill(~mask, lowest)", "(scores * mask)"),
-                (".masked_fill(~mask, 0.0)", ""),
-            ),
-            Mistake(
-                "Your columns sum to one. Each query shares out its weight among the keys: the last axis.",
-                ("softmax(-1)", "softmax(-2)"),
-            ),
-            Mistake(
-                "A row without any allowed key shares its weight among the forbidden ones; it must be zero.",
-                ("torch.finfo(scores.dtype).min", "-1e9"),
-                (".masked_fill(~mask, 0.0)", ""),
-            ),
-            Mistake(
-                "Minus ten thousand is not below every score: where allowed scores are minus a million, your "
-                "weights go to forbidden keys.",
-                ("torch.finfo(scores.dtype).min", "-1e4"),
-            ),
-            Mistake(
-                "A row of minus infinity gives NaN. A row without any allowed key must be zero.",
-                ("torch.finfo(scores.dtype).min", "-math.inf"),
-                (".masked_fill(~mask, 0.0)", ""),
-            ),
-            Mistake(
-                "The exponential of a million overflows, and a sum of zeros can't be divided by. Subtract the largest "
-                "allowed score first, and take care of rows without any.",
-                ("scores.masked_fill(~mask, lowest).softmax(-1)", "scores.exp() * mask"),
-                ("weights.masked_fill(~mask, 0.0)", "weights / weights.sum(-1, keepdim=True)"),
-            ),
-            Mistake(
-                "You subtract the largest score of all. A forbidden one may be far above the allowed ones, and then "
-                "nothing is left of them.",
-                (
-                    "scores.masked_fill(~mask, lowest).softmax(-1)",
-                    "(scores - scores.amax(-1, keepdim=True)).exp() * mask",
-                ),
-                (
-                    "weights.masked_fill(~mask, 0.0)",
-                    "weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)",
-                ),
-            ),
-            Mistake(
-                "The weights are right, but a row without any allowed key has a gradient of NaN: you repair the NaN "
-                "after the softmax, and it comes back on the way through it.",
-                ("scores.masked_fill(~mask, lowest)", "(scores + mask.double().log())"),
-                ("masked_fill(~mask, 0.0)", "nan_to_num(0.0)"),
-            ),
-            Mistake(
-                "You overwrite the scores that you were given; a name that ends in _ works in place.",
-                ("scores.masked_fill", "scores.masked_fill_"),
-            ),
-        ],
+            "The weights are right, but a row without any allowed key has a gradient of NaN: you "
+            "repair the NaN after the softmax, and it comes back on the way through it.",
+            ("scores.masked_fill(~mask, lowest)", "(scores + mask.double().log())"),
+            ("masked_fill(~mask, 0.0)", "nan_to_num(0.0)"),
+            "You overwrite the scores that you were given; a name that ends in _ works in place.",
+            ("scores.masked_fill", "scores.masked_fill_"),
+        ),
         alternatives=[
             _softmax_by_logsumexp,
             _softmax_infinity_replaced,
             _softmax_in_float32,
-            _softmax_row_by_row,
         ],
         gradients=["scores"],
     ),
@@ -695,32 +606,20 @@ STEPS = [
             "queries at the end of more keys": _bias_at_the_end,
             "one query and one head": _bias_one_head,
         },
-        mistakes=[
-            Mistake(
-                "Your bias grows with the distance; what is far must lose: the minus is missing.",
-                ("-slopes", "slopes"),
-            ),
-            Mistake(
-                "Keys after the query get a bonus: the distance is an absolute value.",
-                (".abs()", ""),
-            ),
-            Mistake(
-                "Keys after the query have a distance too; yours is zero. To forbid them is the mask's business.",
-                ("abs()", "clamp(min=0)"),
-            ),
-            Mistake(
-                "Your first query stands at the first key; the last query must stand at the last key.",
-                ("keys - queries, keys", "queries"),
-            ),
-            Mistake(
-                "Your heads are the last axis; they come first: (heads, queries, keys).",
-                ("slopes[:, None, None] * distance", "slopes * distance[..., None]"),
-            ),
-            Mistake(
-                "The distance of a position to itself is zero; yours is one.",
-                ("* distance", "* (distance + 1)"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your bias grows with the distance; what is far must lose: the minus is missing.",
+            ("-slopes", "slopes"),
+            "Keys after the query get a bonus: the distance is an absolute value.",
+            (".abs()", ""),
+            "Keys after the query have a distance too; yours is zero. To forbid them is the mask's business.",
+            ("abs()", "clamp(min=0)"),
+            "Your first query stands at the first key; the last query must stand at the last key.",
+            ("keys - queries, keys", "queries"),
+            "Your heads are the last axis; they come first: (heads, queries, keys).",
+            ("slopes[:, None, None] * distance", "slopes * distance[..., None]"),
+            "The distance of a position to itself is zero; yours is one.",
+            ("* distance", "* (distance + 1)"),
+        ),
         alternatives=[_bias_einsum, _bias_in_a_loop],
         gradients=["slopes"],
     ),
@@ -732,51 +631,35 @@ STEPS = [
             "an axis of heads": _attention_heads,
             "a query that may attend to nothing": _attention_empty,
         },
-        mistakes=[
-            Mistake(
-                "The products of queries and keys are not divided by the square root of their width.",
-                (" / math.sqrt(query.shape[-1])", ""),
+        mistakes=known_mistakes(
+            "The products of queries and keys are not divided by the square root of their width.",
+            (" / math.sqrt(query.shape[-1])", ""),
+            "You divide by the width of the keys; it is its square root.",
+            ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
+            "Your root is that of the values' width; it must be that of queries and keys, whose product it tames.",
+            ("query.shape", "value.shape"),
+            "You divide the bias by the root as well; it is added after the division.",
+            ("query @ key.transpose(-2, -1)", "(query @ key.transpose(-2, -1) + bias)"),
+            ("scores + bias", "scores"),
+            "The bias is missing.",
+            (" + bias", ""),
+            "Your columns of weights sum to one; each query shares out its weight among the keys.",
+            (
+                "masked_softmax(scores + bias, mask)",
+                "masked_softmax((scores + bias).mT, mask.mT).mT",
             ),
-            Mistake(
-                "You divide by the width of the keys; it is its square root.",
-                ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
+            "You use the mask the other way round: True means that a query may attend to a key.",
+            ("masked_softmax(scores + bias, mask)", "masked_softmax(scores + bias, ~mask)"),
+            "You mask after the softmax, so the weights that are left do not sum to one. Mask the "
+            "scores.",
+            ("masked_softmax(scores + bias, mask)", "(scores + bias).softmax(-1) * mask"),
+            "A query that may attend to nothing gets nan: a softmax over nothing but -inf divides "
+            "zero by zero. Its weights are zero.",
+            (
+                "masked_softmax(scores + bias, mask)",
+                "(scores + bias).masked_fill(~mask, -math.inf).softmax(-1)",
             ),
-            Mistake(
-                "Your root is that of the values' width; it must be that of queries and keys, whose product it tames.",
-                ("query.shape", "value.shape"),
-            ),
-            Mistake(
-                "You divide the bias by the root as well; it is added after the division.",
-                ("query @ key.transpose(-2, -1)", "(query @ key.transpose(-2, -1) + bias)"),
-                ("scores + bias", "scores"),
-            ),
-            Mistake("The bias is missing.", (" + bias", "")),
-            Mistake(
-                "Your columns of weights sum to one; each query shares out its weight among the keys.",
-                (
-                    "masked_softmax(scores + bias, mask)",
-                    "masked_softmax((scores + bias).mT, mask.mT).mT",
-                ),
-            ),
-            Mistake(
-                "You use the mask the other way round: True means that a query may attend to a "
-                "key.",
-                ("masked_softmax(scores + bias, mask)", "masked_softmax(scores + bias, ~mask)"),
-            ),
-            Mistake(
-                "You mask after the softmax, so the weights that are left do not sum to one. Mask "
-                "the scores.",
-                ("masked_softmax(scores + bias, mask)", "(scores + bias).softmax(-1) * mask"),
-            ),
-            Mistake(
-                "A query that may attend to nothing gets nan: a softmax over nothing but -inf "
-                "divides zero by zero. Its weights are zero.",
-                (
-                    "masked_softmax(scores + bias, mask)",
-                    "(scores + bias).masked_fill(~mask, -math.inf).softmax(-1)",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_attention_einsum, _attention_in_float32],
         gradients=["query", "key", "value", "bias"],
         depends_on=["masked_softmax"],
@@ -785,36 +668,24 @@ STEPS = [
         "one_head",
         reference=_head_reference,
         cases={
-            "fewer queries than keys": _head_rectangular,
-            "as many queries as keys": _head_square,
+            "fewer queries than keys": lambda sampler: _head(sampler, 2, 2, 3 + sampler.size),
+            "as many queries as keys": lambda sampler: _head(sampler, 1, 3, 3),
         },
-        mistakes=[
-            Mistake(
-                "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
-                ("x @ w_q", "x @ w_q * math.sqrt(w_q.shape[1] / x.shape[-1])"),
-            ),
-            Mistake(
-                "Your values are the memory itself; they are its product with w_v.",
-                ("memory @ w_v", "memory"),
-            ),
-            Mistake(
-                "Your keys are made with w_q; they have a matrix of their own, w_k.", ("w_k", "w_q")
-            ),
-            Mistake(
-                "Your keys and values come from x; they come from the memory.",
-                ("memory @ w_k", "x @ w_k"),
-                ("memory @ w_v", "x @ w_v"),
-            ),
-            Mistake(
-                "Your values come from x; like the keys they come from the memory.",
-                ("memory @ w_v", "x @ w_v"),
-            ),
-            Mistake(
-                "You use the mask the other way round: True means that a query may attend to a "
-                "key.",
-                ("mask, bias)", "~mask, bias)"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
+            ("x @ w_q", "x @ w_q * math.sqrt(w_q.shape[1] / x.shape[-1])"),
+            "Your values are the memory itself; they are its product with w_v.",
+            ("memory @ w_v", "memory"),
+            "Your keys are made with w_q; they have a matrix of their own, w_k.",
+            ("w_k", "w_q"),
+            "Your keys and values come from x; they come from the memory.",
+            ("memory @ w_k", "x @ w_k"),
+            ("memory @ w_v", "x @ w_v"),
+            "Your values come from x; like the keys they come from the memory.",
+            ("memory @ w_v", "x @ w_v"),
+            "You use the mask the other way round: True means that a query may attend to a key.",
+            ("mask, bias)", "~mask, bias)"),
+        ),
         alternatives=[_head_one_query_at_a_time, _head_with_one_matrix],
         gradients=["x", "memory", "w_q", "w_k", "w_v", "bias"],
         depends_on=["masked_softmax", "biased_attention"],
@@ -826,48 +697,32 @@ STEPS = [
             "several heads": _some_heads,
             "a batch with a query that may attend to nothing": _some_heads_in_a_batch,
         },
-        mistakes=[
-            Mistake(
-                "Your heads take every other row; the rows of a head are neighbours, one head after the other.",
-                ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
-                ("found.transpose(1, 2)", "found.permute(0, 2, 3, 1)"),
+        mistakes=known_mistakes(
+            "Your heads take every other row; the rows of a head are neighbours, one head after the other.",
+            ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
+            ("found.transpose(1, 2)", "found.permute(0, 2, 3, 1)"),
+            "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            ("attention(query,", "attention(query / math.sqrt(heads),"),
+            "What the heads found is reshaped without bringing their axis back beside the "
+            "features, so positions and heads are mixed up.",
+            ("found.transpose(1, 2).flatten(2)", "found.reshape(x.shape)"),
+            "You cut into heads by a reshape alone, which mixes up positions and heads: cut the "
+            "features, then move the axis of the heads.",
+            (
+                "unflatten(-1, (heads, -1)).transpose(1, 2)",
+                "reshape(len(x), heads, -1, x.shape[-1] // heads)",
             ),
-            Mistake(
-                "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
-                ("attention(query,", "attention(query / math.sqrt(heads),"),
-            ),
-            Mistake(
-                "What the heads found is reshaped without bringing their axis back beside the features, so positions and "
-                "heads are mixed up.",
-                ("found.transpose(1, 2).flatten(2)", "found.reshape(x.shape)"),
-            ),
-            Mistake(
-                "You cut into heads by a reshape alone, which mixes up positions and heads: cut the features, then move "
-                "the axis of the heads.",
-                (
-                    "unflatten(-1, (heads, -1)).transpose(1, 2)",
-                    "reshape(len(x), heads, -1, x.shape[-1] // heads)",
-                ),
-            ),
-            Mistake(
-                "Your weights are the mean over the heads; return those of every head.",
-                ("out_bias, weights", "out_bias, weights.mean(1)"),
-            ),
-            Mistake("The bias of the projections, in_bias, is missing.", (" + b)", ")")),
-            Mistake(
-                "The heads are side by side, but out_weight and out_bias have not mixed them yet.",
-                ("found @ out_weight.T + out_bias", "found"),
-            ),
-            Mistake(
-                "You multiply by out_weight instead of its transpose.",
-                ("out_weight.T", "out_weight"),
-            ),
-            Mistake(
-                "You use the mask the other way round: True means that a query may attend to a "
-                "key.",
-                ("mask[:, None]", "~mask[:, None]"),
-            ),
-        ],
+            "Your weights are the mean over the heads; return those of every head.",
+            ("out_bias, weights", "out_bias, weights.mean(1)"),
+            "The bias of the projections, in_bias, is missing.",
+            (" + b)", ")"),
+            "The heads are side by side, but out_weight and out_bias have not mixed them yet.",
+            ("found @ out_weight.T + out_bias", "found"),
+            "You multiply by out_weight instead of its transpose.",
+            ("out_weight.T", "out_weight"),
+            "You use the mask the other way round: True means that a query may attend to a key.",
+            ("mask[:, None]", "~mask[:, None]"),
+        ),
         alternatives=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],
         gradients=MULTI,
         depends_on=["distance_bias", "masked_softmax", "biased_attention"],

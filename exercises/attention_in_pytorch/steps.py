@@ -13,7 +13,12 @@ from seqbook.layers.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
-from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
+from stepgrader.exercises import solutions
+from stepgrader.steps import CaseSampler, ModuleCase, Step, known_mistakes
+
+attention_with_entropy, split_heads, merge_heads = solutions(
+    __file__, "attention_with_entropy", "split_heads", "merge_heads"
+)
 
 
 def _some(sampler: CaseSampler, *shape: int) -> torch.Tensor:
@@ -46,21 +51,9 @@ def _sdpa_case(sampler: CaseSampler, *leading: int, mask=None, causal=False) -> 
     }
 
 
-def _sdpa_open(sampler: CaseSampler) -> dict:
-    return _sdpa_case(sampler)
-
-
 def _sdpa_masked(sampler: CaseSampler) -> dict:
     heads = 2 + sampler.size // 2
-    return _sdpa_case(
-        sampler,
-        *(2, heads),
-        mask=lambda keys: _some(sampler, 2, 1, 2, keys),
-    )
-
-
-def _sdpa_causal(sampler: CaseSampler) -> dict:
-    return _sdpa_case(sampler, 2, causal=True)
+    return _sdpa_case(sampler, *(2, heads), mask=lambda keys: _some(sampler, 2, 1, 2, keys))
 
 
 def _sdpa_causal_and_padded(sampler: CaseSampler) -> dict:
@@ -71,10 +64,6 @@ def _sdpa_causal_and_padded(sampler: CaseSampler) -> dict:
         mask=lambda keys: (torch.arange(keys) < lengths[:, None])[:, None, None],
         causal=True,
     )
-
-
-def _sdpa_thousands(sampler: CaseSampler) -> dict:
-    return _thousands(sampler) | {"causal": False}
 
 
 def _sdpa_far_below(sampler: CaseSampler) -> dict:
@@ -193,31 +182,6 @@ class _MultiReference(nn.MultiheadAttention):
             attn_mask=(~mask).repeat_interleave(self.num_heads, dim=0),
             average_attn_weights=False,
         )
-
-
-class _MultiInALoop(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-
-    def forward(self, query, key, value, mask):
-        weights, biases = (part.chunk(3) for part in (self.in_proj_weight, self.in_proj_bias))
-        query = query @ weights[0].T + biases[0]
-        key = key @ weights[1].T + biases[1]
-        value = value @ weights[2].T + biases[2]
-        size = query.shape[-1] // self.heads
-        found, rows = [], []
-        for head in range(self.heads):
-            own = slice(head * size, (head + 1) * size)
-            scores = query[..., own] @ key[..., own].mT / math.sqrt(size)
-            row = scores.masked_fill(~mask, -math.inf).softmax(-1)
-            found.append(row @ value[..., own])
-            rows.append(row)
-        return self.out_proj(torch.cat(found, dim=-1)), torch.stack(rows, 1)
 
 
 class _MultiAtOnce(nn.Module):
@@ -539,10 +503,6 @@ def _to_merge_batch(sampler: CaseSampler) -> dict:
     return {"x": sampler.normal(2, heads, 2, size)}
 
 
-def _to_merge_one(sampler: CaseSampler) -> dict:
-    return {"x": sampler.normal(2, 1, 2, 3 + sampler.size)}
-
-
 def _merge_reference(x):
     return torch.cat(x.unbind(1), dim=2)
 
@@ -592,10 +552,6 @@ def _two_groups(sampler: CaseSampler) -> ModuleCase:
 
 def _multi_query(sampler: CaseSampler) -> ModuleCase:
     return _grouped(sampler, 2, 1, empty=True, size=2)
-
-
-def _as_many_groups(sampler: CaseSampler) -> ModuleCase:
-    return _grouped(sampler, 2, 2, queries=1, size=2)
 
 
 class _GroupedReference(nn.Module):
@@ -670,10 +626,8 @@ class _GroupedInALoop(nn.Module):
         for head, query in enumerate(queries):
             group = head // (self.heads // self.groups)
             key, value = parts[group], parts[self.groups + group]
-            scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])
-            scores = scores.masked_fill(~mask, -math.inf)
-            row = scores.softmax(-1).nan_to_num(0.0)
-            found.append(row @ value)
+            output, row, _ = attention_with_entropy(query, key, value, mask)
+            found.append(output)
             weights.append(row)
         print("heads", len(found))
         return self.out_proj(torch.cat(found, -1)), torch.stack(weights, 1)
@@ -741,16 +695,13 @@ class _CachedByTorch(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x, keys, values):
-        batch, new, width = x.shape
-        projected = self.in_proj(x).reshape(batch, new, 3, self.heads, -1)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        query, key, value = split_heads(self.in_proj(x), 3 * self.heads).chunk(3, dim=1)
         keys = torch.cat([keys, key], dim=2)
         values = torch.cat([values, value], dim=2)
-        past = keys.shape[2] - new
-        mask = torch.arange(past + new) <= past + torch.arange(new)[:, None]
+        positions = torch.arange(keys.shape[2])
+        mask = positions <= positions[-x.shape[1] :, None]
         found = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-        found = found.transpose(1, 2).reshape(batch, new, width)
-        return [self.out_proj(found), keys, values]
+        return [self.out_proj(merge_heads(found)), keys, values]
 
 
 class _CachedOneByOne(nn.Module):
@@ -792,10 +743,6 @@ def _weights_of_groups(sampler: CaseSampler, heads: int, groups: int, size: int 
 
 def _multihead_groups(sampler: CaseSampler) -> dict:
     return _weights_of_groups(sampler, 4, 2, 1 + sampler.size)
-
-
-def _multihead_one(sampler: CaseSampler) -> dict:
-    return _weights_of_groups(sampler, 2 + sampler.size // 2, 1)
 
 
 def _multihead_all(sampler: CaseSampler) -> dict:
@@ -847,97 +794,66 @@ STEPS = [
         "sdpa",
         reference=_sdpa_reference,
         cases={
-            "no mask": _sdpa_open,
+            "no mask": _sdpa_case,
             "a batch of heads under a mask": _sdpa_masked,
-            "causal attention": _sdpa_causal,
+            "causal attention": lambda sampler: _sdpa_case(sampler, 2, causal=True),
             "causal attention of padded sequences": _sdpa_causal_and_padded,
-            "scores in the thousands": _sdpa_thousands,
+            "scores in the thousands": lambda sampler: _thousands(sampler) | {"causal": False},
             "allowed scores far below the forbidden ones": _sdpa_far_below,
         },
-        mistakes=[
-            Mistake(
-                "The scores are not divided by the square root of d_k.",
-                (" / math.sqrt(query.shape[-1])", ""),
+        mistakes=known_mistakes(
+            "The scores are not divided by the square root of d_k.",
+            (" / math.sqrt(query.shape[-1])", ""),
+            "You divide the scores by d_k itself; it should be the square root of d_k.",
+            ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
+            "You divide by the square root of the width of the values; d_k is the width of "
+            "queries and keys.",
+            ("math.sqrt(query.shape[-1])", "math.sqrt(value.shape[-1])"),
+            "Your softmax runs over the queries. The weights of each query must sum to one, so it "
+            "runs over the keys, the last axis.",
+            ("softmax(-1)", "softmax(-2)"),
+            "You use the mask the other way round: here True means that a query may attend to a "
+            "key.",
+            ("allowed & mask", "allowed & ~mask"),
+            "You mask after the softmax, so forbidden keys have already taken part in the sum and "
+            "the weights that are left do not sum to one. Mask the scores.",
+            (
+                "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
+                "scores.softmax(-1).masked_fill(~allowed, 0.0)",
             ),
-            Mistake(
-                "You divide the scores by d_k itself; it should be the square root of d_k.",
-                ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
+            "You mask after the softmax and divide by the sum of what is left. If a forbidden "
+            "score is far above the allowed ones, nothing is left, and this is 0 / 0. Mask the "
+            "scores.",
+            (
+                "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
+                "scores.softmax(-1) * allowed\n"
+                "    weights = weights / weights.sum(-1, keepdim=True)",
             ),
-            Mistake(
-                "You divide by the square root of the width of the values; d_k is the width of "
-                "queries and keys.",
-                ("math.sqrt(query.shape[-1])", "math.sqrt(value.shape[-1])"),
+            "You set forbidden scores to zero. The exponential of zero is one, so the key still "
+            "gets weight; the score must be minus infinity.",
+            ("masked_fill(~allowed, -math.inf)", "masked_fill(~allowed, 0.0)"),
+            "The number that you put in place of forbidden scores is not low enough: allowed "
+            "scores can be lower still. Use minus infinity.",
+            ("masked_fill(~allowed, -math.inf)", "masked_fill(~allowed, -1e4)"),
+            "The exponentials of large scores overflow or vanish. torch.softmax subtracts the "
+            "largest score of each row first.",
+            (
+                "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
+                "scores.exp() * allowed\n    weights = weights / weights.sum(-1, keepdim=True)",
             ),
-            Mistake(
-                "Your softmax runs over the queries. The weights of each query must sum to one, "
-                "so it runs over the keys, the last axis.",
-                ("softmax(-1)", "softmax(-2)"),
-            ),
-            Mistake(
-                "You use the mask the other way round: here True means that a query may attend to "
-                "a key.",
-                ("allowed & mask", "allowed & ~mask"),
-            ),
-            Mistake(
-                "You mask after the softmax, so forbidden keys have already taken part in the sum "
-                "and the weights that are left do not sum to one. Mask the scores.",
-                (
-                    "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
-                    "scores.softmax(-1).masked_fill(~allowed, 0.0)",
-                ),
-            ),
-            Mistake(
-                "You mask after the softmax and divide by the sum of what is left. If a forbidden "
-                "score is far above the allowed ones, nothing is left, and this is 0 / 0. Mask "
-                "the scores.",
-                (
-                    "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
-                    "scores.softmax(-1) * allowed\n"
-                    "    weights = weights / weights.sum(-1, keepdim=True)",
-                ),
-            ),
-            Mistake(
-                "You set forbidden scores to zero. The exponential of zero is one, so the key "
-                "still gets weight; the score must be minus infinity.",
-                ("masked_fill(~allowed, -math.inf)", "masked_fill(~allowed, 0.0)"),
-            ),
-            Mistake(
-                "The number that you put in place of forbidden scores is not low enough: allowed "
-                "scores can be lower still. Use minus infinity.",
-                ("masked_fill(~allowed, -math.inf)", "masked_fill(~allowed, -1e4)"),
-            ),
-            Mistake(
-                "The exponentials of large scores overflow or vanish. torch.softmax subtracts the "
-                "largest score of each row first.",
-                (
-                    "scores.masked_fill(~allowed, -math.inf).softmax(-1)",
-                    "scores.exp() * allowed\n    weights = weights / weights.sum(-1, keepdim=True)",
-                ),
-            ),
-            Mistake(
-                "Your causal mask allows the future and forbids the past.", (".tril()", ".triu()")
-            ),
-            Mistake(
-                "In causal attention a position may attend to itself; yours may not.",
-                (".tril()", ".tril(-1)"),
-            ),
-            Mistake(
-                "You ignore causal: if it is True, a query may not attend to later keys.",
-                ("    if causal:\n        allowed = allowed.tril()\n", ""),
-            ),
-            Mistake(
-                "You ignore the mask.",
-                ("    if mask is not None:\n        allowed = allowed & mask\n", ""),
-            ),
-            Mistake(
-                "With causal=True you ignore the mask; a key must be allowed by both.",
-                ("    if mask is not None", "    elif mask is not None"),
-            ),
-            Mistake(
-                "You set the scores of the allowed keys to -inf; it is those of the forbidden keys.",
-                ("~allowed", "allowed"),
-            ),
-        ],
+            "Your causal mask allows the future and forbids the past.",
+            (".tril()", ".triu()"),
+            "In causal attention a position may attend to itself; yours may not.",
+            (".tril()", ".tril(-1)"),
+            "You ignore causal: if it is True, a query may not attend to later keys.",
+            ("    if causal:\n        allowed = allowed.tril()\n", ""),
+            "You ignore the mask.",
+            ("    if mask is not None:\n        allowed = allowed & mask\n", ""),
+            "With causal=True you ignore the mask; a key must be allowed by both.",
+            ("    if mask is not None", "    elif mask is not None"),
+            "You set the scores of the allowed keys to -inf; it is those of the forbidden keys.",
+            ("~allowed", "allowed"),
+        ),
         alternatives=[_sdpa_low_fill, _sdpa_row_by_row],
         gradients=["query", "key", "value"],
     ),
@@ -949,88 +865,61 @@ STEPS = [
             "three heads, padded memories": _multi_padded,
             "causal self-attention": _multi_causal,
         },
-        mistakes=[
-            Mistake(
-                "You join the heads by a reshape alone, which mixes up heads and positions. The "
-                "outputs of all heads for one position stand side by side: join them along the "
-                "last axis.",
-                ("torch.cat(found, dim=-1)", "torch.stack(found, 1).reshape(query.shape)"),
+        mistakes=known_mistakes(
+            "You join the heads by a reshape alone, which mixes up heads and positions. The "
+            "outputs of all heads for one position stand side by side: join them along the last "
+            "axis.",
+            ("torch.cat(found, dim=-1)", "torch.stack(found, 1).reshape(query.shape)"),
+            "You divide by the square root of the whole width; the queries and keys of one head "
+            "are only width / heads wide.",
+            ("own in zip", "q, k, v in zip"),
+            ("*own", "q / math.sqrt(self.num_heads), k, v"),
+            "The scores are not divided by the square root of the width of a head's keys.",
+            ("own in zip", "q, k, v in zip"),
+            ("*own", "q * math.sqrt(q.shape[-1]), k, v"),
+            "You use the mask the other way round: here True means that a query may attend to a "
+            "key.",
+            ("*own, mask", "*own, ~mask"),
+            "Your softmax runs over the queries. The weights of each query must sum to one, so it "
+            "runs over the keys, the last axis.",
+            ("own in zip", "q, k, v in zip"),
+            (
+                "output, row = sdpa(*own, mask, causal=False)",
+                "scores = q @ k.mT / math.sqrt(q.shape[-1])\n"
+                "            row = scores.masked_fill(~mask, -math.inf).softmax(-2)\n"
+                "            output = row @ v",
             ),
-            Mistake(
-                "You divide by the square root of the whole width; the queries and keys of one "
-                "head are only width / heads wide.",
-                ("own in zip", "q, k, v in zip"),
-                ("*own", "q / math.sqrt(self.num_heads), k, v"),
+            "You mask after the softmax, so the weights that are left do not sum to one. Mask the "
+            "scores.",
+            ("own in zip", "q, k, v in zip"),
+            (
+                "output, row = sdpa(*own, mask, causal=False)",
+                "row = sdpa(q, k, v, None, causal=False)[1] * mask\n            output = row @ v",
             ),
-            Mistake(
-                "The scores are not divided by the square root of the width of a head's keys.",
-                ("own in zip", "q, k, v in zip"),
-                ("*own", "q * math.sqrt(q.shape[-1]), k, v"),
+            "Your heads take every other feature; the features of a head are neighbours, the "
+            "first head's first.",
+            ("x.chunk(self.num_heads, dim=-1)", "x.unflatten(-1, (-1, self.num_heads)).unbind(-1)"),
+            "out_proj is missing: it mixes the outputs of the heads.",
+            ("self.out_proj(torch.cat(found, dim=-1))", "torch.cat(found, dim=-1)"),
+            "Your keys are made from value; they are made from key.",
+            ("key = key @", "key = value @"),
+            "Your values are made from key; they are made from value.",
+            (
+                "        key = key @",
+                "        value = key @ weights[2].T + biases[2]\n        key = key @",
             ),
-            Mistake(
-                "You use the mask the other way round: here True means that a query may attend to "
-                "a key.",
-                ("*own, mask", "*own, ~mask"),
-            ),
-            Mistake(
-                "Your softmax runs over the queries. The weights of each query must sum to one, "
-                "so it runs over the keys, the last axis.",
-                ("own in zip", "q, k, v in zip"),
-                (
-                    "output, row = sdpa(*own, mask, causal=False)",
-                    "scores = q @ k.mT / math.sqrt(q.shape[-1])\n"
-                    "            row = scores.masked_fill(~mask, -math.inf).softmax(-2)\n"
-                    "            output = row @ v",
-                ),
-            ),
-            Mistake(
-                "You mask after the softmax, so the weights that are left do not sum to one. Mask "
-                "the scores.",
-                ("own in zip", "q, k, v in zip"),
-                (
-                    "output, row = sdpa(*own, mask, causal=False)",
-                    "row = sdpa(q, k, v, None, causal=False)[1] * mask\n"
-                    "            output = row @ v",
-                ),
-            ),
-            Mistake(
-                "Your heads take every other feature; the features of a head are neighbours, the "
-                "first head's first.",
-                (
-                    "x.chunk(self.num_heads, dim=-1)",
-                    "x.unflatten(-1, (-1, self.num_heads)).unbind(-1)",
-                ),
-            ),
-            Mistake(
-                "out_proj is missing: it mixes the outputs of the heads.",
-                ("self.out_proj(torch.cat(found, dim=-1))", "torch.cat(found, dim=-1)"),
-            ),
-            Mistake(
-                "Your keys are made from value; they are made from key.",
-                ("key = key @", "key = value @"),
-            ),
-            Mistake(
-                "Your values are made from key; they are made from value.",
-                (
-                    "        key = key @",
-                    "        value = key @ weights[2].T + biases[2]\n        key = key @",
-                ),
-                ("        value = value @ weights[2].T + biases[2]\n", ""),
-            ),
-            Mistake(
-                "You take the rows of in_proj_weight in the wrong order: first those of the "
-                "queries, then of the keys, then of the values.",
-                ("self.in_proj_weight.chunk(3)", "self.in_proj_weight.chunk(3)[::-1]"),
-                ("self.in_proj_bias.chunk(3)", "self.in_proj_bias.chunk(3)[::-1]"),
-            ),
-            Mistake("The bias of the queries is missing.", (" + biases[0]", "")),
-            Mistake(
-                "Your weights are the mean over the heads, which is what torch's layer returns by "
-                "default; return those of every head.",
-                ("torch.stack(rows, 1)", "torch.stack(rows, 1).mean(1)"),
-            ),
-        ],
-        alternatives=[_MultiInALoop, _MultiAtOnce, _MultiByEinsum],
+            ("        value = value @ weights[2].T + biases[2]\n", ""),
+            "You take the rows of in_proj_weight in the wrong order: first those of the queries, "
+            "then of the keys, then of the values.",
+            ("self.in_proj_weight.chunk(3)", "self.in_proj_weight.chunk(3)[::-1]"),
+            ("self.in_proj_bias.chunk(3)", "self.in_proj_bias.chunk(3)[::-1]"),
+            "The bias of the queries is missing.",
+            (" + biases[0]", ""),
+            "Your weights are the mean over the heads, which is what torch's layer returns by "
+            "default; return those of every head.",
+            ("torch.stack(rows, 1)", "torch.stack(rows, 1).mean(1)"),
+        ),
+        alternatives=[_MultiAtOnce, _MultiByEinsum],
         gradients=["query", "key", "value"],
         depends_on=["sdpa"],
     ),
@@ -1041,40 +930,26 @@ STEPS = [
             "sequences of different lengths": _padded,
             "a sequence that is all padding": _nothing_real,
         },
-        mistakes=[
-            Mistake(
-                "Your first mask is True at real keys. nn.MultiheadAttention reads key_padding_mask the other way "
-                "round: True = padding, may not be attended to.",
-                ("~real", "real"),
-            ),
-            Mistake(
-                "Your second mask is True in the past. nn.MultiheadAttention reads attn_mask the other way round: "
-                "True = may not.",
-                ("~past", "past"),
-            ),
-            Mistake(
-                "All three of your masks mean True = may attend. nn.MultiheadAttention, which gets the first two, "
-                "reads True as may not.",
-                ("~real, ~past", "real, past"),
-            ),
-            Mistake(
-                "All three of your masks mean True = may not. The third is for scaled_dot_product_attention, which "
-                "reads True as may attend.",
-                ("real[:, None, None] & past", "~(real[:, None, None] & past)"),
-            ),
-            Mistake("A position may look at itself; yours may not.", ("tril()", "tril(-1)")),
-            Mistake(
-                "Your third mask is causal alone; it must forbid padding as well.",
-                ("real[:, None, None] & past", "past.expand(len(lengths), 1, time, time)"),
-            ),
-            Mistake(
-                "Your third mask empties the rows of padded queries too; the task forbids keys only.",
-                (
-                    "real[:, None, None] & past",
-                    "real[:, None, :, None] & real[:, None, None] & past",
-                ),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your first mask is True at real keys. nn.MultiheadAttention reads key_padding_mask "
+            "the other way round: True = padding, may not be attended to.",
+            ("~real", "real"),
+            "Your second mask is True in the past. nn.MultiheadAttention reads attn_mask the "
+            "other way round: True = may not.",
+            ("~past", "past"),
+            "All three of your masks mean True = may attend. nn.MultiheadAttention, which gets "
+            "the first two, reads True as may not.",
+            ("~real, ~past", "real, past"),
+            "All three of your masks mean True = may not. The third is for "
+            "scaled_dot_product_attention, which reads True as may attend.",
+            ("real[:, None, None] & past", "~(real[:, None, None] & past)"),
+            "A position may look at itself; yours may not.",
+            ("tril()", "tril(-1)"),
+            "Your third mask is causal alone; it must forbid padding as well.",
+            ("real[:, None, None] & past", "past.expand(len(lengths), 1, time, time)"),
+            "Your third mask empties the rows of padded queries too; the task forbids keys only.",
+            ("real[:, None, None] & past", "real[:, None, :, None] & real[:, None, None] & past"),
+        ),
         alternatives=[_masks_in_a_loop, _masks_by_triu],
     ),
     Step(
@@ -1087,72 +962,50 @@ STEPS = [
             "a forbidden key with a score in the thousands": _forbidden_in_the_thousands,
             "scores in the thousands below zero, under a mask": _allowed_far_below_zero,
         },
-        mistakes=[
-            Mistake(
-                "Your entropy is in bits; the task asks for nats, the natural logarithm.",
-                ("sum(-1)", "sum(-1) / math.log(2)"),
+        mistakes=known_mistakes(
+            "Your entropy is in bits; the task asks for nats, the natural logarithm.",
+            ("sum(-1)", "sum(-1) / math.log(2)"),
+            "Your entropy is negative: the minus in front of the sum is missing.",
+            ("-(weights", "(weights"),
+            "A query that may attend to nothing has entropy zero; yours has that of equal weights on all keys.",
+            ("torch.finfo(scores.dtype).min", "-1e9"),
+            ("    logs = logs.masked_fill(~mask, 0.0)\n", ""),
+            ("weights * logs", "logs.exp() * logs"),
+            "A query that may attend to nothing shares its weight among forbidden keys; its "
+            "weights, output and entropy must be zero.",
+            ("torch.finfo(scores.dtype).min", "-1e9"),
+            ("exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n", "exp()\n"),
+            "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
+            ("weights * logs", "weights * weights.log()"),
+            "The values are right, but the gradient is NaN where an allowed weight is zero, for "
+            "there the derivative of w ln w is infinite. Take the logarithms of the weights from "
+            "the scores instead.",
+            ("-(weights * logs)", "torch.special.entr(weights)"),
+            "The values are right, but the gradients are NaN: zero times minus infinity is NaN, "
+            "and replacing it afterwards does not repair the gradient. Avoid the infinity.",
+            ("torch.finfo(scores.dtype).min", "-math.inf"),
+            (
+                "masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n",
+                "nan_to_num(0.0)\n",
             ),
-            Mistake(
-                "Your entropy is negative: the minus in front of the sum is missing.",
-                ("-(weights", "(weights"),
+            ("(weights * logs)", "(weights * logs).nan_to_num(0.0)"),
+            "The scores are not divided by the square root of the width of the keys.",
+            (" / math.sqrt(query.shape[-1])", ""),
+            "A forbidden key with a high score makes the weights of those allowed zero: forbid "
+            "before the softmax, and if you subtract a maximum, take it over the allowed keys.",
+            (
+                "logs = scores.masked_fill(~mask, lowest).log_softmax(-1)",
+                "weights = scores.softmax(-1).masked_fill(~mask, 0.0)",
             ),
-            Mistake(
-                "A query that may attend to nothing has entropy zero; yours has that of equal weights on all keys.",
-                ("torch.finfo(scores.dtype).min", "-1e9"),
-                ("    logs = logs.masked_fill(~mask, 0.0)\n", ""),
-                ("weights * logs", "logs.exp() * logs"),
+            (
+                "weights = logs.exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)",
+                "weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)\n"
+                "    logs = weights.clamp(min=1e-300).log()",
             ),
-            Mistake(
-                "A query that may attend to nothing shares its weight among forbidden keys; its weights, output and entropy must be "
-                "zero.",
-                ("torch.finfo(scores.dtype).min", "-1e9"),
-                (
-                    "exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n",
-                    "exp()\n",
-                ),
-            ),
-            Mistake(
-                "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
-                ("weights * logs", "weights * weights.log()"),
-            ),
-            Mistake(
-                "The values are right, but the gradient is NaN where an allowed weight is zero, for there the derivative of "
-                "w ln w is infinite. Take the logarithms of the weights from the scores instead.",
-                ("-(weights * logs)", "torch.special.entr(weights)"),
-            ),
-            Mistake(
-                "The values are right, but the gradients are NaN: zero times minus infinity is NaN, and "
-                "replacing it afterwards does not repair the gradient. Avoid the infinity.",
-                ("torch.finfo(scores.dtype).min", "-math.inf"),
-                (
-                    "masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n",
-                    "nan_to_num(0.0)\n",
-                ),
-                ("(weights * logs)", "(weights * logs).nan_to_num(0.0)"),
-            ),
-            Mistake(
-                "The scores are not divided by the square root of the width of the keys.",
-                (" / math.sqrt(query.shape[-1])", ""),
-            ),
-            Mistake(
-                "A forbidden key with a high score makes the weights of those allowed zero: forbid before "
-                "the softmax, and if you subtract a maximum, take it over the allowed keys.",
-                (
-                    "logs = scores.masked_fill(~mask, lowest).log_softmax(-1)",
-                    "weights = scores.softmax(-1).masked_fill(~mask, 0.0)",
-                ),
-                (
-                    "weights = logs.exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)",
-                    "weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)\n"
-                    "    logs = weights.clamp(min=1e-300).log()",
-                ),
-            ),
-            Mistake(
-                "You fill forbidden scores with a number that allowed ones can be below. Fill with the "
-                "lowest number of the type.",
-                ("torch.finfo(scores.dtype).min", "-1e4"),
-            ),
-        ],
+            "You fill forbidden scores with a number that allowed ones can be below. Fill with "
+            "the lowest number of the type.",
+            ("torch.finfo(scores.dtype).min", "-1e4"),
+        ),
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
         gradients=["query", "key", "value"],
     ),
@@ -1165,49 +1018,31 @@ STEPS = [
             "a query that may attend to nothing": _backward_none,
             "scores in the thousands": _backward_thousands,
         },
-        mistakes=[
-            Mistake(
-                "The sum in the softmax's derivative is missing: a score changes all weights of its row.",
-                ("(d_weights - mean)", "d_weights"),
-            ),
-            Mistake(
-                "You differentiate each weight as if it were a logistic function, A (1 - A). A score changes the "
-                "other weights of its row too.",
-                ("(d_weights - mean)", "(1 - weights) * d_weights"),
-            ),
-            Mistake(
-                "The sum is multiplied by the weight as well: A stands in front of the whole bracket.",
-                ("weights * (d_weights - mean)", "(weights * d_weights - mean)"),
-            ),
-            Mistake(
-                "The scores are scaled on the way there, but not on the way back: queries and keys need the root once.",
-                ("mean) * scale", "mean)"),
-            ),
-            Mistake(
-                "The gradient of the keys has the root twice: it wants the queries as they came.",
-                ("d_scores.T @ query", "d_scores.T @ query * scale"),
-            ),
-            Mistake(
-                "A query that may attend to nothing has weights of zero; yours shares its weight among forbidden keys, and "
-                "gradients come from it.",
-                ("-1e300", "-1e9"),
-                (" * mask", ""),
-            ),
-            Mistake(
-                "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
-                ("np.where(total > 0, total, 1)", "total"),
-            ),
-            Mistake(
-                "The exponential of a score in the thousands is infinite: subtract the largest score of "
-                "each row first.",
-                (" - scores.max(axis=1, keepdims=True)", ""),
-            ),
-            Mistake(
-                "You subtract the largest of all scores, so that rows far below it lose their weights. "
-                "Subtract the largest of each row.",
-                ("max(axis=1, keepdims=True)", "max()"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The sum in the softmax's derivative is missing: a score changes all weights of its row.",
+            ("(d_weights - mean)", "d_weights"),
+            "You differentiate each weight as if it were a logistic function, A (1 - A). A score "
+            "changes the other weights of its row too.",
+            ("(d_weights - mean)", "(1 - weights) * d_weights"),
+            "The sum is multiplied by the weight as well: A stands in front of the whole bracket.",
+            ("weights * (d_weights - mean)", "(weights * d_weights - mean)"),
+            "The scores are scaled on the way there, but not on the way back: queries and keys need the root once.",
+            ("mean) * scale", "mean)"),
+            "The gradient of the keys has the root twice: it wants the queries as they came.",
+            ("d_scores.T @ query", "d_scores.T @ query * scale"),
+            "A query that may attend to nothing has weights of zero; yours shares its weight "
+            "among forbidden keys, and gradients come from it.",
+            ("-1e300", "-1e9"),
+            (" * mask", ""),
+            "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
+            ("np.where(total > 0, total, 1)", "total"),
+            "The exponential of a score in the thousands is infinite: subtract the largest score "
+            "of each row first.",
+            (" - scores.max(axis=1, keepdims=True)", ""),
+            "You subtract the largest of all scores, so that rows far below it lose their "
+            "weights. Subtract the largest of each row.",
+            ("max(axis=1, keepdims=True)", "max()"),
+        ),
         alternatives=[_backward_by_jacobians, _backward_by_output],
     ),
     Step(
@@ -1218,51 +1053,40 @@ STEPS = [
             "a batch": _to_split_batch,
             "one head and one position": _to_split_one,
         },
-        mistakes=[
-            Mistake(
-                "A reshape alone mixes up positions and heads: cut the features, then move the axis of the heads.",
-                (
-                    "x.unflatten(-1, (heads, -1)).transpose(1, 2)",
-                    "x.reshape(len(x), heads, x.shape[1], -1)",
-                ),
+        mistakes=known_mistakes(
+            "A reshape alone mixes up positions and heads: cut the features, then move the axis of the heads.",
+            (
+                "x.unflatten(-1, (heads, -1)).transpose(1, 2)",
+                "x.reshape(len(x), heads, x.shape[1], -1)",
             ),
-            Mistake(
-                "Your heads take every other feature; the features of a head are neighbours.",
-                ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
-            ),
-            Mistake(
-                "The axis of the heads still stands behind that of time.", (".transpose(1, 2)", "")
-            ),
-            Mistake(
-                "The axis of the heads comes second, after the batch.",
-                ("transpose(1, 2)", "permute(2, 0, 1, 3)"),
-            ),
-        ],
+            "Your heads take every other feature; the features of a head are neighbours.",
+            ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
+            "The axis of the heads still stands behind that of time.",
+            (".transpose(1, 2)", ""),
+            "The axis of the heads comes second, after the batch.",
+            ("transpose(1, 2)", "permute(2, 0, 1, 3)"),
+        ),
         alternatives=[_split_by_chunks, _split_one_by_one],
         gradients=["x"],
     ),
     Step(
         "merge_heads",
         reference=_merge_reference,
-        cases={"one sequence": _to_merge, "a batch": _to_merge_batch, "one head": _to_merge_one},
-        mistakes=[
-            Mistake(
-                "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
-                ("x.transpose(1, 2).flatten(2)", "x.reshape(len(x), x.shape[2], -1)"),
-            ),
-            Mistake(
-                "Your features take turns between the heads; first come all of the first head.",
-                ("transpose(1, 2)", "permute(0, 2, 3, 1)"),
-            ),
-            Mistake(
-                "You take the mean of the heads; they stand side by side.",
-                ("transpose(1, 2).flatten(2)", "mean(1)"),
-            ),
-            Mistake(
-                "Your result is (batch, heads * size, time); positions come before features.",
-                ("transpose(1, 2).flatten(2)", "transpose(2, 3).flatten(1, 2)"),
-            ),
-        ],
+        cases={
+            "one sequence": _to_merge,
+            "a batch": _to_merge_batch,
+            "one head": lambda sampler: {"x": sampler.normal(2, 1, 2, 3 + sampler.size)},
+        },
+        mistakes=known_mistakes(
+            "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
+            ("x.transpose(1, 2).flatten(2)", "x.reshape(len(x), x.shape[2], -1)"),
+            "Your features take turns between the heads; first come all of the first head.",
+            ("transpose(1, 2)", "permute(0, 2, 3, 1)"),
+            "You take the mean of the heads; they stand side by side.",
+            ("transpose(1, 2).flatten(2)", "mean(1)"),
+            "Your result is (batch, heads * size, time); positions come before features.",
+            ("transpose(1, 2).flatten(2)", "transpose(2, 3).flatten(1, 2)"),
+        ),
         alternatives=[_merge_einsum, _merge_one_by_one],
         gradients=["x"],
     ),
@@ -1272,50 +1096,34 @@ STEPS = [
         cases={
             "four heads in two groups": _two_groups,
             "one group, and a query that may attend to nothing": _multi_query,
-            "as many groups as heads": _as_many_groups,
+            "as many groups as heads": lambda sampler: _grouped(sampler, 2, 2, queries=1, size=2),
         },
-        mistakes=[
-            Mistake(
-                "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+        mistakes=known_mistakes(
+            "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+            (
                 (
-                    (
-                        "repeat_interleave(\n"
-                        "                self.heads // self.groups, dim=1\n"
-                        "            )"
-                    ),
-                    "repeat(1, self.heads // self.groups, 1, 1)",
+                    "repeat_interleave(\n"
+                    "                self.heads // self.groups, dim=1\n"
+                    "            )"
                 ),
+                "repeat(1, self.heads // self.groups, 1, 1)",
             ),
-            Mistake(
-                "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
-                ("query, key, value, mask", "query / math.sqrt(self.heads), key, value, mask"),
-            ),
-            Mistake(
-                "Keys and values are swapped: memory_proj makes the keys first.",
-                ("key, value = (", "value, key = ("),
-            ),
-            Mistake(
-                "Your weights are the mean over the heads; return those of every head.",
-                (")), weights", ")), weights.mean(1)"),
-            ),
-            Mistake(
-                "What the heads found has not gone through out_proj yet.",
-                ("self.out_proj(merge_heads(found))", "merge_heads(found)"),
-            ),
-            Mistake(
-                "Your queries see what is forbidden: True means that a query may attend.",
-                ("mask[:, None]", "~mask[:, None]"),
-            ),
-            Mistake(
-                "In a batch, your mask's first axis is taken for that of the heads. Give it an axis for "
-                "the heads after that of the batch.",
-                ("mask[:, None]", "mask"),
-            ),
-            Mistake(
-                "All sequences of your batch share the mask of the first.",
-                ("mask[:, None]", "mask[0]"),
-            ),
-        ],
+            "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            ("query, key, value, mask", "query / math.sqrt(self.heads), key, value, mask"),
+            "Keys and values are swapped: memory_proj makes the keys first.",
+            ("key, value = (", "value, key = ("),
+            "Your weights are the mean over the heads; return those of every head.",
+            (")), weights", ")), weights.mean(1)"),
+            "What the heads found has not gone through out_proj yet.",
+            ("self.out_proj(merge_heads(found))", "merge_heads(found)"),
+            "Your queries see what is forbidden: True means that a query may attend.",
+            ("mask[:, None]", "~mask[:, None]"),
+            "In a batch, your mask's first axis is taken for that of the heads. Give it an axis "
+            "for the heads after that of the batch.",
+            ("mask[:, None]", "mask"),
+            "All sequences of your batch share the mask of the first.",
+            ("mask[:, None]", "mask[0]"),
+        ),
         alternatives=[_GroupedByAxis, _GroupedInALoop],
         gradients=["x", "memory"],
         depends_on=["attention_with_entropy", "split_heads", "merge_heads"],
@@ -1328,38 +1136,23 @@ STEPS = [
             "several new positions": _several_new,
             "an empty cache": _nothing_past,
         },
-        mistakes=[
-            Mistake(
-                "Your new positions see each other's future: of the new ones, each may see those up to itself.",
-                (".tril(past)", ""),
-            ),
-            Mistake(
-                "Your mask takes the first new position for the first of all; it stands behind the whole past.",
-                ("tril(past)", "tril()"),
-            ),
-            Mistake(
-                "A new position may look at itself; yours sees only those before.",
-                ("tril(past)", "tril(past - 1)"),
-            ),
-            Mistake(
-                "Your queries see the new positions only; the cache is for looking at.",
-                ("found, _, _ =", "mask[:, :past] = False\n        found, _, _ ="),
-            ),
-            Mistake(
-                "You put new keys and values in front of the old; they come behind.",
-                ("[keys, key]", "[key, keys]"),
-                ("[values, value]", "[value, values]"),
-            ),
-            Mistake(
-                "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
-                ("query, keys, values, mask", "query / math.sqrt(self.heads), keys, values, mask"),
-            ),
-            Mistake(
-                "You use the mask the other way round: True means that a query may attend to a "
-                "key.",
-                ("keys, values, mask)", "keys, values, ~mask)"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your new positions see each other's future: of the new ones, each may see those up to itself.",
+            (".tril(past)", ""),
+            "Your mask takes the first new position for the first of all; it stands behind the whole past.",
+            ("tril(past)", "tril()"),
+            "A new position may look at itself; yours sees only those before.",
+            ("tril(past)", "tril(past - 1)"),
+            "Your queries see the new positions only; the cache is for looking at.",
+            ("found, _, _ =", "mask[:, :past] = False\n        found, _, _ ="),
+            "You put new keys and values in front of the old; they come behind.",
+            ("[keys, key]", "[key, keys]"),
+            ("[values, value]", "[value, values]"),
+            "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            ("query, keys, values, mask", "query / math.sqrt(self.heads), keys, values, mask"),
+            "You use the mask the other way round: True means that a query may attend to a key.",
+            ("keys, values, mask)", "keys, values, ~mask)"),
+        ),
         alternatives=[_CachedByTorch, _CachedOneByOne],
         gradients=["x", "keys", "values"],
         depends_on=["attention_with_entropy", "split_heads", "merge_heads"],
@@ -1369,32 +1162,22 @@ STEPS = [
         reference=_multihead_reference,
         cases={
             "four heads in two groups": _multihead_groups,
-            "one group": _multihead_one,
+            "one group": lambda sampler: _weights_of_groups(sampler, 2 + sampler.size // 2, 1),
             "as many groups as heads": _multihead_all,
         },
-        mistakes=[
-            Mistake(
-                "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
-                ("2 * groups", "2"),
-            ),
-            Mistake(
-                "You repeat each row by itself, so a head gets the same row several times. A group's rows are "
-                "repeated as one block.",
-                ("(2 * groups, -1)", "(-1, 1)"),
-            ),
-            Mistake(
-                "You repeat keys and values together; the keys of all heads come first, then the values of all heads.",
-                ("2 * groups", "1"),
-            ),
-            Mistake(
-                "Your values come before the keys.",
-                ("(2 * groups, -1))", "(2 * groups, -1)).roll(groups, 0)"),
-            ),
-            Mistake(
-                "The weight is right, but the biases of keys and values must be repeated like its rows.",
-                ("of_every_head(memory_bias)", "memory_bias"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+            ("2 * groups", "2"),
+            "You repeat each row by itself, so a head gets the same row several times. A group's "
+            "rows are repeated as one block.",
+            ("(2 * groups, -1)", "(-1, 1)"),
+            "You repeat keys and values together; the keys of all heads come first, then the values of all heads.",
+            ("2 * groups", "1"),
+            "Your values come before the keys.",
+            ("(2 * groups, -1))", "(2 * groups, -1)).roll(groups, 0)"),
+            "The weight is right, but the biases of keys and values must be repeated like its rows.",
+            ("of_every_head(memory_bias)", "memory_bias"),
+        ),
         alternatives=[_multihead_by_expand, _multihead_by_einsum],
         gradients=["memory_weight", "memory_bias"],
     ),

@@ -11,11 +11,11 @@ from seqbook.statistics.markov import (
     MarkovChain,
     bits_per_symbol,
 )
-from stepgrader.steps import CaseSampler, Mistake, Step
+from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 
 def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
-    """CaseSampler uneven distributions along the last axis, with two decimals."""
+    """Draw uneven distributions along the last axis, with two decimals."""
     shares = 1 + sampler.integers(12, *shape)
     rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
     rows[..., -1] = 1 - rows[..., :-1].sum(-1)
@@ -28,7 +28,7 @@ def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
 
 
 def _symbols(sampler: CaseSampler, size: int, length: int) -> np.ndarray:
-    """CaseSampler symbols with a repeated pair, and not the same backwards."""
+    """Draw symbols with a repeated pair, and not the same backwards."""
     symbols = sampler.integers(size, length)
     symbols[:8] = [0, 1, 1, 0, 1, 0, 0, 0]
     return symbols
@@ -41,18 +41,6 @@ def _count(sampler: CaseSampler, size: int, order: int, alpha: float) -> dict:
         "order": order,
         "alpha": alpha,
     }
-
-
-def _first_order(sampler: CaseSampler) -> dict:
-    return _count(sampler, 2 + sampler.size // 2, 1, 0.5)
-
-
-def _order_zero(sampler: CaseSampler) -> dict:
-    return _count(sampler, 3 + sampler.size // 2, 0, 1)
-
-
-def _second_order(sampler: CaseSampler) -> dict:
-    return _count(sampler, 2 + sampler.size // 2, 2, 0.25)
 
 
 def _unseen_symbol(sampler: CaseSampler) -> dict:
@@ -127,14 +115,6 @@ def _skip_more(sampler: CaseSampler) -> dict:
     return _scored(sampler, 2 + sampler.size // 2, 1, 3)
 
 
-def _score_second_order(sampler: CaseSampler) -> dict:
-    return _scored(sampler, 2, 2, 3 - min(sampler.size, 1))
-
-
-def _score_order_zero(sampler: CaseSampler) -> dict:
-    return _scored(sampler, 3 + sampler.size, 0, 0)
-
-
 def _score_one_symbol(sampler: CaseSampler) -> dict:
     return _scored(sampler, 2 + sampler.size // 2, 1, 8, length=9)
 
@@ -169,7 +149,7 @@ def _held_out_by_product(table, symbols, skip):
 
 
 def _recordings(sampler: CaseSampler, lengths: list[int], order: int) -> dict:
-    """CaseSampler recordings of a process with memory around a mean of five."""
+    """Draw recordings of a process with memory around a mean of five."""
     recordings = []
     for length in lengths:
         values = [sampler.array(1)[0]]
@@ -194,10 +174,6 @@ def _longer_window(sampler: CaseSampler) -> dict:
 
 def _short_recordings(sampler: CaseSampler) -> dict:
     return _recordings(sampler, [1, 8 + sampler.size, 2, 7], 2)
-
-
-def _mean_only(sampler: CaseSampler) -> dict:
-    return _recordings(sampler, [3, 2 + sampler.size], 0)
 
 
 def _fit_reference(recordings, order):
@@ -295,10 +271,6 @@ def _no_weights(sampler: CaseSampler) -> dict:
     return _batch(sampler, 2, 3 + sampler.size, 0, 2 + 2 * sampler.size)
 
 
-def _no_steps(sampler: CaseSampler) -> dict:
-    return _batch(sampler, 2, 3 + sampler.size, 2, 0)
-
-
 def _roll_out_reference(intercept, weights, histories, steps):
     model = LinearAR(intercept, weights)
     return np.array([model.roll_out(history, steps) for history in histories])
@@ -339,7 +311,7 @@ def _roll_out_by_companion(intercept, weights, histories, steps):
 
 
 def _linear(sampler: CaseSampler, order: int, wanted) -> dict:
-    """CaseSampler weights until the model is as wanted, and no mistake a close call."""
+    """Draw weights until the model is as wanted, and no mistake a close call."""
     while True:
         weights = sampler.array(order)
         if weights[-1] == 0:
@@ -438,7 +410,7 @@ def _long_run_by_settling(intercept, weights):
 
 
 def _model(sampler: CaseSampler) -> dict:
-    """CaseSampler a hidden Markov model whose states differ and do not last."""
+    """Draw a hidden Markov model whose states differ and do not last."""
     states, symbols = 2 + sampler.size // 2, 3 + sampler.size // 2
     if sampler.size % 2:
         states, symbols = symbols, states
@@ -571,92 +543,61 @@ STEPS = [
         "transition_table",
         reference=_table_reference,
         cases={
-            "order 1": _first_order,
-            "order 2": _second_order,
-            "order 0": _order_zero,
+            "order 1": lambda sampler: _count(sampler, 2 + sampler.size // 2, 1, 0.5),
+            "order 2": lambda sampler: _count(sampler, 2 + sampler.size // 2, 2, 0.25),
+            "order 0": lambda sampler: _count(sampler, 3 + sampler.size // 2, 0, 1),
             "a symbol that never occurs": _unseen_symbol,
             "a context that never occurs, and no smoothing": _unseen_context,
             "a sequence of a single window": _one_window,
         },
-        mistakes=[
-            Mistake(
-                "Your counts are not smoothed: alpha must be added to each of them.",
-                ("float(alpha)", "0.0"),
+        mistakes=known_mistakes(
+            "Your counts are not smoothed: alpha must be added to each of them.",
+            ("float(alpha)", "0.0"),
+            "You add alpha to the counts but not to their sum, so your rows sum to more than one.",
+            ("= table.sum", "= (table - alpha).sum"),
+            "alpha is added to V counts, so the denominator grows by alpha times V, not by alpha.",
+            ("keepdims=True)", "keepdims=True) - alpha * (size - 1)"),
+            "alpha is added to every count, not only to those that are zero.",
+            ("float(alpha)", "0.0"),
+            ("    totals =", "    table[table == 0] = alpha\n    totals ="),
+            "You divide by the sums over the first axis; the probabilities of the next symbol, on the last axis, must sum to one.",
+            ("axis=-1", "axis=0"),
+            "The sums have lost their last axis, so each divides a column in place of its row; keepdims=True keeps it. And a context that never occurs needs care.",
+            (
+                "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                "table / table.sum(axis=-1)",
             ),
-            Mistake(
-                "You add alpha to the counts but not to their sum, so your rows sum to more than one.",
-                ("= table.sum", "= (table - alpha).sum"),
+            "Your whole table sums to one, which is the joint probability; each row must sum to one, given its context.",
+            (
+                "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                "table / table.sum()",
             ),
-            Mistake(
-                "alpha is added to V counts, so the denominator grows by alpha times V, not by alpha.",
-                ("keepdims=True)", "keepdims=True) - alpha * (size - 1)"),
+            "You index the context newest first; its oldest symbol belongs on the first axis.",
+            ("tuple(symbols[t - order : t + 1])", "(*symbols[t - order : t][::-1], symbols[t])"),
+            "Your first axis is the next symbol; it belongs on the last, after the context.",
+            ("tuple(symbols[t - order : t + 1])", "(symbols[t], *symbols[t - order : t])"),
+            "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
+            (
+                "for t in range(order, len(symbols)):\n"
+                "        table[tuple(symbols[t - order : t + 1])] += 1",
+                "windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)\n"
+                "    table[tuple(windows.T)] += 1",
             ),
-            Mistake(
-                "alpha is added to every count, not only to those that are zero.",
-                ("float(alpha)", "0.0"),
-                ("    totals =", "    table[table == 0] = alpha\n    totals ="),
+            "The last window is missing: the last symbol of the sequence follows something too.",
+            ("len(symbols)", "len(symbols) - 1"),
+            "Your windows do not overlap; every symbol that has enough symbols before it is counted once as the next one.",
+            ("len(symbols)", "len(symbols), order + 1"),
+            "A context that never occurs gives 0/0 when alpha is 0; its row must be uniform.",
+            (
+                "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                "table / totals",
             ),
-            Mistake(
-                "You divide by the sums over the first axis; the probabilities of the next symbol, on the last axis, must sum to one.",
-                ("axis=-1", "axis=0"),
+            "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
+            (
+                "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
+                "table / np.maximum(totals, 1e-300)",
             ),
-            Mistake(
-                "The sums have lost their last axis, so each divides a column in place of its row; keepdims=True keeps it. And a context that never occurs needs care.",
-                (
-                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
-                    "table / table.sum(axis=-1)",
-                ),
-            ),
-            Mistake(
-                "Your whole table sums to one, which is the joint probability; each row must sum to one, given its context.",
-                (
-                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
-                    "table / table.sum()",
-                ),
-            ),
-            Mistake(
-                "You index the context newest first; its oldest symbol belongs on the first axis.",
-                (
-                    "tuple(symbols[t - order : t + 1])",
-                    "(*symbols[t - order : t][::-1], symbols[t])",
-                ),
-            ),
-            Mistake(
-                "Your first axis is the next symbol; it belongs on the last, after the context.",
-                ("tuple(symbols[t - order : t + 1])", "(symbols[t], *symbols[t - order : t])"),
-            ),
-            Mistake(
-                "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
-                (
-                    "for t in range(order, len(symbols)):\n"
-                    "        table[tuple(symbols[t - order : t + 1])] += 1",
-                    "windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)\n"
-                    "    table[tuple(windows.T)] += 1",
-                ),
-            ),
-            Mistake(
-                "The last window is missing: the last symbol of the sequence follows something too.",
-                ("len(symbols)", "len(symbols) - 1"),
-            ),
-            Mistake(
-                "Your windows do not overlap; every symbol that has enough symbols before it is counted once as the next one.",
-                ("len(symbols)", "len(symbols), order + 1"),
-            ),
-            Mistake(
-                "A context that never occurs gives 0/0 when alpha is 0; its row must be uniform.",
-                (
-                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
-                    "table / totals",
-                ),
-            ),
-            Mistake(
-                "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
-                (
-                    "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
-                    "table / np.maximum(totals, 1e-300)",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_table_by_bincount, _table_by_einsum],
     ),
     Step(
@@ -665,57 +606,34 @@ STEPS = [
         cases={
             "order 1, one symbol skipped": _skip_the_order,
             "more symbols skipped than the order needs": _skip_more,
-            "order 2": _score_second_order,
-            "order 0, nothing skipped": _score_order_zero,
+            "order 2": lambda sampler: _scored(sampler, 2, 2, 3 - min(sampler.size, 1)),
+            "order 0, nothing skipped": lambda sampler: _scored(sampler, 3 + sampler.size, 0, 0),
             "a single symbol to score": _score_one_symbol,
         },
-        mistakes=[
-            Mistake(
-                "Your perplexity is right, but the cost is in nats; bits need the logarithm to base 2.",
-                ("log2", "log"),
-                ("2**mean", "math.exp(mean)"),
-            ),
-            Mistake(
-                "The bits are right; the perplexity of bits is two to their power, not e.",
-                ("2**mean", "math.exp(mean)"),
-            ),
-            Mistake(
-                "You divide by the length of the sequence; divide by the number of symbols that are scored.",
-                ("len(bits)", "len(symbols)"),
-            ),
-            Mistake(
-                "This is the cost of all scored symbols together; divide by their number.",
-                (" / len(bits)", ""),
-            ),
-            Mistake(
-                "You begin to score as soon as there is a context; the first `skip` symbols are not scored.",
-                ("range(skip", "range(order"),
-            ),
-            Mistake(
-                "You skip the context on top of `skip`; the symbols that are skipped serve as context already.",
-                ("range(skip", "range(skip + order"),
-                ("sum(bits) / len(bits)", "np.mean(bits)"),
-            ),
-            Mistake(
-                "You take the logarithm of the mean probability; take the mean of the logarithms.",
-                ("sum(bits) / len(bits)", "-np.log2(np.mean(2.0 ** -np.array(bits)))"),
-            ),
-            Mistake(
-                "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
-                ("2**mean", "np.mean(2.0 ** np.array(bits))"),
-            ),
-            Mistake(
-                "You index the context newest first; its oldest symbol belongs on the first axis.",
-                (
-                    "tuple(symbols[t - order : t + 1])",
-                    "(*symbols[t - order : t][::-1], symbols[t])",
-                ),
-            ),
-            Mistake(
-                "The sign is wrong: the cost is minus the logarithm, and never negative.",
-                ("-math", "math"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your perplexity is right, but the cost is in nats; bits need the logarithm to base 2.",
+            ("log2", "log"),
+            ("2**mean", "math.exp(mean)"),
+            "The bits are right; the perplexity of bits is two to their power, not e.",
+            ("2**mean", "math.exp(mean)"),
+            "You divide by the length of the sequence; divide by the number of symbols that are scored.",
+            ("len(bits)", "len(symbols)"),
+            "This is the cost of all scored symbols together; divide by their number.",
+            (" / len(bits)", ""),
+            "You begin to score as soon as there is a context; the first `skip` symbols are not scored.",
+            ("range(skip", "range(order"),
+            "You skip the context on top of `skip`; the symbols that are skipped serve as context already.",
+            ("range(skip", "range(skip + order"),
+            ("sum(bits) / len(bits)", "np.mean(bits)"),
+            "You take the logarithm of the mean probability; take the mean of the logarithms.",
+            ("sum(bits) / len(bits)", "-np.log2(np.mean(2.0 ** -np.array(bits)))"),
+            "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
+            ("2**mean", "np.mean(2.0 ** np.array(bits))"),
+            "You index the context newest first; its oldest symbol belongs on the first axis.",
+            ("tuple(symbols[t - order : t + 1])", "(*symbols[t - order : t][::-1], symbols[t])"),
+            "The sign is wrong: the cost is minus the logarithm, and never negative.",
+            ("-math", "math"),
+        ),
         alternatives=[_held_out_by_windows, _held_out_by_product],
     ),
     Step(
@@ -726,51 +644,35 @@ STEPS = [
             "a single recording": _one_recording,
             "a longer window": _longer_window,
             "recordings too short for a window": _short_recordings,
-            "order 0": _mean_only,
+            "order 0": lambda sampler: _recordings(sampler, [3, 2 + sampler.size], 0),
         },
-        mistakes=[
-            Mistake(
-                "Your weights are in reverse: the weight of the most recent value comes first.",
-                ("*past", "*past[::-1]"),
+        mistakes=known_mistakes(
+            "Your weights are in reverse: the weight of the most recent value comes first.",
+            ("*past", "*past[::-1]"),
+            "Your windows reach from one recording into the next, which did not follow it in time.",
+            ("in recordings", "in [np.concatenate(recordings)]"),
+            "There is no intercept in your fit: it needs a column of ones.",
+            ("[1.0, *past]", "past"),
+            ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
+            ("found[0], found[1:]", "0.0, found"),
+            "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
+            (
+                "for series in recordings:",
+                "mean = np.concatenate(recordings).mean()\n"
+                "    for series in [values - mean for values in recordings]:",
             ),
-            Mistake(
-                "Your windows reach from one recording into the next, which did not follow it in time.",
-                ("in recordings", "in [np.concatenate(recordings)]"),
-            ),
-            Mistake(
-                "There is no intercept in your fit: it needs a column of ones.",
-                ("[1.0, *past]", "past"),
-                ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
-                ("found[0], found[1:]", "0.0, found"),
-            ),
-            Mistake(
-                "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
-                (
-                    "for series in recordings:",
-                    "mean = np.concatenate(recordings).mean()\n"
-                    "    for series in [values - mean for values in recordings]:",
-                ),
-                ("[1.0, *past]", "past"),
-                ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
-                ("found[0], found[1:]", "mean * (1 - found.sum()), found"),
-            ),
-            Mistake(
-                "You average the fits of the recordings; fit once, to the rows of all of them.",
-                answer=_fit_averaged,
-            ),
-            Mistake(
-                "You fit one recording only; the rows of all of them belong into one fit.",
-                ("in recordings", "in [max(recordings, key=len)]"),
-            ),
-            Mistake(
-                "The last value of each recording is missing as a target.",
-                ("len(series)", "len(series) - 1"),
-            ),
-            Mistake(
-                "Your numbers are right; return the intercept and the weights as a pair.",
-                ("found[0], found[1:]", "found"),
-            ),
-        ],
+            ("[1.0, *past]", "past"),
+            ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
+            ("found[0], found[1:]", "mean * (1 - found.sum()), found"),
+            "You average the fits of the recordings; fit once, to the rows of all of them.",
+            _fit_averaged,
+            "You fit one recording only; the rows of all of them belong into one fit.",
+            ("in recordings", "in [max(recordings, key=len)]"),
+            "The last value of each recording is missing as a target.",
+            ("len(series)", "len(series) - 1"),
+            "Your numbers are right; return the intercept and the weights as a pair.",
+            ("found[0], found[1:]", "found"),
+        ),
         alternatives=[_fit_by_normal_equations, _fit_by_centring],
     ),
     Step(
@@ -782,44 +684,29 @@ STEPS = [
             "a batch of one": _batch_of_one,
             "histories of whole numbers": _whole_numbers,
             "order 0": _no_weights,
-            "no steps": _no_steps,
+            "no steps": lambda sampler: _batch(sampler, 2, 3 + sampler.size, 2, 0),
         },
-        mistakes=[
-            Mistake(
-                "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
-                ("[:, ::-1]", ""),
-            ),
-            Mistake("The intercept is missing: it is added at every step.", ("intercept + ", "")),
-            Mistake(
-                "Every step predicts from the same history; each forecast must become the most recent value of the next step.",
-                ("t - order : t]", "time - order : time]"),
-            ),
-            Mistake(
-                "You continue from the first values of the histories; the most recent ones are the last.",
-                ("histories.shape", "len(histories), len(weights)"),
-                ("= histories\n", "= histories[:, :time]\n"),
-            ),
-            Mistake(
-                "Your result begins with the histories; return the new values only.",
-                ("return values[:, time:]", "return values"),
-            ),
-            Mistake(
-                "At order 0, a window counted from the end such as values[:, -0:] holds everything. Count from the start.",
-                ("values[:, t - order : t]", "values[:, :t][:, -order:]"),
-            ),
-            Mistake(
-                "With no steps, values[:, -0:] is everything and not nothing. Count from the start.",
-                ("[:, time:]", "[:, -steps:]"),
-            ),
-            Mistake(
-                "Your result is (steps, batch); it must be (batch, steps).",
-                ("[:, time:]", "[:, time:].T"),
-            ),
-            Mistake(
-                "For histories of whole numbers your forecasts are rounded: an integer array can't hold them.",
-                ("(batch, time + steps)", "(batch, time + steps), dtype=histories.dtype"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
+            ("[:, ::-1]", ""),
+            "The intercept is missing: it is added at every step.",
+            ("intercept + ", ""),
+            "Every step predicts from the same history; each forecast must become the most recent value of the next step.",
+            ("t - order : t]", "time - order : time]"),
+            "You continue from the first values of the histories; the most recent ones are the last.",
+            ("histories.shape", "len(histories), len(weights)"),
+            ("= histories\n", "= histories[:, :time]\n"),
+            "Your result begins with the histories; return the new values only.",
+            ("return values[:, time:]", "return values"),
+            "At order 0, a window counted from the end such as values[:, -0:] holds everything. Count from the start.",
+            ("values[:, t - order : t]", "values[:, :t][:, -order:]"),
+            "With no steps, values[:, -0:] is everything and not nothing. Count from the start.",
+            ("[:, time:]", "[:, -steps:]"),
+            "Your result is (steps, batch); it must be (batch, steps).",
+            ("[:, time:]", "[:, time:].T"),
+            "For histories of whole numbers your forecasts are rounded: an integer array can't hold them.",
+            ("(batch, time + steps)", "(batch, time + steps), dtype=histories.dtype"),
+        ),
         alternatives=[_roll_out_by_lists, _roll_out_by_companion],
     ),
     Step(
@@ -834,59 +721,37 @@ STEPS = [
             "a negative root below -1": _negative_root,
             "a random walk with drift": _random_walk,
         },
-        mistakes=[
-            Mistake(
-                "The signs are wrong: the polynomial has minus the weights after its leading 1.",
-                ("-np", "np"),
-            ),
-            Mistake(
-                "The coefficients are in reverse: np.roots wants the highest power first, so your roots are the reciprocals.",
-                ("[1.0], -np.asarray(weights)", "-np.asarray(weights)[::-1], [1.0]"),
-            ),
-            Mistake(
-                "You take the largest real part; a root counts by its modulus, so a negative or complex one may be the largest.",
-                ("np.abs(roots)", "roots.real"),
-            ),
-            Mistake(
-                "You drop the imaginary parts; the modulus of a complex root needs both.",
-                ("abs(roots)", "abs(roots.real)"),
-            ),
-            Mistake(
-                "You take the smallest modulus; the largest root wins in the long run.",
-                ("max", "min"),
-            ),
-            Mistake(
-                "This is the norm of the companion matrix; the roots are its eigenvalues, and the norm can be larger than all of them.",
+        mistakes=known_mistakes(
+            "The signs are wrong: the polynomial has minus the weights after its leading 1.",
+            ("-np", "np"),
+            "The coefficients are in reverse: np.roots wants the highest power first, so your roots are the reciprocals.",
+            ("[1.0], -np.asarray(weights)", "-np.asarray(weights)[::-1], [1.0]"),
+            "You take the largest real part; a root counts by its modulus, so a negative or complex one may be the largest.",
+            ("np.abs(roots)", "roots.real"),
+            "You drop the imaginary parts; the modulus of a complex root needs both.",
+            ("abs(roots)", "abs(roots.real)"),
+            "You take the smallest modulus; the largest root wins in the long run.",
+            ("max", "min"),
+            "This is the norm of the companion matrix; the roots are its eigenvalues, and the norm can be larger than all of them.",
+            (
+                "modulus = np.abs(roots).max()",
                 (
-                    "modulus = np.abs(roots).max()",
-                    (
-                        "matrix = np.eye(len(weights), k=-1)\n"
-                        "    matrix[0] = weights\n"
-                        "    modulus = np.linalg.norm(matrix, 2)"
-                    ),
+                    "matrix = np.eye(len(weights), k=-1)\n"
+                    "    matrix[0] = weights\n"
+                    "    modulus = np.linalg.norm(matrix, 2)"
                 ),
             ),
-            Mistake(
-                "Your modulus is right, but you let the sum of the weights decide: a model can settle although their absolute values sum to more than 1.",
-                ("modulus < 1", "np.abs(weights).sum() < 1"),
-            ),
-            Mistake(
-                "The modulus is right, but if it is 1 or more, there is no value at which roll-outs end: return None for it.",
-                (" if modulus < 1 else None", ""),
-            ),
-            Mistake(
-                "A modulus of exactly 1 does not settle: a random walk with drift runs away.",
-                ("<", "<="),
-            ),
-            Mistake(
-                "Roll-outs end at the mean, not at the intercept: divide it by one minus the sum of the weights.",
-                (" / (1 - sum(weights))", ""),
-            ),
-            Mistake(
-                "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
-                ("1 - sum", "1 + sum"),
-            ),
-        ],
+            "Your modulus is right, but you let the sum of the weights decide: a model can settle although their absolute values sum to more than 1.",
+            ("modulus < 1", "np.abs(weights).sum() < 1"),
+            "The modulus is right, but if it is 1 or more, there is no value at which roll-outs end: return None for it.",
+            (" if modulus < 1 else None", ""),
+            "A modulus of exactly 1 does not settle: a random walk with drift runs away.",
+            ("<", "<="),
+            "Roll-outs end at the mean, not at the intercept: divide it by one minus the sum of the weights.",
+            (" / (1 - sum(weights))", ""),
+            "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
+            ("1 - sum", "1 + sum"),
+        ),
         alternatives=[_long_run_by_companion, _long_run_by_settling],
     ),
     Step(
@@ -897,48 +762,30 @@ STEPS = [
             "a belief that is certain": _certain,
             "a symbol that only one state emits": _telling_symbol,
         },
-        mistakes=[
-            Mistake(
-                "Rows and columns of the transition table are exchanged: transition[i, j] leads from i to j, so the belief multiplies from the left.",
-                ("belief @ transition", "transition @ belief"),
+        mistakes=known_mistakes(
+            "Rows and columns of the transition table are exchanged: transition[i, j] leads from i to j, so the belief multiplies from the left.",
+            ("belief @ transition", "transition @ belief"),
+            "You weight by the symbol first and change the state after; here the state changes first, then emits.",
+            ("(belief @ transition)", "belief"),
+            ("weighted / probability,", "(weighted / probability) @ transition,"),
+            "The change of state is missing: multiply the belief with the transition table first.",
+            ("(belief @ transition)", "belief"),
+            "Your belief is the prediction, before the symbol; weight it by how probable each state makes the symbol.",
+            ("weighted / probability,", "belief @ transition,"),
+            "Your belief does not sum to one: divide it by its sum.",
+            ("weighted / probability,", "weighted,"),
+            "The belief is right; the probability is asked for before the symbol arrived, so it must not use the new belief.",
+            (", probability", ", (weighted / probability) @ emission[:, symbol]"),
+            "The belief is right; in the probability the change of state is missing.",
+            (", probability", ", belief @ emission[:, symbol]"),
+            "The belief is right; your probability is that of the same symbol at the next step. It is asked for at this one.",
+            (", probability", ", (weighted / probability) @ transition @ emission[:, symbol]"),
+            "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
+            (
+                "return weighted / probability",
+                "powers = np.exp(weighted - weighted.max())\n    return powers / powers.sum()",
             ),
-            Mistake(
-                "You weight by the symbol first and change the state after; here the state changes first, then emits.",
-                ("(belief @ transition)", "belief"),
-                ("weighted / probability,", "(weighted / probability) @ transition,"),
-            ),
-            Mistake(
-                "The change of state is missing: multiply the belief with the transition table first.",
-                ("(belief @ transition)", "belief"),
-            ),
-            Mistake(
-                "Your belief is the prediction, before the symbol; weight it by how probable each state makes the symbol.",
-                ("weighted / probability,", "belief @ transition,"),
-            ),
-            Mistake(
-                "Your belief does not sum to one: divide it by its sum.",
-                ("weighted / probability,", "weighted,"),
-            ),
-            Mistake(
-                "The belief is right; the probability is asked for before the symbol arrived, so it must not use the new belief.",
-                (", probability", ", (weighted / probability) @ emission[:, symbol]"),
-            ),
-            Mistake(
-                "The belief is right; in the probability the change of state is missing.",
-                (", probability", ", belief @ emission[:, symbol]"),
-            ),
-            Mistake(
-                "The belief is right; your probability is that of the same symbol at the next step. It is asked for at this one.",
-                (", probability", ", (weighted / probability) @ transition @ emission[:, symbol]"),
-            ),
-            Mistake(
-                "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
-                (
-                    "return weighted / probability",
-                    "powers = np.exp(weighted - weighted.max())\n    return powers / powers.sum()",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_filter_by_matrix, _filter_by_einsum],
     ),
     Step(
@@ -950,59 +797,41 @@ STEPS = [
             "a first state that is known and does not last": _settled_start,
             "sixty rare symbols": _rare_symbols,
         },
-        mistakes=[
-            Mistake(
-                "You let the state change before the first symbol; `initial` is about the time of that symbol.",
-                ("np.eye(len(initial))", "transition"),
+        mistakes=known_mistakes(
+            "You let the state change before the first symbol; `initial` is about the time of that symbol.",
+            ("np.eye(len(initial))", "transition"),
+            "The first symbol updates your belief but costs nothing; it is scored like all others.",
+            ("math.log2(probability)", "math.log2(probability) if change is transition else 0.0"),
+            "The first symbol is ignored; it is scored, and it updates the belief.",
+            ("np.eye(len(initial))", "transition"),
+            ("in symbols", "in symbols[1:]"),
+            "Your cost is in nats; bits need the logarithm to base 2.",
+            ("log2", "log"),
+            "This is the cost of the whole sequence; divide by the number of symbols.",
+            (" / len(symbols)", ""),
+            "Your belief never learns from the symbols: it must be updated by each of them.",
+            (
+                "belief, probability = filter_step(belief, change, emission, symbol)",
+                "belief = belief @ change\n        probability = belief @ emission[:, symbol]",
             ),
-            Mistake(
-                "The first symbol updates your belief but costs nothing; it is scored like all others.",
-                (
-                    "math.log2(probability)",
-                    "math.log2(probability) if change is transition else 0.0",
-                ),
+            "Your belief is not made to sum to one, so each step pays for all steps before it once more.",
+            (
+                "belief, probability = filter_step(belief, change, emission, symbol)",
+                "belief = (belief @ change) * emission[:, symbol]",
             ),
-            Mistake(
-                "The first symbol is ignored; it is scored, and it updates the belief.",
-                ("np.eye(len(initial))", "transition"),
-                ("in symbols", "in symbols[1:]"),
+            ("math.log2(probability)", "np.log2(belief.sum())"),
+            "The probability of a long sequence is rounded to zero before you take its logarithm. Sum the bits step by step.",
+            (
+                "belief, probability = filter_step(belief, change, emission, symbol)",
+                "belief = (belief @ change) * emission[:, symbol]",
             ),
-            Mistake("Your cost is in nats; bits need the logarithm to base 2.", ("log2", "log")),
-            Mistake(
-                "This is the cost of the whole sequence; divide by the number of symbols.",
-                (" / len(symbols)", ""),
+            ("bits -= math.log2(probability)", "bits = -np.log2(belief.sum())"),
+            "You go on from the most probable state alone; the belief in the others must be carried along.",
+            (
+                "change = transition",
+                "belief, change = np.eye(len(belief))[belief.argmax()], transition",
             ),
-            Mistake(
-                "Your belief never learns from the symbols: it must be updated by each of them.",
-                (
-                    "belief, probability = filter_step(belief, change, emission, symbol)",
-                    "belief = belief @ change\n        probability = belief @ emission[:, symbol]",
-                ),
-            ),
-            Mistake(
-                "Your belief is not made to sum to one, so each step pays for all steps before it once more.",
-                (
-                    "belief, probability = filter_step(belief, change, emission, symbol)",
-                    "belief = (belief @ change) * emission[:, symbol]",
-                ),
-                ("math.log2(probability)", "np.log2(belief.sum())"),
-            ),
-            Mistake(
-                "The probability of a long sequence is rounded to zero before you take its logarithm. Sum the bits step by step.",
-                (
-                    "belief, probability = filter_step(belief, change, emission, symbol)",
-                    "belief = (belief @ change) * emission[:, symbol]",
-                ),
-                ("bits -= math.log2(probability)", "bits = -np.log2(belief.sum())"),
-            ),
-            Mistake(
-                "You go on from the most probable state alone; the belief in the others must be carried along.",
-                (
-                    "change = transition",
-                    "belief, change = np.eye(len(belief))[belief.argmax()], transition",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_filter_bits_scaled, _filter_bits_in_logs],
         depends_on=["filter_step"],
     ),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from stepgrader.steps import CaseSampler, Mistake, Step
+from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 
 def _rates(sampler: CaseSampler, hidden: int) -> torch.Tensor:
@@ -35,10 +35,6 @@ def _small_run(sampler: CaseSampler) -> dict:
     time, hidden = sampler.random.permutation([2, 3]).tolist()
     more = sampler.size // 2
     return _candidates(sampler, time + more, hidden + more)
-
-
-def _small_run_of_one(sampler: CaseSampler) -> dict:
-    return _candidates(sampler, 1, 2 + sampler.size)
 
 
 def _small_run_without_leak(sampler: CaseSampler) -> dict:
@@ -87,10 +83,6 @@ def _some_jacobians(sampler: CaseSampler) -> dict:
         "jacobians": sampler.normal(time, hidden, hidden),
         "lag": int(sampler.random.integers(2, time)),
     }
-
-
-def _no_lag(sampler: CaseSampler) -> dict:
-    return _some_jacobians(sampler) | {"lag": 0}
 
 
 def _whole_lag(sampler: CaseSampler) -> dict:
@@ -143,10 +135,6 @@ def _several_terms(sampler: CaseSampler) -> dict:
     time, hidden = sampler.random.permutation([3, 2]).tolist()
     more = sampler.size // 2
     return _consistent_run(sampler, time + 1 + more, hidden + more)
-
-
-def _one_term(sampler: CaseSampler) -> dict:
-    return _consistent_run(sampler, 1, 2 + sampler.size // 2)
 
 
 def _terms_reference(hidden, candidates, weight_hh, rate):
@@ -346,10 +334,6 @@ def _shorter_last(sampler: CaseSampler) -> dict:
     return _to_truncate(sampler, 5 + 3 * (sampler.size // 2), 3)
 
 
-def _windows_of_one(sampler: CaseSampler) -> dict:
-    return _to_truncate(sampler, 3 + sampler.size // 2, 1)
-
-
 def _longer_window(sampler: CaseSampler) -> dict:
     return _to_truncate(sampler, 3 + sampler.size // 2, 7)
 
@@ -498,148 +482,107 @@ STEPS = [
         reference=_jacobians_reference,
         cases={
             "several steps": _small_run,
-            "one step": _small_run_of_one,
+            "one step": lambda sampler: _candidates(sampler, 1, 2 + sampler.size),
             "rates of one": _small_run_without_leak,
         },
-        mistakes=[
-            Mistake(
-                "The road past the weights is missing: a part 1 - rate of the old state comes through "
-                "unchanged.",
-                ("torch.diag(1 - rate) + ", ""),
-            ),
-            Mistake(
-                "Your slopes scale the columns of weight_hh. They belong to the new state's units, "
-                "which are its rows.",
-                ("[:, :, None]", "[:, None, :]"),
-            ),
-            Mistake(
-                "Your Jacobians are transposed: rows are for the new state, columns for the old one.",
-                ("[:, :, None] * weight_hh", "[:, None, :] * weight_hh.T"),
-            ),
-            Mistake(
-                "Your diagonal part is the identity, but only 1 - rate of the old state is kept.",
-                ("torch.diag(1 - rate)", "torch.eye(len(rate))"),
-            ),
-            Mistake(
-                "The road through the weights must be scaled by the rate too.",
-                ("rate * (1 - candidates**2)", "1 - candidates**2"),
-            ),
-            Mistake(
-                "You squash the candidates once more. They are tanh already, so the slope is one minus "
-                "their square.",
-                ("candidates**2", "torch.tanh(candidates) ** 2"),
-            ),
-            Mistake(
-                "The slope of tanh is missing on the road through the weights.",
-                ("(1 - candidates**2)", "torch.ones_like(candidates)"),
-            ),
-            Mistake(
-                "You add 1 - rate to every number of the matrix. Each unit keeps its own state only, so "
-                "it belongs on the diagonal.",
-                ("torch.diag(1 - rate)", "(1 - rate)[:, None]"),
-            ),
-            Mistake("The slope of tanh is one minus the square of its output.", ("**2", "")),
-            Mistake(
-                "The rate is on the wrong road: it scales the candidate, and 1 - rate the old state.",
-                ("rate * (1 -", "(1 - rate) * (1 -"),
-                ("diag(1 - rate)", "diag(rate)"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The road past the weights is missing: a part 1 - rate of the old state comes through "
+            "unchanged.",
+            ("torch.diag(1 - rate) + ", ""),
+            "Your slopes scale the columns of weight_hh. They belong to the new state's units, "
+            "which are its rows.",
+            ("[:, :, None]", "[:, None, :]"),
+            "Your Jacobians are transposed: rows are for the new state, columns for the old one.",
+            ("[:, :, None] * weight_hh", "[:, None, :] * weight_hh.T"),
+            "Your diagonal part is the identity, but only 1 - rate of the old state is kept.",
+            ("torch.diag(1 - rate)", "torch.eye(len(rate))"),
+            "The road through the weights must be scaled by the rate too.",
+            ("rate * (1 - candidates**2)", "1 - candidates**2"),
+            "You squash the candidates once more. They are tanh already, so the slope is one "
+            "minus their square.",
+            ("candidates**2", "torch.tanh(candidates) ** 2"),
+            "The slope of tanh is missing on the road through the weights.",
+            ("(1 - candidates**2)", "torch.ones_like(candidates)"),
+            "You add 1 - rate to every number of the matrix. Each unit keeps its own state only, "
+            "so it belongs on the diagonal.",
+            ("torch.diag(1 - rate)", "(1 - rate)[:, None]"),
+            "The slope of tanh is one minus the square of its output.",
+            ("**2", ""),
+            "The rate is on the wrong road: it scales the candidate, and 1 - rate the old state.",
+            ("rate * (1 -", "(1 - rate) * (1 -"),
+            ("diag(1 - rate)", "diag(rate)"),
+        ),
         alternatives=[_jacobians_of_diagonals, _jacobians_number_by_number],
     ),
     Step(
         "over_lag",
         reference=_over_lag_reference,
-        cases={"a part of the run": _some_jacobians, "lag 0": _no_lag, "the whole run": _whole_lag},
-        mistakes=[
-            Mistake(
-                "Your factors stand in the opposite order: the last step's Jacobian is on the left.",
-                ("product @ jacobians[-1 - step]", "jacobians[-1 - step] @ product"),
+        cases={
+            "a part of the run": _some_jacobians,
+            "lag 0": lambda sampler: _some_jacobians(sampler) | {"lag": 0},
+            "the whole run": _whole_lag,
+        },
+        mistakes=known_mistakes(
+            "Your factors stand in the opposite order: the last step's Jacobian is on the left.",
+            ("product @ jacobians[-1 - step]", "jacobians[-1 - step] @ product"),
+            "You multiply the first Jacobians of the run; the lag counts back from the last.",
+            ("product @ jacobians[-1 - step]", "jacobians[step] @ product"),
+            "Right except at lag 0: a slice that begins at -0 is the whole run. The empty product "
+            "is the identity.",
+            ("step in range(lag)", "jacobian in jacobians[-lag:]"),
+            ("product @ jacobians[-1 - step]", "jacobian @ product"),
+            "One factor is missing: over a lag of k steps there are k Jacobians.",
+            ("range(lag)", "range(lag - 1)"),
+            "There is one factor too many: over a lag of k steps there are k Jacobians.",
+            ("range(lag)", "range(min(lag + 1, len(jacobians)))"),
+            "You multiply number by number; the chain rule wants the matrix product.",
+            (
+                "torch.eye(jacobians.shape[1], dtype=jacobians.dtype)",
+                "torch.ones_like(jacobians[0])",
             ),
-            Mistake(
-                "You multiply the first Jacobians of the run; the lag counts back from the last.",
-                ("product @ jacobians[-1 - step]", "jacobians[step] @ product"),
-            ),
-            Mistake(
-                "Right except at lag 0: a slice that begins at -0 is the whole run. The empty product is "
-                "the identity.",
-                ("step in range(lag)", "jacobian in jacobians[-lag:]"),
-                ("product @ jacobians[-1 - step]", "jacobian @ product"),
-            ),
-            Mistake(
-                "One factor is missing: over a lag of k steps there are k Jacobians.",
-                ("range(lag)", "range(lag - 1)"),
-            ),
-            Mistake(
-                "There is one factor too many: over a lag of k steps there are k Jacobians.",
-                ("range(lag)", "range(min(lag + 1, len(jacobians)))"),
-            ),
-            Mistake(
-                "You multiply number by number; the chain rule wants the matrix product.",
-                (
-                    "torch.eye(jacobians.shape[1], dtype=jacobians.dtype)",
-                    "torch.ones_like(jacobians[0])",
-                ),
-                ("product @", "product *"),
-            ),
-            Mistake("Your product is transposed.", ("return product", "return product.T")),
-            Mistake(
-                "You take a power of the last Jacobian, but every step has one of its own.",
-                ("return product", "return torch.linalg.matrix_power(jacobians[-1], lag)"),
-            ),
-        ],
+            ("product @", "product *"),
+            "Your product is transposed.",
+            ("return product", "return product.T"),
+            "You take a power of the last Jacobian, but every step has one of its own.",
+            ("return product", "return torch.linalg.matrix_power(jacobians[-1], lag)"),
+        ),
         alternatives=[_over_lag_multi_dot, _over_lag_by_recursion],
     ),
     Step(
         "recurrent_terms",
         reference=_terms_reference,
-        cases={"several steps": _several_terms, "one step": _one_term},
-        mistakes=[
-            Mistake(
-                "Term i needs the state before step i. As the initial state stands in front, that is "
-                "one place earlier than you take.",
-                ("hidden[i])", "hidden[i + 1])"),
+        cases={
+            "several steps": _several_terms,
+            "one step": lambda sampler: _consistent_run(sampler, 1, 2 + sampler.size // 2),
+        },
+        mistakes=known_mistakes(
+            "Term i needs the state before step i. As the initial state stands in front, that is "
+            "one place earlier than you take.",
+            ("hidden[i])", "hidden[i + 1])"),
+            "Your products hold one Jacobian too many: that of term i begins after step i, so the "
+            "last term has none.",
+            ("- 1 - i", "- i"),
+            "Your Jacobians are multiplied in the wrong order: going back in time, each new "
+            "factor goes to the right.",
+            ("over_lag(jacobians,", "over_lag(jacobians.mT,"),
+            ("- 1 - i)", "- 1 - i).T"),
+            "Your Jacobians know only the road through the weights; add the one past them.",
+            (
+                "leaky_jacobians(candidates, weight_hh, rate)",
+                "leaky_jacobians(candidates, weight_hh, rate) - torch.diag(1 - rate)",
             ),
-            Mistake(
-                "Your products hold one Jacobian too many: that of term i begins after step i, so the "
-                "last term has none.",
-                ("- 1 - i", "- i"),
-            ),
-            Mistake(
-                "Your Jacobians are multiplied in the wrong order: going back in time, each new factor "
-                "goes to the right.",
-                ("over_lag(jacobians,", "over_lag(jacobians.mT,"),
-                ("- 1 - i)", "- 1 - i).T"),
-            ),
-            Mistake(
-                "Your Jacobians know only the road through the weights; add the one past them.",
-                (
-                    "leaky_jacobians(candidates, weight_hh, rate)",
-                    "leaky_jacobians(candidates, weight_hh, rate) - torch.diag(1 - rate)",
-                ),
-            ),
-            Mistake(
-                "The explicit partial lacks the rate, by which the candidate enters the state.",
-                ("outer(slopes[i]", "outer(1 - candidates[i] ** 2"),
-            ),
-            Mistake(
-                "Your terms are right but begin with the last step. Put them in the order of time.",
-                ("stack(terms)", "stack(terms[::-1])"),
-            ),
-            Mistake(
-                "The last two axes are swapped: first the row a of W_h, then its column b.",
-                ("stack(terms)", "stack(terms).mT"),
-            ),
-            Mistake(
-                "These are the explicit partials alone. What the weights did early must still pass "
-                "through all later steps.",
-                ("len(candidates) - 1 - i", "0"),
-            ),
-            Mistake(
-                "This is the whole sum; return its terms one by one.",
-                ("stack(terms)", "stack(terms).sum(0)"),
-            ),
-        ],
+            "The explicit partial lacks the rate, by which the candidate enters the state.",
+            ("outer(slopes[i]", "outer(1 - candidates[i] ** 2"),
+            "Your terms are right but begin with the last step. Put them in the order of time.",
+            ("stack(terms)", "stack(terms[::-1])"),
+            "The last two axes are swapped: first the row a of W_h, then its column b.",
+            ("stack(terms)", "stack(terms).mT"),
+            "These are the explicit partials alone. What the weights did early must still pass "
+            "through all later steps.",
+            ("len(candidates) - 1 - i", "0"),
+            "This is the whole sum; return its terms one by one.",
+            ("stack(terms)", "stack(terms).sum(0)"),
+        ),
         alternatives=[_terms_forwards, _terms_in_float32],
         depends_on=["leaky_jacobians", "over_lag"],
     ),
@@ -651,102 +594,66 @@ STEPS = [
             "a loss of the last state": _at_the_end_only,
             "one step": _carried_one_step,
         },
-        mistakes=[
-            Mistake(
-                "Nothing comes back past the weights: the gradient of a state must also pass, times "
-                "1 - rate, to the state before it.",
-                ("(1 - rate) * total + ", ""),
-            ),
-            Mistake(
-                "Past the weights you send back only what arrives from the loss at that step. The total "
-                "gradient of the state must go back.",
-                ("(1 - rate) * total", "(1 - rate) * arriving[:, t]"),
-            ),
-            Mistake(
-                "Past the weights the whole gradient comes back in yours; only 1 - rate of it does.",
-                ("(1 - rate) * ", ""),
-            ),
-            Mistake(
-                "The road past the weights avoids the tanh too: send back the gradient of the state, not "
-                "that of the pre-activation.",
-                ("(1 - rate) * total", "(1 - rate) * deltas[:, t]"),
-            ),
-            Mistake(
-                "Going back, the matrix must be transposed: W_h^T times a column is a row times W_h.",
-                ("weight_hh", "weight_hh.T"),
-            ),
-            Mistake(
-                "The gradient of the pre-activation lacks the rate: only so much of the candidate enters "
-                "the state.",
-                ("rate * (1 - candidates**2)", "1 - candidates**2"),
-            ),
-            Mistake(
-                "The slope of tanh is missing between the state and the pre-activation.",
-                ("slopes[:, t] * total", "rate * total"),
-            ),
-            Mistake(
-                "You carry the gradient from the first step to the last. It travels back.",
-                ("reversed(range(arriving.shape[1]))", "range(arriving.shape[1])"),
-            ),
-            Mistake(
-                "Each step sees only what arrives there directly. Carry the gradient back from the later "
-                "steps.",
-                ("arriving[:, t] + back", "arriving[:, t]"),
-            ),
-            Mistake(
-                "These are the gradients of the states; multiply by the slopes for those of the "
-                "pre-activations.",
-                ("slopes[:, t] * total", "total"),
-                ("deltas[:, t] @", "(slopes[:, t] * total) @"),
-            ),
-            Mistake(
-                "Your last result is the gradient of the state after the first step. It must go back one "
-                "step more, to the initial one.",
-                ("deltas, back", "deltas, total"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Nothing comes back past the weights: the gradient of a state must also pass, times 1 "
+            "- rate, to the state before it.",
+            ("(1 - rate) * total + ", ""),
+            "Past the weights you send back only what arrives from the loss at that step. The "
+            "total gradient of the state must go back.",
+            ("(1 - rate) * total", "(1 - rate) * arriving[:, t]"),
+            "Past the weights the whole gradient comes back in yours; only 1 - rate of it does.",
+            ("(1 - rate) * ", ""),
+            "The road past the weights avoids the tanh too: send back the gradient of the state, "
+            "not that of the pre-activation.",
+            ("(1 - rate) * total", "(1 - rate) * deltas[:, t]"),
+            "Going back, the matrix must be transposed: W_h^T times a column is a row times W_h.",
+            ("weight_hh", "weight_hh.T"),
+            "The gradient of the pre-activation lacks the rate: only so much of the candidate "
+            "enters the state.",
+            ("rate * (1 - candidates**2)", "1 - candidates**2"),
+            "The slope of tanh is missing between the state and the pre-activation.",
+            ("slopes[:, t] * total", "rate * total"),
+            "You carry the gradient from the first step to the last. It travels back.",
+            ("reversed(range(arriving.shape[1]))", "range(arriving.shape[1])"),
+            "Each step sees only what arrives there directly. Carry the gradient back from the "
+            "later steps.",
+            ("arriving[:, t] + back", "arriving[:, t]"),
+            "These are the gradients of the states; multiply by the slopes for those of the "
+            "pre-activations.",
+            ("slopes[:, t] * total", "total"),
+            ("deltas[:, t] @", "(slopes[:, t] * total) @"),
+            "Your last result is the gradient of the state after the first step. It must go back "
+            "one step more, to the initial one.",
+            ("deltas, back", "deltas, total"),
+        ),
         alternatives=[_carry_in_vectors, _carry_by_jacobians],
     ),
     Step(
         "weight_gradients",
         reference=_weights_reference,
         cases={"a small batch": _weights_batch, "one step of one sequence": _weights_one},
-        mistakes=[
-            Mistake(
-                "Your recurrent gradient uses the states after the steps. The weights saw those before "
-                "them.",
-                (":-1", "1:"),
-            ),
-            Mistake(
-                "Your matrices are transposed: rows belong to the pre-activations, columns to what was "
-                "multiplied.",
-                ("->hf", "->fh"),
-                ("->hk", "->kh"),
-            ),
-            Mistake(
-                "The gradient of weight_hh is transposed, which its square shape hides.",
-                ("->hk", "->kh"),
-            ),
-            Mistake(
-                "You average over the batch. The gradient of a sum is a sum.",
-                ("return (", "deltas = deltas / len(deltas)\n    return ("),
-            ),
-            Mistake(
-                "You average over steps and batch. The gradient of a sum is a sum.",
-                ("return (", "deltas = deltas / deltas[..., 0].numel()\n    return ("),
-            ),
-            Mistake(
-                "You keep a gradient for each sequence. The weights are shared: sum over the batch too.",
-                ("->hf", "->bhf"),
-                ("->hk", "->bhk"),
-                ("dim=(0, 1)", "dim=1"),
-            ),
-            Mistake(
-                "Your first two results are swapped: weight_ih comes first.",
-                ('"bth,btf->hf", deltas, inputs', '"bth,btk->hk", deltas, hidden[:, :-1]'),
-                ('"bth,btk->hk", deltas, hidden[:, :-1]', '"bth,btf->hf", deltas, inputs'),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your recurrent gradient uses the states after the steps. The weights saw those "
+            "before them.",
+            (":-1", "1:"),
+            "Your matrices are transposed: rows belong to the pre-activations, columns to what "
+            "was multiplied.",
+            ("->hf", "->fh"),
+            ("->hk", "->kh"),
+            "The gradient of weight_hh is transposed, which its square shape hides.",
+            ("->hk", "->kh"),
+            "You average over the batch. The gradient of a sum is a sum.",
+            ("return (", "deltas = deltas / len(deltas)\n    return ("),
+            "You average over steps and batch. The gradient of a sum is a sum.",
+            ("return (", "deltas = deltas / deltas[..., 0].numel()\n    return ("),
+            "You keep a gradient for each sequence. The weights are shared: sum over the batch too.",
+            ("->hf", "->bhf"),
+            ("->hk", "->bhk"),
+            ("dim=(0, 1)", "dim=1"),
+            "Your first two results are swapped: weight_ih comes first.",
+            ('"bth,btf->hf", deltas, inputs', '"bth,btk->hk", deltas, hidden[:, :-1]'),
+            ('"bth,btk->hk", deltas, hidden[:, :-1]', '"bth,btf->hf", deltas, inputs'),
+        ),
         alternatives=[_weights_products, _weights_outer],
     ),
     Step(
@@ -755,70 +662,48 @@ STEPS = [
         cases={
             "windows of equal length": _equal_windows,
             "a shorter last window": _shorter_last,
-            "windows of one step": _windows_of_one,
+            "windows of one step": lambda sampler: _to_truncate(sampler, 3 + sampler.size // 2, 1),
             "a window longer than the sequence": _longer_window,
         },
-        mistakes=[
-            Mistake(
-                "Your windows start from zero. They must start from the value of the state in which the "
-                "last one ended.",
-                ("if t %", "if t and t %"),
-                ("hidden.detach()", "torch.zeros_like(initial)"),
+        mistakes=known_mistakes(
+            "Your windows start from zero. They must start from the value of the state in which "
+            "the last one ended.",
+            ("if t %", "if t and t %"),
+            ("hidden.detach()", "torch.zeros_like(initial)"),
+            "All your windows start from the initial state. Carry the state on from window to window.",
+            ("hidden.detach()", "initial"),
+            "You begin with zeros; the first window starts from the given initial state.",
+            ("= initial,", "= torch.zeros_like(initial),"),
+            "This is the full gradient: nothing is cut between windows.",
+            ("        if t % window == 0:\n            hidden = hidden.detach()\n", ""),
+            "You cut the road through the weights, but the gradient still passes by the leak. "
+            "Detach the state once, for both.",
+            (
+                "if t % window == 0:\n            hidden = hidden.detach()",
+                "seen = hidden.detach() if t % window == 0 else hidden",
             ),
-            Mistake(
-                "All your windows start from the initial state. Carry the state on from window to window.",
-                ("hidden.detach()", "initial"),
+            ("hidden @ recurrent", "seen @ recurrent"),
+            "Your gradient is that of the last window only. Add those of all windows.",
+            (
+                "hidden = hidden.detach()",
+                "hidden = hidden.detach()\n"
+                "            recurrent = recurrent.detach().clone().requires_grad_()",
             ),
-            Mistake(
-                "You begin with zeros; the first window starts from the given initial state.",
-                ("= initial,", "= torch.zeros_like(initial),"),
-            ),
-            Mistake(
-                "This is the full gradient: nothing is cut between windows.",
-                ("        if t % window == 0:\n            hidden = hidden.detach()\n", ""),
-            ),
-            Mistake(
-                "You cut the road through the weights, but the gradient still passes by the leak. Detach "
-                "the state once, for both.",
-                (
-                    "if t % window == 0:\n            hidden = hidden.detach()",
-                    "seen = hidden.detach() if t % window == 0 else hidden",
-                ),
-                ("hidden @ recurrent", "seen @ recurrent"),
-            ),
-            Mistake(
-                "Your gradient is that of the last window only. Add those of all windows.",
-                (
-                    "hidden = hidden.detach()",
-                    "hidden = hidden.detach()\n"
-                    "            recurrent = recurrent.detach().clone().requires_grad_()",
-                ),
-                ("loss.detach()", "loss.item()"),
-            ),
-            Mistake(
-                "The steps after the last whole window are lost: a shorter window must be run too.",
-                ("range(inputs.shape[1])", "range(inputs.shape[1] // window * window)"),
-                ("0.0", "(recurrent * 0).sum()"),
-            ),
-            Mistake(
-                "You cut one step early, before the last step of each window. Cut before the first.",
-                ("t % window", "(t + 1) % window"),
-            ),
-            Mistake(
-                "Your loss is a mean; the task asks for the sum over batch, steps and units.",
-                ("(gradient,) =", "loss = loss / targets.numel()\n    (gradient,) ="),
-            ),
-            Mistake(
-                "Your loss is right, but the gradient is half as long as it should be: the derivative of "
-                "a square has a factor 2.",
-                (", gradient", ", gradient / 2"),
-            ),
-            Mistake(
-                "You set the state to zero where a window begins. Its value stays; only the "
-                "gradient is cut.",
-                ("hidden.detach()", "torch.zeros_like(hidden)"),
-            ),
-        ],
+            ("loss.detach()", "loss.item()"),
+            "The steps after the last whole window are lost: a shorter window must be run too.",
+            ("range(inputs.shape[1])", "range(inputs.shape[1] // window * window)"),
+            ("0.0", "(recurrent * 0).sum()"),
+            "You cut one step early, before the last step of each window. Cut before the first.",
+            ("t % window", "(t + 1) % window"),
+            "Your loss is a mean; the task asks for the sum over batch, steps and units.",
+            ("(gradient,) =", "loss = loss / targets.numel()\n    (gradient,) ="),
+            "Your loss is right, but the gradient is half as long as it should be: the derivative "
+            "of a square has a factor 2.",
+            (", gradient", ", gradient / 2"),
+            "You set the state to zero where a window begins. Its value stays; only the gradient "
+            "is cut.",
+            ("hidden.detach()", "torch.zeros_like(hidden)"),
+        ),
         alternatives=[_truncated_by_windows, _truncated_by_formulas],
         depends_on=["carry_back", "weight_gradients"],
     ),
@@ -832,66 +717,46 @@ STEPS = [
             "an infinite gradient": _infinite_gradient,
             "a gradient that is not a number": _not_a_number,
         },
-        mistakes=[
-            Mistake(
-                "You clip each gradient by its own norm, which changes the direction of the whole. One "
-                "factor for all.",
-                ("g * scale", "g * (threshold / g.norm()).clamp(max=1.0)"),
-            ),
-            Mistake(
-                "You clip each number by itself, which changes the direction. Scale all by one factor.",
-                ("g * scale", "g.clamp(-threshold, threshold)"),
-            ),
-            Mistake(
-                "You always scale to the threshold, and divide by zero if there is nothing to scale. "
-                "Short gradients stay as they are.",
-                ("min(1.0, threshold / max(norm.item(), threshold))", "threshold / norm"),
-            ),
-            Mistake(
-                "You add up the norms of the parts. Squares add up; take one root at the end.",
-                ("g.square().sum()", "g.norm()"),
-                (".sqrt()", ""),
-            ),
-            Mistake("Your norm is squared: the root is missing.", (".sqrt()", "")),
-            Mistake(
-                "Your gradients are right, but return the norm before clipping: the one after hides the "
-                "explosion.",
-                ("scale for g in gradients], norm", "scale for g in gradients], norm * scale"),
-            ),
-            Mistake(
-                "Right for finite gradients. But infinity times zero is nan: if the norm is not finite, "
-                "return zeros.",
+        mistakes=known_mistakes(
+            "You clip each gradient by its own norm, which changes the direction of the whole. "
+            "One factor for all.",
+            ("g * scale", "g * (threshold / g.norm()).clamp(max=1.0)"),
+            "You clip each number by itself, which changes the direction. Scale all by one factor.",
+            ("g * scale", "g.clamp(-threshold, threshold)"),
+            "You always scale to the threshold, and divide by zero if there is nothing to scale. "
+            "Short gradients stay as they are.",
+            ("min(1.0, threshold / max(norm.item(), threshold))", "threshold / norm"),
+            "You add up the norms of the parts. Squares add up; take one root at the end.",
+            ("g.square().sum()", "g.norm()"),
+            (".sqrt()", ""),
+            "Your norm is squared: the root is missing.",
+            (".sqrt()", ""),
+            "Your gradients are right, but return the norm before clipping: the one after hides "
+            "the explosion.",
+            ("scale for g in gradients], norm", "scale for g in gradients], norm * scale"),
+            "Right for finite gradients. But infinity times zero is nan: if the norm is not "
+            "finite, return zeros.",
+            (
                 (
-                    (
-                        "    if not math.isfinite(norm):\n"
-                        "        return [torch.zeros_like(g) for g in gradients], norm\n"
-                    ),
-                    "",
+                    "    if not math.isfinite(norm):\n"
+                    "        return [torch.zeros_like(g) for g in gradients], norm\n"
                 ),
-                (
-                    "min(1.0, threshold / max(norm.item(), threshold))",
-                    "(threshold / norm).clamp(max=1.0)",
-                ),
+                "",
             ),
-            Mistake(
-                "If the norm is not finite, the whole update must be skipped; you set only the bad "
-                "numbers to zero.",
-                ("torch.zeros_like(g)", "torch.where(torch.isfinite(g), g, 0.0)"),
+            (
+                "min(1.0, threshold / max(norm.item(), threshold))",
+                "(threshold / norm).clamp(max=1.0)",
             ),
-            Mistake(
-                "Your numbers are right, but you overwrite the given gradients. Return new tensors.",
-                ("torch.zeros_like(g)", "g.zero_()"),
-                ("g * scale", "g.mul_(scale)"),
-            ),
-            Mistake(
-                "Your numbers are right, but short gradients are returned as the very tensors that were "
-                "given, so that changing one changes the other. Return new tensors.",
-                (
-                    "g * scale for g in gradients",
-                    "g * scale if scale < 1 else g for g in gradients",
-                ),
-            ),
-        ],
+            "If the norm is not finite, the whole update must be skipped; you set only the bad "
+            "numbers to zero.",
+            ("torch.zeros_like(g)", "torch.where(torch.isfinite(g), g, 0.0)"),
+            "Your numbers are right, but you overwrite the given gradients. Return new tensors.",
+            ("torch.zeros_like(g)", "g.zero_()"),
+            ("g * scale", "g.mul_(scale)"),
+            "Your numbers are right, but short gradients are returned as the very tensors that "
+            "were given, so that changing one changes the other. Return new tensors.",
+            ("g * scale for g in gradients", "g * scale if scale < 1 else g for g in gradients"),
+        ),
         alternatives=[_clip_by_loop, _clip_as_one_vector],
         new_results=True,
     ),

@@ -3,7 +3,10 @@
 import torch
 
 from seqbook.layers.gru import gru_step as package_step
-from stepgrader.steps import CaseSampler, Mistake, Step
+from stepgrader.exercises import solutions
+from stepgrader.steps import CaseSampler, Step, known_mistakes
+
+(gru_step,) = solutions(__file__, "gru_step")
 
 
 def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
@@ -334,19 +337,15 @@ def _layer_reference(inputs, lengths, hidden, w, u, bias):
 
 def _layer_by_sequence(inputs, lengths, hidden, w, u, bias):
     results = []
-    for sequence, length, h in zip(inputs, lengths, hidden, strict=True):
+    for sequence, length, h in zip(inputs, lengths, hidden.split(1), strict=True):
         states, gates = [], []
-        for t in range(int(length)):
-            x_z, x_r, x_n = (sequence[t] @ w + bias[0]).chunk(3)
-            h_z, h_r, h_n = (h @ u + bias[1]).chunk(3)
-            z, r = (x_z + h_z).sigmoid(), (x_r + h_r).sigmoid()
-            h = torch.lerp(torch.tanh(x_n + r * h_n), h, z)
+        for x in sequence[:length].split(1):
+            h, _, z = gru_step(x, h, w, u, bias, True, True)
             states.append(h)
             gates.append(z)
-        states = torch.stack(states)
-        padding = (0, 0, 0, inputs.shape[1] - len(states))
-        states = torch.nn.functional.pad(states, padding)
-        results.append((states, h, torch.stack(gates).mean(0)))
+        padding = (0, 0, 0, len(sequence) - len(states))
+        states = torch.nn.functional.pad(torch.cat(states), padding)
+        results.append((states, h[0], torch.cat(gates).mean(0)))
     return [torch.stack(part) for part in zip(*results, strict=True)]
 
 
@@ -429,35 +428,27 @@ STEPS = [
         "reset_gate",
         reference=_reset_reference,
         cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
-        mistakes=[
-            Mistake(
-                "These are the update gate's weights: in this layout z comes first, then r.",
-                ("_, w_r, _", "w_r, _, _"),
-                ("_, u_r, _", "u_r, _, _"),
-                ("_, bias_r, _", "bias_r, _, _"),
+        mistakes=known_mistakes(
+            "These are the update gate's weights: in this layout z comes first, then r.",
+            ("_, w_r, _", "w_r, _, _"),
+            ("_, u_r, _", "u_r, _, _"),
+            ("_, bias_r, _", "bias_r, _, _"),
+            "Only the first bias is added; the gate has two, one for the input, one for the state.",
+            ("bias.sum(0)", "bias[0]"),
+            "You transpose u. It is stored transposed already: rows of the state multiply it from "
+            "the left.",
+            ("@ u_r", "@ u_r.T"),
+            "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+            ("sigmoid", "tanh"),
+            "Both biases are missing.",
+            (" + bias_r", ""),
+            "You took every third column; a gate's columns are neighbours, block beside block.",
+            (
+                "return torch.sigmoid(inputs @ w_r + hidden @ u_r + bias_r)",
+                "sums = inputs @ w + hidden @ u + bias.sum(0)\n"
+                "    return torch.sigmoid(sums[:, 1::3])",
             ),
-            Mistake(
-                "Only the first bias is added; the gate has two, one for the input, one for the state.",
-                ("bias.sum(0)", "bias[0]"),
-            ),
-            Mistake(
-                "You transpose u. It is stored transposed already: rows of the state multiply it from "
-                "the left.",
-                ("@ u_r", "@ u_r.T"),
-            ),
-            Mistake(
-                "A gate lies between 0 and 1: squash with sigmoid, not tanh.", ("sigmoid", "tanh")
-            ),
-            Mistake("Both biases are missing.", (" + bias_r", "")),
-            Mistake(
-                "You took every third column; a gate's columns are neighbours, block beside block.",
-                (
-                    "return torch.sigmoid(inputs @ w_r + hidden @ u_r + bias_r)",
-                    "sums = inputs @ w + hidden @ u + bias.sum(0)\n"
-                    "    return torch.sigmoid(sums[:, 1::3])",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_reset_row_by_row, _reset_einsum],
         gradients=["inputs", "hidden", "w", "u", "bias"],
     ),
@@ -465,32 +456,22 @@ STEPS = [
         "update_gate",
         reference=_update_reference,
         cases={"a small batch": _step_inputs, "a batch of one": _batch_of_one},
-        mistakes=[
-            Mistake(
-                "These are the reset gate's weights: in this layout z comes first.",
-                ("w[:, :size]", "w[:, size : 2 * size]"),
-                ("bias[0, :size]", "bias[0, size : 2 * size]"),
-                ("u[:, :size]", "u[:, size : 2 * size]"),
-                ("bias[1, :size]", "bias[1, size : 2 * size]"),
-            ),
-            Mistake(
-                "This is 1 - z. What z = 1 means is decided in the mix, not in the gate.",
-                ("return ", "return 1 - "),
-            ),
-            Mistake(
-                "Only the first bias is added; the gate has two, one for the input, one for the state.",
-                (" + bias[1, :size]", ""),
-            ),
-            Mistake(
-                "You transpose u. It is stored transposed already: rows of the state multiply it from "
-                "the left.",
-                ("u[:, :size]", "u[:, :size].T"),
-            ),
-            Mistake(
-                "Your gate does not see the state: the product with u is missing.",
-                ("hidden @ u[:, :size] + ", ""),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "These are the reset gate's weights: in this layout z comes first.",
+            ("w[:, :size]", "w[:, size : 2 * size]"),
+            ("bias[0, :size]", "bias[0, size : 2 * size]"),
+            ("u[:, :size]", "u[:, size : 2 * size]"),
+            ("bias[1, :size]", "bias[1, size : 2 * size]"),
+            "This is 1 - z. What z = 1 means is decided in the mix, not in the gate.",
+            ("return ", "return 1 - "),
+            "Only the first bias is added; the gate has two, one for the input, one for the state.",
+            (" + bias[1, :size]", ""),
+            "You transpose u. It is stored transposed already: rows of the state multiply it from "
+            "the left.",
+            ("u[:, :size]", "u[:, :size].T"),
+            "Your gate does not see the state: the product with u is missing.",
+            ("hidden @ u[:, :size] + ", ""),
+        ),
         alternatives=[_update_in_single_precision, _update_by_halves],
         gradients=["inputs", "hidden", "w", "u", "bias"],
     ),
@@ -501,40 +482,26 @@ STEPS = [
             "a small batch": _candidate_inputs,
             "a reset gate of zeros and ones": _extreme_reset,
         },
-        mistakes=[
-            Mistake(
-                "The two are in the wrong order: return first the candidate with reset before the product.",
-                ("before, after", "after, before"),
-            ),
-            Mistake(
-                "Your first candidate is right. In the second the reset must scale the inner bias too.",
-                ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
-            ),
-            Mistake(
-                "Your first candidate is right. In the second the reset scales what comes from the input "
-                "as well; it may touch only what comes from the state.",
-                ("outer + reset * (hidden", "reset * (outer + hidden"),
-            ),
-            Mistake(
-                "The two biases are exchanged: the second row is the inner one, which stands with U.",
-                ("outer = inputs", "bias_n = bias_n.flip(0)\n    outer = inputs"),
-            ),
-            Mistake(
-                "r = 1 lets the past through; yours shuts it out.",
-                ("outer = inputs", "reset = 1 - reset\n    outer = inputs"),
-            ),
-            Mistake(
-                "A candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
-                ("before = torch.tanh", "before = torch.sigmoid"),
-                ("after = torch.tanh", "after = torch.sigmoid"),
-            ),
-            Mistake(
-                "The inner bias is scaled in the wrong one of the two: only the reset after the product "
-                "scales it.",
-                ("(reset * hidden) @ u_n +", "(reset * hidden) @ u_n + reset *"),
-                ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The two are in the wrong order: return first the candidate with reset before the product.",
+            ("before, after", "after, before"),
+            "Your first candidate is right. In the second the reset must scale the inner bias too.",
+            ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
+            "Your first candidate is right. In the second the reset scales what comes from the "
+            "input as well; it may touch only what comes from the state.",
+            ("outer + reset * (hidden", "reset * (outer + hidden"),
+            "The two biases are exchanged: the second row is the inner one, which stands with U.",
+            ("outer = inputs", "bias_n = bias_n.flip(0)\n    outer = inputs"),
+            "r = 1 lets the past through; yours shuts it out.",
+            ("outer = inputs", "reset = 1 - reset\n    outer = inputs"),
+            "A candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+            ("before = torch.tanh", "before = torch.sigmoid"),
+            ("after = torch.tanh", "after = torch.sigmoid"),
+            "The inner bias is scaled in the wrong one of the two: only the reset after the "
+            "product scales it.",
+            ("(reset * hidden) @ u_n +", "(reset * hidden) @ u_n + reset *"),
+            ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
+        ),
         alternatives=[_candidates_with_sums, _candidates_einsum],
         gradients=["inputs", "hidden", "reset", "w", "u", "bias"],
     ),
@@ -542,32 +509,22 @@ STEPS = [
         "new_state",
         reference=_new_state_reference,
         cases={"one keeps the old state": _mix(True), "one replaces the old state": _mix(False)},
-        mistakes=[
-            Mistake(
-                "The two conventions are swapped: if one keeps, z scales the old state.",
-                ("if one_keeps", "if not one_keeps"),
+        mistakes=known_mistakes(
+            "The two conventions are swapped: if one keeps, z scales the old state.",
+            ("if one_keeps", "if not one_keeps"),
+            "Right if one keeps; but your function does not look at one_keeps.",
+            ("update if one_keeps else 1 - update", "update"),
+            "Right if one replaces; but your function does not look at one_keeps.",
+            ("update if one_keeps else 1 - update", "1 - update"),
+            "The candidate is taken in whole; the two shares must sum to one.",
+            ("(1 - kept) * ", ""),
+            "Your numbers are right, but the old state is overwritten, which the step before "
+            "needs for its gradient: make a new tensor.",
+            (
+                "kept * hidden + (1 - kept) * proposal",
+                "hidden.mul_(kept).add_((1 - kept) * proposal)",
             ),
-            Mistake(
-                "Right if one keeps; but your function does not look at one_keeps.",
-                ("update if one_keeps else 1 - update", "update"),
-            ),
-            Mistake(
-                "Right if one replaces; but your function does not look at one_keeps.",
-                ("update if one_keeps else 1 - update", "1 - update"),
-            ),
-            Mistake(
-                "The candidate is taken in whole; the two shares must sum to one.",
-                ("(1 - kept) * ", ""),
-            ),
-            Mistake(
-                "Your numbers are right, but the old state is overwritten, which the step before "
-                "needs for its gradient: make a new tensor.",
-                (
-                    "kept * hidden + (1 - kept) * proposal",
-                    "hidden.mul_(kept).add_((1 - kept) * proposal)",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_new_state_as_a_step, _new_state_in_single_precision],
         gradients=["update", "proposal", "hidden"],
     ),
@@ -580,34 +537,22 @@ STEPS = [
             "reset after, one replaces": _combination(True, False),
             "reset before, one replaces": _combination(False, False),
         },
-        mistakes=[
-            Mistake(
-                "The gates are exchanged: in this layout the blocks are z, r, n; torch has r, z, n.",
-                ("= reset_gate", "= update_gate"),
-                ("= update_gate", "= reset_gate"),
-            ),
-            Mistake(
-                "reset_after is inverted: with True the reset acts after the matrix product.",
-                ("if reset_after", "if not reset_after"),
-            ),
-            Mistake(
-                "Right with reset after the product; but your step does not look at reset_after.",
-                ("after if reset_after else before", "after"),
-            ),
-            Mistake(
-                "Right if one keeps; but your step does not look at one_keeps.",
-                ("one_keeps", "True"),
-            ),
-            Mistake(
-                "Your mix uses the state after its reset. The reset is for the candidate alone; what is "
-                "kept is the old state itself.",
-                ("proposal, hidden,", "proposal, hidden if reset_after else reset * hidden,"),
-            ),
-            Mistake(
-                "The new state is right; the gates are returned in the wrong order: first r, then z.",
-                ("), reset, update", "), update, reset"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The gates are exchanged: in this layout the blocks are z, r, n; torch has r, z, n.",
+            ("= reset_gate", "= update_gate"),
+            ("= update_gate", "= reset_gate"),
+            "reset_after is inverted: with True the reset acts after the matrix product.",
+            ("if reset_after", "if not reset_after"),
+            "Right with reset after the product; but your step does not look at reset_after.",
+            ("after if reset_after else before", "after"),
+            "Right if one keeps; but your step does not look at one_keeps.",
+            ("one_keeps", "True"),
+            "Your mix uses the state after its reset. The reset is for the candidate alone; what "
+            "is kept is the old state itself.",
+            ("proposal, hidden,", "proposal, hidden if reset_after else reset * hidden,"),
+            "The new state is right; the gates are returned in the wrong order: first r, then z.",
+            ("), reset, update", "), update, reset"),
+        ),
         alternatives=[_step_row_by_row, _step_with_a_cell],
         gradients=["inputs", "hidden", "w", "u", "bias"],
         depends_on=["reset_gate", "update_gate", "candidates", "new_state"],
@@ -619,47 +564,31 @@ STEPS = [
             "weights whose one keeps": _translate(True),
             "weights whose one replaces": _translate(False),
         },
-        mistakes=[
-            Mistake(
-                "The blocks are still in the order z, r, n; torch wants r, z, n.",
-                ("[r, sign * z, n]", "[sign * z, r, n]"),
+        mistakes=known_mistakes(
+            "The blocks are still in the order z, r, n; torch wants r, z, n.",
+            ("[r, sign * z, n]", "[sign * z, r, n]"),
+            "Right if one keeps. If one replaces, the update gate's weights must change their sign.",
+            ("sign * ", ""),
+            "You change the sign in the wrong case: torch's one keeps, so only weights whose one "
+            "replaces must change their sign.",
+            ("if one_keeps", "if not one_keeps"),
+            "The sign of the matrices is right, but the update gate's two biases go into the "
+            "sigmoid too.",
+            ("reordered(stacked)", "reordered(stacked, sign=sign)"),
+            ("reordered(bias)", "reordered(bias, sign=1)"),
+            "The gate is to become 1 - z; its weights do so by changing their sign, not by 1 - weight.",
+            ("sign * z", "z if one_keeps else 1 - z"),
+            "You changed the sign of the reset gate; the conventions differ in the update gate.",
+            ("[r, sign * z, n]", "[sign * r, z, n]"),
+            "Keep the two biases apart: the inner bias of n is scaled by the reset gate, so their "
+            "sum is another function.",
+            (
+                "bias_ih, bias_hh = reordered(bias)",
+                "bias_ih = reordered(bias).sum(0)\n    bias_hh = torch.zeros_like(bias_ih)",
             ),
-            Mistake(
-                "Right if one keeps. If one replaces, the update gate's weights must change their sign.",
-                ("sign * ", ""),
-            ),
-            Mistake(
-                "You change the sign in the wrong case: torch's one keeps, so only weights whose one "
-                "replaces must change their sign.",
-                ("if one_keeps", "if not one_keeps"),
-            ),
-            Mistake(
-                "The sign of the matrices is right, but the update gate's two biases go into the sigmoid "
-                "too.",
-                ("reordered(stacked)", "reordered(stacked, sign=sign)"),
-                ("reordered(bias)", "reordered(bias, sign=1)"),
-            ),
-            Mistake(
-                "The gate is to become 1 - z; its weights do so by changing their sign, not by 1 - weight.",
-                ("sign * z", "z if one_keeps else 1 - z"),
-            ),
-            Mistake(
-                "You changed the sign of the reset gate; the conventions differ in the update gate.",
-                ("[r, sign * z, n]", "[sign * r, z, n]"),
-            ),
-            Mistake(
-                "Keep the two biases apart: the inner bias of n is scaled by the reset gate, so their sum "
-                "is another function.",
-                (
-                    "bias_ih, bias_hh = reordered(bias)",
-                    "bias_ih = reordered(bias).sum(0)\n    bias_hh = torch.zeros_like(bias_ih)",
-                ),
-            ),
-            Mistake(
-                "The matrices must be transposed: torch's have one row for each unit of each block.",
-                ("reordered(w).T, reordered(u).T", "reordered(w), reordered(u)"),
-            ),
-        ],
+            "The matrices must be transposed: torch's have one row for each unit of each block.",
+            ("reordered(w).T, reordered(u).T", "reordered(w), reordered(u)"),
+        ),
         alternatives=[_to_torch_by_rolling, _to_torch_by_a_matrix],
         gradients=["w", "u", "bias"],
     ),
@@ -667,54 +596,34 @@ STEPS = [
         "gru_layer",
         reference=_layer_reference,
         cases={"sequences of one length": _full, "padded sequences": _padded},
-        mistakes=[
-            Mistake(
-                "Your last state is that after the padding; a sequence that has ended must keep its own.",
-                ("torch.where(running, new, hidden)", "new"),
+        mistakes=known_mistakes(
+            "Your last state is that after the padding; a sequence that has ended must keep its own.",
+            ("torch.where(running, new, hidden)", "new"),
+            "Your layer does not use the lengths: all three results run on into the padding.",
+            ("for t in", "lengths = torch.full_like(lengths, inputs.shape[1])\n    for t in"),
+            "Your mean divides by all steps; divide by the number of each sequence's real steps.",
+            ("lengths[:, None]\n", "inputs.shape[1]\n"),
+            "In the padding your states repeat the last one; they must be zero there.",
+            ("new * running", "hidden"),
+            "Your layer starts from zero; it must start from the state that it is given.",
+            (
+                "states, total = [], torch.zeros_like(hidden)",
+                "states, total, hidden = [], 0, torch.zeros_like(hidden)",
             ),
-            Mistake(
-                "Your layer does not use the lengths: all three results run on into the padding.",
-                ("for t in", "lengths = torch.full_like(lengths, inputs.shape[1])\n    for t in"),
-            ),
-            Mistake(
-                "Your mean divides by all steps; divide by the number of each sequence's real steps.",
-                ("lengths[:, None]\n", "inputs.shape[1]\n"),
-            ),
-            Mistake(
-                "In the padding your states repeat the last one; they must be zero there.",
-                ("new * running", "hidden"),
-            ),
-            Mistake(
-                "Your layer starts from zero; it must start from the state that it is given.",
-                (
-                    "states, total = [], torch.zeros_like(hidden)",
-                    "states, total, hidden = [], 0, torch.zeros_like(hidden)",
-                ),
-            ),
-            Mistake(
-                "The state is not carried on: each of your steps starts from the first state.",
-                ("for t in", "first = hidden\n    for t in"),
-                ("inputs[:, t], hidden", "inputs[:, t], first"),
-            ),
-            Mistake(
-                "You run one step too many: steps count from 0, so the last real one is length - 1.",
-                ("<", "<="),
-            ),
-            Mistake(
-                "Your last state is zero for shorter sequences: it is taken from the last column, which "
-                "is padding there, or multiplied by the mask. Keep that of the last real step.",
-                ("torch.where(running, new, hidden)", "new"),
-                (", hidden, total", ", states[-1], total"),
-            ),
-            Mistake(
-                "Your gate is the wrong way round: here a gate of 1 keeps the old state.",
-                ("True, True", "True, False"),
-            ),
-            Mistake(
-                "You reset before the matrix product; here it is reset after.",
-                ("True, True", "False, True"),
-            ),
-        ],
+            "The state is not carried on: each of your steps starts from the first state.",
+            ("for t in", "first = hidden\n    for t in"),
+            ("inputs[:, t], hidden", "inputs[:, t], first"),
+            "You run one step too many: steps count from 0, so the last real one is length - 1.",
+            ("<", "<="),
+            "Your last state is zero for shorter sequences: it is taken from the last column, "
+            "which is padding there, or multiplied by the mask. Keep that of the last real step.",
+            ("torch.where(running, new, hidden)", "new"),
+            (", hidden, total", ", states[-1], total"),
+            "Your gate is the wrong way round: here a gate of 1 keeps the old state.",
+            ("True, True", "True, False"),
+            "You reset before the matrix product; here it is reset after.",
+            ("True, True", "False, True"),
+        ),
         alternatives=[_layer_by_sequence, _layer_gathered],
         gradients=["inputs", "hidden", "w", "u", "bias"],
         depends_on=["gru_step"],
@@ -723,28 +632,19 @@ STEPS = [
         "mgu_step",
         reference=_mgu_reference,
         cases={"a small batch": _mgu_inputs},
-        mistakes=[
-            Mistake(
-                "Your gate keeps where it is one; in this unit one replaces.", ("False", "True")
-            ),
-            Mistake(
-                "Your gate resets after the matrix product; here it scales the state before.",
-                ("(f * hidden) @ u_n", "f * (hidden @ u_n)"),
-            ),
-            Mistake(
-                "The candidate must see the state scaled by the gate; yours sees all of it.",
-                ("(f * hidden)", "hidden"),
-            ),
-            Mistake(
-                "The blocks are exchanged: the gate f comes first, the candidate n second.",
-                ("x_f, x_n =", "x_n, x_f ="),
-                ("u_f, u_n =", "u_n, u_f ="),
-            ),
-            Mistake(
-                "Your mix uses the state after its reset; what is kept is the old state itself.",
-                ("n, hidden", "n, f * hidden"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your gate keeps where it is one; in this unit one replaces.",
+            ("False", "True"),
+            "Your gate resets after the matrix product; here it scales the state before.",
+            ("(f * hidden) @ u_n", "f * (hidden @ u_n)"),
+            "The candidate must see the state scaled by the gate; yours sees all of it.",
+            ("(f * hidden)", "hidden"),
+            "The blocks are exchanged: the gate f comes first, the candidate n second.",
+            ("x_f, x_n =", "x_n, x_f ="),
+            ("u_f, u_n =", "u_n, u_f ="),
+            "Your mix uses the state after its reset; what is kept is the old state itself.",
+            ("n, hidden", "n, f * hidden"),
+        ),
         alternatives=[_mgu_row_by_row, _mgu_joined],
         gradients=["inputs", "hidden", "w", "u", "bias"],
         depends_on=["new_state"],

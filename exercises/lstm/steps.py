@@ -2,7 +2,7 @@
 
 import torch
 
-from stepgrader.steps import CaseSampler, Mistake, Step
+from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 
 def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
@@ -327,24 +327,16 @@ STEPS = [
         "split_gates",
         reference=_split_reference,
         cases={"a matrix of weights": _matrix, "a vector of biases": _vector},
-        mistakes=[
-            Mistake(
-                "Your blocks are in torch's order i, f, g, o; the task asks for f, i, g, o.",
-                ("return f, i, g, o", "return i, f, g, o"),
-            ),
-            Mistake(
-                "Your last two blocks are swapped: the candidate g comes before the output gate o.",
-                ("return f, i, g, o", "return f, i, o, g"),
-            ),
-            Mistake(
-                "You took every fourth row; a gate's rows are neighbours, one block after the other.",
-                ("stacked.chunk(4)", "(stacked[start::4] for start in range(4))"),
-            ),
-            Mistake(
-                "You cut the last dimension; the gates are stacked in the first.",
-                ("chunk(4)", "chunk(4, dim=-1)"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your blocks are in torch's order i, f, g, o; the task asks for f, i, g, o.",
+            ("return f, i, g, o", "return i, f, g, o"),
+            "Your last two blocks are swapped: the candidate g comes before the output gate o.",
+            ("return f, i, g, o", "return f, i, o, g"),
+            "You took every fourth row; a gate's rows are neighbours, one block after the other.",
+            ("stacked.chunk(4)", "(stacked[start::4] for start in range(4))"),
+            "You cut the last dimension; the gates are stacked in the first.",
+            ("chunk(4)", "chunk(4, dim=-1)"),
+        ),
         alternatives=[_split_by_reshape, _split_with_a_loop],
         gradients=["stacked"],
     ),
@@ -352,25 +344,19 @@ STEPS = [
         "forget_gate",
         reference=_forget_reference,
         cases={"a small batch": _one_gate},
-        mistakes=[
-            Mistake(
-                "The peephole is missing: the gate must see the cell state too.",
-                (" + peephole * cell", ""),
-            ),
-            Mistake("The bias is missing.", (" + bias", "")),
-            Mistake(
-                "You multiply the hidden state by u instead of its transpose, so each unit reads a "
-                "column of u instead of its row.",
-                ("u.T", "u"),
-            ),
-            Mistake(
-                "A gate lies between 0 and 1: squash with sigmoid, not tanh.", ("sigmoid", "tanh")
-            ),
-            Mistake(
-                "Your peephole looks at the hidden state; it must look at the cell state.",
-                ("peephole * cell", "peephole * hidden"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The peephole is missing: the gate must see the cell state too.",
+            (" + peephole * cell", ""),
+            "The bias is missing.",
+            (" + bias", ""),
+            "You multiply the hidden state by u instead of its transpose, so each unit reads a "
+            "column of u instead of its row.",
+            ("u.T", "u"),
+            "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+            ("sigmoid", "tanh"),
+            "Your peephole looks at the hidden state; it must look at the cell state.",
+            ("peephole * cell", "peephole * hidden"),
+        ),
         alternatives=[_forget_row_by_row, _forget_joined],
         gradients=["inputs", "hidden", "cell", "w", "u", "peephole", "bias"],
     ),
@@ -378,22 +364,16 @@ STEPS = [
         "input_gate",
         reference=_input_reference,
         cases={"a small batch": _stacked},
-        mistakes=[
-            Mistake(
-                "These are the forget gate's weights: stacked, the input gate comes first.",
-                ("_, w, _, _", "w, _, _, _"),
-                ("_, u, _, _", "u, _, _, _"),
-                ("_, bias, _, _", "bias, _, _, _"),
-            ),
-            Mistake(
-                "You used the forget gate's peephole: peepholes are stacked in the order i, f, o.",
-                ("peepholes[0]", "peepholes[1]"),
-            ),
-            Mistake(
-                "The peephole is missing: the gate must see the cell state too.",
-                ("peepholes[0]", "0"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "These are the forget gate's weights: stacked, the input gate comes first.",
+            ("_, w, _, _", "w, _, _, _"),
+            ("_, u, _, _", "u, _, _, _"),
+            ("_, bias, _, _", "bias, _, _, _"),
+            "You used the forget gate's peephole: peepholes are stacked in the order i, f, o.",
+            ("peepholes[0]", "peepholes[1]"),
+            "The peephole is missing: the gate must see the cell state too.",
+            ("peepholes[0]", "0"),
+        ),
         alternatives=[_input_sliced, _input_einsum],
         gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
         depends_on=["split_gates", "forget_gate"],
@@ -402,20 +382,17 @@ STEPS = [
         "candidate",
         reference=_candidate_reference,
         cases={"a small batch": _without_cell},
-        mistakes=[
-            Mistake(
-                "The candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
-                ("tanh", "sigmoid"),
+        mistakes=known_mistakes(
+            "The candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+            ("tanh", "sigmoid"),
+            "These are the output gate's weights; g is the third block.",
+            ("[2]", "[3]"),
+            "The tanh around the sum is missing.",
+            (
+                "torch.tanh(inputs @ w.T + hidden @ u.T + bias)",
+                "inputs @ w.T + hidden @ u.T + bias",
             ),
-            Mistake("These are the output gate's weights; g is the third block.", ("[2]", "[3]")),
-            Mistake(
-                "The tanh around the sum is missing.",
-                (
-                    "torch.tanh(inputs @ w.T + hidden @ u.T + bias)",
-                    "inputs @ w.T + hidden @ u.T + bias",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_candidate_chunked, _candidate_row_by_row],
         gradients=["inputs", "hidden", "w", "u", "bias"],
         depends_on=["split_gates"],
@@ -424,30 +401,20 @@ STEPS = [
         "new_cell",
         reference=_new_cell_reference,
         cases={"a small batch": _belt},
-        mistakes=[
-            Mistake(
-                "The gates are swapped: forget scales the old cell state, input the candidate.",
-                ("forget * cell", "forget * proposal"),
-                ("write * proposal", "write * cell"),
-            ),
-            Mistake(
-                "You used 1 - f as the input gate, as a GRU does; the LSTM has an input gate of its own.",
-                ("write * ", "(1 - forget) * "),
-            ),
-            Mistake(
-                "f = 1 keeps the cell state; yours erases it. Forget gate is an unlucky name.",
-                ("forget * ", "(1 - forget) * "),
-            ),
-            Mistake(
-                "Your numbers are right, but the old cell state is overwritten, which the step before "
-                "needs for its gradient: make a new tensor.",
-                ("forget * cell + write * proposal", "cell.mul_(forget).add_(write * proposal)"),
-            ),
-            Mistake(
-                "You write with the forget gate; the candidate is multiplied by the input gate.",
-                ("write *", "forget *"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The gates are swapped: forget scales the old cell state, input the candidate.",
+            ("forget * cell", "forget * proposal"),
+            ("write * proposal", "write * cell"),
+            "You used 1 - f as the input gate, as a GRU does; the LSTM has an input gate of its own.",
+            ("write * ", "(1 - forget) * "),
+            "f = 1 keeps the cell state; yours erases it. Forget gate is an unlucky name.",
+            ("forget * ", "(1 - forget) * "),
+            "Your numbers are right, but the old cell state is overwritten, which the step before "
+            "needs for its gradient: make a new tensor.",
+            ("forget * cell + write * proposal", "cell.mul_(forget).add_(write * proposal)"),
+            "You write with the forget gate; the candidate is multiplied by the input gate.",
+            ("write *", "forget *"),
+        ),
         alternatives=[_new_cell_addcmul, _new_cell_loop],
         gradients=["forget", "write", "proposal", "cell"],
     ),
@@ -455,23 +422,17 @@ STEPS = [
         "output_gate",
         reference=_output_reference,
         cases={"a small batch": _stacked},
-        mistakes=[
-            Mistake(
-                "Your gate sees the cell state before the step; its peephole looks at the new one.",
-                ("    cell = new_cell(", "    new_cell("),
+        mistakes=known_mistakes(
+            "Your gate sees the cell state before the step; its peephole looks at the new one.",
+            ("    cell = new_cell(", "    new_cell("),
+            "The peephole is missing: the gate must see the new cell state too.",
+            ("peepholes[2]", "0"),
+            "Your gate sees tanh of the new cell state; the peephole looks at the cell state itself.",
+            (
+                "forget_gate(inputs, hidden, cell, w_o",
+                "forget_gate(inputs, hidden, torch.tanh(cell), w_o",
             ),
-            Mistake(
-                "The peephole is missing: the gate must see the new cell state too.",
-                ("peepholes[2]", "0"),
-            ),
-            Mistake(
-                "Your gate sees tanh of the new cell state; the peephole looks at the cell state itself.",
-                (
-                    "forget_gate(inputs, hidden, cell, w_o",
-                    "forget_gate(inputs, hidden, torch.tanh(cell), w_o",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_output_in_one_go, _output_by_halves],
         gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
         depends_on=["split_gates", "forget_gate", "input_gate", "candidate", "new_cell"],
@@ -480,31 +441,21 @@ STEPS = [
         "peephole_step",
         reference=_step_reference,
         cases={"a small batch": _stacked},
-        mistakes=[
-            Mistake(
-                "Your gates are read in the order f, i, g, o; torch's is i, f, g, o.",
-                ("i, f, g, o =", "f, i, g, o ="),
-            ),
-            Mistake(
-                "Your output gate sees the cell state before the step; its peephole looks at the new one.",
-                ("    cell = f * cell", "    new = f * cell"),
-                ("o * torch.tanh(cell), cell, f", "o * torch.tanh(new), new, f"),
-            ),
-            Mistake(
-                "The hidden state is o * tanh(c); the tanh is missing.",
-                ("o * torch.tanh(cell)", "o * cell"),
-            ),
-            Mistake(
-                "The peepholes are missing in all three gates.",
-                (" + peepholes[0] * cell", ""),
-                (" + peepholes[1] * cell", ""),
-                (" + peepholes[2] * cell", ""),
-            ),
-            Mistake(
-                "You write with the forget gate; the candidate is multiplied by the input gate.",
-                ("i * torch.tanh(g)", "f * torch.tanh(g)"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your gates are read in the order f, i, g, o; torch's is i, f, g, o.",
+            ("i, f, g, o =", "f, i, g, o ="),
+            "Your output gate sees the cell state before the step; its peephole looks at the new one.",
+            ("    cell = f * cell", "    new = f * cell"),
+            ("o * torch.tanh(cell), cell, f", "o * torch.tanh(new), new, f"),
+            "The hidden state is o * tanh(c); the tanh is missing.",
+            ("o * torch.tanh(cell)", "o * cell"),
+            "The peepholes are missing in all three gates.",
+            (" + peepholes[0] * cell", ""),
+            (" + peepholes[1] * cell", ""),
+            (" + peepholes[2] * cell", ""),
+            "You write with the forget gate; the candidate is multiplied by the input gate.",
+            ("i * torch.tanh(g)", "f * torch.tanh(g)"),
+        ),
         alternatives=[_step_joined, _step_row_by_row],
         gradients=["inputs", "hidden", "cell", "w", "u", "peepholes", "bias"],
     ),
@@ -512,39 +463,27 @@ STEPS = [
         "peephole_layer",
         reference=_layer_reference,
         cases={"sequences of one length": _full, "padded sequences": _padded},
-        mistakes=[
-            Mistake(
-                "Your states run on into the padding: beyond its length a sequence must stay as it was.",
-                ("t < lengths", "t < torch.full_like(lengths, time)"),
+        mistakes=known_mistakes(
+            "Your states run on into the padding: beyond its length a sequence must stay as it was.",
+            ("t < lengths", "t < torch.full_like(lengths, time)"),
+            "Your results are (time, batch, hidden); stack the steps along dimension 1.",
+            ("torch.stack(states, 1)", "torch.stack(states)"),
+            ("torch.stack(gates, 1)", "torch.stack(gates)"),
+            "Beyond its length a sequence's states must stay as they were; yours become zero.",
+            ("hidden_after, hidden)", "hidden_after, 0)"),
+            ("cell_after, cell)", "cell_after, 0)"),
+            "You run one step too many: steps count from 0, so the last real one is length - 1.",
+            ("t < lengths", "t <= lengths"),
+            "The states are right, but your forget gates stay as they were too; at a step of "
+            "padding, return what the step gives there.",
+            (
+                "gates.append(gate)",
+                "gates.append(torch.where(running, gate, gates[-1] if gates else gate))",
             ),
-            Mistake(
-                "Your results are (time, batch, hidden); stack the steps along dimension 1.",
-                ("torch.stack(states, 1)", "torch.stack(states)"),
-                ("torch.stack(gates, 1)", "torch.stack(gates)"),
-            ),
-            Mistake(
-                "Beyond its length a sequence's states must stay as they were; yours become zero.",
-                ("hidden_after, hidden)", "hidden_after, 0)"),
-                ("cell_after, cell)", "cell_after, 0)"),
-            ),
-            Mistake(
-                "You run one step too many: steps count from 0, so the last real one is length - 1.",
-                ("t < lengths", "t <= lengths"),
-            ),
-            Mistake(
-                "The states are right, but your forget gates stay as they were too; at a step of "
-                "padding, return what the step gives there.",
-                (
-                    "gates.append(gate)",
-                    "gates.append(torch.where(running, gate, gates[-1] if gates else gate))",
-                ),
-            ),
-            Mistake(
-                "The states are right, but your forget gates are zero in the padding; return what the "
-                "step gives there.",
-                ("gates.append(gate)", "gates.append(gate * running)"),
-            ),
-        ],
+            "The states are right, but your forget gates are zero in the padding; return what the "
+            "step gives there.",
+            ("gates.append(gate)", "gates.append(gate * running)"),
+        ),
         alternatives=[_layer_with_products_first, _layer_by_sequence],
         gradients=["inputs", "w", "u", "peepholes", "bias"],
         depends_on=["peephole_step"],

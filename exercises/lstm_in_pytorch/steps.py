@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from stepgrader.exercises import solutions
-from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
+from stepgrader.steps import CaseSampler, ModuleCase, Step, known_mistakes
 
-CoupledCell, CoupledLSTM, reverse_padded = solutions(
-    __file__, "CoupledCell", "CoupledLSTM", "reverse_padded"
+loaded, one_epoch, CoupledCell, CoupledLSTM, reverse_padded = solutions(
+    __file__, "loaded", "one_epoch", "CoupledCell", "CoupledLSTM", "reverse_padded"
 )
 
 
@@ -145,33 +145,13 @@ def _cell_case(sampler: CaseSampler, batch: int, scale: float = 1):
     )
 
 
-def _cell_of_one(sampler: CaseSampler) -> ModuleCase:
-    return _cell_case(sampler, 1)
-
-
-def _cell_of_several(sampler: CaseSampler) -> ModuleCase:
-    return _cell_case(sampler, 2 + sampler.size // 2)
-
-
-def _cell_of_thousands(sampler: CaseSampler) -> ModuleCase:
-    return _cell_case(sampler, 2, scale=10_000)
-
-
 class _CellReference(nn.LSTMCell):
     def forward(self, inputs, hidden, cell):
         return super().forward(inputs, (hidden, cell))
 
 
-class _CellOfJoinedWeights(nn.Module):
+class _CellOfJoinedWeights(nn.LSTMCell):
     """As in the notes: one product with the hidden state and the inputs, joined."""
-
-    def __init__(self, features, units):
-        super().__init__()
-        rows = 4 * units
-        self.weight_ih = nn.Parameter(torch.rand(rows, features))
-        self.weight_hh = nn.Parameter(torch.rand(rows, units))
-        self.bias_ih = nn.Parameter(torch.rand(rows))
-        self.bias_hh = nn.Parameter(torch.rand(rows))
 
     def forward(self, inputs, hidden, cell):
         joined = torch.cat([hidden, inputs], dim=1)
@@ -232,10 +212,6 @@ def _layers_case(
         options={"features": features, "hidden_size": hidden, "layers": layers},
         state=state,
     )
-
-
-def _one_layer(sampler: CaseSampler) -> ModuleCase:
-    return _layers_case(sampler, 1, time=3 + sampler.size)
 
 
 def _two_layers(sampler: CaseSampler) -> ModuleCase:
@@ -343,11 +319,7 @@ def _packed_case(lengths_of, layers: int):
                 "inputs": sampler.normal(len(lengths), time, features),
                 "lengths": torch.tensor(lengths),
             },
-            options={
-                "features": features,
-                "hidden_size": hidden,
-                "layers": layers,
-            },
+            options={"features": features, "hidden_size": hidden, "layers": layers},
             state=_prefixed("lstm.", state),
         )
 
@@ -385,13 +357,7 @@ class _PackedSorted(nn.Module):
         outputs, _ = nn.utils.rnn.pad_packed_sequence(outputs)
         outputs = outputs.transpose(0, 1)[back]
         missing = inputs.shape[1] - outputs.shape[1]
-        outputs = torch.cat(
-            [
-                outputs,
-                outputs.new_zeros(len(inputs), missing, outputs.shape[2]),
-            ],
-            dim=1,
-        )
+        outputs = nn.functional.pad(outputs, (0, 0, 0, missing))
         return outputs, hidden[-2:].transpose(0, 1).flatten(1)[back]
 
 
@@ -456,12 +422,8 @@ class _PlainClassifier(nn.Module):
         packed = nn.utils.rnn.pack_padded_sequence(
             inputs, lengths, batch_first=True, enforce_sorted=False
         )
-        outputs, (hidden, _) = self.encoder.lstm(packed)
-        outputs, _ = nn.utils.rnn.pad_packed_sequence(
-            outputs, batch_first=True, total_length=inputs.shape[1]
-        )
-        last = hidden[-2:].transpose(0, 1).flatten(1)
-        return self.readout(last)
+        _, (hidden, _) = self.encoder.lstm(packed)
+        return self.readout(hidden[-2:].transpose(0, 1).flatten(1))
 
 
 class _ClassifierByEinsum(nn.Module):
@@ -530,27 +492,38 @@ def _epoch_case(batches: int, *, missing: int = 0):
     return case
 
 
-def _plain_epoch(options, parameters, learning_rate, data, order, batch_size):
-    features, units, layers, classes = options
-    lstm = nn.LSTM(features, units, layers, bidirectional=True)
-    encoder = nn.ModuleDict({"lstm": lstm})
-    readout = nn.Linear(2 * units, classes)
-    model = nn.ModuleDict({"encoder": encoder, "readout": readout}).double()
+def _loaded_reference(options, parameters):
+    model = _ClassifierReference(*options).double()
     model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
-    inputs, lengths, labels = data
+    return model
+
+
+def _epoch_reference(options, parameters, learning_rate, data, order, batch_size):
+    model = _loaded_reference(options, parameters)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    losses = []
+    for rows in order.split(batch_size):
+        inputs, lengths, labels = (part[rows] for part in data)
+        loss = nn.functional.cross_entropy(model(inputs, lengths), labels, reduction="none")
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+        losses += loss.tolist()
+    return sum(losses) / len(losses), model.state_dict()
+
+
+def _epoch_without_an_optimizer(options, parameters, learning_rate, data, order, batch_size):
+    model, _ = loaded(options, parameters, learning_rate)
     total = 0.0
     for rows in order.split(batch_size):
-        packed = nn.utils.rnn.pack_padded_sequence(
-            inputs[rows], lengths[rows], batch_first=True, enforce_sorted=False
-        )
-        last = lstm(packed)[1][0][-2:].transpose(0, 1).flatten(1)
-        loss = nn.functional.cross_entropy(readout(last), labels[rows])
-        optimizer.zero_grad()
+        inputs, lengths, labels = (part[rows] for part in data)
+        loss = nn.functional.nll_loss(model(inputs, lengths).log_softmax(1), labels)
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
-        total += loss.item() * len(rows)
-    return total / len(order), model.state_dict()
+        for parameter in model.parameters():
+            parameter.data -= learning_rate * parameter.grad
+        total += len(rows) * loss.detach()
+    return total / len(order), dict(model.named_parameters())
 
 
 def _epoch_by_hand(options, parameters, learning_rate, data, order, batch_size):
@@ -562,11 +535,7 @@ def _epoch_by_hand(options, parameters, learning_rate, data, order, batch_size):
     for rows in order.split(batch_size):
         batch = []
         for row in rows.tolist():
-            own = {
-                name.removeprefix("encoder.lstm."): value
-                for name, value in values.items()
-                if name.startswith("encoder")
-            }
+            own = {name: values[f"encoder.lstm.{name}"] for name, _ in lstm.named_parameters()}
             inputs = data[0][row, : int(data[1][row])]
             _, (last, _) = torch.func.functional_call(lstm, own, (inputs,))
             scores = values["readout.weight"] @ last.flatten()
@@ -632,35 +601,20 @@ def _fit_without_progress(sampler: CaseSampler) -> dict:
 
 
 def _fitted_reference(
-    options,
-    parameters,
-    learning_rate,
-    training,
-    validation,
-    orders,
-    batch_size,
-    patience,
+    options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
     """Train for all epochs, keep everything, and choose afterwards."""
-    model = _ClassifierReference(*options).double()
-    model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
-    cross_entropy = nn.functional.cross_entropy
     history, states = [], []
+    inputs, lengths, labels = validation
     for order in orders:
-        losses = []
-        for rows in order.split(batch_size):
-            inputs, lengths, labels = (part[rows] for part in training)
-            loss = cross_entropy(model(inputs, lengths), labels, reduction="none")
-            model.zero_grad()
-            loss.mean().backward()
-            optimizer.step()
-            losses += loss.tolist()
+        loss, parameters = _epoch_reference(
+            options, parameters, learning_rate, training, order, batch_size
+        )
         with torch.no_grad():
-            scores = model(*validation[:2])
-            validated = cross_entropy(scores, validation[2]).item()
-        history.append((sum(losses) / len(losses), validated))
-        states.append([value.clone() for value in model.state_dict().values()])
+            scores = _loaded_reference(options, parameters)(inputs, lengths)
+            validated = nn.functional.cross_entropy(scores, labels).item()
+        history.append((loss, validated))
+        states.append(parameters)
     best = 0
     for epoch, (_, validated) in enumerate(history):
         if validated < history[best][1]:
@@ -668,103 +622,41 @@ def _fitted_reference(
         if epoch - best == patience:
             history = history[: epoch + 1]
             break
-    return history, dict(zip(model.state_dict(), states[best], strict=True))
+    return history, states[best]
 
 
-def _epoch_reference(options, parameters, learning_rate, data, order, batch_size):
-    model = _ClassifierReference(*options).double()
-    model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
-    losses = []
-    for rows in order.split(batch_size):
-        inputs, lengths, labels = (part[rows] for part in data)
-        loss = nn.functional.cross_entropy(model(inputs, lengths), labels, reduction="none")
-        optimizer.zero_grad()
-        loss.mean().backward()
-        optimizer.step()
-        losses += loss.tolist()
-    return sum(losses) / len(losses), model.state_dict()
-
-
-def _plain_fit(
-    options,
-    parameters,
-    learning_rate,
-    training,
-    validation,
-    orders,
-    batch_size,
-    patience,
+def _fit_of_epochs(
+    options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
-    features, units, layers, classes = options
-    lstm = nn.LSTM(features, units, layers, bidirectional=True)
-    encoder = nn.ModuleDict({"lstm": lstm})
-    readout = nn.Linear(2 * units, classes)
-    model = nn.ModuleDict({"encoder": encoder, "readout": readout}).double()
-    model.load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
-
-    def mean_loss(data, rows):
-        inputs, lengths, labels = (part[rows] for part in data)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            inputs, lengths, batch_first=True, enforce_sorted=False
+    """Each epoch starts from the parameters that the last one returned."""
+    history, states = [], []
+    for order in orders:
+        loss, parameters = one_epoch(
+            options, parameters, learning_rate, training, order, batch_size
         )
-        last = lstm(packed)[1][0][-2:].transpose(0, 1).flatten(1)
-        return nn.functional.cross_entropy(readout(last), labels)
-
-    def train_epoch(order):
-        total = 0.0
-        for rows in order.split(batch_size):
-            loss = mean_loss(training, rows)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(rows)
-        return total / len(order)
-
-    history, lowest, best, best_epoch = [], math.inf, None, 0
-    everything = torch.arange(len(validation[2]))
-    for epoch, order in enumerate(orders):
-        loss = train_epoch(order)
-        with torch.no_grad():
-            validated = mean_loss(validation, everything).item()
-        history.append((loss, validated))
-        if validated < lowest:
-            lowest, best_epoch = validated, epoch
-            best = copy.deepcopy(model.state_dict())
-        elif epoch - best_epoch == patience:
+        model, _ = loaded(options, parameters, learning_rate)
+        losses = nn.functional.cross_entropy(
+            model(*validation[:2]), validation[2], reduction="none"
+        )
+        history.append((loss, losses.mean().item()))
+        states.append(parameters)
+        validated = [loss for _, loss in history]
+        best = validated.index(min(validated))
+        if len(history) - best > patience:
             break
-    model.load_state_dict(best)
-    return history, model.state_dict()
+    return history, states[best]
 
 
 def _fit_counting_down(
-    options,
-    parameters,
-    learning_rate,
-    training,
-    validation,
-    orders,
-    batch_size,
-    patience,
+    options, parameters, learning_rate, training, validation, orders, batch_size, patience
 ):
-    """With a copy of the whole model, a counter, and one sequence at a time."""
-    features, units, layers, classes = options
-    model = nn.Module()
-    model.encoder = nn.Module()
-    model.encoder.lstm = nn.LSTM(features, units, layers, bidirectional=True)
-    model.readout = nn.Linear(2 * units, classes)
-    model.double().load_state_dict(parameters)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    """With a copy of the whole model and a counter."""
+    model, optimizer = loaded(options, parameters, learning_rate)
 
     def losses(data, rows):
-        found = []
-        for row in rows:
-            inputs, length, label = (part[row] for part in data)
-            _, (hidden, _) = model.encoder.lstm(inputs[:length])
-            scores = model.readout(torch.cat([hidden[-2], hidden[-1]]))
-            found.append(scores.logsumexp(0) - scores[label])
-        return torch.stack(found)
+        inputs, lengths, labels = (part[rows] for part in data)
+        scores = model(inputs, lengths)
+        return scores.logsumexp(1) - scores.gather(1, labels[:, None])[:, 0]
 
     training_losses, validation_losses, left = [], [], patience
     for order in orders:
@@ -777,8 +669,7 @@ def _fit_counting_down(
             seen.append(batch.detach())
         training_losses.append(torch.cat(seen).mean().item())
         with torch.inference_mode():
-            rows = range(len(validation[2]))
-            loss = losses(validation, rows).mean().item()
+            loss = losses(validation, slice(None)).mean().item()
         left -= 1
         if not validation_losses or loss < min(validation_losses):
             kept, left = copy.deepcopy(model), patience
@@ -1111,8 +1002,7 @@ def _turn_in_place(inputs, lengths):
     return inputs
 
 
-def _turn_after_all(inputs, lengths):
-    """Flip everything, then roll the padding back to the end, and fix it."""
+def _turn_step_by_step(inputs, lengths):
     result = inputs.clone()
     for row, length in enumerate(lengths.tolist()):
         for t in range(length):
@@ -1127,14 +1017,6 @@ def _turn_by_matrices(inputs, lengths):
     mirrored = (to + source == length - 1) & (to < length)
     kept = (to == source) & (to >= length)
     return torch.einsum("bts,bsf->btf", (mirrored | kept).to(inputs), inputs)
-
-
-def _turn_with_numbers(inputs, lengths):
-    numbers = [
-        [length - 1 - t if t < length else t for t in range(inputs.shape[1])]
-        for length in lengths.tolist()
-    ]
-    return inputs[torch.arange(len(inputs))[:, None], torch.tensor(numbers)]
 
 
 # -- 12. AlternatingClassifier
@@ -1295,77 +1177,49 @@ STEPS = [
         "LSTMCell",
         reference=_CellReference,
         cases={
-            "one sequence": _cell_of_one,
-            "a batch": _cell_of_several,
-            "sums in the thousands": _cell_of_thousands,
+            "one sequence": lambda sampler: _cell_case(sampler, 1),
+            "a batch": lambda sampler: _cell_case(sampler, 2 + sampler.size // 2),
+            "sums in the thousands": lambda sampler: _cell_case(sampler, 2, scale=10_000),
         },
-        mistakes=[
-            Mistake(
-                "You write with the forget gate. The plain LSTM has an input gate i of its own.",
-                ("i * torch.tanh(g)", "f * torch.tanh(g)"),
+        mistakes=known_mistakes(
+            "You write with the forget gate. The plain LSTM has an input gate i of its own.",
+            ("i * torch.tanh(g)", "f * torch.tanh(g)"),
+            "The output gate and the candidate are swapped: torch stacks the blocks in the order "
+            "i, f, g, o.",
+            ("i, f, g, o = (", "i, f, o, g = ("),
+            "The input gate and the forget gate are swapped: torch stacks the blocks in the order "
+            "i, f, g, o.",
+            ("i, f, g, o = (", "f, i, g, o = ("),
+            "Your blocks are in the order f, g, i, o. torch stacks them in the order i, f, g, o.",
+            ("i, f, g, o = (", "f, g, i, o = ("),
+            "The second bias, bias_hh, is missing.",
+            ("self.weight_hh.T + self.bias_hh", "self.weight_hh.T"),
+            "You add bias_ih twice; bias_hh is missing.",
+            ("self.weight_hh.T + self.bias_hh", "self.weight_hh.T + self.bias_ih"),
+            "The candidate g goes through tanh, not through the logistic function: it may be "
+            "negative.",
+            ("i * torch.tanh(g)", "i * torch.sigmoid(g)"),
+            "The input gate goes through the logistic function, not through tanh: a gate is "
+            "between 0 and 1.",
+            ("torch.sigmoid(i), torch.sigmoid(f)", "torch.tanh(i), torch.sigmoid(f)"),
+            "You write with 1 - f. The plain LSTM has an input gate i of its own.",
+            ("i * torch.tanh(g)", "(1 - f) * torch.tanh(g)"),
+            "The cell state goes through tanh before the output gate.",
+            ("o * torch.tanh(cell), cell", "o * cell, cell"),
+            "Your hidden state is made from the old cell state; it is made from the new one.",
+            (
+                "cell = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), cell",
+                "new = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), new",
             ),
-            Mistake(
-                "The output gate and the candidate are swapped: torch stacks the blocks in the "
-                "order i, f, g, o.",
-                ("i, f, g, o = (", "i, f, o, g = ("),
+            "Your results are in the wrong order: first the hidden state, then the cell state.",
+            ("o * torch.tanh(cell), cell", "cell, o * torch.tanh(cell)"),
+            "The values are right, but the gradient of 1 / (1 + exp(-x)) is NaN where the "
+            "exponential overflows. torch.sigmoid is written for that.",
+            (
+                "torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)",
+                "(1 / (1 + torch.exp(-x)) for x in (i, f, o))",
             ),
-            Mistake(
-                "The input gate and the forget gate are swapped: torch stacks the blocks in the "
-                "order i, f, g, o.",
-                ("i, f, g, o = (", "f, i, g, o = ("),
-            ),
-            Mistake(
-                "Your blocks are in the order f, g, i, o. torch stacks them in the order i, f, g, "
-                "o.",
-                ("i, f, g, o = (", "f, g, i, o = ("),
-            ),
-            Mistake(
-                "The second bias, bias_hh, is missing.",
-                ("self.weight_hh.T + self.bias_hh", "self.weight_hh.T"),
-            ),
-            Mistake(
-                "You add bias_ih twice; bias_hh is missing.",
-                ("self.weight_hh.T + self.bias_hh", "self.weight_hh.T + self.bias_ih"),
-            ),
-            Mistake(
-                "The candidate g goes through tanh, not through the logistic function: it may be "
-                "negative.",
-                ("i * torch.tanh(g)", "i * torch.sigmoid(g)"),
-            ),
-            Mistake(
-                "The input gate goes through the logistic function, not through tanh: a gate is "
-                "between 0 and 1.",
-                ("torch.sigmoid(i), torch.sigmoid(f)", "torch.tanh(i), torch.sigmoid(f)"),
-            ),
-            Mistake(
-                "You write with 1 - f. The plain LSTM has an input gate i of its own.",
-                ("i * torch.tanh(g)", "(1 - f) * torch.tanh(g)"),
-            ),
-            Mistake(
-                "The cell state goes through tanh before the output gate.",
-                ("o * torch.tanh(cell), cell", "o * cell, cell"),
-            ),
-            Mistake(
-                "Your hidden state is made from the old cell state; it is made from the new one.",
-                (
-                    "cell = f * cell + i * torch.tanh(g)\n"
-                    "        return o * torch.tanh(cell), cell",
-                    "new = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), new",
-                ),
-            ),
-            Mistake(
-                "Your results are in the wrong order: first the hidden state, then the cell state.",
-                ("o * torch.tanh(cell), cell", "cell, o * torch.tanh(cell)"),
-            ),
-            Mistake(
-                "The values are right, but the gradient of 1 / (1 + exp(-x)) is NaN where the "
-                "exponential overflows. torch.sigmoid is written for that.",
-                (
-                    "torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)",
-                    "(1 / (1 + torch.exp(-x)) for x in (i, f, o))",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_CellOfJoinedWeights, _CellGateByGate],
         gradients=["inputs", "hidden", "cell"],
     ),
@@ -1373,68 +1227,46 @@ STEPS = [
         "LSTM",
         reference=_LayersReference,
         cases={
-            "one layer": _one_layer,
+            "one layer": lambda sampler: _layers_case(sampler, 1, time=3 + sampler.size),
             "two layers": _two_layers,
             "three layers, as many steps as sequences": _three_layers,
         },
-        mistakes=[
-            Mistake(
-                "Each step starts from the first states again. Hand the states of one step to the "
-                "next.",
-                ("step(x, h, c)", "step(x, hidden[layer], cell[layer])"),
+        mistakes=known_mistakes(
+            "Each step starts from the first states again. Hand the states of one step to the "
+            "next.",
+            ("step(x, h, c)", "step(x, hidden[layer], cell[layer])"),
+            "You carry the hidden state from step to step, but not the cell state.",
+            ("step(x, h, c)", "step(x, h, cell[layer])"),
+            "You start from zeros; start from the states that are given.",
+            (
+                "h, c = hidden[layer], cell[layer]",
+                "h, c = torch.zeros_like(hidden[layer]), torch.zeros_like(cell[layer])",
             ),
-            Mistake(
-                "You carry the hidden state from step to step, but not the cell state.",
-                ("step(x, h, c)", "step(x, h, cell[layer])"),
+            "All your layers start from the states of the first layer; each has its own.",
+            ("h, c = hidden[layer], cell[layer]", "h, c = hidden[0], cell[0]"),
+            "Your second layer starts from the states in which the first one ended; each layer "
+            "starts from its own first states.",
+            (
+                "h, c = hidden[layer], cell[layer]",
+                "h, c = (hidden[0], cell[0]) if layer == 0 else (h, c)",
             ),
-            Mistake(
-                "You start from zeros; start from the states that are given.",
-                (
-                    "h, c = hidden[layer], cell[layer]",
-                    "h, c = torch.zeros_like(hidden[layer]), torch.zeros_like(cell[layer])",
-                ),
-            ),
-            Mistake(
-                "All your layers start from the states of the first layer; each has its own.",
-                ("h, c = hidden[layer], cell[layer]", "h, c = hidden[0], cell[0]"),
-            ),
-            Mistake(
-                "Your second layer starts from the states in which the first one ended; each "
-                "layer starts from its own first states.",
-                (
-                    "h, c = hidden[layer], cell[layer]",
-                    "h, c = (hidden[0], cell[0]) if layer == 0 else (h, c)",
-                ),
-            ),
-            Mistake(
-                "All your layers read the inputs. From the second on, a layer reads the hidden "
-                "states of the layer below.",
-                ("outputs.unbind(1)", "inputs.unbind(1)"),
-            ),
-            Mistake(
-                "You use the first cell for all layers; each layer has its own.",
-                ("enumerate(self.cells)", "enumerate([self.cells[0]] * len(self.cells))"),
-            ),
-            Mistake(
-                "You step along the first axis, which is the batch. Time is the second axis here.",
-                ("outputs.unbind(1)", "outputs.unbind(0)"),
-                ("torch.stack(states, dim=1)", "torch.stack(states, dim=0)"),
-            ),
-            Mistake(
-                "Your hidden states are (time, batch, hidden) after stacking; here the batch "
-                "comes first.",
-                ("torch.stack(states, dim=1)", "torch.stack(states, dim=0)"),
-            ),
-            Mistake(
-                "Your outputs are the cell states; an LSTM shows its hidden states.",
-                ("states.append(h)", "states.append(c)"),
-            ),
-            Mistake(
-                "You return the last states of the top layer only; return those of all layers, "
-                "stacked.",
-                ("torch.stack(last_hidden), torch.stack(last_cell)", "h, c"),
-            ),
-        ],
+            "All your layers read the inputs. From the second on, a layer reads the hidden states "
+            "of the layer below.",
+            ("outputs.unbind(1)", "inputs.unbind(1)"),
+            "You use the first cell for all layers; each layer has its own.",
+            ("enumerate(self.cells)", "enumerate([self.cells[0]] * len(self.cells))"),
+            "You step along the first axis, which is the batch. Time is the second axis here.",
+            ("outputs.unbind(1)", "outputs.unbind(0)"),
+            ("torch.stack(states, dim=1)", "torch.stack(states, dim=0)"),
+            "Your hidden states are (time, batch, hidden) after stacking; here the batch comes "
+            "first.",
+            ("torch.stack(states, dim=1)", "torch.stack(states, dim=0)"),
+            "Your outputs are the cell states; an LSTM shows its hidden states.",
+            ("states.append(h)", "states.append(c)"),
+            "You return the last states of the top layer only; return those of all layers, "
+            "stacked.",
+            ("torch.stack(last_hidden), torch.stack(last_cell)", "h, c"),
+        ),
         alternatives=[_PlainLayers, _LayersStepByStep],
         gradients=["inputs", "hidden", "cell"],
         depends_on=["LSTMCell"],
@@ -1450,65 +1282,42 @@ STEPS = [
             "one sequence, two layers": _packed_case(_one_length, 2),
             "a padded batch, two layers": _packed_case(_mixed_lengths, 2),
         },
-        mistakes=[
-            Mistake(
-                "Your layer reads the padding: the backward direction begins there, and the "
-                "forward one ends there. Pack the batch.",
-                (
-                    "inputs, lengths, batch_first",
-                    "inputs, torch.full_like(lengths, inputs.shape[1]), batch_first",
-                ),
+        mistakes=known_mistakes(
+            "Your layer reads the padding: the backward direction begins there, and the forward "
+            "one ends there. Pack the batch.",
+            (
+                "inputs, lengths, batch_first",
+                "inputs, torch.full_like(lengths, inputs.shape[1]), batch_first",
             ),
-            Mistake(
-                "pack_padded_sequence expects the longest sequence first, unless enforce_sorted "
-                "is False.",
-                (", enforce_sorted=False", ""),
+            "pack_padded_sequence expects the longest sequence first, unless enforce_sorted is "
+            "False.",
+            (", enforce_sorted=False", ""),
+            "Your outputs are as long as the longest sequence; they should have as many steps as "
+            "inputs. Look for total_length.",
+            (", total_length=inputs.shape[1]", ""),
+            "Your outputs are (time, batch, features): pad_packed_sequence has an argument "
+            "batch_first too.",
+            ("outputs, batch_first=True, total", "outputs, total"),
+            "The two last states are in the wrong order: first that of the forward direction.",
+            ("[hidden[-2], hidden[-1]]", "[hidden[-1], hidden[-2]]"),
+            "Your last states are those of the lowest layer. torch lists the layers from the "
+            "lowest to the top, each with its two directions.",
+            ("[hidden[-2], hidden[-1]]", "[hidden[0], hidden[1]]"),
+            "You join the two directions by a reshape alone, which mixes up the sequences. Their "
+            "states of one sequence stand side by side.",
+            ("torch.cat([hidden[-2], hidden[-1]], dim=1)", "hidden[-2:].reshape(len(inputs), -1)"),
+            "You read the last step of the padded outputs, which is zero for all but the longest "
+            "sequences.",
+            ("torch.cat([hidden[-2], hidden[-1]], dim=1)", "outputs[:, -1]"),
+            "You read both directions at the last real step. There the backward direction has "
+            "seen one step only; it ends at step 0.",
+            (
+                "torch.cat([hidden[-2], hidden[-1]], dim=1)",
+                "outputs[torch.arange(len(inputs)), lengths - 1]",
             ),
-            Mistake(
-                "Your outputs are as long as the longest sequence; they should have as many steps "
-                "as inputs. Look for total_length.",
-                (", total_length=inputs.shape[1]", ""),
-            ),
-            Mistake(
-                "Your outputs are (time, batch, features): pad_packed_sequence has an argument "
-                "batch_first too.",
-                ("outputs, batch_first=True, total", "outputs, total"),
-            ),
-            Mistake(
-                "The two last states are in the wrong order: first that of the forward direction.",
-                ("[hidden[-2], hidden[-1]]", "[hidden[-1], hidden[-2]]"),
-            ),
-            Mistake(
-                "Your last states are those of the lowest layer. torch lists the layers from the "
-                "lowest to the top, each with its two directions.",
-                ("[hidden[-2], hidden[-1]]", "[hidden[0], hidden[1]]"),
-            ),
-            Mistake(
-                "You join the two directions by a reshape alone, which mixes up the sequences. "
-                "Their states of one sequence stand side by side.",
-                (
-                    "torch.cat([hidden[-2], hidden[-1]], dim=1)",
-                    "hidden[-2:].reshape(len(inputs), -1)",
-                ),
-            ),
-            Mistake(
-                "You read the last step of the padded outputs, which is zero for all but the "
-                "longest sequences.",
-                ("torch.cat([hidden[-2], hidden[-1]], dim=1)", "outputs[:, -1]"),
-            ),
-            Mistake(
-                "You read both directions at the last real step. There the backward direction has "
-                "seen one step only; it ends at step 0.",
-                (
-                    "torch.cat([hidden[-2], hidden[-1]], dim=1)",
-                    "outputs[torch.arange(len(inputs)), lengths - 1]",
-                ),
-            ),
-            Mistake(
-                "Your last states are cell states; return hidden states.",
-                ("(hidden, _)", "(_, hidden)"),
-            ),
-        ],
+            "Your last states are cell states; return hidden states.",
+            ("(hidden, _)", "(_, hidden)"),
+        ),
         alternatives=[_PackedSorted, _PackedFromAList],
         gradients=["inputs"],
     ),
@@ -1520,36 +1329,26 @@ STEPS = [
             "a padded batch": _classifier_case(_mixed_lengths, 1),
             "two layers, more padding than the longest needs": _classifier_case(_spare_lengths, 2),
         },
-        mistakes=[
-            Mistake(
-                "Return the scores without a softmax. The loss function applies its own, and with "
-                "two of them a network learns badly.",
-                ("self.readout(last_states)", "self.readout(last_states).softmax(1)"),
+        mistakes=known_mistakes(
+            "Return the scores without a softmax. The loss function applies its own, and with two "
+            "of them a network learns badly.",
+            ("self.readout(last_states)", "self.readout(last_states).softmax(1)"),
+            "Return the scores themselves, not their log-softmax.",
+            ("self.readout(last_states)", "self.readout(last_states).log_softmax(1)"),
+            "You read the last step of the padded outputs; the last states are the encoder's "
+            "second result.",
+            ("_, last_states =", "outputs, _ ="),
+            ("(last_states)", "(outputs[:, -1])"),
+            "You read the mean of the outputs, over padding as well; read the last states.",
+            ("_, last_states =", "outputs, _ ="),
+            ("(last_states)", "(outputs.mean(1))"),
+            "You tell the encoder that all sequences are as long as the padded batch; hand it "
+            "lengths.",
+            (
+                "encoder(inputs, lengths)",
+                "encoder(inputs, torch.full_like(lengths, inputs.shape[1]))",
             ),
-            Mistake(
-                "Return the scores themselves, not their log-softmax.",
-                ("self.readout(last_states)", "self.readout(last_states).log_softmax(1)"),
-            ),
-            Mistake(
-                "You read the last step of the padded outputs; the last states are the encoder's "
-                "second result.",
-                ("_, last_states =", "outputs, _ ="),
-                ("(last_states)", "(outputs[:, -1])"),
-            ),
-            Mistake(
-                "You read the mean of the outputs, over padding as well; read the last states.",
-                ("_, last_states =", "outputs, _ ="),
-                ("(last_states)", "(outputs.mean(1))"),
-            ),
-            Mistake(
-                "You tell the encoder that all sequences are as long as the padded batch; hand it "
-                "lengths.",
-                (
-                    "encoder(inputs, lengths)",
-                    "encoder(inputs, torch.full_like(lengths, inputs.shape[1]))",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_PlainClassifier, _ClassifierByEinsum],
         gradients=["inputs"],
         depends_on=["PackedLSTM"],
@@ -1562,84 +1361,57 @@ STEPS = [
             "two batches": _epoch_case(2),
             "a last batch that is smaller": _epoch_case(3, missing=1),
         },
-        mistakes=[
-            Mistake(
-                "You climb: the loss must fall, so follow the negative gradient. Was a sign added?",
-                ("loss.backward()", "(-loss).backward()"),
+        mistakes=known_mistakes(
+            "You climb: the loss must fall, so follow the negative gradient. Was a sign added?",
+            ("loss.backward()", "(-loss).backward()"),
+            "The gradients of all batches add up: torch adds to .grad until zero_grad is called.",
+            ("        optimizer.zero_grad()\n", ""),
+            "You step before the backward pass, so each step uses the gradient of the batches "
+            "before.",
+            (
+                "        loss.backward()\n        optimizer.step()\n",
+                "        optimizer.step()\n        loss.backward()\n",
             ),
-            Mistake(
-                "The gradients of all batches add up: torch adds to .grad until zero_grad is "
-                "called.",
-                ("        optimizer.zero_grad()\n", ""),
+            ("        optimizer.zero_grad()\n", ""),
+            "The parameters stay as they were: optimizer.step() is missing, or its gradients were "
+            "set to zero before it.",
+            ("        optimizer.step()\n", ""),
+            "You compute each loss after its batch's step; return it as it was before the step.",
+            (
+                "loss.item() * len(rows)",
+                "len(rows) * nn.functional.cross_entropy(\n"
+                "            model(inputs[rows], lengths[rows]), labels[rows]\n"
+                "        ).item()",
             ),
-            Mistake(
-                "You step before the backward pass, so each step uses the gradient of the batches "
-                "before.",
-                (
-                    "        loss.backward()\n        optimizer.step()\n",
-                    "        optimizer.step()\n        loss.backward()\n",
-                ),
-                ("        optimizer.zero_grad()\n", ""),
+            "You count the last batch as if it were full. Weight each batch's loss with the "
+            "number of its sequences.",
+            ("loss.item() * len(rows)", "loss.item() * batch_size"),
+            "You return the mean over the batches, in which a sequence of a small last batch "
+            "counts more than the others. Return the mean over the sequences.",
+            ("loss.item() * len(rows)", "loss.item()"),
+            ("total / len(order)", "total / math.ceil(len(order) / batch_size)"),
+            "You add up mean losses of batches and divide by the number of sequences: multiply "
+            "each by the number of its sequences first.",
+            ("loss.item() * len(rows)", "loss.item()"),
+            "You return the sum of the losses; return the mean.",
+            ("total / len(order)", "total"),
+            "You ignore order and visit the sequences as they are stored.",
+            ("in order.split", "in torch.arange(len(order)).split"),
+            "You leave out the last batch if it is smaller than the others.",
+            (
+                "order.split(batch_size):\n",
+                "order.split(batch_size):\n"
+                "        if len(rows) < batch_size:\n"
+                "            continue\n",
             ),
-            Mistake(
-                "The parameters stay as they were: optimizer.step() is missing, or its gradients "
-                "were set to zero before it.",
-                ("        optimizer.step()\n", ""),
-            ),
-            Mistake(
-                "You compute each loss after its batch's step; return it as it was before the step.",
-                (
-                    "loss.item() * len(rows)",
-                    "len(rows) * nn.functional.cross_entropy(\n"
-                    "            model(inputs[rows], lengths[rows]), labels[rows]\n"
-                    "        ).item()",
-                ),
-            ),
-            Mistake(
-                "You count the last batch as if it were full. Weight each batch's loss with the "
-                "number of its sequences.",
-                ("loss.item() * len(rows)", "loss.item() * batch_size"),
-            ),
-            Mistake(
-                "You return the mean over the batches, in which a sequence of a small last batch "
-                "counts more than the others. Return the mean over the sequences.",
-                ("loss.item() * len(rows)", "loss.item()"),
-                ("total / len(order)", "total / math.ceil(len(order) / batch_size)"),
-            ),
-            Mistake(
-                "You add up mean losses of batches and divide by the number of sequences: "
-                "multiply each by the number of its sequences first.",
-                ("loss.item() * len(rows)", "loss.item()"),
-            ),
-            Mistake(
-                "You return the sum of the losses; return the mean.",
-                ("total / len(order)", "total"),
-            ),
-            Mistake(
-                "You ignore order and visit the sequences as they are stored.",
-                ("in order.split", "in torch.arange(len(order)).split"),
-            ),
-            Mistake(
-                "You leave out the last batch if it is smaller than the others.",
-                (
-                    "order.split(batch_size):\n",
-                    "order.split(batch_size):\n"
-                    "        if len(rows) < batch_size:\n"
-                    "            continue\n",
-                ),
-            ),
-            Mistake(
-                "You train on all sequences at once; take batch_size at a time, with a step after "
-                "each batch.",
-                ("order.split(batch_size)", "order.split(len(order))"),
-            ),
-            Mistake(
-                "cross_entropy expects scores and applies its own softmax; yours has been applied "
-                "before.",
-                ("cross_entropy(scores", "cross_entropy(scores.softmax(1)"),
-            ),
-        ],
-        alternatives=[_plain_epoch, _epoch_by_hand],
+            "You train on all sequences at once; take batch_size at a time, with a step after "
+            "each batch.",
+            ("order.split(batch_size)", "order.split(len(order))"),
+            "cross_entropy expects scores and applies its own softmax; yours has been applied "
+            "before.",
+            ("cross_entropy(scores", "cross_entropy(scores.softmax(1)"),
+        ),
+        alternatives=[_epoch_without_an_optimizer, _epoch_by_hand],
         depends_on=["Classifier", "PackedLSTM"],
     ),
     Step(
@@ -1651,104 +1423,73 @@ STEPS = [
             "a worse epoch before the best": _fit_case("gbgbbg", "v^v^^", 2),
             "a learning rate of zero": _fit_without_progress,
         },
-        mistakes=[
-            Mistake(
-                "An epoch whose validation loss only equals the lowest one is no new best.",
-                ("validated < lowest", "validated <= lowest"),
+        mistakes=known_mistakes(
+            "An epoch whose validation loss only equals the lowest one is no new best.",
+            ("validated < lowest", "validated <= lowest"),
+            "Your model ends with the parameters of the last epoch. Load those of the best one. "
+            "If you do: state_dict() shares its tensors with the model, so they change with it "
+            "unless you copy them.",
+            ("    model.load_state_dict(best)\n", ""),
+            "You never stop early.",
+            ("        elif epoch - best_epoch == patience:\n            break\n", ""),
+            "You stop one epoch too late: stop when patience epochs in a row have brought no new "
+            "best.",
+            ("epoch - best_epoch == patience", "epoch - best_epoch > patience"),
+            "You stop one epoch too early: stop when patience epochs in a row have brought no new "
+            "best.",
+            ("epoch - best_epoch == patience", "epoch - best_epoch == patience - 1"),
+            "You count all epochs without a new best since the start. After a new best, counting "
+            "starts again.",
+            ("lowest = [], math.inf", "lowest, bad = [], math.inf, 0"),
+            ("lowest, best_epoch = validated, epoch", "lowest = validated"),
+            (
+                "        elif epoch - best_epoch == patience:\n            break\n",
+                "        else:\n"
+                "            bad += 1\n"
+                "            if bad == patience:\n"
+                "                break\n",
             ),
-            Mistake(
-                "Your model ends with the parameters of the last epoch. Load those of the best "
-                "one. If you do: state_dict() shares its tensors with the model, so they change "
-                "with it unless you copy them.",
-                ("    model.load_state_dict(best)\n", ""),
-            ),
-            Mistake(
-                "You never stop early.",
-                ("        elif epoch - best_epoch == patience:\n            break\n", ""),
-            ),
-            Mistake(
-                "You stop one epoch too late: stop when patience epochs in a row have brought no new "
-                "best.",
-                ("epoch - best_epoch == patience", "epoch - best_epoch > patience"),
-            ),
-            Mistake(
-                "You stop one epoch too early: stop when patience epochs in a row have brought no new "
-                "best.",
-                ("epoch - best_epoch == patience", "epoch - best_epoch == patience - 1"),
-            ),
-            Mistake(
-                "You count all epochs without a new best since the start. After a new best, "
-                "counting starts again.",
-                ("lowest = [], math.inf", "lowest, bad = [], math.inf, 0"),
-                ("lowest, best_epoch = validated, epoch", "lowest = validated"),
-                (
-                    "        elif epoch - best_epoch == patience:\n            break\n",
-                    "        else:\n"
-                    "            bad += 1\n"
-                    "            if bad == patience:\n"
-                    "                break\n",
-                ),
-            ),
-            Mistake(
-                "You choose the epoch by the training loss; choose it by the validation loss.",
-                ("if validated < lowest", "if loss < lowest"),
-                ("best_epoch = validated", "best_epoch = loss"),
-            ),
-            Mistake(
-                "You compare with the epoch before; compare with the lowest validation loss of "
-                "all epochs so far.",
-                ("if validated < lowest", "if not history[1:] or validated < history[-2][1]"),
-            ),
-            Mistake(
-                "You train on the sequences as they are stored in every epoch; each epoch has an "
-                "order of its own.",
-                ("training, order", "training, torch.arange(len(order))"),
-            ),
-            Mistake(
-                "The two losses are swapped: first the training loss of an epoch, then its "
-                "validation loss.",
-                ("history.append((loss, validated))", "history.append((validated, loss))"),
-            ),
-        ],
-        alternatives=[_plain_fit, _fit_counting_down],
+            "You choose the epoch by the training loss; choose it by the validation loss.",
+            ("if validated < lowest", "if loss < lowest"),
+            ("best_epoch = validated", "best_epoch = loss"),
+            "You compare with the epoch before; compare with the lowest validation loss of all "
+            "epochs so far.",
+            ("if validated < lowest", "if not history[1:] or validated < history[-2][1]"),
+            "You train on the sequences as they are stored in every epoch; each epoch has an "
+            "order of its own.",
+            ("training, order", "training, torch.arange(len(order))"),
+            "The two losses are swapped: first the training loss of an epoch, then its validation "
+            "loss.",
+            ("history.append((loss, validated))", "history.append((validated, loss))"),
+        ),
+        alternatives=[_fit_of_epochs, _fit_counting_down],
         depends_on=["one_epoch", "Classifier", "PackedLSTM"],
     ),
     Step(
         "normalise_gates",
         reference=_normalise_reference,
         cases={"a small batch": _sums, "tiny sums": _tiny_sums},
-        mistakes=[
-            Mistake(
-                "Your variance divides by one less than the number of values; here it is the mean of "
-                "the squared deviations.",
-                ("deviations.square().mean(", "blocks.var("),
-            ),
-            Mistake(
-                "You normalise each row as a whole; each of its three blocks must be normalised on its "
-                "own.",
-                ("len(sums), 3", "len(sums), 1"),
-            ),
-            Mistake(
-                "You normalise over the batch; each row must be normalised without looking at the "
-                "others.",
-                ("blocks.mean(dim=-1", "blocks.mean(dim=0"),
-                ("square().mean(dim=-1", "square().mean(dim=0"),
-            ),
-            Mistake(
-                "The 1e-5 under the root is missing; without it a block of equal numbers is divided by "
-                "zero.",
-                (" + 1e-5", ""),
-            ),
-            Mistake(
-                "The 1e-5 belongs under the root: it is added to the variance, not to its root.",
-                ("(variance + 1e-5).sqrt()", "(variance.sqrt() + 1e-5)"),
-            ),
-            Mistake("You divide by the variance; divide by its root.", (".sqrt()", "")),
-            Mistake(
-                "The mean is not subtracted: you divide by the root mean square alone.",
-                (" - blocks.mean(dim=-1, keepdim=True)", ""),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your variance divides by one less than the number of values; here it is the mean of "
+            "the squared deviations.",
+            ("deviations.square().mean(", "blocks.var("),
+            "You normalise each row as a whole; each of its three blocks must be normalised on "
+            "its own.",
+            ("len(sums), 3", "len(sums), 1"),
+            "You normalise over the batch; each row must be normalised without looking at the "
+            "others.",
+            ("blocks.mean(dim=-1", "blocks.mean(dim=0"),
+            ("square().mean(dim=-1", "square().mean(dim=0"),
+            "The 1e-5 under the root is missing; without it a block of equal numbers is divided "
+            "by zero.",
+            (" + 1e-5", ""),
+            "The 1e-5 belongs under the root: it is added to the variance, not to its root.",
+            ("(variance + 1e-5).sqrt()", "(variance.sqrt() + 1e-5)"),
+            "You divide by the variance; divide by its root.",
+            (".sqrt()", ""),
+            "The mean is not subtracted: you divide by the root mean square alone.",
+            (" - blocks.mean(dim=-1, keepdim=True)", ""),
+        ),
         alternatives=[_normalise_row_by_row, _normalise_as_groups, _normalise_in_single_precision],
         gradients=["sums", "gain"],
     ),
@@ -1756,39 +1497,27 @@ STEPS = [
         "initial_parameters",
         reference=_initial_reference,
         cases={"a small cell": _random(None, 1.5), "one hidden unit": _random(1, -2.0)},
-        mistakes=[
-            Mistake(
-                "The forget bias stands in the second block; in this layout the forget gate comes "
-                "first.",
-                ("[:size]", "[size : 2 * size]"),
-            ),
-            Mistake(
-                "Your weights are all positive: they must lie between -k and k.",
-                ("(2 * random_ih - 1)", "random_ih"),
-                ("(2 * random_hh - 1)", "random_hh"),
-            ),
-            Mistake(
-                "Your weights lie between -k/2 and k/2; stretch the random numbers to twice the width.",
-                ("2 * random_ih - 1", "random_ih - 0.5"),
-                ("2 * random_hh - 1", "random_hh - 0.5"),
-            ),
-            Mistake(
-                "k is 1 over the root of hidden; the root is missing.",
-                ("random_ih - 1) / size**0.5", "random_ih - 1) / size"),
-                ("random_hh - 1) / size**0.5", "random_hh - 1) / size"),
-            ),
-            Mistake(
-                "For weight_ih you take the root of the number of features; k is the same for both "
-                "matrices.",
-                ("random_ih - 1) / size**0.5", "random_ih - 1) / random_ih.shape[1] ** 0.5"),
-            ),
-            Mistake(
-                "Your numbers are right, but the random numbers that you were given are overwritten: "
-                "make new tensors.",
-                ("(2 * random_ih - 1) / size**0.5", "random_ih.mul_(2).sub_(1).div_(size**0.5)"),
-                ("(2 * random_hh - 1) / size**0.5", "random_hh.mul_(2).sub_(1).div_(size**0.5)"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The forget bias stands in the second block; in this layout the forget gate comes "
+            "first.",
+            ("[:size]", "[size : 2 * size]"),
+            "Your weights are all positive: they must lie between -k and k.",
+            ("(2 * random_ih - 1)", "random_ih"),
+            ("(2 * random_hh - 1)", "random_hh"),
+            "Your weights lie between -k/2 and k/2; stretch the random numbers to twice the width.",
+            ("2 * random_ih - 1", "random_ih - 0.5"),
+            ("2 * random_hh - 1", "random_hh - 0.5"),
+            "k is 1 over the root of hidden; the root is missing.",
+            ("random_ih - 1) / size**0.5", "random_ih - 1) / size"),
+            ("random_hh - 1) / size**0.5", "random_hh - 1) / size"),
+            "For weight_ih you take the root of the number of features; k is the same for both "
+            "matrices.",
+            ("random_ih - 1) / size**0.5", "random_ih - 1) / random_ih.shape[1] ** 0.5"),
+            "Your numbers are right, but the random numbers that you were given are overwritten: "
+            "make new tensors.",
+            ("(2 * random_ih - 1) / size**0.5", "random_ih.mul_(2).sub_(1).div_(size**0.5)"),
+            ("(2 * random_hh - 1) / size**0.5", "random_hh.mul_(2).sub_(1).div_(size**0.5)"),
+        ),
         alternatives=[_initial_with_a_layer, _initial_in_single_precision],
     ),
     Step(
@@ -1798,67 +1527,45 @@ STEPS = [
             "a small batch": _loaded_cell,
             "the bias of a new cell with a forget bias of 2": _fresh_cell,
         },
-        mistakes=[
-            Mistake(
-                "Your blocks are read in the order g, f, o; here the forget gate comes first.",
-                (
-                    "for name, tensor",
-                    'start["bias"] = start["bias"].roll(hidden_size)\n        for name, tensor',
-                ),
-                ("f, g, o =", "g, f, o ="),
+        mistakes=known_mistakes(
+            "Your blocks are read in the order g, f, o; here the forget gate comes first.",
+            (
+                "for name, tensor",
+                'start["bias"] = start["bias"].roll(hidden_size)\n        for name, tensor',
             ),
-            Mistake(
-                "Your last two blocks are swapped: the candidate g comes before the output gate o.",
-                ("f, g, o =", "f, o, g ="),
+            ("f, g, o =", "g, f, o ="),
+            "Your last two blocks are swapped: the candidate g comes before the output gate o.",
+            ("f, g, o =", "f, o, g ="),
+            "f = 1 keeps the cell state; yours replaces it. Scale the old state by f and the "
+            "candidate by 1 - f.",
+            ("f * cell + (1 - f) * torch.tanh(g)", "(1 - f) * cell + f * torch.tanh(g)"),
+            "You normalise the sum of the two products; normalise each on its own, with its own "
+            "gain, and then add.",
+            (
+                "inputs @ self.weight_ih.T,",
+                "inputs @ self.weight_ih.T + hidden @ self.weight_hh.T,",
             ),
-            Mistake(
-                "f = 1 keeps the cell state; yours replaces it. Scale the old state by f and the "
-                "candidate by 1 - f.",
-                ("f * cell + (1 - f) * torch.tanh(g)", "(1 - f) * cell + f * torch.tanh(g)"),
-            ),
-            Mistake(
-                "You normalise the sum of the two products; normalise each on its own, with its own "
-                "gain, and then add.",
-                (
-                    "inputs @ self.weight_ih.T,",
-                    "inputs @ self.weight_ih.T + hidden @ self.weight_hh.T,",
-                ),
-                ("from_inputs + from_hidden", "from_inputs"),
-            ),
-            Mistake(
-                "The bias is normalised with the rest; add it after normalising.",
-                ("@ self.weight_ih.T,", "@ self.weight_ih.T + self.bias,"),
-                (" + self.bias)", ")"),
-            ),
-            Mistake("The bias is missing.", (" + self.bias", "")),
-            Mistake(
-                "The hidden state is o * tanh(c); the tanh is missing.",
-                ("torch.tanh(cell)", "cell"),
-            ),
-            Mistake(
-                "Your hidden state shows the cell state before the step; it must show the new one.",
-                ("cell = f *", "old, cell = cell, f *"),
-                ("torch.tanh(cell)", "torch.tanh(old)"),
-            ),
-            Mistake(
-                "The step is right, but a new cell's forget bias is zero: start from "
-                "initial_parameters.",
-                ("forget_bias", "0.0"),
-            ),
-            Mistake(
-                "You cut the blocks in the order g, f, o; they stand in the order f, g, o.",
-                ("f, g, o =", "g, f, o ="),
-            ),
-            Mistake(
-                "You write with f itself. The gates are coupled: what is written has the weight 1 "
-                "- f.",
-                ("(1 - f) *", "f *"),
-            ),
-            Mistake(
-                "The candidate is added in full. The gates are coupled: it has the weight 1 - f.",
-                ("(1 - f) *", "1 *"),
-            ),
-        ],
+            ("from_inputs + from_hidden", "from_inputs"),
+            "The bias is normalised with the rest; add it after normalising.",
+            ("@ self.weight_ih.T,", "@ self.weight_ih.T + self.bias,"),
+            (" + self.bias)", ")"),
+            "The bias is missing.",
+            (" + self.bias", ""),
+            "The hidden state is o * tanh(c); the tanh is missing.",
+            ("torch.tanh(cell)", "cell"),
+            "Your hidden state shows the cell state before the step; it must show the new one.",
+            ("cell = f *", "old, cell = cell, f *"),
+            ("torch.tanh(cell)", "torch.tanh(old)"),
+            "The step is right, but a new cell's forget bias is zero: start from "
+            "initial_parameters.",
+            ("forget_bias", "0.0"),
+            "You cut the blocks in the order g, f, o; they stand in the order f, g, o.",
+            ("f, g, o =", "g, f, o ="),
+            "You write with f itself. The gates are coupled: what is written has the weight 1 - f.",
+            ("(1 - f) *", "f *"),
+            "The candidate is added in full. The gates are coupled: it has the weight 1 - f.",
+            ("(1 - f) *", "1 *"),
+        ),
         alternatives=[_CellOfLayerNorms, _CellRowByRow],
         gradients=["cell"],
         depends_on=["normalise_gates", "initial_parameters"],
@@ -1871,42 +1578,30 @@ STEPS = [
             "padded sequences": _layer_case(_padded),
             "a sequence of length 0": _layer_case(_with_empty),
         },
-        mistakes=[
-            Mistake(
-                "Your last states are those after the padding; a sequence that has ended must keep its "
-                "own.",
-                ("torch.where(running, new_hidden, hidden)", "new_hidden"),
-                ("torch.where(running, new_cell, cell)", "new_cell"),
+        mistakes=known_mistakes(
+            "Your last states are those after the padding; a sequence that has ended must keep "
+            "its own.",
+            ("torch.where(running, new_hidden, hidden)", "new_hidden"),
+            ("torch.where(running, new_cell, cell)", "new_cell"),
+            "Your layer does not use the lengths: all its results run on into the padding.",
+            ("t < lengths", "t < torch.full_like(lengths, inputs.shape[1])"),
+            "In the padding your hidden states repeat the last one; they must be zero there.",
+            ("new_hidden * running", "hidden"),
+            "Your forget gates are not zero in the padding.",
+            ("forget * running", "forget"),
+            "Your layer starts from zero states; it must start from those that it is given.",
+            (
+                "states, gates =",
+                "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n"
+                "        states, gates =",
             ),
-            Mistake(
-                "Your layer does not use the lengths: all its results run on into the padding.",
-                ("t < lengths", "t < torch.full_like(lengths, inputs.shape[1])"),
-            ),
-            Mistake(
-                "In the padding your hidden states repeat the last one; they must be zero there.",
-                ("new_hidden * running", "hidden"),
-            ),
-            Mistake(
-                "Your forget gates are not zero in the padding.", ("forget * running", "forget")
-            ),
-            Mistake(
-                "Your layer starts from zero states; it must start from those that it is given.",
-                (
-                    "states, gates =",
-                    "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n"
-                    "        states, gates =",
-                ),
-            ),
-            Mistake(
-                "You run one step too many: steps count from 0, so the last real one is length - 1.",
-                ("<", "<="),
-            ),
-            Mistake(
-                "Your last hidden state is zero for shorter sequences: it is taken from the last column, "
-                "which is padding there, or multiplied by the mask. Keep that of the last real step.",
-                (", hidden, cell, torch", ", states[-1], cell, torch"),
-            ),
-        ],
+            "You run one step too many: steps count from 0, so the last real one is length - 1.",
+            ("<", "<="),
+            "Your last hidden state is zero for shorter sequences: it is taken from the last "
+            "column, which is padding there, or multiplied by the mask. Keep that of the last "
+            "real step.",
+            (", hidden, cell, torch", ", states[-1], cell, torch"),
+        ),
         alternatives=[_LayerRunsOnAndLooksBack, _LayerShrinks],
         gradients=["inputs", "hidden", "cell"],
         depends_on=["CoupledCell"],
@@ -1919,38 +1614,24 @@ STEPS = [
             "padded sequences": _turn_case(_padded),
             "a sequence of length 0": _turn_case(_with_empty),
         },
-        mistakes=[
-            Mistake(
-                "You reverse the padding as well, so that it comes first; reverse only the real steps.",
-                ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(1)"),
-            ),
-            Mistake(
-                "You reverse the features; reverse the steps, which are dimension 1.",
-                ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(2)"),
-            ),
-            Mistake(
-                "The real steps are right, but the padding must keep its numbers; yours becomes zero.",
-                ("return ", "return (mirrored >= 0)[:, :, None] * "),
-            ),
-            Mistake(
-                "The real steps are right, but the padding is reversed too; it must stay as it was.",
-                ("mirrored, step", "mirrored, mirrored + inputs.shape[1]"),
-            ),
-            Mistake(
-                "The first step stays where it was; it must go to the end of its sequence.",
-                ("- 1 - step", "- step"),
-                ("mirrored >= 0", "(mirrored > 0) & (step > 0)"),
-            ),
-            Mistake(
-                "You reverse one step too many: the last real step is length - 1.",
-                ("lengths[:, None]", "(lengths[:, None] + 1).clamp(max=inputs.shape[1])"),
-            ),
-            Mistake(
-                "Your numbers are right, but the input is overwritten: work on a copy.",
-                answer=_turn_in_place,
-            ),
-        ],
-        alternatives=[_turn_after_all, _turn_by_matrices, _turn_with_numbers],
+        mistakes=known_mistakes(
+            "You reverse the padding as well, so that it comes first; reverse only the real steps.",
+            ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(1)"),
+            "You reverse the features; reverse the steps, which are dimension 1.",
+            ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(2)"),
+            "The real steps are right, but the padding must keep its numbers; yours becomes zero.",
+            ("return ", "return (mirrored >= 0)[:, :, None] * "),
+            "The real steps are right, but the padding is reversed too; it must stay as it was.",
+            ("mirrored, step", "mirrored, mirrored + inputs.shape[1]"),
+            "The first step stays where it was; it must go to the end of its sequence.",
+            ("- 1 - step", "- step"),
+            ("mirrored >= 0", "(mirrored > 0) & (step > 0)"),
+            "You reverse one step too many: the last real step is length - 1.",
+            ("lengths[:, None]", "(lengths[:, None] + 1).clamp(max=inputs.shape[1])"),
+            "Your numbers are right, but the input is overwritten: work on a copy.",
+            _turn_in_place,
+        ),
+        alternatives=[_turn_step_by_step, _turn_by_matrices],
         gradients=["inputs"],
     ),
     Step(
@@ -1962,74 +1643,55 @@ STEPS = [
             "three layers, one of length 1": _stack_case(3, _single),
             "four layers": _stack_case(4, _padded),
         },
-        mistakes=[
-            Mistake(
-                "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
-                ("enumerate(self.layers):", "enumerate(self.layers):\n            number = 0"),
+        mistakes=known_mistakes(
+            "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
+            ("enumerate(self.layers):", "enumerate(self.layers):\n            number = 0"),
+            "Of your layers only number 1 reads backwards; 3, 5, ... must too.",
+            (
+                "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
             ),
-            Mistake(
-                "Of your layers only number 1 reads backwards; 3, 5, ... must too.",
-                (
-                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
-                    "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
-                ),
-                (
-                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
-                    "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n        return",
-                ),
+            (
+                "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n        return",
             ),
-            Mistake(
-                "Of your layers all but the first read backwards; 2, 4, ... must read forwards again.",
-                (
-                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
-                    "if number:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
-                ),
-                (
-                    "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
-                    "if number:\n                inputs = reverse_padded(inputs, lengths)\n        return",
-                ),
+            "Of your layers all but the first read backwards; 2, 4, ... must read forwards again.",
+            (
+                "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
+                "if number:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
             ),
-            Mistake(
-                "Your backward layers reverse the padding too; they must reverse each sequence within "
-                "its length.",
+            (
+                "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+                "if number:\n                inputs = reverse_padded(inputs, lengths)\n        return",
+            ),
+            "Your backward layers reverse the padding too; they must reverse each sequence within "
+            "its length.",
+            (
+                "reverse_padded(inputs, lengths)\n            inputs",
+                "inputs.flip(1)\n            inputs",
+            ),
+            ("reverse_padded(inputs, lengths)\n        return", "inputs.flip(1)\n        return"),
+            "Your third layer reads backwards; only every second one does. Is every layer from "
+            "the second on reversed, or are a backward layer's states left in reversed order?",
+            (
                 (
-                    "reverse_padded(inputs, lengths)\n            inputs",
-                    "inputs.flip(1)\n            inputs",
+                    "            if number % 2:\n"
+                    "                inputs = reverse_padded(inputs, lengths)\n"
+                    "        return"
                 ),
-                (
-                    "reverse_padded(inputs, lengths)\n        return",
-                    "inputs.flip(1)\n        return",
-                ),
+                "        return",
             ),
-            Mistake(
-                "Your third layer reads backwards; only every second one does. Is every layer from the "
-                "second on reversed, or are a backward layer's states left in reversed order?",
-                (
-                    (
-                        "            if number % 2:\n"
-                        "                inputs = reverse_padded(inputs, lengths)\n"
-                        "        return"
-                    ),
-                    "        return",
-                ),
+            "You read the last column, which for shorter sequences is padding, and for a backward "
+            "layer its first state.",
+            ("(last)", "(inputs[:, -1])"),
+            "You read the state at the last real step; a backward layer ends at the first one.",
+            ("(last)", "(inputs[torch.arange(len(inputs)), lengths - 1])"),
+            "Your layers run on into the padding: the lengths are not used.",
+            (
+                "zeros = inputs",
+                "lengths = torch.full_like(lengths, inputs.shape[1])\n        zeros = inputs",
             ),
-            Mistake(
-                "You read the last column, which for shorter sequences is padding, and for a backward "
-                "layer its first state.",
-                ("(last)", "(inputs[:, -1])"),
-            ),
-            Mistake(
-                "You read the state at the last real step; a backward layer ends at the first one.",
-                ("(last)", "(inputs[torch.arange(len(inputs)), lengths - 1])"),
-            ),
-            Mistake(
-                "Your layers run on into the padding: the lengths are not used.",
-                (
-                    "zeros = inputs",
-                    "lengths = torch.full_like(lengths, inputs.shape[1])\n        zeros = inputs",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_StackLooksUp, _StackOneByOne],
         gradients=["inputs"],
         depends_on=["CoupledLSTM", "reverse_padded"],
@@ -2044,70 +1706,45 @@ STEPS = [
             "scores in the thousands": _readout_case(max_norm=0.25, scale=1000.0),
             "a gradient of zero": _learned,
         },
-        mistakes=[
-            Mistake(
-                "Weight and bias are clipped apart; they share one norm and one factor, so that the "
-                "direction of the step is kept.",
-                (
-                    "rate * gradient",
-                    "learning_rate * (max_norm / gradient.norm()).clamp(max=1.0) * gradient",
-                ),
+        mistakes=known_mistakes(
+            "Weight and bias are clipped apart; they share one norm and one factor, so that the "
+            "direction of the step is kept.",
+            (
+                "rate * gradient",
+                "learning_rate * (max_norm / gradient.norm()).clamp(max=1.0) * gradient",
             ),
-            Mistake(
-                "You clip each number of the gradient, which changes its direction; scale the whole "
-                "gradient by one factor.",
-                ("rate * gradient", "learning_rate * gradient.clamp(-max_norm, max_norm)"),
+            "You clip each number of the gradient, which changes its direction; scale the whole "
+            "gradient by one factor.",
+            ("rate * gradient", "learning_rate * gradient.clamp(-max_norm, max_norm)"),
+            "The gradient is not clipped.",
+            (" * (max_norm / norm if norm > max_norm else 1.0)", ""),
+            "You scale every gradient to max_norm; one that is shorter must be left alone.",
+            ("(max_norm / norm if norm > max_norm else 1.0)", "max_norm / norm.clamp(min=1e-12)"),
+            "Your loss is the sum over the batch; take the mean.",
+            ("labels)", 'labels, reduction="sum")'),
+            "The loss is that after the step; return the one before.",
+            (
+                "return ",
+                "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n"
+                "    return ",
             ),
-            Mistake(
-                "The gradient is not clipped.",
-                (" * (max_norm / norm if norm > max_norm else 1.0)", ""),
+            "The norm is that after clipping; return the one before.",
+            ("loss.detach(), norm", "loss.detach(), norm.clamp(max=max_norm)"),
+            "Your numbers are right, but the old weight and bias are overwritten: make new tensors.",
+            ("part.detach() - rate * gradient", "part.sub_(rate * gradient)"),
+            ("zip(old,", "zip((weight, bias),"),
+            "You add the norms of the two gradients; the norm of both together is the root of the "
+            "sum of their squares.",
+            (
+                "torch.cat([part.flatten() for part in gradients]).norm()",
+                "gradients[0].norm() + gradients[1].norm()",
             ),
-            Mistake(
-                "You scale every gradient to max_norm; one that is shorter must be left alone.",
-                (
-                    "(max_norm / norm if norm > max_norm else 1.0)",
-                    "max_norm / norm.clamp(min=1e-12)",
-                ),
-            ),
-            Mistake(
-                "Your loss is the sum over the batch; take the mean.",
-                ("labels)", 'labels, reduction="sum")'),
-            ),
-            Mistake(
-                "The loss is that after the step; return the one before.",
-                (
-                    "return ",
-                    "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n"
-                    "    return ",
-                ),
-            ),
-            Mistake(
-                "The norm is that after clipping; return the one before.",
-                ("loss.detach(), norm", "loss.detach(), norm.clamp(max=max_norm)"),
-            ),
-            Mistake(
-                "Your numbers are right, but the old weight and bias are overwritten: make new tensors.",
-                ("part.detach() - rate * gradient", "part.sub_(rate * gradient)"),
-                ("zip(old,", "zip((weight, bias),"),
-            ),
-            Mistake(
-                "You add the norms of the two gradients; the norm of both together is the root of the "
-                "sum of their squares.",
-                (
-                    "torch.cat([part.flatten() for part in gradients]).norm()",
-                    "gradients[0].norm() + gradients[1].norm()",
-                ),
-            ),
-            Mistake(
-                "You add the gradient, so the loss rises. Subtract it.",
-                ("part.detach() - rate", "part.detach() + rate"),
-            ),
-            Mistake(
-                "cross_entropy expects scores and applies its own softmax; yours has been applied "
-                "before.",
-                ("cross_entropy(scores", "cross_entropy(scores.softmax(-1)"),
-            ),
-        ],
+            "You add the gradient, so the loss rises. Subtract it.",
+            ("part.detach() - rate", "part.detach() + rate"),
+            "cross_entropy expects scores and applies its own softmax; yours has been applied "
+            "before.",
+            ("cross_entropy(scores", "cross_entropy(scores.softmax(-1)"),
+        ),
         alternatives=[_training_with_an_optimiser, _training_by_formula],
     ),
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stepgrader.steps import CaseSampler, Mistake, Step
+from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 
 def _rates(sampler: CaseSampler, *shape: int) -> torch.Tensor:
@@ -42,14 +42,6 @@ def _step_inputs(sampler: CaseSampler, batch: int, features: int, hidden: int) -
         "hidden": sampler.normal(batch, hidden),
         **_weights(sampler, features, hidden),
     }
-
-
-def _one_step(sampler: CaseSampler) -> dict:
-    return _step_inputs(sampler, *sampler.lengths(3))
-
-
-def _one_row(sampler: CaseSampler) -> dict:
-    return _step_inputs(sampler, 1, *sampler.lengths(2))
 
 
 def _leaky_reference(inputs, hidden, w_x, w_h, b, rate):
@@ -90,10 +82,6 @@ def _layer_inputs(sampler: CaseSampler, sizes: tuple[int, ...], time: int) -> di
 def _several_steps(sampler: CaseSampler) -> dict:
     batch, features, hidden, time = _readable(sampler, small=(2, 2, 2, 3))
     return _layer_inputs(sampler, (batch, features, hidden), time)
-
-
-def _one_step_only(sampler: CaseSampler) -> dict:
-    return _layer_inputs(sampler, sampler.lengths(3), 1)
 
 
 def _layer_reference(inputs, initial, w_x, w_h, b, rate):
@@ -402,18 +390,6 @@ def _rows(sampler: CaseSampler, temperature: float) -> dict:
     }
 
 
-def _at_one(sampler: CaseSampler) -> dict:
-    return _rows(sampler, 1.0)
-
-
-def _cold(sampler: CaseSampler) -> dict:
-    return _rows(sampler, 0.4)
-
-
-def _hot(sampler: CaseSampler) -> dict:
-    return _rows(sampler, 5.0)
-
-
 def _frozen(sampler: CaseSampler) -> dict:
     """Temperature 0, with a tie of the largest in every second row."""
     made = _rows(sampler, 0.0)
@@ -499,96 +475,74 @@ STEPS = [
     Step(
         "leaky_step",
         reference=_leaky_reference,
-        cases={"a small batch": _one_step, "a batch of one": _one_row},
-        mistakes=[
-            Mistake(
-                "The rate is on the wrong state: it says how much of the new state is taken, and "
-                "1 - rate how much of the old one is kept.",
-                ("(1 - rate)", "rate"),
-                ("rate * candidate", "(1 - rate) * candidate"),
+        cases={
+            "a small batch": lambda sampler: _step_inputs(sampler, *sampler.lengths(3)),
+            "a batch of one": lambda sampler: _step_inputs(sampler, 1, *sampler.lengths(2)),
+        },
+        mistakes=known_mistakes(
+            "The rate is on the wrong state: it says how much of the new state is taken, and 1 - "
+            "rate how much of the old one is kept.",
+            ("(1 - rate)", "rate"),
+            ("rate * candidate", "(1 - rate) * candidate"),
+            "You transpose w_h. Here weights are (from, to), so the state is multiplied by w_h as "
+            "it stands.",
+            ("hidden @ w_h", "hidden @ w_h.T"),
+            "The bias is missing in the pre-activation.",
+            (" + b", ""),
+            "The bias belongs into the pre-activation, inside the tanh.",
+            (" + b)", ") + b"),
+            "Your tanh is around the whole mixture. Squash the pre-activation only; the old state "
+            "is kept as it is.",
+            ("torch.tanh(inputs @ w_x + hidden @ w_h + b)", "inputs @ w_x + hidden @ w_h + b"),
+            (
+                "(1 - rate) * hidden + rate * candidate",
+                "torch.tanh((1 - rate) * hidden + rate * candidate)",
             ),
-            Mistake(
-                "You transpose w_h. Here weights are (from, to), so the state is multiplied by w_h "
-                "as it stands.",
-                ("hidden @ w_h", "hidden @ w_h.T"),
-            ),
-            Mistake("The bias is missing in the pre-activation.", (" + b", "")),
-            Mistake(
-                "The bias belongs into the pre-activation, inside the tanh.", (" + b)", ") + b")
-            ),
-            Mistake(
-                "Your tanh is around the whole mixture. Squash the pre-activation only; the old state "
-                "is kept as it is.",
-                ("torch.tanh(inputs @ w_x + hidden @ w_h + b)", "inputs @ w_x + hidden @ w_h + b"),
-                (
-                    "(1 - rate) * hidden + rate * candidate",
-                    "torch.tanh((1 - rate) * hidden + rate * candidate)",
-                ),
-            ),
-            Mistake("Squash with tanh, not with the logistic function.", ("tanh", "sigmoid")),
-            Mistake(
-                "You add to the old state without letting any of it go: it must be scaled by 1 - rate.",
-                ("(1 - rate) * ", ""),
-            ),
-            Mistake(
-                "This is the network without a leak: the old state itself must be mixed in.",
-                ("(1 - rate) * hidden + rate * candidate", "candidate"),
-            ),
-        ],
+            "Squash with tanh, not with the logistic function.",
+            ("tanh", "sigmoid"),
+            "You add to the old state without letting any of it go: it must be scaled by 1 - rate.",
+            ("(1 - rate) * ", ""),
+            "This is the network without a leak: the old state itself must be mixed in.",
+            ("(1 - rate) * hidden + rate * candidate", "candidate"),
+        ),
         alternatives=[_leaky_row_by_row, _leaky_in_float32],
         gradients=["inputs", "hidden", "w_x", "w_h", "b", "rate"],
     ),
     Step(
         "leaky_layer",
         reference=_layer_reference,
-        cases={"several steps": _several_steps, "one step only": _one_step_only},
-        mistakes=[
-            Mistake(
-                "Your results are (time, batch, hidden): stack the steps along dimension 1.",
-                ("states, dim=1", "states"),
-                ("sums, dim=1", "sums"),
+        cases={
+            "several steps": _several_steps,
+            "one step only": lambda sampler: _layer_inputs(sampler, sampler.lengths(3), 1),
+        },
+        mistakes=known_mistakes(
+            "Your results are (time, batch, hidden): stack the steps along dimension 1.",
+            ("states, dim=1", "states"),
+            ("sums, dim=1", "sums"),
+            "You keep each state before its step. The result begins with the state after the "
+            "first step and ends with that after the last.",
+            ("torch.stack(states, dim=1)", "torch.stack([initial, *states[:-1]], dim=1)"),
+            "Your two results are swapped: the states come first.",
+            ("stack(states", "stack(sums"),
+            ("stack(sums", "stack(states"),
+            "You begin with zeros; the first step must start from the given initial state.",
+            ("= initial,", "= torch.zeros_like(initial),"),
+            "Every step of yours starts from the initial state. The state must be carried on from "
+            "step to step.",
+            ("+ hidden @", "+ initial @"),
+            ("inputs[:, t], hidden", "inputs[:, t], initial"),
+            "Your states are right, but a pre-activation is the sum before the tanh.",
+            (
+                "inputs[:, t] @ w_x + hidden @ w_h + b",
+                "torch.tanh(inputs[:, t] @ w_x + hidden @ w_h + b)",
             ),
-            Mistake(
-                "You keep each state before its step. The result begins with the state after the first "
-                "step and ends with that after the last.",
-                ("torch.stack(states, dim=1)", "torch.stack([initial, *states[:-1]], dim=1)"),
-            ),
-            Mistake(
-                "Your two results are swapped: the states come first.",
-                ("stack(states", "stack(sums"),
-                ("stack(sums", "stack(states"),
-            ),
-            Mistake(
-                "You begin with zeros; the first step must start from the given initial state.",
-                ("= initial,", "= torch.zeros_like(initial),"),
-            ),
-            Mistake(
-                "Every step of yours starts from the initial state. The state must be carried on from "
-                "step to step.",
-                ("+ hidden @", "+ initial @"),
-                ("inputs[:, t], hidden", "inputs[:, t], initial"),
-            ),
-            Mistake(
-                "Your states are right, but a pre-activation is the sum before the tanh.",
-                (
-                    "inputs[:, t] @ w_x + hidden @ w_h + b",
-                    "torch.tanh(inputs[:, t] @ w_x + hidden @ w_h + b)",
-                ),
-            ),
-            Mistake(
-                "Your states are right, but your pre-activations are computed from the state after the "
-                "step. They need the one before.",
-                ("hidden @ w_h", "leaky_step(inputs[:, t], hidden, w_x, w_h, b, rate) @ w_h"),
-            ),
-            Mistake(
-                "Your numbers are right, but each state is cut off from the one before, so that no "
-                "gradient reaches the past. Do not detach here.",
-                (
-                    "states.append(hidden)",
-                    "states.append(hidden)\n        hidden = hidden.detach()",
-                ),
-            ),
-        ],
+            "Your states are right, but your pre-activations are computed from the state after "
+            "the step. They need the one before.",
+            ("hidden @ w_h", "leaky_step(inputs[:, t], hidden, w_x, w_h, b, rate) @ w_h"),
+            "Your numbers are right, but each state is cut off from the one before, so that no "
+            "gradient reaches the past. Do not detach here.",
+            ("states.append(hidden)", "states.append(hidden)\n        hidden = hidden.detach()"),
+        ),
         alternatives=[_layer_products_first, _layer_filled],
         gradients=["inputs", "initial", "w_x", "w_h", "b", "rate"],
         depends_on=["leaky_step"],
@@ -602,50 +556,31 @@ STEPS = [
             "padding in every sequence": _all_padded,
             "padding that is not a number": _not_a_number,
         },
-        mistakes=[
-            Mistake(
-                "You flip the whole row, so short sequences begin with their padding. Each must be "
-                "reversed within its own length.",
-                ("torch.where(real, padded.gather(1, order), 0.0)", "padded.flip(1)"),
-            ),
-            Mistake(
-                "Your padding is zero but has moved to the front. The reversed sequence must begin at "
-                "step 0.",
-                ("padded.gather(1, order), 0.0)", "padded, 0.0).flip(1)"),
-            ),
-            Mistake(
-                "You flip the whole row and then mask it, so the padding takes the place of real steps, "
-                "and those are lost.",
-                ("padded.gather(1, order)", "padded.flip(1)"),
-            ),
-            Mistake(
-                "The sequences are right, but the padding stays in your result: beyond the length it "
-                "must be zero.",
-                ("0.0", "padded"),
-            ),
-            Mistake(
-                "You multiply by the mask, and nan times 0 is nan. Choose between values instead.",
-                ("source.clamp(min=0)", "torch.where(source >= 0, source, steps)"),
-                (
-                    "torch.where(real, padded.gather(1, order), 0.0)",
-                    "padded.gather(1, order) * real",
-                ),
-            ),
-            Mistake(
-                "You flip the features; it is the steps, dimension 1, that must be reversed.",
-                ("padded.gather(1, order)", "padded.flip(2)"),
-            ),
-            Mistake(
-                "Your numbers are right, but you write into the argument, which others still need. "
-                "Write into a new tensor.",
-                answer=_reversed_in_place,
-            ),
-            Mistake(
-                "The last real step is lost: a sequence of n steps ends with step n - 1, and all n are "
-                "reversed.",
-                ("- 1 - steps", "- 2 - steps"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "You flip the whole row, so short sequences begin with their padding. Each must be "
+            "reversed within its own length.",
+            ("torch.where(real, padded.gather(1, order), 0.0)", "padded.flip(1)"),
+            "Your padding is zero but has moved to the front. The reversed sequence must begin at "
+            "step 0.",
+            ("padded.gather(1, order), 0.0)", "padded, 0.0).flip(1)"),
+            "You flip the whole row and then mask it, so the padding takes the place of real "
+            "steps, and those are lost.",
+            ("padded.gather(1, order)", "padded.flip(1)"),
+            "The sequences are right, but the padding stays in your result: beyond the length it "
+            "must be zero.",
+            ("0.0", "padded"),
+            "You multiply by the mask, and nan times 0 is nan. Choose between values instead.",
+            ("source.clamp(min=0)", "torch.where(source >= 0, source, steps)"),
+            ("torch.where(real, padded.gather(1, order), 0.0)", "padded.gather(1, order) * real"),
+            "You flip the features; it is the steps, dimension 1, that must be reversed.",
+            ("padded.gather(1, order)", "padded.flip(2)"),
+            "Your numbers are right, but you write into the argument, which others still need. "
+            "Write into a new tensor.",
+            _reversed_in_place,
+            "The last real step is lost: a sequence of n steps ends with step n - 1, and all n "
+            "are reversed.",
+            ("- 1 - steps", "- 2 - steps"),
+        ),
         alternatives=[_reversed_step_by_step, _reversed_by_permutations],
         gradients=["padded"],
     ),
@@ -657,54 +592,38 @@ STEPS = [
             "no padding": _both_full,
             "padding in every sequence": _both_all_padded,
         },
-        mistakes=[
-            Mistake(
-                "Your backward network starts in the padding and carries it into the sequence. "
-                "Reverse each sequence within its length.",
-                ("mirrored = reverse_sequences(padded, lengths)", "mirrored = padded.flip(1)"),
-                (
-                    "reverse_sequences(back, lengths)",
-                    "reverse_sequences(reverse_sequences(back.flip(1), lengths), lengths)",
-                ),
+        mistakes=known_mistakes(
+            "Your backward network starts in the padding and carries it into the sequence. "
+            "Reverse each sequence within its length.",
+            ("mirrored = reverse_sequences(padded, lengths)", "mirrored = padded.flip(1)"),
+            (
+                "reverse_sequences(back, lengths)",
+                "reverse_sequences(reverse_sequences(back.flip(1), lengths), lengths)",
             ),
-            Mistake(
-                "Your backward states stand in the order of reading. Reverse them again, so that both "
-                "halves of an output belong to the same symbol.",
-                (
-                    "reverse_sequences(back, lengths)",
-                    "reverse_sequences(reverse_sequences(back, lengths), lengths)",
-                ),
-                ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
+            "Your backward states stand in the order of reading. Reverse them again, so that both "
+            "halves of an output belong to the same symbol.",
+            (
+                "reverse_sequences(back, lengths)",
+                "reverse_sequences(reverse_sequences(back, lengths), lengths)",
             ),
-            Mistake(
-                "Your forward states run on into the padding, where outputs must be zero.",
-                ("    ahead = reverse_sequences(reverse_sequences(ahead, lengths), lengths)\n", ""),
-            ),
-            Mistake(
-                "Your final states are the last column of the outputs. In a padded sequence that is "
-                "padding, and the backward network is not finished there.",
-                ("last, back[:, 0]", "ahead[:, -1], back[:, -1]"),
-            ),
-            Mistake(
-                "At a sequence's last symbol the backward network has only just begun. Its final state "
-                "stands at the first symbol.",
-                ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
-            ),
-            Mistake(
-                "Your final forward state has read the padding too. Take the one at the last real step.",
-                ("    ahead = reverse", "    last = ahead[:, -1]\n    ahead = reverse"),
-                ("    last = ahead[torch.arange(batch), lengths - 1]\n", ""),
-            ),
-            Mistake(
-                "You use the forward parameters for both directions; the backward ones have index 1.",
-                ("w_x[1], w_h[1], b[1], rate[1]", "w_x[0], w_h[0], b[0], rate[0]"),
-            ),
-            Mistake(
-                "The halves are swapped: the forward states stand first.",
-                ("last, back[:, 0]", "back[:, 0], last"),
-                ("[ahead, back]", "[back, ahead]"),
-            ),
-        ],
+            ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
+            "Your forward states run on into the padding, where outputs must be zero.",
+            ("    ahead = reverse_sequences(reverse_sequences(ahead, lengths), lengths)\n", ""),
+            "Your final states are the last column of the outputs. In a padded sequence that is "
+            "padding, and the backward network is not finished there.",
+            ("last, back[:, 0]", "ahead[:, -1], back[:, -1]"),
+            "At a sequence's last symbol the backward network has only just begun. Its final "
+            "state stands at the first symbol.",
+            ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
+            "Your final forward state has read the padding too. Take the one at the last real step.",
+            ("    ahead = reverse", "    last = ahead[:, -1]\n    ahead = reverse"),
+            ("    last = ahead[torch.arange(batch), lengths - 1]\n", ""),
+            "You use the forward parameters for both directions; the backward ones have index 1.",
+            ("w_x[1], w_h[1], b[1], rate[1]", "w_x[0], w_h[0], b[0], rate[0]"),
+            "The halves are swapped: the forward states stand first.",
+            ("last, back[:, 0]", "back[:, 0], last"),
+            ("[ahead, back]", "[back, ahead]"),
+        ),
         alternatives=[_both_holding_still, _both_as_one_batch],
         gradients=["padded", "w_x", "w_h", "b", "rate"],
         depends_on=["leaky_layer", "reverse_sequences"],
@@ -718,75 +637,48 @@ STEPS = [
             "a sequence that is all padding": _empty_sequence,
             "logits of 100,000": _huge_scores,
         },
-        mistakes=[
-            Mistake(
-                "Your cost is in nats, the unit of the natural logarithm: divide by ln 2 to get bits.",
-                (" / math.log(2)", ""),
+        mistakes=known_mistakes(
+            "Your cost is in nats, the unit of the natural logarithm: divide by ln 2 to get bits.",
+            (" / math.log(2)", ""),
+            "You multiply by ln 2. A bit is ln 2 nats, so there are more bits than nats: divide.",
+            ("/ math", "* math"),
+            "You divide by the size of the padded batch. Divide by the number of real symbols.",
+            ("targets[real])", 'targets[real], reduction="sum") / targets.numel()'),
+            "The padding is scored as if it were the last symbol: -1 counts from the end. Leave "
+            "it out.",
+            (
+                "logits[real], targets[real]",
+                "logits.flatten(0, 1), (targets % logits.shape[2]).flatten()",
             ),
-            Mistake(
-                "You multiply by ln 2. A bit is ln 2 nats, so there are more bits than nats: divide.",
-                ("/ math", "* math"),
+            "The padding is scored as if symbol 0 had come. Leave it out.",
+            ("logits[real], targets[real]", "logits.flatten(0, 1), targets.clamp(min=0).flatten()"),
+            "Your probabilities sum to one over the steps; they must over the symbols, the last "
+            "dimension.",
+            ("cross_entropy(logits[real]", "nll_loss(logits.log_softmax(1)[real]"),
+            "You average over each sequence and then over sequences, so symbols of short ones "
+            "count more. Every symbol counts the same.",
+            (
+                "logits[real], targets[real]",
+                'logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"',
             ),
-            Mistake(
-                "You divide by the size of the padded batch. Divide by the number of real symbols.",
-                ("targets[real])", 'targets[real], reduction="sum") / targets.numel()'),
+            ("nats / math", "(nats.sum(1) / real.sum(1)).mean() / math"),
+            "The tiny number that you add inside the logarithm caps the cost of a surprise. Take "
+            "the log-softmax in one piece.",
+            ("cross_entropy(logits[real]", "nll_loss((logits[real].softmax(-1) + 1e-12).log()"),
+            "Right until a probability is rounded to 0, whose logarithm is infinite. Take the "
+            "log-softmax in one piece.",
+            ("cross_entropy(logits[real]", "nll_loss(logits[real].softmax(-1).log()"),
+            "Right until exp overflows. Subtract the largest logit first, or let log-softmax do it.",
+            (
+                "cross_entropy(logits[real]",
+                "nll_loss((logits[real].exp() / logits[real].exp().sum(-1, keepdim=True)).log()",
             ),
-            Mistake(
-                "The padding is scored as if it were the last symbol: -1 counts from the end. Leave it "
-                "out.",
-                (
-                    "logits[real], targets[real]",
-                    "logits.flatten(0, 1), (targets % logits.shape[2]).flatten()",
-                ),
-            ),
-            Mistake(
-                "The padding is scored as if symbol 0 had come. Leave it out.",
-                (
-                    "logits[real], targets[real]",
-                    "logits.flatten(0, 1), targets.clamp(min=0).flatten()",
-                ),
-            ),
-            Mistake(
-                "Your probabilities sum to one over the steps; they must over the symbols, the last "
-                "dimension.",
-                ("cross_entropy(logits[real]", "nll_loss(logits.log_softmax(1)[real]"),
-            ),
-            Mistake(
-                "You average over each sequence and then over sequences, so symbols of short ones count "
-                "more. Every symbol counts the same.",
-                (
-                    "logits[real], targets[real]",
-                    'logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"',
-                ),
-                ("nats / math", "(nats.sum(1) / real.sum(1)).mean() / math"),
-            ),
-            Mistake(
-                "The tiny number that you add inside the logarithm caps the cost of a surprise. Take the "
-                "log-softmax in one piece.",
-                ("cross_entropy(logits[real]", "nll_loss((logits[real].softmax(-1) + 1e-12).log()"),
-            ),
-            Mistake(
-                "Right until a probability is rounded to 0, whose logarithm is infinite. Take the "
-                "log-softmax in one piece.",
-                ("cross_entropy(logits[real]", "nll_loss(logits[real].softmax(-1).log()"),
-            ),
-            Mistake(
-                "Right until exp overflows. Subtract the largest logit first, or let log-softmax do it.",
-                (
-                    "cross_entropy(logits[real]",
-                    "nll_loss((logits[real].exp() / logits[real].exp().sum(-1, keepdim=True)).log()",
-                ),
-            ),
-            Mistake(
-                "This is the cost of all symbols together; the mean is asked for.",
-                ("targets[real])", 'targets[real], reduction="sum")'),
-            ),
-            Mistake(
-                "cross_entropy expects logits and applies its own softmax; yours has been applied "
-                "before.",
-                ("cross_entropy(logits[real]", "cross_entropy(logits[real].softmax(-1)"),
-            ),
-        ],
+            "This is the cost of all symbols together; the mean is asked for.",
+            ("targets[real])", 'targets[real], reduction="sum")'),
+            "cross_entropy expects logits and applies its own softmax; yours has been applied "
+            "before.",
+            ("cross_entropy(logits[real]", "cross_entropy(logits[real].softmax(-1)"),
+        ),
         alternatives=[_bits_ignoring, _bits_weighted_by_mask],
         gradients=["logits"],
     ),
@@ -798,103 +690,77 @@ STEPS = [
             "one part": _one_part,
             "a part without symbols": _empty_part,
         },
-        mistakes=[
-            Mistake(
-                "Your parts all count the same, whatever their length. Weigh each by its number of "
-                "symbols.",
-                ("(np.sum(bits * counts) / np.sum(counts))", "np.mean(bits)"),
+        mistakes=known_mistakes(
+            "Your parts all count the same, whatever their length. Weigh each by its number of "
+            "symbols.",
+            ("(np.sum(bits * counts) / np.sum(counts))", "np.mean(bits)"),
+            "You average the perplexities of the parts. Average the bits, weighted by the number "
+            "of symbols, and take the power last.",
+            ("2 ** (np.sum(bits * counts) / np.sum(counts))", "np.mean(2**bits)"),
+            "Your weights are right, but it is bits that are averaged; take the power last.",
+            (
+                "2 ** (np.sum(bits * counts) / np.sum(counts))",
+                "np.sum(2**bits * counts) / np.sum(counts)",
             ),
-            Mistake(
-                "You average the perplexities of the parts. Average the bits, weighted by the number of "
-                "symbols, and take the power last.",
-                ("2 ** (np.sum(bits * counts) / np.sum(counts))", "np.mean(2**bits)"),
-            ),
-            Mistake(
-                "Your weights are right, but it is bits that are averaged; take the power last.",
-                (
-                    "2 ** (np.sum(bits * counts) / np.sum(counts))",
-                    "np.sum(2**bits * counts) / np.sum(counts)",
-                ),
-            ),
-            Mistake("The costs are in bits, so the base is 2, not e.", ("2 ** (", "np.exp(")),
-            Mistake("These are the bits per symbol; the perplexity is 2 to that.", ("2 ** ", "")),
-            Mistake(
-                "This is the (geometric) mean probability of a symbol. The perplexity is its inverse.",
-                ("2 ** (", "2 ** -("),
-            ),
-        ],
+            "The costs are in bits, so the base is 2, not e.",
+            ("2 ** (", "np.exp("),
+            "These are the bits per symbol; the perplexity is 2 to that.",
+            ("2 ** ", ""),
+            "This is the (geometric) mean probability of a symbol. The perplexity is its inverse.",
+            ("2 ** (", "2 ** -("),
+        ),
         alternatives=[_perplexity_with_a_loop, _perplexity_average],
     ),
     Step(
         "choose",
         reference=_choose_reference,
         cases={
-            "temperature 1": _at_one,
-            "a low temperature": _cold,
-            "a high temperature": _hot,
+            "temperature 1": lambda sampler: _rows(sampler, 1.0),
+            "a low temperature": lambda sampler: _rows(sampler, 0.4),
+            "a high temperature": lambda sampler: _rows(sampler, 5.0),
             "temperature 0": _frozen,
             "large logits": _large,
             "forbidden symbols": _forbidden,
             "uniform numbers of 1": _almost_one,
         },
-        mistakes=[
-            Mistake(
-                "You multiply by the temperature. Logits are divided by it: hot means flat.",
-                ("logits / temperature", "logits * temperature"),
+        mistakes=known_mistakes(
+            "You multiply by the temperature. Logits are divided by it: hot means flat.",
+            ("logits / temperature", "logits * temperature"),
+            "You divide the probabilities, which then no longer sum to one. Divide the logits, "
+            "before the softmax.",
+            ("logits / temperature, dim=-1)", "logits, dim=-1) / temperature"),
+            "The temperature is not used, except at 0.",
+            ("logits / temperature", "logits"),
+            "You always take the largest. That is right at temperature 0; else the uniform number "
+            "decides.",
+            ("temperature == 0", "temperature >= 0"),
+            "At temperature 0 you divide by zero. Take the largest logit there.",
+            ("    if temperature == 0:\n        return logits.argmax(dim=-1)\n", ""),
+            "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than "
+            "u, not just equal.",
+            ("<=", "<"),
+            "You are one place early: the symbol at which the sum passes u is drawn, not the one "
+            "before it.",
+            (
+                "passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
+                "(passed.sum(dim=-1) - 1).clamp(min=0)",
             ),
-            Mistake(
-                "You divide the probabilities, which then no longer sum to one. Divide the logits, "
-                "before the softmax.",
-                ("logits / temperature, dim=-1)", "logits, dim=-1) / temperature"),
+            "Where no sum is larger than u, you return a symbol that does not exist. Take the last.",
+            (".clamp(max=logits.shape[-1] - 1)", ""),
+            "Right until exp overflows or gives nothing but zeros. Subtract the row's largest "
+            "logit first, or use softmax.",
+            (
+                "torch.softmax(logits / temperature, dim=-1)",
+                "torch.exp(logits / temperature)\n"
+                "    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
             ),
-            Mistake(
-                "The temperature is not used, except at 0.", ("logits / temperature", "logits")
+            "You add up from the last symbol; begin with symbol 0.",
+            ("probabilities.cumsum", "probabilities.flip(-1).cumsum"),
+            (
+                "return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
+                "last = logits.shape[-1] - 1\n    return last - passed.sum(dim=-1).clamp(max=last)",
             ),
-            Mistake(
-                "You always take the largest. That is right at temperature 0; else the uniform number "
-                "decides.",
-                ("temperature == 0", "temperature >= 0"),
-            ),
-            Mistake(
-                "At temperature 0 you divide by zero. Take the largest logit there.",
-                ("    if temperature == 0:\n        return logits.argmax(dim=-1)\n", ""),
-            ),
-            Mistake(
-                "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than u, "
-                "not just equal.",
-                ("<=", "<"),
-            ),
-            Mistake(
-                "You are one place early: the symbol at which the sum passes u is drawn, not the one "
-                "before it.",
-                (
-                    "passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
-                    "(passed.sum(dim=-1) - 1).clamp(min=0)",
-                ),
-            ),
-            Mistake(
-                "Where no sum is larger than u, you return a symbol that does not exist. Take the last.",
-                (".clamp(max=logits.shape[-1] - 1)", ""),
-            ),
-            Mistake(
-                "Right until exp overflows or gives nothing but zeros. Subtract the row's largest logit "
-                "first, or use softmax.",
-                (
-                    "torch.softmax(logits / temperature, dim=-1)",
-                    "torch.exp(logits / temperature)\n"
-                    "    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
-                ),
-            ),
-            Mistake(
-                "You add up from the last symbol; begin with symbol 0.",
-                ("probabilities.cumsum", "probabilities.flip(-1).cumsum"),
-                (
-                    "return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
-                    "last = logits.shape[-1] - 1\n"
-                    "    return last - passed.sum(dim=-1).clamp(max=last)",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_choose_by_search, _choose_one_by_one],
     ),
 ]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from seqbook.statistics.dependence import autocorrelation, effective_sample_size
-from stepgrader.steps import CaseSampler, Mistake, Step
+from stepgrader.steps import CaseSampler, Step, known_mistakes
 
 # -- 1. autocorrelation_at
 
@@ -17,10 +17,6 @@ def _lagged(sampler: CaseSampler) -> dict:
 
 def _lag_zero(sampler: CaseSampler) -> dict:
     return {"series": 5 + sampler.array(5 + sampler.size), "lag": 0}
-
-
-def _negative_lag(sampler: CaseSampler) -> dict:
-    return _lagged(sampler) | {"lag": -1 - sampler.size}
 
 
 def _long_lag(sampler: CaseSampler) -> dict:
@@ -86,10 +82,6 @@ def _out_of_reach(sampler: CaseSampler) -> dict:
     return {"observed": 9.5, "shuffled": sampler.array(5 + sampler.size)}
 
 
-def _one_shuffle(sampler: CaseSampler) -> dict:
-    return {"observed": 0.25, "shuffled": sampler.array(1)}
-
-
 def _p_value_reference(observed, shuffled):
     orders = [observed, *shuffled.tolist()]
     return len([s for s in orders if not abs(s) < abs(observed)]) / len(orders)
@@ -112,7 +104,7 @@ def _p_value_by_mean(observed, shuffled):
 
 
 def _order(sampler: CaseSampler, blocks: int) -> np.ndarray:
-    """CaseSampler an order of at least three blocks that is not its own inverse."""
+    """Draw an order of at least three blocks that is not its own inverse."""
     while True:
         order = sampler.random.permutation(blocks)
         if not np.array_equal(order[order], np.arange(blocks)):
@@ -197,7 +189,7 @@ def _blocks_by_places(series, length, order):
 
 
 def _with_memory(sampler: CaseSampler, weight: float, length: int, max_lag: int) -> dict:
-    """CaseSampler a series whose estimated variance factor is well above zero."""
+    """Draw a series whose estimated variance factor is well above zero."""
     while True:
         path = [sampler.array(1)[0]]
         for shock in sampler.array(length - 1):
@@ -313,7 +305,7 @@ def _split_by_masks(series, share, gap):
 
 
 def _distributions(sampler: CaseSampler, *shape: int) -> np.ndarray:
-    """CaseSampler uneven distributions along the last axis, with two decimals."""
+    """Draw uneven distributions along the last axis, with two decimals."""
     shares = 1 + sampler.integers(12, *shape)
     rows = np.maximum((shares / shares.sum(-1, keepdims=True)).round(2), 0.02)
     rows[..., -1] = 1 - rows[..., :-1].sum(-1)
@@ -334,14 +326,6 @@ def _chain(sampler: CaseSampler, length: int) -> dict:
         "transition": _distributions(sampler, size, size),
         "symbols": symbols,
     }
-
-
-def _sequence(sampler: CaseSampler) -> dict:
-    return _chain(sampler, 3 + min(sampler.size, 2))
-
-
-def _one_symbol(sampler: CaseSampler) -> dict:
-    return _chain(sampler, 1)
 
 
 def _same_symbol(sampler: CaseSampler) -> dict:
@@ -456,62 +440,40 @@ STEPS = [
         cases={
             "a positive lag": _lagged,
             "a lag of zero": _lag_zero,
-            "a negative lag": _negative_lag,
+            "a negative lag": lambda sampler: _lagged(sampler) | {"lag": -1 - sampler.size},
             "the longest lag with a term": _last_lag,
             "a lag with no term left": _long_lag,
         },
-        mistakes=[
-            Mistake(
-                "The mean is not subtracted: multiply deviations from the mean, not the values.",
-                (" - series.mean()", ""),
+        mistakes=known_mistakes(
+            "The mean is not subtracted: multiply deviations from the mean, not the values.",
+            (" - series.mean()", ""),
+            "You divide each sum by its own number of terms; the formula divides the sums as they are.",
+            ("(deviation @ deviation)", "max(len(later), 1) / series.var()"),
+            "np.corrcoef gives each piece a mean and a spread of its own; the formula uses those of the whole series.",
+            (
+                "later @ earlier / (deviation @ deviation)",
+                "np.corrcoef(later, earlier)[0, 1] if lag < len(series) - 1 else 0.0",
             ),
-            Mistake(
-                "You divide each sum by its own number of terms; the formula divides the sums as they are.",
-                ("(deviation @ deviation)", "max(len(later), 1) / series.var()"),
-            ),
-            Mistake(
-                "np.corrcoef gives each piece a mean and a spread of its own; the formula uses those of the whole series.",
-                (
-                    "later @ earlier / (deviation @ deviation)",
-                    "np.corrcoef(later, earlier)[0, 1] if lag < len(series) - 1 else 0.0",
-                ),
-            ),
-            Mistake(
-                "np.roll joins the end of the series to its beginning; those products do not belong to the sum.",
-                ("    lag = min(abs(lag), len(series))\n", ""),
-                ("later @ earlier", "deviation @ np.roll(deviation, lag)"),
-            ),
-            Mistake(
-                "This is the autocovariance: divide by the sum of all squared deviations, so that lag 0 gives 1.",
-                ("(deviation @ deviation)", "len(series)"),
-            ),
-            Mistake(
-                "You divide a sum by a mean: the denominator is the sum of the squared deviations, T times the variance.",
-                ("(deviation @ deviation)", "series.var()"),
-            ),
-            Mistake(
-                "At lag 0 your second piece is empty, since values[:-0] is values[:0]. Count its end from the start.",
-                ("min(abs(lag), len(series))", "abs(lag)"),
-                ("deviation[: len(series) - lag]", "deviation[:-lag]"),
-            ),
-            Mistake(
-                "At lag 0 your second piece is empty, since values[:-0] is values[:0], and negative lags go wrong. Take the absolute value first, and count the end of the piece from the start.",
-                ("    lag = min(abs(lag), len(series))\n", ""),
-                ("deviation[: len(series) - lag]", "deviation[:-lag]"),
-            ),
-            Mistake(
-                "Lags from 0 to T are right. A negative lag needs its absolute value first, and one longer than the series must give 0; there your slices count from the wrong end.",
-                ("    lag = min(abs(lag), len(series))\n", ""),
-            ),
-            Mistake(
-                "Negative lags go wrong: the autocorrelation is the same at a lag and its negative, so take the absolute value first.",
-                ("abs(lag)", "lag"),
-            ),
-            Mistake(
-                "A lag longer than the series must give 0; there your slices count from the wrong end.",
-                ("min(abs(lag), len(series))", "abs(lag)"),
-            ),
-        ],
+            "np.roll joins the end of the series to its beginning; those products do not belong to the sum.",
+            ("    lag = min(abs(lag), len(series))\n", ""),
+            ("later @ earlier", "deviation @ np.roll(deviation, lag)"),
+            "This is the autocovariance: divide by the sum of all squared deviations, so that lag 0 gives 1.",
+            ("(deviation @ deviation)", "len(series)"),
+            "You divide a sum by a mean: the denominator is the sum of the squared deviations, T times the variance.",
+            ("(deviation @ deviation)", "series.var()"),
+            "At lag 0 your second piece is empty, since values[:-0] is values[:0]. Count its end from the start.",
+            ("min(abs(lag), len(series))", "abs(lag)"),
+            ("deviation[: len(series) - lag]", "deviation[:-lag]"),
+            "At lag 0 your second piece is empty, since values[:-0] is values[:0], and negative lags go wrong. Take the absolute value first, and count the end of the piece from the start.",
+            ("    lag = min(abs(lag), len(series))\n", ""),
+            ("deviation[: len(series) - lag]", "deviation[:-lag]"),
+            "Lags from 0 to T are right. A negative lag needs its absolute value first, and one longer than the series must give 0; there your slices count from the wrong end.",
+            ("    lag = min(abs(lag), len(series))\n", ""),
+            "Negative lags go wrong: the autocorrelation is the same at a lag and its negative, so take the absolute value first.",
+            ("abs(lag)", "lag"),
+            "A lag longer than the series must give 0; there your slices count from the wrong end.",
+            ("min(abs(lag), len(series))", "abs(lag)"),
+        ),
         alternatives=[
             _autocorrelation_by_a_loop,
             _autocorrelation_in_float32,
@@ -526,35 +488,24 @@ STEPS = [
             "a negative statistic": _negative_test,
             "shuffles that tie with the data": _ties,
             "a statistic that no shuffle reaches": _out_of_reach,
-            "a single shuffle": _one_shuffle,
+            "a single shuffle": lambda sampler: {"observed": 0.25, "shuffled": sampler.array(1)},
         },
-        mistakes=[
-            Mistake(
-                "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
-                ("(1 + as_large.sum()) / (1 + len(shuffled))", "as_large.mean()"),
-            ),
-            Mistake(
-                "You add the data's own order to those that are as extreme, but not to the number of all orders.",
-                ("(1 + len(shuffled))", "len(shuffled)"),
-            ),
-            Mistake(
-                "You add the data's own order to the number of all orders, but not to those that are as extreme.",
-                ("(1 + as_large.sum())", "as_large.sum()"),
-            ),
-            Mistake("Ties count: at least as large, not larger.", (">=", ">")),
-            Mistake(
-                "You compare signed values; the task asks for absolute values, on both sides.",
-                ("np.abs(shuffled) >= abs(observed)", "shuffled >= observed"),
-            ),
-            Mistake(
-                "The observed statistic needs its absolute value too: it may be negative.",
-                ("abs(observed)", "observed"),
-            ),
-            Mistake(
-                "You count the shuffles that are less extreme; the p-value counts those at least as extreme.",
-                (">=", "<="),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
+            ("(1 + as_large.sum()) / (1 + len(shuffled))", "as_large.mean()"),
+            "You add the data's own order to those that are as extreme, but not to the number of all orders.",
+            ("(1 + len(shuffled))", "len(shuffled)"),
+            "You add the data's own order to the number of all orders, but not to those that are as extreme.",
+            ("(1 + as_large.sum())", "as_large.sum()"),
+            "Ties count: at least as large, not larger.",
+            (">=", ">"),
+            "You compare signed values; the task asks for absolute values, on both sides.",
+            ("np.abs(shuffled) >= abs(observed)", "shuffled >= observed"),
+            "The observed statistic needs its absolute value too: it may be negative.",
+            ("abs(observed)", "observed"),
+            "You count the shuffles that are less extreme; the p-value counts those at least as extreme.",
+            (">=", "<="),
+        ),
         alternatives=[_p_value_by_counting, _p_value_by_mean],
     ),
     Step(
@@ -567,39 +518,22 @@ STEPS = [
             "a single block": _one_block,
             "a series shorter than a block": _no_block,
         },
-        mistakes=[
-            Mistake(
-                "You send block i to place order[i]; place i must get block order[i], which is the inverse.",
-                ("blocks[order]", "blocks[np.argsort(order)]"),
-            ),
-            Mistake(
-                "The values that do not fill a block are lost; they stay at the end.",
-                (
-                    "np.concatenate([blocks[order].ravel(), series[whole:]])",
-                    "blocks[order].ravel()",
-                ),
-            ),
-            Mistake(
-                "Your blocks are dealt out like cards; a block holds neighbours, so it must be a row after reshaping.",
-                ("reshape(-1, length)", "reshape(length, -1).T"),
-            ),
-            Mistake(
-                "Your blocks take the remainder in; each block has exactly the given length, and what is left stays at the end.",
-                answer=_blocks_shared_evenly,
-            ),
-            Mistake(
-                "The remainder stands first; it must stay at the end.",
-                ("blocks[order].ravel(), series[whole:]", "series[whole:], blocks[order].ravel()"),
-            ),
-            Mistake(
-                "Within a block the values are in reverse; only the blocks move, their values stay in order.",
-                ("blocks[order]", "blocks[order][:, ::-1]"),
-            ),
-            Mistake(
-                "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
-                answer=_blocks_overwritten,
-            ),
-        ],
+        mistakes=known_mistakes(
+            "You send block i to place order[i]; place i must get block order[i], which is the inverse.",
+            ("blocks[order]", "blocks[np.argsort(order)]"),
+            "The values that do not fill a block are lost; they stay at the end.",
+            ("np.concatenate([blocks[order].ravel(), series[whole:]])", "blocks[order].ravel()"),
+            "Your blocks are dealt out like cards; a block holds neighbours, so it must be a row after reshaping.",
+            ("reshape(-1, length)", "reshape(length, -1).T"),
+            "Your blocks take the remainder in; each block has exactly the given length, and what is left stays at the end.",
+            _blocks_shared_evenly,
+            "The remainder stands first; it must stay at the end.",
+            ("blocks[order].ravel(), series[whole:]", "series[whole:], blocks[order].ravel()"),
+            "Within a block the values are in reverse; only the blocks move, their values stay in order.",
+            ("blocks[order]", "blocks[order][:, ::-1]"),
+            "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
+            _blocks_overwritten,
+        ),
         alternatives=[_blocks_in_a_list, _blocks_by_places],
     ),
     Step(
@@ -610,34 +544,24 @@ STEPS = [
             "a series that alternates": _alternating,
             "no lags": _without_lags,
         },
-        mistakes=[
-            Mistake("The weights 1 - k/T are missing in the sum.", ("(1 - lag / count) * ", "")),
-            Mistake("The factor 2 in front of the sum is missing.", ("2 * total", "total")),
-            Mistake(
-                "Your sum begins at lag 0, which is in the formula already, as the 1; begin at lag 1.",
-                ("range(1, max_lag + 1)", "range(max_lag + 1)"),
-            ),
-            Mistake(
-                "Your sum ends one lag early: max_lag itself belongs to it.",
-                ("max_lag + 1", "max_lag"),
-            ),
-            Mistake(
-                "The size is right; in the standard error, divide the squared deviations by T, not by T - 1.",
-                ("var()", "var(ddof=1)"),
-            ),
-            Mistake(
-                "The size is right; your standard error is that of independent values, though. Put the effective size into it.",
-                ("series.var() / size", "series.var() / count"),
-            ),
-            Mistake(
-                "The size is right; this is the variance of the mean, and its square root is the standard error.",
-                ("math.sqrt(series.var() / size)", "series.var() / size"),
-            ),
-            Mistake(
-                "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
-                ("count / (1", "count * (1"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The weights 1 - k/T are missing in the sum.",
+            ("(1 - lag / count) * ", ""),
+            "The factor 2 in front of the sum is missing.",
+            ("2 * total", "total"),
+            "Your sum begins at lag 0, which is in the formula already, as the 1; begin at lag 1.",
+            ("range(1, max_lag + 1)", "range(max_lag + 1)"),
+            "Your sum ends one lag early: max_lag itself belongs to it.",
+            ("max_lag + 1", "max_lag"),
+            "The size is right; in the standard error, divide the squared deviations by T, not by T - 1.",
+            ("var()", "var(ddof=1)"),
+            "The size is right; your standard error is that of independent values, though. Put the effective size into it.",
+            ("series.var() / size", "series.var() / count"),
+            "The size is right; this is the variance of the mean, and its square root is the standard error.",
+            ("math.sqrt(series.var() / size)", "series.var() / size"),
+            "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
+            ("count / (1", "count * (1"),
+        ),
         alternatives=[_effective_by_einsum, _effective_by_all_pairs],
         depends_on=["autocorrelation_at"],
     ),
@@ -651,87 +575,60 @@ STEPS = [
             "a series of vectors": _vectors,
             "a share too small for one value": _nothing_held_out,
         },
-        mistakes=[
-            Mistake(
-                "The gaps are missing: the parts must not touch.",
-                ("test - gap - size", "test - size"),
-                ("validation - gap", "validation"),
-            ),
-            Mistake(
-                "The gap before the test part is missing: validation must end that much earlier.",
-                ("test - gap - size", "test - size"),
-            ),
-            Mistake(
-                "The gap before the validation part is missing: training must end that much earlier.",
-                ("validation - gap", "validation"),
-            ),
-            Mistake(
-                "Your gaps are cut from the validation and test parts, which must keep their n values; training pays for both.",
-                ("test - gap - size", "test - size"),
-                ("validation - gap", "validation"),
-                ("series[validation : validation + size]", "series[validation + gap : test]"),
-                ("series[test:]", "series[test + gap :]"),
-            ),
-            Mistake(
-                "If n is 0, a slice counted from the end such as series[-n:] is the whole series. Count from the start.",
-                ("validation : validation + size", "-2 * size - gap : -size - gap"),
-                ("[test:]", "[-size:]"),
-            ),
-            Mistake("Round down, not up.", ("int", "math.ceil")),
-            Mistake(
-                "Validation and test part are exchanged: the test part is the last in time and in the result.",
-                ("series[validation : validation + size]", "series[test:]"),
-                ("series[test:]", "series[validation : validation + size]"),
-            ),
-            Mistake(
-                "For a series of vectors, the share counts time steps, not all numbers: len, not size.",
-                ("share * len(series)", "share * series.size"),
-            ),
-            Mistake(
-                "Validation and test part hold `share` each, not together.",
-                ("int(share * len(series))", "int(share * len(series)) // 2"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "The gaps are missing: the parts must not touch.",
+            ("test - gap - size", "test - size"),
+            ("validation - gap", "validation"),
+            "The gap before the test part is missing: validation must end that much earlier.",
+            ("test - gap - size", "test - size"),
+            "The gap before the validation part is missing: training must end that much earlier.",
+            ("validation - gap", "validation"),
+            "Your gaps are cut from the validation and test parts, which must keep their n values; training pays for both.",
+            ("test - gap - size", "test - size"),
+            ("validation - gap", "validation"),
+            ("series[validation : validation + size]", "series[validation + gap : test]"),
+            ("series[test:]", "series[test + gap :]"),
+            "If n is 0, a slice counted from the end such as series[-n:] is the whole series. Count from the start.",
+            ("validation : validation + size", "-2 * size - gap : -size - gap"),
+            ("[test:]", "[-size:]"),
+            "Round down, not up.",
+            ("int", "math.ceil"),
+            "Validation and test part are exchanged: the test part is the last in time and in the result.",
+            ("series[validation : validation + size]", "series[test:]"),
+            ("series[test:]", "series[validation : validation + size]"),
+            "For a series of vectors, the share counts time steps, not all numbers: len, not size.",
+            ("share * len(series)", "share * series.size"),
+            "Validation and test part hold `share` each, not together.",
+            ("int(share * len(series))", "int(share * len(series)) // 2"),
+        ),
         alternatives=[_split_from_the_front, _split_by_masks],
     ),
     Step(
         "sequence_probability",
         reference=_probability_reference,
         cases={
-            "a short sequence": _sequence,
-            "a sequence of one symbol": _one_symbol,
+            "a short sequence": lambda sampler: _chain(sampler, 3 + min(sampler.size, 2)),
+            "a sequence of one symbol": lambda sampler: _chain(sampler, 1),
             "a symbol that repeats": _same_symbol,
             "a transition that is impossible": _impossible,
         },
-        mistakes=[
-            Mistake(
-                "Row and column are exchanged: transition[i, j] is the probability of j after i.",
-                ("symbols[:-1], symbols[1:]", "symbols[1:], symbols[:-1]"),
+        mistakes=known_mistakes(
+            "Row and column are exchanged: transition[i, j] is the probability of j after i.",
+            ("symbols[:-1], symbols[1:]", "symbols[1:], symbols[:-1]"),
+            "The first symbol is free in your product; it costs its initial probability.",
+            ("initial[symbols[0]] * ", ""),
+            "You treat the symbols as independent; from the second on, each depends on the one before.",
+            ("initial[symbols[0]] * steps.prod()", "initial[symbols].prod()"),
+            "The last transition is missing: T symbols have T - 1 transitions.",
+            ("steps.prod()", "steps[:-1].prod()"),
+            "Probabilities of a chain of events are multiplied, not added.",
+            ("* steps.prod()", "+ steps.sum()"),
+            "This is the logarithm of the probability; here the probability itself is asked for.",
+            (
+                "initial[symbols[0]] * steps.prod()",
+                "np.log(initial[symbols[0]]) + np.log(steps).sum()",
             ),
-            Mistake(
-                "The first symbol is free in your product; it costs its initial probability.",
-                ("initial[symbols[0]] * ", ""),
-            ),
-            Mistake(
-                "You treat the symbols as independent; from the second on, each depends on the one before.",
-                ("initial[symbols[0]] * steps.prod()", "initial[symbols].prod()"),
-            ),
-            Mistake(
-                "The last transition is missing: T symbols have T - 1 transitions.",
-                ("steps.prod()", "steps[:-1].prod()"),
-            ),
-            Mistake(
-                "Probabilities of a chain of events are multiplied, not added.",
-                ("* steps.prod()", "+ steps.sum()"),
-            ),
-            Mistake(
-                "This is the logarithm of the probability; here the probability itself is asked for.",
-                (
-                    "initial[symbols[0]] * steps.prod()",
-                    "np.log(initial[symbols[0]]) + np.log(steps).sum()",
-                ),
-            ),
-        ],
+        ),
         alternatives=[_probability_by_a_loop, _probability_by_einsum],
         tolerance=1e-6,  # the probabilities are small
     ),
@@ -744,58 +641,32 @@ STEPS = [
             "a single table": _one_table,
             "sixty rare symbols": _rare,
         },
-        mistakes=[
-            Mistake("Your cost is in nats; bits need the logarithm to base 2.", ("log2", "log")),
-            Mistake(
-                "You divide by the length; the cost of the whole sequence is asked for.",
-                ("return bits", "return bits / len(symbols)"),
-            ),
-            Mistake(
-                "The sign is wrong: the cost is minus the logarithm, and never negative.",
-                ("-= ", "+= "),
-            ),
-            Mistake(
-                "You index the past newest first; the oldest symbol belongs on the first axis.",
-                (
-                    "tuple(symbols[t - known : t + 1])",
-                    "(*symbols[t - known : t][::-1], symbols[t])",
-                ),
-            ),
-            Mistake(
-                "Your index begins with the symbol to be predicted; it belongs on the last axis, after the past.",
-                ("t + 1]", "t + 1][::-1]"),
-            ),
-            Mistake(
-                "The first symbols are free in your sum; they are predicted by the smaller tables.",
-                ("range(len(symbols))", "range(len(tables) - 1, len(symbols))"),
-            ),
-            Mistake(
-                "Your window is one symbol too short: the last table of the list is never used.",
-                ("len(tables) - 1", "max(len(tables) - 2, 0)"),
-            ),
-            Mistake(
-                "The product of many small probabilities vanishes, and holding it above zero hides that. Sum the bits.",
-                ("bits = 0.0", "probability = 1.0"),
-                (
-                    "bits -= math.log2(tables[known][window])",
-                    "probability *= tables[known][window]",
-                ),
-                ("return bits", "return -np.log2(max(probability, 1e-300))"),
-            ),
-            Mistake(
-                "The product of many small probabilities is rounded to zero before you take its logarithm. Sum the bits.",
-                ("bits = 0.0", "probability = 1.0"),
-                (
-                    "bits -= math.log2(tables[known][window])",
-                    "probability *= tables[known][window]",
-                ),
-                ("return bits", "return -np.log2(probability)"),
-            ),
-            Mistake(
-                "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
-                ("min(t, len(tables) - 1)", "t"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your cost is in nats; bits need the logarithm to base 2.",
+            ("log2", "log"),
+            "You divide by the length; the cost of the whole sequence is asked for.",
+            ("return bits", "return bits / len(symbols)"),
+            "The sign is wrong: the cost is minus the logarithm, and never negative.",
+            ("-= ", "+= "),
+            "You index the past newest first; the oldest symbol belongs on the first axis.",
+            ("tuple(symbols[t - known : t + 1])", "(*symbols[t - known : t][::-1], symbols[t])"),
+            "Your index begins with the symbol to be predicted; it belongs on the last axis, after the past.",
+            ("t + 1]", "t + 1][::-1]"),
+            "The first symbols are free in your sum; they are predicted by the smaller tables.",
+            ("range(len(symbols))", "range(len(tables) - 1, len(symbols))"),
+            "Your window is one symbol too short: the last table of the list is never used.",
+            ("len(tables) - 1", "max(len(tables) - 2, 0)"),
+            "The product of many small probabilities vanishes, and holding it above zero hides that. Sum the bits.",
+            ("bits = 0.0", "probability = 1.0"),
+            ("bits -= math.log2(tables[known][window])", "probability *= tables[known][window]"),
+            ("return bits", "return -np.log2(max(probability, 1e-300))"),
+            "The product of many small probabilities is rounded to zero before you take its logarithm. Sum the bits.",
+            ("bits = 0.0", "probability = 1.0"),
+            ("bits -= math.log2(tables[known][window])", "probability *= tables[known][window]"),
+            ("return bits", "return -np.log2(probability)"),
+            "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
+            ("min(t, len(tables) - 1)", "t"),
+        ),
         alternatives=[_bits_by_windows, _bits_by_einsum],
     ),
 ]

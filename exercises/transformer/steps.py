@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from seqbook.layers.transformer import sinusoids
-from stepgrader.steps import CaseSampler, Mistake, ModuleCase, Step
+from stepgrader.exercises import solutions
+from stepgrader.steps import CaseSampler, ModuleCase, Step, known_mistakes
+
+layer_norm, gated_feed_forward = solutions(__file__, "layer_norm", "gated_feed_forward")
 
 # -- 1. position_codes
 
@@ -21,10 +24,6 @@ def _from_zero(sampler: CaseSampler) -> dict:
 
 def _from_later(sampler: CaseSampler) -> dict:
     return _from_zero(sampler) | {"start": int(sampler.random.integers(3, 20))}
-
-
-def _one_position(sampler: CaseSampler) -> dict:
-    return _from_later(sampler) | {"time": 1}
 
 
 def _codes_reference(time, width, longest, start):
@@ -188,14 +187,6 @@ def _stack(sampler: CaseSampler, layers: int, norm: str) -> dict:
     }
 
 
-def _post(sampler: CaseSampler) -> dict:
-    return _stack(sampler, 2 + sampler.size, "post")
-
-
-def _pre(sampler: CaseSampler) -> dict:
-    return _stack(sampler, 2 + sampler.size, "pre")
-
-
 def _streams_reference(inputs, matrices, norm):
     def normed(x):
         return nn.functional.layer_norm(x, x.shape[-1:])
@@ -222,8 +213,7 @@ def _streams_with_a_module(inputs, matrices, norm):
 
 def _streams_recursive(inputs, matrices, norm):
     def normed(x):
-        x = x - x.mean(-1, keepdim=True)
-        return x / ((x * x).mean(-1, keepdim=True) + 1e-5) ** 0.5
+        return layer_norm(x, 1.0, 0.0, 1e-5)[0]
 
     def after(layers):
         if layers == 0:
@@ -266,14 +256,6 @@ def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
         options={"width": width, "heads": heads, "hidden": hidden},
         state=state,
     )
-
-
-def _layer_full(sampler: CaseSampler) -> ModuleCase:
-    return _layer(sampler, padded=False)
-
-
-def _layer_padded(sampler: CaseSampler) -> ModuleCase:
-    return _layer(sampler, padded=True)
 
 
 class _LayerReference(nn.Module):
@@ -357,9 +339,7 @@ class _LayerAdditiveMask(nn.Module):
             x, x, x, attn_mask=mask.flatten(0, 1), average_attn_weights=False
         )
         x = inputs + attended.transpose(0, 1)
-        y = self.norm2(x)
-        a = y @ self.gate
-        x = x + (a * a.sigmoid() * (y @ self.up)) @ self.down
+        x = x + gated_feed_forward(self.norm2(x), self.gate, self.up, self.down)
         return x, weights.reshape(batch, self.heads, time, time)
 
 
@@ -377,10 +357,6 @@ def _different_lengths(sampler: CaseSampler) -> dict:
 def _with_an_empty_one(sampler: CaseSampler) -> dict:
     lengths = [0, *sampler.lengths(1 + sampler.size)]
     return _ids(sampler, *sampler.random.permutation(lengths))
-
-
-def _one_sequence(sampler: CaseSampler) -> dict:
-    return _ids(sampler, *sampler.lengths(1))
 
 
 def _forcing_reference(sequences):
@@ -432,18 +408,6 @@ def _to_smooth(sampler: CaseSampler, *, padded: bool = True) -> dict:
         "wanted": torch.from_numpy(wanted),
         "share": float(sampler.random.choice([0.1, 0.2, 0.3])),
     }
-
-
-def _to_smooth_padded(sampler: CaseSampler) -> dict:
-    return _to_smooth(sampler)
-
-
-def _to_smooth_full(sampler: CaseSampler) -> dict:
-    return _to_smooth(sampler, padded=False)
-
-
-def _to_smooth_not(sampler: CaseSampler) -> dict:
-    return _to_smooth(sampler) | {"share": 0.0}
 
 
 def _to_smooth_huge(sampler: CaseSampler) -> dict:
@@ -500,14 +464,6 @@ def _run(sampler: CaseSampler) -> dict:
         "peak": float(sampler.random.integers(4, 9)),
         "floor": float(sampler.random.integers(1, 4)) / 2,
     }
-
-
-def _run_to_zero(sampler: CaseSampler) -> dict:
-    return _run(sampler) | {"floor": 0.0}
-
-
-def _run_without_warm_up(sampler: CaseSampler) -> dict:
-    return _run(sampler) | {"warm_up": 0}
 
 
 def _run_of_warm_up(sampler: CaseSampler) -> dict:
@@ -574,20 +530,8 @@ def _prefixes(sampler: CaseSampler, count: int = 3, *, ended=(), wins: bool = Tr
     }
 
 
-def _all_go_on(sampler: CaseSampler) -> dict:
-    return _prefixes(sampler)
-
-
-def _first_step(sampler: CaseSampler) -> dict:
-    return _prefixes(sampler, 1)
-
-
 def _one_has_just_ended(sampler: CaseSampler) -> dict:
     return _prefixes(sampler, ended=[(1, 2 + sampler.size % 2)])
-
-
-def _one_ended_earlier(sampler: CaseSampler) -> dict:
-    return _prefixes(sampler, ended=[(0, 1)])
 
 
 def _one_is_overtaken(sampler: CaseSampler) -> dict:
@@ -658,59 +602,40 @@ STEPS = [
         cases={
             "positions from 0": _from_zero,
             "positions from a later start": _from_later,
-            "a single position": _one_position,
+            "a single position": lambda sampler: _from_later(sampler) | {"time": 1},
         },
-        mistakes=[
-            Mistake(
-                "Your cosines and sines take turns; here all cosines come first, then all sines.",
-                (
-                    "torch.cat([angles.cos(), angles.sin()], dim=1)",
-                    "torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1)",
-                ),
+        mistakes=known_mistakes(
+            "Your cosines and sines take turns; here all cosines come first, then all sines.",
+            (
+                "torch.cat([angles.cos(), angles.sin()], dim=1)",
+                "torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1)",
             ),
-            Mistake(
-                "These are the chapter's codes, sine and cosine in turns; here all cosines come "
-                "first, then all sines.",
-                (
-                    "torch.cat([angles.cos(), angles.sin()], dim=1)",
-                    "torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)",
-                ),
+            "These are the chapter's codes, sine and cosine in turns; here all cosines come "
+            "first, then all sines.",
+            (
+                "torch.cat([angles.cos(), angles.sin()], dim=1)",
+                "torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)",
             ),
-            Mistake(
-                "Your halves are swapped: here the cosines come first.",
-                ("angles.cos(), angles.sin()", "angles.sin(), angles.cos()"),
+            "Your halves are swapped: here the cosines come first.",
+            ("angles.cos(), angles.sin()", "angles.sin(), angles.cos()"),
+            "Your positions count from 0; the first row is the code of position start.",
+            ("start, start + time", "time"),
+            "Your frequencies fall half as fast as they should: the exponent is -2i/d, and d is "
+            "the whole width.",
+            ("0, width, 2", "width // 2"),
+            "Your sines have other frequencies than your cosines. Feature i and feature d/2 + i "
+            "are cosine and sine of the same wave.",
+            ("0, width, 2", "width"),
+            (
+                "angles.cos(), angles.sin()",
+                "angles[:, : width // 2].cos(), angles[:, width // 2 :].sin()",
             ),
-            Mistake(
-                "Your positions count from 0; the first row is the code of position start.",
-                ("start, start + time", "time"),
-            ),
-            Mistake(
-                "Your frequencies fall half as fast as they should: the exponent is -2i/d, and d is "
-                "the whole width.",
-                ("0, width, 2", "width // 2"),
-            ),
-            Mistake(
-                "Your sines have other frequencies than your cosines. Feature i and feature d/2 + i "
-                "are cosine and sine of the same wave.",
-                ("0, width, 2", "width"),
-                (
-                    "angles.cos(), angles.sin()",
-                    "angles[:, : width // 2].cos(), angles[:, width // 2 :].sin()",
-                ),
-            ),
-            Mistake(
-                "You always use 10000; the longest wavelength is set by the argument longest.",
-                ("longest **", "10000 **"),
-            ),
-            Mistake(
-                "Your last frequency is exactly 1/L, as in some libraries: you divide by d/2 - 1. "
-                "The exponent of the task is -2i/d.",
-                (
-                    "torch.arange(0, width, 2) / width",
-                    "torch.arange(width // 2) / (width // 2 - 1)",
-                ),
-            ),
-        ],
+            "You always use 10000; the longest wavelength is set by the argument longest.",
+            ("longest **", "10000 **"),
+            "Your last frequency is exactly 1/L, as in some libraries: you divide by d/2 - 1. The "
+            "exponent of the task is -2i/d.",
+            ("torch.arange(0, width, 2) / width", "torch.arange(width // 2) / (width // 2 - 1)"),
+        ),
         alternatives=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
         tolerance=3e-5,
     ),
@@ -722,50 +647,32 @@ STEPS = [
             "a single sequence, without a batch": _to_norm_one_sequence,
             "features that are all equal": _to_norm_constant,
         },
-        mistakes=[
-            Mistake(
-                "Your variance divides by d - 1; layer norm's divides by d.",
-                ("(inputs - mean).square().mean(", "inputs.var("),
-            ),
-            Mistake(
-                "You add epsilon to the root; it belongs under it, to the variance.",
-                ("(variance + epsilon).sqrt()", "variance.sqrt() + epsilon"),
-            ),
-            Mistake(
-                "Epsilon is missing: without it, equal features are divided by zero.",
-                (" + epsilon", ""),
-            ),
-            Mistake(
-                "Your norm is right. The third result must be what you divided by, with epsilon "
-                "under the root.",
-                ("mean, divisor", "mean, variance.sqrt()"),
-            ),
-            Mistake(
-                "You divide by the variance; divide by its root, with epsilon under it.",
-                (".sqrt()", ""),
-            ),
-            Mistake(
-                "Your statistics run over the positions. Each position has its own, over its "
-                "features: the last dimension.",
-                ("inputs.mean(-1", "inputs.mean(-2"),
-                ("square().mean(-1", "square().mean(-2"),
-            ),
-            Mistake(
-                "The mean is not subtracted. That is RMS norm; layer norm centres first.",
-                ("(inputs - mean).square()", "inputs.square()"),
-                ("(inputs - mean) / divisor", "inputs / divisor"),
-            ),
-            Mistake(
-                "Your numbers are right, but mean and divisor must keep a last dimension of size 1.",
-                ("mean, divisor", "mean[..., 0], divisor[..., 0]"),
-            ),
-            Mistake(
-                "Your numbers are right, but mean and variance are cut off from the gradient: they "
-                "depend on the inputs too.",
-                ("inputs.mean(-1, keepdim=True)", "inputs.mean(-1, keepdim=True).detach()"),
-                ("square().mean(-1, keepdim=True)", "square().mean(-1, keepdim=True).detach()"),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your variance divides by d - 1; layer norm's divides by d.",
+            ("(inputs - mean).square().mean(", "inputs.var("),
+            "You add epsilon to the root; it belongs under it, to the variance.",
+            ("(variance + epsilon).sqrt()", "variance.sqrt() + epsilon"),
+            "Epsilon is missing: without it, equal features are divided by zero.",
+            (" + epsilon", ""),
+            "Your norm is right. The third result must be what you divided by, with epsilon under "
+            "the root.",
+            ("mean, divisor", "mean, variance.sqrt()"),
+            "You divide by the variance; divide by its root, with epsilon under it.",
+            (".sqrt()", ""),
+            "Your statistics run over the positions. Each position has its own, over its "
+            "features: the last dimension.",
+            ("inputs.mean(-1", "inputs.mean(-2"),
+            ("square().mean(-1", "square().mean(-2"),
+            "The mean is not subtracted. That is RMS norm; layer norm centres first.",
+            ("(inputs - mean).square()", "inputs.square()"),
+            ("(inputs - mean) / divisor", "inputs / divisor"),
+            "Your numbers are right, but mean and divisor must keep a last dimension of size 1.",
+            ("mean, divisor", "mean[..., 0], divisor[..., 0]"),
+            "Your numbers are right, but mean and variance are cut off from the gradient: they "
+            "depend on the inputs too.",
+            ("inputs.mean(-1, keepdim=True)", "inputs.mean(-1, keepdim=True).detach()"),
+            ("square().mean(-1, keepdim=True)", "square().mean(-1, keepdim=True).detach()"),
+        ),
         alternatives=[_norm_by_var, _norm_in_single_precision, _norm_position_by_position],
         gradients=["inputs", "weight", "bias"],
     ),
@@ -773,94 +680,65 @@ STEPS = [
         "gated_feed_forward",
         reference=_feed_reference,
         cases={"a small batch": _to_feed, "a single position": _to_feed_one},
-        mistakes=[
-            Mistake(
-                "Your gate is a sigmoid; silu(a) is a times the sigmoid of a.",
-                ("nn.functional.silu", "torch.sigmoid"),
-            ),
-            Mistake(
-                "You use relu, as in the chapter's network; here it is silu.",
-                ("nn.functional.silu", "torch.relu"),
-            ),
-            Mistake(
-                "The silu is on the wrong branch: it belongs on the product with gate.",
-                ("@ gate", "@ up"),
-                ("@ up", "@ gate"),
-            ),
-            Mistake(
-                "Both branches go through the silu; the product with up stays linear.",
-                ("(inputs @ up)", "nn.functional.silu(inputs @ up)"),
-            ),
-            Mistake(
-                "You apply the silu to the product of both branches; it belongs on the gate's alone.",
-                ("silu(inputs @ gate) * (inputs @ up)", "silu((inputs @ gate) * (inputs @ up))"),
-            ),
-            Mistake(
-                "You add the branches; they are multiplied, element by element.",
-                ("* (inputs @ up)", "+ inputs @ up"),
-            ),
-            Mistake(
-                "The gate is missing: two products with the inputs are multiplied with each other.",
-                ("gate) * (inputs @ up)", "up)"),
-            ),
-            Mistake(
-                "You add the inputs. The residual is not part of the network; the layer adds it.",
-                ("return ", "return inputs + "),
-            ),
-        ],
+        mistakes=known_mistakes(
+            "Your gate is a sigmoid; silu(a) is a times the sigmoid of a.",
+            ("nn.functional.silu", "torch.sigmoid"),
+            "You use relu, as in the chapter's network; here it is silu.",
+            ("nn.functional.silu", "torch.relu"),
+            "The silu is on the wrong branch: it belongs on the product with gate.",
+            ("@ gate", "@ up"),
+            ("@ up", "@ gate"),
+            "Both branches go through the silu; the product with up stays linear.",
+            ("(inputs @ up)", "nn.functional.silu(inputs @ up)"),
+            "You apply the silu to the product of both branches; it belongs on the gate's alone.",
+            ("silu(inputs @ gate) * (inputs @ up)", "silu((inputs @ gate) * (inputs @ up))"),
+            "You add the branches; they are multiplied, element by element.",
+            ("* (inputs @ up)", "+ inputs @ up"),
+            "The gate is missing: two products with the inputs are multiplied with each other.",
+            ("gate) * (inputs @ up)", "up)"),
+            "You add the inputs. The residual is not part of the network; the layer adds it.",
+            ("return ", "return inputs + "),
+        ),
         alternatives=[_feed_joined, _feed_position_by_position, _feed_einsum_in_single_precision],
         gradients=["inputs", "gate", "up", "down"],
     ),
     Step(
         "streams",
         reference=_streams_reference,
-        cases={"post-LN": _post, "pre-LN": _pre},
-        mistakes=[
-            Mistake(
-                "You always do pre-LN; with norm = 'post' the norm stands after the sum.",
-                ('norm == "pre"', "True"),
+        cases={
+            "post-LN": lambda sampler: _stack(sampler, 2 + sampler.size, "post"),
+            "pre-LN": lambda sampler: _stack(sampler, 2 + sampler.size, "pre"),
+        },
+        mistakes=known_mistakes(
+            "You always do pre-LN; with norm = 'post' the norm stands after the sum.",
+            ('norm == "pre"', "True"),
+            "You always do post-LN; with norm = 'pre' the norm stands inside the branch.",
+            ('norm == "pre"', "False"),
+            "Pre and post are swapped: 'pre' is the norm before the sub-layer, inside the branch.",
+            ('"pre"', '"post"'),
+            "In pre-LN you add the branch to the normed copy; add it to the stream itself.",
+            (
+                "x = x + torch.tanh(layer_norm(x, ones, zeros, 1e-5)[0] @ matrix)",
+                "x = layer_norm(x, ones, zeros, 1e-5)[0]\n"
+                "            x = x + torch.tanh(x @ matrix)",
             ),
-            Mistake(
-                "You always do post-LN; with norm = 'pre' the norm stands inside the branch.",
-                ('norm == "pre"', "False"),
-            ),
-            Mistake(
-                "Pre and post are swapped: 'pre' is the norm before the sub-layer, inside the branch.",
-                ('"pre"', '"post"'),
-            ),
-            Mistake(
-                "In pre-LN you add the branch to the normed copy; add it to the stream itself.",
+            "In post-LN you norm what the sub-layer gives; the norm goes over the whole sum.",
+            ("layer_norm(x + torch", "x + layer_norm(torch"),
+            "The residual is missing: the sub-layer's result is added to the stream.",
+            ("x + torch.tanh(layer_norm", "torch.tanh(layer_norm"),
+            ("x + torch.tanh(x", "torch.tanh(x"),
+            "The stream before the first layer is missing: there is one more than layers.",
+            ("stack(found)", "stack(found[1:])"),
+            "You norm the stream after the last layer; here pre-LN has no last norm.",
+            (
+                "    return torch",
                 (
-                    "x = x + torch.tanh(layer_norm(x, ones, zeros, 1e-5)[0] @ matrix)",
-                    "x = layer_norm(x, ones, zeros, 1e-5)[0]\n"
-                    "            x = x + torch.tanh(x @ matrix)",
+                    '    if norm == "pre":\n'
+                    "        found[-1] = layer_norm(found[-1], ones, zeros, 1e-5)[0]\n"
+                    "    return torch"
                 ),
             ),
-            Mistake(
-                "In post-LN you norm what the sub-layer gives; the norm goes over the whole sum.",
-                ("layer_norm(x + torch", "x + layer_norm(torch"),
-            ),
-            Mistake(
-                "The residual is missing: the sub-layer's result is added to the stream.",
-                ("x + torch.tanh(layer_norm", "torch.tanh(layer_norm"),
-                ("x + torch.tanh(x", "torch.tanh(x"),
-            ),
-            Mistake(
-                "The stream before the first layer is missing: there is one more than layers.",
-                ("stack(found)", "stack(found[1:])"),
-            ),
-            Mistake(
-                "You norm the stream after the last layer; here pre-LN has no last norm.",
-                (
-                    "    return torch",
-                    (
-                        '    if norm == "pre":\n'
-                        "        found[-1] = layer_norm(found[-1], ones, zeros, 1e-5)[0]\n"
-                        "    return torch"
-                    ),
-                ),
-            ),
-        ],
+        ),
         alternatives=[_streams_with_a_module, _streams_recursive],
         gradients=["inputs", "matrices"],
         depends_on=["layer_norm"],
@@ -868,44 +746,34 @@ STEPS = [
     Step(
         "EncoderLayer",
         reference=_LayerReference,
-        cases={"padded sequences": _layer_padded, "sequences of one length": _layer_full},
-        mistakes=[
-            Mistake(
-                "Your mask is upside down: in nn.MultiheadAttention's, True means may not attend.",
-                (">=", "<"),
-            ),
-            Mistake(
-                "Padding is attended to: the lengths must reach the attention as a mask.",
-                (", key_padding_mask=unseen", ""),
-            ),
-            Mistake(
-                "One position of padding is attended to: positions count from 0, so the last real "
-                "one is length - 1.",
-                (">=", ">"),
-            ),
-            Mistake(
-                "Your weights are the mean over the heads; return those of each head.",
-                (", average_attn_weights=False", ""),
-            ),
-            Mistake(
-                "This is post-LN; in pre-LN the norms stand inside the branches.",
-                ("self.norm1(inputs)", "inputs"),
-                ("inputs + attended", "self.norm1(inputs + attended)"),
-                ("self.norm2(x)", "x"),
-                ("return x,", "return self.norm2(x),"),
-            ),
-            Mistake(
-                "In the second half you add the network's result to the normed copy; add it to the "
-                "stream.",
-                ("inputs + attended", "self.norm2(inputs + attended)"),
-                ("self.norm2(x)", "x"),
-            ),
-            Mistake(
-                "Only your queries are normed; keys and values come from the normed copy too.",
-                ("x, x, x", "x, inputs, inputs"),
-            ),
-            Mistake("You use norm1 twice; the network has its own, norm2.", ("norm2", "norm1")),
-        ],
+        cases={
+            "padded sequences": lambda sampler: _layer(sampler, padded=True),
+            "sequences of one length": lambda sampler: _layer(sampler, padded=False),
+        },
+        mistakes=known_mistakes(
+            "Your mask is upside down: in nn.MultiheadAttention's, True means may not attend.",
+            (">=", "<"),
+            "Padding is attended to: the lengths must reach the attention as a mask.",
+            (", key_padding_mask=unseen", ""),
+            "One position of padding is attended to: positions count from 0, so the last real one "
+            "is length - 1.",
+            (">=", ">"),
+            "Your weights are the mean over the heads; return those of each head.",
+            (", average_attn_weights=False", ""),
+            "This is post-LN; in pre-LN the norms stand inside the branches.",
+            ("self.norm1(inputs)", "inputs"),
+            ("inputs + attended", "self.norm1(inputs + attended)"),
+            ("self.norm2(x)", "x"),
+            ("return x,", "return self.norm2(x),"),
+            "In the second half you add the network's result to the normed copy; add it to the "
+            "stream.",
+            ("inputs + attended", "self.norm2(inputs + attended)"),
+            ("self.norm2(x)", "x"),
+            "Only your queries are normed; keys and values come from the normed copy too.",
+            ("x, x, x", "x, inputs, inputs"),
+            "You use norm1 twice; the network has its own, norm2.",
+            ("norm2", "norm1"),
+        ),
         alternatives=[_LayerByHand, _LayerAdditiveMask],
         gradients=["inputs"],
         depends_on=["gated_feed_forward"],
@@ -916,69 +784,43 @@ STEPS = [
         cases={
             "sequences of different lengths": _different_lengths,
             "an empty sequence": _with_an_empty_one,
-            "a single sequence": _one_sequence,
+            "a single sequence": lambda sampler: _ids(sampler, *sampler.lengths(1)),
         },
-        mistakes=[
-            Mistake(
-                "Given and wanted are the same: the decoder would have to name what it reads. Shift "
-                "wanted by one.",
-                ("rows[:, 1:]", "rows[:, :-1]"),
+        mistakes=known_mistakes(
+            "Given and wanted are the same: the decoder would have to name what it reads. Shift "
+            "wanted by one.",
+            ("rows[:, 1:]", "rows[:, :-1]"),
+            "Given and wanted are swapped: given begins with start, wanted ends with end.",
+            ("rows[:, :-1], rows[:, 1:]", "rows[:, 1:], rows[:, :-1]"),
+            "You return whole rows: given lacks the last column, wanted the first.",
+            ("rows[:, :-1], rows[:, 1:]", "rows, rows"),
+            "The end symbol is missing: a model that is never asked for it never stops.",
+            (", 2]", "]"),
+            "Padding stands where the end symbol should be: each row ends with 2 before padding.",
+            (", 2]", "]"),
+            ("(longest - len", "(longest + 1 - len"),
+            "The start symbol is missing, so the first symbol of a sequence is never wanted.",
+            ("1, *ids", "*ids"),
+            "Your end symbols stand after the padding; the end comes right after the ids.",
+            (", 2]", "]"),
+            ("(longest - len(ids))", "(longest - len(ids)) + [2]"),
+            "Your padding stands in front; here it comes after the end.",
+            (
+                "[1, *ids, 2] + [0] * (longest - len(ids))",
+                "[0] * (longest - len(ids)) + [1, *ids, 2]",
             ),
-            Mistake(
-                "Given and wanted are swapped: given begins with start, wanted ends with end.",
-                ("rows[:, :-1], rows[:, 1:]", "rows[:, 1:], rows[:, :-1]"),
-            ),
-            Mistake(
-                "You return whole rows: given lacks the last column, wanted the first.",
-                ("rows[:, :-1], rows[:, 1:]", "rows, rows"),
-            ),
-            Mistake(
-                "The end symbol is missing: a model that is never asked for it never stops.",
-                (", 2]", "]"),
-            ),
-            Mistake(
-                "Padding stands where the end symbol should be: each row ends with 2 before padding.",
-                (", 2]", "]"),
-                ("(longest - len", "(longest + 1 - len"),
-            ),
-            Mistake(
-                "The start symbol is missing, so the first symbol of a sequence is never wanted.",
-                ("1, *ids", "*ids"),
-            ),
-            Mistake(
-                "Your end symbols stand after the padding; the end comes right after the ids.",
-                (", 2]", "]"),
-                ("(longest - len(ids))", "(longest - len(ids)) + [2]"),
-            ),
-            Mistake(
-                "Your padding stands in front; here it comes after the end.",
-                (
-                    "[1, *ids, 2] + [0] * (longest - len(ids))",
-                    "[0] * (longest - len(ids)) + [1, *ids, 2]",
-                ),
-            ),
-            Mistake(
-                "In shorter rows your given lacks the end symbol. Models learn the same from it, but "
-                "the task asks for all columns of the rows but the last.",
-                ("rows[:, :-1]", "rows[:, :-1] * (rows[:, :-1] != 2)"),
-            ),
-            Mistake(
-                "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
-                ("[0]", "[2]"),
-            ),
-            Mistake(
-                "Your ids are right, but floating-point numbers. An embedding and the loss need int64.",
-                ("for ids in sequences]\n", "for ids in sequences], dtype=torch.float32\n"),
-            ),
-            Mistake(
-                "Your ids are right, but int32. The loss needs int64.",
-                ("for ids in sequences]\n", "for ids in sequences], dtype=torch.int32\n"),
-            ),
-            Mistake(
-                "Your ids are right, but in lists. The task asks for two tensors.",
-                ("rows[:, :-1], rows[:, 1:]", "rows[:, :-1].tolist(), rows[:, 1:].tolist()"),
-            ),
-        ],
+            "In shorter rows your given lacks the end symbol. Models learn the same from it, but "
+            "the task asks for all columns of the rows but the last.",
+            ("rows[:, :-1]", "rows[:, :-1] * (rows[:, :-1] != 2)"),
+            "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
+            ("[0]", "[2]"),
+            "Your ids are right, but floating-point numbers. An embedding and the loss need int64.",
+            ("for ids in sequences]\n", "for ids in sequences], dtype=torch.float32\n"),
+            "Your ids are right, but int32. The loss needs int64.",
+            ("for ids in sequences]\n", "for ids in sequences], dtype=torch.int32\n"),
+            "Your ids are right, but in lists. The task asks for two tensors.",
+            ("rows[:, :-1], rows[:, 1:]", "rows[:, :-1].tolist(), rows[:, 1:].tolist()"),
+        ),
         alternatives=[_forcing_pad_sequence, _forcing_from_lists],
         exact_types=True,
     ),
@@ -986,89 +828,61 @@ STEPS = [
         "smoothed_loss",
         reference=_loss_reference,
         cases={
-            "padded sequences": _to_smooth_padded,
-            "no padding": _to_smooth_full,
-            "a share of 0": _to_smooth_not,
+            "padded sequences": _to_smooth,
+            "no padding": lambda sampler: _to_smooth(sampler, padded=False),
+            "a share of 0": lambda sampler: _to_smooth(sampler) | {"share": 0.0},
             "logits in the thousands": _to_smooth_huge,
         },
-        mistakes=[
-            Mistake(
-                "This is PyTorch's smoothing, over all V symbols. Padding and start get nothing "
-                "here, and the right symbol exactly 1 - share.",
+        mistakes=known_mistakes(
+            "This is PyTorch's smoothing, over all V symbols. Padding and start get nothing here, "
+            "and the right symbol exactly 1 - share.",
+            (
+                "loss[wanted != 0].mean()",
                 (
-                    "loss[wanted != 0].mean()",
-                    (
-                        "nn.functional.cross_entropy(\n"
-                        "        logits.flatten(0, 1), wanted.flatten(), ignore_index=0, label_smoothing=share\n"
-                        "    )"
-                    ),
+                    "nn.functional.cross_entropy(\n"
+                    "        logits.flatten(0, 1), wanted.flatten(), ignore_index=0, label_smoothing=share\n"
+                    "    )"
                 ),
             ),
-            Mistake(
-                "Padding and start get a part of the share too; leave them out, and divide by V - 3.",
-                ("log_p[..., 2:].sum", "log_p.sum"),
-                ("- 3)", "- 1)"),
+            "Padding and start get a part of the share too; leave them out, and divide by V - 3.",
+            ("log_p[..., 2:].sum", "log_p.sum"),
+            ("- 3)", "- 1)"),
+            "The right symbol gets a part of the share as well; it goes to the V - 3 others alone.",
+            ("share / (logits.shape[-1] - 3) * others", "share * log_p[..., 2:].mean(-1)"),
+            "Each of the other symbols gets the whole share; together they get it, so divide by V "
+            "- 3.",
+            (" / (logits.shape[-1] - 3)", ""),
+            "This is plain cross-entropy: the share of the other symbols is missing.",
+            ("return loss", "return -right"),
+            "Padding adds nothing to your sum, but you divide by it too: divide by the number of "
+            "wanted symbols.",
+            ("loss[wanted != 0].mean()", "(loss * (wanted != 0)).mean()"),
+            "Padding counts as if it were wanted; leave out the positions where wanted is 0.",
+            ("[wanted != 0]", ""),
+            "You return the sum; the mean is asked for.",
+            ("mean", "sum"),
+            "You take the mean of each sequence first, so that short sequences weigh more. Every "
+            "wanted symbol has the same weight.",
+            (
+                "return loss[wanted != 0].mean()",
+                "counts = wanted != 0\n    return ((loss * counts).sum(1) / counts.sum(1)).mean()",
             ),
-            Mistake(
-                "The right symbol gets a part of the share as well; it goes to the V - 3 others alone.",
-                ("share / (logits.shape[-1] - 3) * others", "share * log_p[..., 2:].mean(-1)"),
-            ),
-            Mistake(
-                "Each of the other symbols gets the whole share; together they get it, so divide by "
-                "V - 3.",
-                (" / (logits.shape[-1] - 3)", ""),
-            ),
-            Mistake(
-                "This is plain cross-entropy: the share of the other symbols is missing.",
-                ("return loss", "return -right"),
-            ),
-            Mistake(
-                "Padding adds nothing to your sum, but you divide by it too: divide by the number of "
-                "wanted symbols.",
-                ("loss[wanted != 0].mean()", "(loss * (wanted != 0)).mean()"),
-            ),
-            Mistake(
-                "Padding counts as if it were wanted; leave out the positions where wanted is 0.",
-                ("[wanted != 0]", ""),
-            ),
-            Mistake("You return the sum; the mean is asked for.", ("mean", "sum")),
-            Mistake(
-                "You take the mean of each sequence first, so that short sequences weigh more. Every "
-                "wanted symbol has the same weight.",
-                (
-                    "return loss[wanted != 0].mean()",
-                    "counts = wanted != 0\n"
-                    "    return ((loss * counts).sum(1) / counts.sum(1)).mean()",
-                ),
-            ),
-            Mistake(
-                "The shares are swapped: the right symbol has 1 - share, the others together share.",
-                ("-(1 - share)", "-share"),
-                ("share / (", "(1 - share) / ("),
-            ),
-            Mistake(
-                "Your softmax runs over the positions; it runs over the symbols, the last dimension.",
-                ("log_softmax(-1)", "log_softmax(1)"),
-            ),
-            Mistake(
-                "You use logarithms to base 2; the task has natural ones.",
-                ("log_softmax(-1)", "log_softmax(-1) / math.log(2)"),
-            ),
-            Mistake(
-                "Your softmax rounds small probabilities to 0, and their logarithm is minus "
-                "infinity. Get the logarithms straight from the logits.",
-                ("log_softmax(-1)", "softmax(-1).log()"),
-            ),
-            Mistake(
-                "You take a softmax before the log-softmax, which applies its own.",
-                ("logits.log_softmax", "logits.softmax(-1).log_softmax"),
-            ),
-            Mistake(
-                "The loss is made of logarithms of probabilities; yours are the probabilities "
-                "themselves.",
-                ("log_softmax", "softmax"),
-            ),
-        ],
+            "The shares are swapped: the right symbol has 1 - share, the others together share.",
+            ("-(1 - share)", "-share"),
+            ("share / (", "(1 - share) / ("),
+            "Your softmax runs over the positions; it runs over the symbols, the last dimension.",
+            ("log_softmax(-1)", "log_softmax(1)"),
+            "You use logarithms to base 2; the task has natural ones.",
+            ("log_softmax(-1)", "log_softmax(-1) / math.log(2)"),
+            "Your softmax rounds small probabilities to 0, and their logarithm is minus infinity. "
+            "Get the logarithms straight from the logits.",
+            ("log_softmax(-1)", "softmax(-1).log()"),
+            "You take a softmax before the log-softmax, which applies its own.",
+            ("logits.log_softmax", "logits.softmax(-1).log_softmax"),
+            "The loss is made of logarithms of probabilities; yours are the probabilities "
+            "themselves.",
+            ("log_softmax", "softmax"),
+        ),
         alternatives=[_loss_by_table, _loss_by_halves],
         gradients=["logits"],
     ),
@@ -1077,147 +891,101 @@ STEPS = [
         reference=_rates_reference,
         cases={
             "a run with warm-up": _run,
-            "a floor of 0": _run_to_zero,
-            "no warm-up": _run_without_warm_up,
+            "a floor of 0": lambda sampler: _run(sampler) | {"floor": 0.0},
+            "no warm-up": lambda sampler: _run(sampler) | {"warm_up": 0},
             "nothing but warm-up": _run_of_warm_up,
         },
-        mistakes=[
-            Mistake(
-                "Your steps count from 0, so the first rate is 0 and the floor is never reached; "
-                "count from 1.",
-                ("1, steps + 1", "steps"),
-                ("step <= warm_up", "step <= warm_up and warm_up > 0"),
+        mistakes=known_mistakes(
+            "Your steps count from 0, so the first rate is 0 and the floor is never reached; "
+            "count from 1.",
+            ("1, steps + 1", "steps"),
+            ("step <= warm_up", "step <= warm_up and warm_up > 0"),
+            "You come down in a straight line, as the chapter does; here it is half a cosine.",
+            ("(1 + math.cos(angle)) / 2", "(1 - angle / math.pi)"),
+            "Your cosine begins with the run, so that the rate jumps after the warm-up; it begins "
+            "where the warm-up ends.",
+            ("(step - warm_up) / (steps - warm_up)", "step / steps"),
+            "Your cosine is stretched over all S steps; it has S - w, or the floor is never "
+            "reached.",
+            ("(steps - warm_up)", "steps"),
+            "You take a quarter of a wave, from 1 to 0; it is half of one, from 1 to -1.",
+            ("math.pi * ", "math.pi / 2 * "),
+            ("(1 + math.cos(angle)) / 2", "math.cos(angle)"),
+            "You add the floor to a wave of the whole peak; the wave spans peak - floor.",
+            ("(peak - floor)", "peak"),
+            "You come down to 0; the last rate is the floor.",
+            ("floor + (peak - floor)", "peak"),
+            "You come down to 0 and cut at the floor; the whole wave is squeezed between peak and "
+            "floor.",
+            (
+                "floor + (peak - floor) * (1 + math.cos(angle)) / 2",
+                "max(floor, peak * (1 + math.cos(angle)) / 2)",
             ),
-            Mistake(
-                "You come down in a straight line, as the chapter does; here it is half a cosine.",
-                ("(1 + math.cos(angle)) / 2", "(1 - angle / math.pi)"),
-            ),
-            Mistake(
-                "Your cosine begins with the run, so that the rate jumps after the warm-up; it begins "
-                "where the warm-up ends.",
-                ("(step - warm_up) / (steps - warm_up)", "step / steps"),
-            ),
-            Mistake(
-                "Your cosine is stretched over all S steps; it has S - w, or the floor is never "
-                "reached.",
-                ("(steps - warm_up)", "steps"),
-            ),
-            Mistake(
-                "You take a quarter of a wave, from 1 to 0; it is half of one, from 1 to -1.",
-                ("math.pi * ", "math.pi / 2 * "),
-                ("(1 + math.cos(angle)) / 2", "math.cos(angle)"),
-            ),
-            Mistake(
-                "You add the floor to a wave of the whole peak; the wave spans peak - floor.",
-                ("(peak - floor)", "peak"),
-            ),
-            Mistake(
-                "You come down to 0; the last rate is the floor.",
-                ("floor + (peak - floor)", "peak"),
-            ),
-            Mistake(
-                "You come down to 0 and cut at the floor; the whole wave is squeezed between peak and "
-                "floor.",
-                (
-                    "floor + (peak - floor) * (1 + math.cos(angle)) / 2",
-                    "max(floor, peak * (1 + math.cos(angle)) / 2)",
-                ),
-            ),
-            Mistake(
-                "Your wave is twice as high: 1 + cos goes from 2 to 0, so halve it.", (" / 2", "")
-            ),
-            Mistake(
-                "Your warm-up starts at the floor; it is a straight line through zero.",
-                ("peak * step / warm_up", "floor + (peak - floor) * step / warm_up"),
-            ),
-            Mistake(
-                "The cosine must end at its lowest point in the last step; yours counts the steps "
-                "after the warm-up from 0, one late.",
-                ("(step - warm_up) /", "(step - warm_up - 1) /"),
-            ),
-        ],
+            "Your wave is twice as high: 1 + cos goes from 2 to 0, so halve it.",
+            (" / 2", ""),
+            "Your warm-up starts at the floor; it is a straight line through zero.",
+            ("peak * step / warm_up", "floor + (peak - floor) * step / warm_up"),
+            "The cosine must end at its lowest point in the last step; yours counts the steps "
+            "after the warm-up from 0, one late.",
+            ("(step - warm_up) /", "(step - warm_up - 1) /"),
+        ),
         alternatives=[_rates_in_tensors, _rates_as_a_list],
     ),
     Step(
         "beam_step",
         reference=_beam_reference,
         cases={
-            "prefixes that all continue": _all_go_on,
-            "the first step, with one prefix": _first_step,
+            "prefixes that all continue": _prefixes,
+            "the first step, with one prefix": lambda sampler: _prefixes(sampler, 1),
             "a prefix that has just ended": _one_has_just_ended,
-            "a prefix that ended earlier": _one_ended_earlier,
+            "a prefix that ended earlier": lambda sampler: _prefixes(sampler, ended=[(0, 1)]),
             "an ended prefix that is overtaken": _one_is_overtaken,
             "prefixes that have all ended": _all_have_ended,
             "scores far below -100": _low_scores,
             "more to keep than there are symbols": _wider_than_the_symbols,
         },
-        mistakes=[
-            Mistake(
-                "You rank by the last symbol alone; add the prefix's score.",
-                ("scores[:, None] + log_p", "log_p.clone()"),
+        mistakes=known_mistakes(
+            "You rank by the last symbol alone; add the prefix's score.",
+            ("scores[:, None] + log_p", "log_p.clone()"),
+            "Padding and start are written; a prefix that continues must not be extended by them.",
+            ("    totals[:, :2] = -torch.inf\n", ""),
+            "The start symbol is written; exclude it as you exclude padding.",
+            ("totals[:, :2]", "totals[:, 0]"),
+            "A prefix that has ended is extended; it stays as it is, with padding appended and "
+            "its score unchanged.",
+            ("    totals[ended] = -torch.inf\n    totals[ended, 0] = scores[ended]\n", ""),
+            "A prefix that has ended is dropped; it stays a candidate, with its old score.",
+            ("    totals[ended, 0] = scores[ended]\n", ""),
+            "You add the log-probability of padding to the score of what has ended; that score "
+            "stays unchanged.",
+            ("= scores[ended]", "= scores[ended] + log_p[ended, 0]"),
+            "You look at the last symbol only. What ended earlier has padding there; look for the "
+            "end symbol anywhere.",
+            ("(written == 2).any(1)", "written[:, -1] == 2"),
+            "You take the best extension of each prefix; several of the best may extend the same "
+            "one.",
+            (
+                "best, places = totals.flatten().topk(width)",
+                "best, symbols = totals.max(1)\n    best, parents = best.topk(width)",
             ),
-            Mistake(
-                "Padding and start are written; a prefix that continues must not be extended by "
-                "them.",
-                ("    totals[:, :2] = -torch.inf\n", ""),
+            ("    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]\n", ""),
+            ("symbols[:, None]", "symbols[parents, None]"),
+            "The scores are right, but the symbols are appended to the wrong prefixes: put the "
+            "prefixes in the order of the new candidates first.",
+            ("written[parents]", "written[:width]"),
+            "The right candidates in the wrong order: the best comes first.",
+            (
+                "totals.flatten().topk(width)",
+                "totals.flatten().sort()\n    best, places = best[-width:], places[-width:]",
             ),
-            Mistake(
-                "The start symbol is written; exclude it as you exclude padding.",
-                ("totals[:, :2]", "totals[:, 0]"),
-            ),
-            Mistake(
-                "A prefix that has ended is extended; it stays as it is, with padding appended and "
-                "its score unchanged.",
-                ("    totals[ended] = -torch.inf\n    totals[ended, 0] = scores[ended]\n", ""),
-            ),
-            Mistake(
-                "A prefix that has ended is dropped; it stays a candidate, with its old score.",
-                ("    totals[ended, 0] = scores[ended]\n", ""),
-            ),
-            Mistake(
-                "You add the log-probability of padding to the score of what has ended; that score "
-                "stays unchanged.",
-                ("= scores[ended]", "= scores[ended] + log_p[ended, 0]"),
-            ),
-            Mistake(
-                "You look at the last symbol only. What ended earlier has padding there; look for the "
-                "end symbol anywhere.",
-                ("(written == 2).any(1)", "written[:, -1] == 2"),
-            ),
-            Mistake(
-                "You take the best extension of each prefix; several of the best may extend the "
-                "same one.",
-                (
-                    "best, places = totals.flatten().topk(width)",
-                    "best, symbols = totals.max(1)\n    best, parents = best.topk(width)",
-                ),
-                ("    parents, symbols = places // log_p.shape[1], places % log_p.shape[1]\n", ""),
-                ("symbols[:, None]", "symbols[parents, None]"),
-            ),
-            Mistake(
-                "The scores are right, but the symbols are appended to the wrong prefixes: put the "
-                "prefixes in the order of the new candidates first.",
-                ("written[parents]", "written[:width]"),
-            ),
-            Mistake(
-                "The right candidates in the wrong order: the best comes first.",
-                (
-                    "totals.flatten().topk(width)",
-                    "totals.flatten().sort()\n    best, places = best[-width:], places[-width:]",
-                ),
-            ),
-            Mistake(
-                "Where there is no candidate you write -100, which beats candidates whose scores are "
-                "lower. Write minus infinity.",
-                ("totals[:, :2] = -torch.inf", "totals[:, :2] = -100.0"),
-                ("totals[ended] = -torch.inf", "totals[ended] = -100.0"),
-            ),
-            Mistake(
-                "You keep no more candidates than there are symbols. Every prefix has as many, so "
-                "width may be larger.",
-                ("topk(width)", "topk(min(width, log_p.shape[1]))"),
-            ),
-        ],
+            "Where there is no candidate you write -100, which beats candidates whose scores are "
+            "lower. Write minus infinity.",
+            ("totals[:, :2] = -torch.inf", "totals[:, :2] = -100.0"),
+            ("totals[ended] = -torch.inf", "totals[ended] = -100.0"),
+            "You keep no more candidates than there are symbols. Every prefix has as many, so "
+            "width may be larger.",
+            ("topk(width)", "topk(min(width, log_p.shape[1]))"),
+        ),
         alternatives=[_beam_by_heap, _beam_in_single_precision],
     ),
 ]

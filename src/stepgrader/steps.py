@@ -29,6 +29,7 @@ __all__ = [
     "Step",
     "cell_stem",
     "compile_step",
+    "known_mistakes",
     "rounded",
 ]
 
@@ -176,6 +177,50 @@ class Mistake:
         return edited
 
 
+def known_mistakes(*parts: str | tuple[str, str] | Callable[..., Any]) -> list[Mistake]:
+    """Return mistakes that are written one after another, a line for each part.
+
+    Args:
+        *parts: Of each mistake first its message, and then its edits or one function or class,
+            as in ``Mistake``.
+
+    Raises:
+        ValueError: The first part is no message, or a message is not followed by edits or by one
+            function or class.
+
+    Example:
+        >>> mistakes = known_mistakes(
+        ...     "You subtract.",
+        ...     ("x + y", "x - y"),
+        ...     "You return x as it is.",
+        ...     lambda x, y: x,
+        ... )
+        >>> mistakes[0].message, mistakes[0].edits
+        ('You subtract.', (('x + y', 'x - y'),))
+        >>> mistakes[1].message, mistakes[1].answer(3, 4)
+        ('You return x as it is.', 3)
+    """
+    grouped: list[tuple[str, list[tuple[str, str]], list[Callable[..., Any]]]] = []
+    for part in parts:
+        if isinstance(part, str):
+            grouped.append((part, [], []))
+        elif not grouped:
+            raise ValueError(f"expected the message of a mistake first, got {part!r}")
+        elif isinstance(part, tuple):
+            grouped[-1][1].append(part)
+        else:
+            grouped[-1][2].append(part)
+    for message, edits, answers in grouped:
+        if len(answers) > 1 or (edits and answers):
+            raise ValueError(
+                f"the mistake {message!r}: expected edits or one answer, got {[*edits, *answers]}"
+            )
+    return [
+        Mistake(message, *edits, answer=next(iter(answers), None))
+        for message, edits, answers in grouped
+    ]
+
+
 @dataclass(frozen=True)
 class Step:
     """One graded step of an exercise.
@@ -186,7 +231,7 @@ class Step:
         cases: Functions that make inputs, by the property that these test, in the order of
             testing. Each takes a ``CaseSampler`` and returns the arguments by name, or a
             ``ModuleCase``.
-        mistakes: Known wrong answers, at least three.
+        mistakes: Known wrong answers, at least three, as ``known_mistakes`` returns them.
         alternatives: Other right answers, at least two. They may use the names of the notebook's
             setup cell, and earlier steps from ``stepgrader.exercises.solutions``.
         gradients: Names of the inputs with respect to which gradients are compared too; of a
