@@ -29,12 +29,15 @@ from stepgrader.tasks import GradingTask
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+    from stepgrader.cluster_worker import Judges
+
 __all__ = ["ClusterError", "differing_versions", "grade_on_cluster"]
 
 CONNECT_SECONDS = 30
 NO_WORKER_SECONDS = 300  # a worker that restarts, or waits for a free machine, may need minutes
 CHECK_SECONDS = 5.0  # between two looks at the number of workers
 NOTEBOOKS_PER_PLACE = 2  # sent to the cluster for each notebook that it can grade at once
+SENDINGS = 3  # attempts to reach all workers, of which some may leave meanwhile
 KEPT = "What was graded is kept: run the same command again."
 
 
@@ -300,7 +303,11 @@ def _prepared(
             f"{scheduler}: the scheduler needs the same packages as this machine: {error}"
         ) from None
     problems = []
-    for worker, there in _asked(scheduler, client.run, versions, on_error="return").items():
+    found = _asked(scheduler, client.run, versions, on_error="return")
+    present = _asked(scheduler, client.nthreads)
+    for worker, there in found.items():
+        if worker not in present:
+            continue  # it has left meanwhile
         if isinstance(there, Exception):
             problems.append(f"worker {worker} has no grader like this machine's: {there}")
         elif differing := differing_versions(here, there):
@@ -309,11 +316,20 @@ def _prepared(
         raise ClusterError("\n".join([*problems, "Nothing was run."]))
     name = f"stepgrader-{uuid.uuid4().hex}"
     try:
-        _asked(scheduler, client.register_plugin, Judges(exercises, settings, here), name=name)
+        _send_to_all(client, scheduler, Judges(exercises, settings, here), name)
         yield name
     finally:
         with contextlib.suppress(Exception):  # the scheduler may be gone
             client.unregister_worker_plugin(name)
+
+
+def _send_to_all(client: Client, scheduler: str, judges: Judges, name: str) -> None:
+    """Give all workers what they need; those that come later get it from the scheduler."""
+    for _ in range(SENDINGS):
+        with contextlib.suppress(OSError):  # of one worker that has left meanwhile
+            client.register_plugin(judges, name=name)
+            return
+    raise _lost(scheduler)
 
 
 def _asked(scheduler: str, ask: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -8,6 +8,7 @@ threads, and because a worker that a nanny started may have no children of ``mul
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import subprocess
@@ -23,11 +24,12 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from stepgrader.cluster import ClusterError, differing_versions
 from stepgrader.compiled import versions
-from stepgrader.pool import GradingProcess, Outcome
+from stepgrader.pool import EndedEarlyError, GradingProcess, Outcome
 from stepgrader.sandbox import NoSandboxError
 
 __all__ = ["Judges", "grade"]
 
+STARTS = 3  # attempts to start a process that grades
 PROGRAM = "import sys; from stepgrader.cluster_judge import main; main(int(sys.argv[1]))"
 
 
@@ -113,6 +115,12 @@ class Judges(WorkerPlugin):
         """
         if self._differing:
             raise ClusterError(f"worker {self.worker} has other versions: {self._differing}")
+        for _ in range(STARTS - 1):
+            with contextlib.suppress(EndedEarlyError):  # somebody may have killed it
+                return self._grade(exercise, notebook)
+        return self._grade(exercise, notebook)
+
+    def _grade(self, exercise: str, notebook: bytes) -> Outcome:
         judge = self._take()
         try:
             if not judge.ready:
@@ -129,7 +137,7 @@ class Judges(WorkerPlugin):
             judge.exercises.add(exercise)
             return replace(outcome, seconds=time.monotonic() - began)
         except NoSandboxError as error:
-            raise NoSandboxError(f"worker {self.worker}: {error}") from None
+            raise type(error)(f"worker {self.worker}: {error}") from None
         finally:
             self._give_back(judge)
 

@@ -26,7 +26,14 @@ from stepgrader.grader import Graded, SandboxFaultError
 from stepgrader.sandbox import NoSandboxError, Sandbox
 from stepgrader.worker.hardening import die_with_parent
 
-__all__ = ["GradingProcess", "Outcome", "grade_in_processes", "report_exception", "serve"]
+__all__ = [
+    "EndedEarlyError",
+    "GradingProcess",
+    "Outcome",
+    "grade_in_processes",
+    "report_exception",
+    "serve",
+]
 
 Task = Callable[[Sandbox], Graded]
 
@@ -146,6 +153,17 @@ def _fork(tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]) -> Grading
     return GradingProcess(connection, kill=process.kill, end=end)
 
 
+class EndedEarlyError(NoSandboxError):
+    """A process of the grader ended before it had a sandbox.
+
+    Example:
+        >>> raise EndedEarlyError("a process of the grader was ended by SIGTERM")
+        Traceback (most recent call last):
+        ...
+        stepgrader.pool.EndedEarlyError: a process of the grader was ended by SIGTERM
+    """
+
+
 class GradingProcess:
     """A process that runs ``serve``, seen from the one that started it.
 
@@ -175,12 +193,13 @@ class GradingProcess:
         """Wait until the process has a sandbox.
 
         Raises:
+            EndedEarlyError: It ended before.
             NoSandboxError: It can have none here.
         """
         try:
             message: dict[str, Any] = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
-            raise NoSandboxError(f"a process of the grader {self._how_it_ended()}") from None
+            raise EndedEarlyError(f"a process of the grader {self._how_it_ended()}") from None
         if "no sandbox" in message:
             raise NoSandboxError(message["no sandbox"])
 
