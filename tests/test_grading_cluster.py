@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 from conftest import PATIENCE, wait_until
 from distributed import Client, LocalCluster
@@ -74,22 +74,31 @@ def workers(cluster):
     return {nanny.pid for nanny in cluster.workers.values()} - {None}
 
 
+def children(process):
+    """The children of a process, of all its threads, without a look at all other processes."""
+    with contextlib.suppress(OSError):  # it has ended
+        paths = Path(f"/proc/{process}/task").glob("*/children")
+        return [int(child) for path in paths for child in path.read_text().split()]
+    return []
+
+
 def judges(cluster):
     """The processes that grade, of all workers."""
-    found = []
-    for worker in workers(cluster):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += psutil.Process(worker).children()
-    return found
+    return [judge for worker in workers(cluster) for judge in children(worker)]
+
+
+def depth(process):
+    """How many processes of a sandbox are below each other, from this one on."""
+    try:
+        own = Path(f"/proc/{process}/comm").read_text().strip() != "bwrap"
+    except OSError:
+        return 0
+    return own + max(map(depth, children(process)), default=0)
 
 
 def runs_a_step(judge):
-    """Whether the sandbox of a process has forked for a step: a third process within it."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        inside = [one for one in judge.children(recursive=True) if one.name() != "bwrap"]
-        parents = {one.pid: one.ppid() for one in inside}
-        return any(parents.get(parent) in parents for parent in parents.values())
-    return False
+    """Whether the sandbox of a process has forked for a step."""
+    return depth(judge) == 4  # itself, and in the sandbox the server, the runner and its fork
 
 
 def stop_one_that_grades(cluster):
@@ -97,13 +106,12 @@ def stop_one_that_grades(cluster):
     stopped = []
 
     def stop():
-        for judge in judges(cluster):
+        for judge in filter(runs_a_step, judges(cluster)):
+            os.kill(judge, signal.SIGSTOP)
             if runs_a_step(judge):
-                judge.suspend()
-                if runs_a_step(judge):
-                    stopped.append(judge)
-                    return True
-                judge.resume()
+                stopped.append(judge)
+                return True
+            os.kill(judge, signal.SIGCONT)
         return False
 
     wait_until(stop, seconds=5 * PATIENCE)
@@ -131,8 +139,9 @@ def meanwhile(act):
 def test_results_are_the_same_to_the_byte_although_a_worker_and_a_process_are_killed(
     cluster, tmp_path, grade
 ):
-    hand_in(tmp_path, "ann")
-    hand_in(tmp_path, "bob", plus_one="def plus_one(x):\n    return x - 1")
+    hand_in(tmp_path, "ann", Affine=f"import time\ntime.sleep(2)\n{solved('Affine')}")
+    hand_in(tmp_path, "bob", Affine=f"import time\ntime.sleep(1)\n{solved('Affine')}")
+    hand_in(tmp_path, "gil", plus_one="def plus_one(x):\n    return x - 1")
     hand_in(tmp_path, "cem", extremes="def extremes(x):\n    return x.min(), x.missing")
     hand_in(tmp_path, "dan", Affine="class Affine(nn.Module):\n    raise NotImplementedError")
     hand_in(tmp_path, "eve", plus_one="def plus_one(x):\n    import os\n    os.kill(1, 9)")
@@ -140,8 +149,10 @@ def test_results_are_the_same_to_the_byte_although_a_worker_and_a_process_are_ki
     before = workers(cluster)
 
     def kill():
-        stop_one_that_grades(cluster).parent().kill()  # the worker
-        stop_one_that_grades(cluster).kill()
+        judge = stop_one_that_grades(cluster)
+        (worker,) = [one for one in workers(cluster) if judge in children(one)]
+        os.kill(worker, signal.SIGKILL)
+        os.kill(stop_one_that_grades(cluster), signal.SIGKILL)
 
     with meanwhile(kill):
         code, errors = grade("--scheduler", cluster.scheduler_address)
@@ -150,16 +161,16 @@ def test_results_are_the_same_to_the_byte_although_a_worker_and_a_process_are_ki
     assert len(workers(cluster) & before) == 1
     assert grade("--jobs", 1, out="one")[0] == 3
     found = contents(tmp_path / "out")
-    assert len([path for path in found if path.parts[0] == "results"]) == 5
+    assert len([path for path in found if path.parts[0] == "results"]) == 6
     assert found == contents(tmp_path / "one")
 
 
 def test_a_notebook_whose_process_is_killed_twice_is_set_aside(cluster, tmp_path, grade):
-    hand_in(tmp_path, "ann")
+    hand_in(tmp_path, "ann", plus_one=f"import time\ntime.sleep(20)\n{solved('plus_one')}")
 
     def kill():
         for _ in range(2):
-            stop_one_that_grades(cluster).kill()
+            os.kill(stop_one_that_grades(cluster), signal.SIGKILL)
 
     with meanwhile(kill):
         code, errors = grade("--scheduler", cluster.scheduler_address)

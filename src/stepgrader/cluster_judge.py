@@ -27,6 +27,19 @@ def main(descriptor: int) -> None:
 
     Args:
         descriptor: Descriptor of the connection to the worker.
+
+    Example:
+        >>> import multiprocessing, subprocess, sys
+        >>> ours, theirs = multiprocessing.Pipe()
+        >>> code = f"from stepgrader.cluster_judge import main; main({theirs.fileno()})"
+        >>> process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])
+        >>> limits = {"cpu_seconds": 5, "wall_seconds": 30}
+        >>> ours.send_bytes(json.dumps({**limits, "hidden": [], "packages": []}).encode())
+        >>> ours.recv_bytes()
+        b'{"ready": true}'
+        >>> process.kill()
+        >>> process.wait()
+        -9
     """
     connection = Connection(descriptor)
     settings = json.loads(connection.recv_bytes())
