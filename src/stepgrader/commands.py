@@ -149,7 +149,6 @@ def add_commands(
     where.add_argument(
         "--jobs",
         type=_positive_integer,
-        default=os.cpu_count(),
         metavar="N",
         help="number of sandboxes at once (default: one for each processor)",
     )
@@ -375,7 +374,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         options.out,
         exercises,
         seed=_stored_seed(options.out, options.seed),
-        jobs=options.jobs,
+        jobs=options.jobs or os.cpu_count() or 1,
         scheduler=options.scheduler,
         hidden=(course.package, options.exercises, options.submissions, options.out),
         roster=roster,
