@@ -18,8 +18,10 @@ from system_packages import why_no_sandbox
 MODULES = [module.__name__ for package in PACKAGES for module in public_modules(package)]
 NEED_A_SANDBOX = {  # whose examples make what bubblewrap and the grader's processes need
     "stepgrader.pool",
+    "stepgrader.cluster_judge",
     "stepgrader.sandbox",
     "stepgrader.grader",
+    "stepgrader.tasks",
     "stepgrader.worker.hardening",
     "stepgrader.worker.runner",
     "stepgrader.worker.server",

@@ -622,7 +622,7 @@ def test_what_the_grader_can_not_grade_is_no_mark(
         raise SandboxFaultError("the sandbox failed on plus_one")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stepgrader.batch.grade_answers", fail)
+        patch.setattr("stepgrader.tasks.grade_answers", fail)
         code, _, errors = run(*command, "--jobs", 1)
     assert code == 3
     assert errors[-1] == "seqbook: 2 could not be graded; run the same command again"
@@ -637,7 +637,7 @@ def test_grading_again_regrades_nothing_and_keeps_a_comment(graded, run, exercis
     page = graded / "out" / "feedback" / "ann.md"
     before = page.read_text(encoding="utf-8")
     page.write_text(before + "\nWell done!\n", encoding="utf-8")
-    monkeypatch.setattr("stepgrader.batch.grade_answers", None)  # fails if it is called
+    monkeypatch.setattr("stepgrader.tasks.grade_answers", None)  # fails if it is called
     code, _, errors = run("grade", graded / "in", "--out", graded / "out", "--exercises", exercises)
     assert code == 3
     assert errors == [

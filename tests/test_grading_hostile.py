@@ -37,6 +37,7 @@ from conftest import PATIENCE, wait_until
 
 import stepgrader.batch
 import stepgrader.grader
+import stepgrader.tasks
 from seqbook.exercises import COURSE
 from stepgrader import sandbox
 from stepgrader.atomic_files import SafeWriter, write_whole
@@ -590,9 +591,9 @@ def test_a_notebook_that_kills_its_judge_is_set_aside_and_reported(guarded, tmp_
     for student in ("cem", "dan"):  # as many as there are processes
         batch.add(student, make_notebook(f"# KILL {student}\n{DOUBLED}"), None, "")
     with monkeypatch.context() as patch:
-        patch.setattr(stepgrader.batch, "grade_answers", killing(stepgrader.batch.grade_answers))
+        patch.setattr(stepgrader.tasks, "grade_answers", killing(stepgrader.tasks.grade_answers))
         results = {one.submission.student: one for one in batch.grade(guarded).results}
-    monkeypatch.setattr(stepgrader.batch, "grade_answers", None)  # fails if it is called again
+    monkeypatch.setattr(stepgrader.tasks, "grade_answers", None)  # fails if it is called again
     again = {one.submission.student: one for one in batch.grade(guarded).results}
     assert again == results
     for student, result in results.items():
@@ -613,7 +614,7 @@ def test_a_result_that_takes_too_much_memory_is_wrong_and_the_batch_goes_on(
 ):
     def judge(step, outcomes):
         if "got nan" in repr(grader_judge(step, outcomes)):
-            bytearray(2 * stepgrader.batch.JUDGE_MEMORY)
+            bytearray(2 * stepgrader.tasks.JUDGE_MEMORY)
         return grader_judge(step, outcomes)
 
     grader_judge = stepgrader.grader.judge

@@ -78,7 +78,8 @@ def test_what_the_package_needs_is_what_is_pinned():
 def test_what_is_pinned_runs_on_the_oldest_python_that_is_promised():
     oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
     asked = {
-        one.name: metadata(one.name)["Requires-Python"] or "" for one in listed("requirements.txt")
+        one.name: metadata(one.name).get("Requires-Python", "")
+        for one in listed("requirements.txt")
     }
     assert [name for name, versions in asked.items() if oldest not in SpecifierSet(versions)] == []
 

@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,15 @@ from typing import Any
 from tqdm import tqdm
 
 from stepgrader.atomic_files import write_whole
+from stepgrader.cluster import grade_on_cluster
 from stepgrader.compiled import (
     AuthoredExercises,
-    Compiled,
     CompiledExercises,
     ExerciseError,
     grader_digest,
 )
 from stepgrader.gradebook import find_student
-from stepgrader.grader import Graded, grade_answers
-from stepgrader.limits import limited
+from stepgrader.grader import Graded
 from stepgrader.marks import SHARES
 from stepgrader.pool import Outcome, grade_in_processes, report_exception
 from stepgrader.roster import Roster
@@ -38,17 +37,15 @@ from stepgrader.submissions import (
     find,
     identify,
     read,
-    read_answers,
     read_notebook,
 )
+from stepgrader.tasks import GradingTask
 
 __all__ = ["Result", "grade_folder"]
 
 MAX_NOTEBOOKS = 50
 STUDENT_SECONDS = 600  # for all notebooks of one student together; then the others go on
 NO_TIME = "the notebooks before it took all the time that one student has"
-JUDGE_MEMORY = 2 * 2**30
-JUDGE_CPU_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,9 @@ class Result:
 
 @dataclass(frozen=True)
 class _Readable:
-    """A submission that was read: its code, and what its result depends on."""
+    """A submission that was read: its code, and a digest of what its result depends on."""
 
-    exercise: Compiled
-    notebook: Mapping[str, Any]  # no more of it than the code cells
+    task: GradingTask
     digest: str
 
 
@@ -90,6 +86,7 @@ def grade_folder(
     *,
     seed: int,
     jobs: int,
+    scheduler: str | None = None,
     cpu_seconds: int = CPU_SECONDS,
     wall_seconds: int = WALL_SECONDS,
     hidden: Sequence[Path] = (),
@@ -100,10 +97,10 @@ def grade_folder(
     """Grade all notebooks in a folder, and store each result as soon as it is known.
 
     A stored result is used again unless the notebook, its exercise, the seed or the grader has
-    changed. The result depends on nothing else: not on other submissions, nor on ``jobs``. If the
-    process that grades a notebook dies of it, that is stored too, so that the notebook is set
-    aside and doesn't stop this batch or the next. A result that the clock had a part in is not
-    stored: on a machine that is less busy it may be better.
+    changed. The result depends on nothing else: not on other submissions, nor on ``jobs``, nor on
+    whether a cluster grades. If the process that grades a notebook dies of it, that is stored too,
+    so that the notebook is set aside and doesn't stop this batch or the next. A result that the
+    clock had a part in is not stored: on a machine that is less busy it may be better.
 
     The first notebook of every student is graded before the second of any, and a student whose
     notebooks have taken ``STUDENT_SECONDS`` waits no longer for the rest of them.
@@ -115,6 +112,8 @@ def grade_folder(
         seed: Seed of the hidden cases.
         jobs: Number of sandboxes that run at once. Each takes 0.3 GB, and the code in it at most
             1 GB more; to compare its results takes at most 2 GB.
+        scheduler: Address of the scheduler of a Dask cluster, whose workers grade instead of this
+            machine; their numbers of threads take the place of ``jobs``.
         cpu_seconds: Processor time for a step, once for the visible cases and once for the hidden.
         wall_seconds: Elapsed time for the same.
         hidden: Folders that no submission may read; see ``Sandbox``.
@@ -127,7 +126,8 @@ def grade_folder(
 
     Raises:
         ExerciseError: An exercise that was handed in can't be compiled.
-        NoSandboxError: Submissions can't be run here.
+        NoSandboxError: Submissions can't be run here, or on a worker of the cluster.
+        ClusterError: The cluster can't grade.
         ValueError: A student to grade again is not in the class.
         OSError: The folder for the results can't be written to.
 
@@ -186,21 +186,30 @@ def grade_folder(
     pending.sort(key=lambda item: item[:2])
     if stored:
         print(f"{stored} of {len(submissions)} were graded before.", file=sys.stderr)
-    sandbox = functools.partial(
-        Sandbox, cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, hidden=hidden
-    )
-    tasks = [functools.partial(_grade, readable) for _, _, readable in pending]
+    tasks = [readable.task for _, _, readable in pending]
 
     def has_no_time(task: int) -> bool:
         return seconds[submissions[pending[task][1]].student] > STUDENT_SECONDS
 
+    if scheduler is None:
+        sandbox = functools.partial(
+            Sandbox, cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, hidden=hidden
+        )
+        grading = grade_in_processes(tasks, sandbox, jobs=jobs, skip=has_no_time)
+    else:
+        grading = grade_on_cluster(
+            tasks,
+            scheduler,
+            cpu_seconds=cpu_seconds,
+            wall_seconds=wall_seconds,
+            hidden=hidden,
+            skip=has_no_time,
+        )
     with (
         tqdm(
             total=len(submissions), initial=len(results), unit="notebook", disable=None
         ) as progress_bar,
-        contextlib.closing(
-            grade_in_processes(tasks, sandbox, jobs=jobs, skip=has_no_time)
-        ) as outcomes,
+        contextlib.closing(grading) as outcomes,
     ):
         for task, outcome in outcomes:
             _, number, readable = pending[task]
@@ -239,22 +248,7 @@ def _read(submission: Submission, compiled: CompiledExercises, settings: str) ->
     exercise = compiled[identify(notebook, file, compiled.exercises)]
     name = file.encode(errors="surrogateescape")
     digest = hashlib.sha256(f"{settings} {exercise.digest} ".encode() + name + b"\0" + content)
-    return _Readable(exercise, code_of(notebook), digest.hexdigest())
-
-
-def _grade(readable: _Readable, sandbox: Sandbox) -> Graded:
-    limits = functools.partial(limited, memory=JUDGE_MEMORY, cpu_seconds=JUDGE_CPU_SECONDS)
-    exercise = readable.exercise
-    with limits():
-        answers = read_answers(readable.notebook, exercise.released)
-    return grade_answers(
-        answers,
-        exercise.released,
-        exercise.steps,
-        sandbox,
-        solutions=exercise.solutions,
-        limits=limits,
-    )
+    return _Readable(GradingTask(exercise, code_of(notebook)), digest.hexdigest())
 
 
 def _result(submission: Submission, outcome: Outcome) -> Result:

@@ -145,12 +145,18 @@ def add_commands(
         help="seed of the hidden cases (default: the one in seed.txt in the folder for grades, "
         "where a random one is written if there is none)",
     )
-    grade.add_argument(
+    where = grade.add_mutually_exclusive_group()
+    where.add_argument(
         "--jobs",
         type=_positive_integer,
-        default=os.cpu_count(),
         metavar="N",
         help="number of sandboxes at once (default: one for each processor)",
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="grade on the Dask cluster with this scheduler, such as tcp://10.0.0.1:8786: one "
+        "sandbox for each thread of its workers (takes the package distributed)",
     )
     grade.add_argument(
         "--marks",
@@ -368,7 +374,8 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         options.out,
         exercises,
         seed=_stored_seed(options.out, options.seed),
-        jobs=options.jobs,
+        jobs=options.jobs or os.cpu_count() or 1,
+        scheduler=options.scheduler,
         hidden=(course.package, options.exercises, options.submissions, options.out),
         roster=roster,
         marks=options.marks,

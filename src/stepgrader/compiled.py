@@ -23,7 +23,14 @@ from stepgrader.atomic_files import write_whole
 from stepgrader.exercises import Exercise, Released
 from stepgrader.steps import CompiledStep
 
-__all__ = ["AuthoredExercises", "Compiled", "CompiledExercises", "ExerciseError"]
+__all__ = [
+    "AuthoredExercises",
+    "Compiled",
+    "CompiledExercises",
+    "ExerciseError",
+    "grader_digest",
+    "versions",
+]
 
 LIBRARIES = ("torch", "numpy")  # another version may compute other digits
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -111,6 +118,23 @@ class Compiled:
         facts = json.dumps([released.notebook, [asdict(step) for step in steps], solutions])
         return cls(released, steps, solutions, hashlib.sha256(facts.encode()).hexdigest())
 
+    def as_data(self) -> dict[str, Any]:
+        """Return the exercise as JSON data."""
+        return {
+            "name": self.released.name,
+            "notebook": self.released.notebook,
+            "steps": [asdict(step) for step in self.steps],
+            "solutions": self.solutions,
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Compiled:
+        """Return the exercise that ``as_data`` was called on."""
+        steps = [CompiledStep(**step) for step in data["steps"]]
+        released = Released(data["name"], data["notebook"], [step.visible for step in steps])
+        return cls(released, steps, data["solutions"], data["digest"])
+
 
 class CompiledExercises:
     """Exercises with hidden cases, each compiled when it is first asked for, or read from a store.
@@ -146,13 +170,7 @@ class CompiledExercises:
             raise ExerciseError(f"{name}: {type(error).__name__}: {error}") from error
         compiled = Compiled.of(exercise.release(steps), steps, exercise.solutions)
         if _is_private_folder(self._store):
-            data = {
-                "notebook": compiled.released.notebook,
-                "steps": [asdict(step) for step in steps],
-                "solutions": compiled.solutions,
-                "digest": compiled.digest,
-            }
-            body = json.dumps(data).encode()
+            body = json.dumps(compiled.as_data()).encode()
             content = self._seal(name, body) + b"\n" + body
             write_whole(self._path(name), content, mode=stat.S_IRUSR | stat.S_IWUSR)
         return compiled
@@ -164,19 +182,29 @@ class CompiledExercises:
         seal, _, body = _read_private(self._path(name)).partition(b"\n")
         if seal != self._seal(name, body):
             return None
-        data = json.loads(body)
-        steps = [CompiledStep(**step) for step in data["steps"]]
-        released = Released(name, data["notebook"], [step.visible for step in steps])
-        return Compiled(released, steps, data["solutions"], data["digest"])
+        return Compiled.from_data(json.loads(body))
 
     def _seal(self, name: str, body: bytes) -> bytes:
         """Return a digest of what is stored and of everything that it was made from."""
-        facts: list[Any] = [name, self._seed, self.exercises.digest(name), grader_digest()]
-        facts += [platform.python_version(), *map(version, LIBRARIES)]
+        facts: list[Any] = [name, self._seed, self.exercises.digest(name), *versions().values()]
         return hashlib.sha256(json.dumps(facts).encode() + body).hexdigest().encode()
 
     def _path(self, name: str) -> Path:
         return self._store / f"{name}.json"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on, beside the exercise and the answers.
+
+    Example:
+        >>> list(versions())
+        ['stepgrader', 'python', 'torch', 'numpy']
+    """
+    return {
+        "stepgrader": grader_digest(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
 
 
 def grader_digest() -> str:

@@ -26,7 +26,14 @@ from stepgrader.grader import Graded, SandboxFaultError
 from stepgrader.sandbox import NoSandboxError, Sandbox
 from stepgrader.worker.hardening import die_with_parent
 
-__all__ = ["Outcome", "grade_in_processes", "report_exception"]
+__all__ = [
+    "EndedEarlyError",
+    "GradingProcess",
+    "Outcome",
+    "grade_in_processes",
+    "report_exception",
+    "serve",
+]
 
 Task = Callable[[Sandbox], Graded]
 
@@ -83,96 +90,178 @@ def grade_in_processes(
         0 The LSTM
     """
     waiting = deque(range(len(tasks)))
-    processes: dict[Any, _Process] = {}  # by their connections
+    processes: dict[Any, _Running] = {}  # by their connections
 
     def start() -> None:
-        process = _Process(tasks, make_sandbox)
-        processes[process.connection] = process
+        process = _fork(tasks, make_sandbox)
+        processes[process.connection] = _Running(process)
 
     try:
         for _ in range(min(jobs, len(tasks))):
             start()
         while processes:
             for connection in wait(list(processes)):
-                process = processes[connection]
-                outcome = process.receive()
-                if outcome is not None and process.task is not None:
-                    yield process.task, replace(outcome, seconds=process.seconds)
+                running = processes[connection]
+                if running.task is None:
+                    running.process.wait_until_ready()
+                    died = False
+                else:
+                    outcome = running.process.receive()
+                    seconds = time.monotonic() - running.began
+                    yield running.task, replace(outcome, seconds=seconds)
+                    died = outcome.killed
                 while waiting and skip(waiting[0]):
                     waiting.popleft()
-                if waiting and (outcome is None or not outcome.killed):
-                    process.send(waiting.popleft())
+                if waiting and not died:
+                    running.task, running.began = waiting.popleft(), time.monotonic()
+                    running.process.send(running.task)
                     continue
                 del processes[connection]
-                process.stop()
+                running.process.stop()
                 if waiting:
                     start()
     finally:
-        for process in processes.values():
-            process.stop()
+        for running in processes.values():
+            running.process.stop()
 
 
-class _Process:
-    """One process, seen from the batch."""
+@dataclass
+class _Running:
+    """A process of the batch, the task that it works on, and since when."""
 
-    def __init__(self, tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]):
-        # A fork, so that the exercises need not be compiled again. The child calls no torch.
-        context = multiprocessing.get_context("fork")
-        self.connection, other = context.Pipe()
-        self.task: int | None = None
-        self._began = time.monotonic()
-        self._process = context.Process(
-            target=_serve, args=(other, tasks, make_sandbox), daemon=True
-        )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This process .* is multi-threaded", Warning)
-            self._process.start()
-        other.close()
+    process: GradingProcess
+    task: int | None = None
+    began: float = 0.0
 
-    @property
-    def seconds(self) -> float:
-        """How long ago the present task began."""
-        return time.monotonic() - self._began
 
-    def send(self, task: int) -> None:
-        """Let the process grade a notebook."""
-        self.task = task
-        self._began = time.monotonic()
-        with contextlib.suppress(OSError):  # if it has died, receive says so
-            self.connection.send_bytes(json.dumps(task).encode())
+def _fork(tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]) -> GradingProcess:
+    """Start a process by a fork, so that it has the tasks already. The child calls no torch."""
+    context = multiprocessing.get_context("fork")
+    connection, other = context.Pipe()
+    process = context.Process(
+        target=serve, args=(other, tasks.__getitem__, make_sandbox), daemon=True
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", Warning)
+        process.start()
+    other.close()
 
-    def receive(self) -> Outcome | None:
-        """Return the outcome of the present task, or None from a process that is ready for one."""
+    def end() -> int:
+        process.join()
+        return process.exitcode or 0
+
+    return GradingProcess(connection, kill=process.kill, end=end)
+
+
+class EndedEarlyError(NoSandboxError):
+    """A process of the grader ended before it had a sandbox.
+
+    Example:
+        >>> raise EndedEarlyError("a process of the grader was ended by SIGTERM")
+        Traceback (most recent call last):
+        ...
+        stepgrader.pool.EndedEarlyError: a process of the grader was ended by SIGTERM
+    """
+
+
+class GradingProcess:
+    """A process that runs ``serve``, seen from the one that started it.
+
+    Args:
+        connection: The connection to it.
+        kill: Ends the process, if it has not ended.
+        end: Waits for its end and returns its exit code, which is negative after a signal.
+
+    Example:
+        >>> context = multiprocessing.get_context("fork")
+        >>> ours, theirs = context.Pipe()
+        >>> theirs.send_bytes(b'{"ready": true}')
+        >>> theirs.send_bytes(b'{"graded": null, "problem": "the sandbox failed"}')
+        >>> process = GradingProcess(ours, kill=lambda: None, end=lambda: 0)
+        >>> process.wait_until_ready()
+        >>> process.send({"a": "notebook"})
+        >>> process.receive().problem
+        'the sandbox failed'
+    """
+
+    def __init__(self, connection: Connection, *, kill: Callable[[], None], end: Callable[[], int]):
+        self.connection = connection
+        self._kill = kill
+        self._end = end
+
+    def wait_until_ready(self) -> None:
+        """Wait until the process has a sandbox.
+
+        Raises:
+            EndedEarlyError: It ended before.
+            NoSandboxError: It can have none here.
+        """
         try:
             message: dict[str, Any] = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
-            self._process.join()
-            if self.task is None:
-                raise NoSandboxError(f"a process of the grader {self._end()}") from None
-            return Outcome(None, f"the process that graded it {self._end()}", killed=True)
-        if "ready" in message:
-            return None
+            raise EndedEarlyError(f"a process of the grader {self._how_it_ended()}") from None
         if "no sandbox" in message:
             raise NoSandboxError(message["no sandbox"])
+
+    def send(self, task: Any) -> None:
+        """Let the process grade a notebook, given what its ``find_task`` takes."""
+        with contextlib.suppress(OSError):  # if it has died, receive says so
+            self.connection.send_bytes(json.dumps(task).encode())
+
+    def receive(self) -> Outcome:
+        """Wait for the outcome of what was sent, and return it without its time."""
+        try:
+            message: dict[str, Any] = json.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            problem = f"the process that graded it {self._how_it_ended()}"
+            return Outcome(None, problem, killed=True)
         if message["graded"] is None:
             return Outcome(None, message["problem"])
         return Outcome(Graded.from_data(message["graded"]))
 
     def stop(self) -> None:
         """End the process, its sandbox, and whatever runs in there."""
-        self._process.kill()
-        self._process.join()
+        self._kill()
+        self._end()
         self.connection.close()
 
-    def _end(self) -> str:
-        code = self._process.exitcode or 0
+    def _how_it_ended(self) -> str:
+        code = self._end()
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
-def _serve(
-    connection: Connection, tasks: Sequence[Task], make_sandbox: Callable[[], Sandbox]
+def serve(
+    connection: Connection,
+    find_task: Callable[[Any], Task],
+    make_sandbox: Callable[[], Sandbox],
+    *,
+    idle_seconds: float | None = None,
 ) -> None:
-    """Grade what is asked for until the batch ends this process."""
+    """Grade what is asked for until the process that started this one ends it.
+
+    Args:
+        connection: The connection to that process.
+        find_task: Returns the task that a message means.
+        make_sandbox: Makes the sandbox of this process.
+        idle_seconds: How long to wait for the next task; None to wait without limit.
+
+    Example:
+        >>> context = multiprocessing.get_context("fork")
+        >>> ours, theirs = context.Pipe()
+        >>> import functools
+        >>> make_sandbox = functools.partial(Sandbox, isolated=False)
+        >>> tasks = [lambda sandbox: Graded("lstm", "The LSTM", steps=[])]
+        >>> arguments = theirs, tasks.__getitem__, make_sandbox
+        >>> process = context.Process(target=serve, args=arguments)
+        >>> process.start()
+        >>> ours.recv_bytes()
+        b'{"ready": true}'
+        >>> ours.send_bytes(b"0")
+        >>> json.loads(ours.recv_bytes())["graded"]["title"]
+        'The LSTM'
+        >>> process.kill()
+        >>> process.join()
+    """
     die_with_parent()
     # An interrupt is for the batch, which then ends us. (To ignore it would be inherited.)
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -186,16 +275,17 @@ def _serve(
         send(**{"no sandbox": str(error)})
         return
     send(ready=True)
-    while True:
-        task = tasks[json.loads(connection.recv_bytes())]
+    while connection.poll(idle_seconds):
+        message = json.loads(connection.recv_bytes())
         graded, problem = None, None
         try:
-            graded = task(sandbox).as_data()
+            graded = find_task(message)(sandbox).as_data()
         except SandboxFaultError as error:
             problem = str(error)
         except Exception as error:  # of one submission; the others are graded all the same
             problem = report_exception(error)
         send(graded=graded, problem=problem)
+    sandbox.close()
 
 
 def report_exception(error: Exception) -> str:
