@@ -8,7 +8,7 @@ All are read from the stored outputs, which the tests of the book compare with w
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective, SphinxRole
-from stored_notebooks import chapters, read_notebook, stored_claims, title_of
+from stored_notebooks import Summary, chapters
 from tables import page_link, table
 
 MODULE = "claims-filter.mjs"
@@ -25,24 +25,23 @@ class ClaimsTable(SphinxDirective):
     """A section for each chapter with a table of its claims."""
 
     def run(self):
-        found = {name: read_notebook(path) for name, path in chapters(self.env).items()}
         sections = [
-            self._section(number, name, notebook)
-            for number, (name, notebook) in enumerate(found.items(), start=1)
+            self._section(number, name, chapter)
+            for number, (name, chapter) in enumerate(chapters(self.env).items(), start=1)
         ]
         return [nodes.raw("", FIELD, format="html"), *sections]
 
-    def _section(self, number: int, name: str, notebook: dict) -> nodes.section:
-        claims = stored_claims(notebook)
-        heading = f"{number}. {title_of(notebook)}"
+    def _section(self, number: int, name: str, chapter: Summary) -> nodes.section:
+        heading = f"{number}. {chapter.title}"
         section = nodes.section(ids=[f"proved-{name}"], names=[nodes.fully_normalize_name(heading)])
         section += nodes.title("", heading)
-        sentence = nodes.paragraph("", f"{len(claims)} claims in ", classes=["claims-count"])
-        sentence += [page_link(name, title_of(notebook), at=self.env.docname), nodes.Text(".")]
+        count = f"{len(chapter.claims)} claims in "
+        sentence = nodes.paragraph("", count, classes=["claims-count"])
+        sentence += [page_link(name, chapter.title, at=self.env.docname), nodes.Text(".")]
         section += sentence
         rows = [
             (_link(self.env, name, claim.anchor, f"{number}.{place}"), claim.statement)
-            for place, claim in enumerate(claims, start=1)
+            for place, claim in enumerate(chapter.claims, start=1)
         ]
         shown = table(("Claim", "What was shown"), (12, 88), rows)
         shown["classes"] += ["claims-table"]
@@ -59,7 +58,7 @@ class ClaimCount(SphinxRole):
         if self.text == "chapters":
             number = len(found)
         elif self.text == "all":
-            number = sum(len(stored_claims(read_notebook(path))) for path in found.values())
+            number = sum(len(chapter.claims) for chapter in found.values())
         else:
             message = f"claim-count: expected all or chapters, got {self.text!r}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
@@ -72,7 +71,7 @@ class ClaimLink(SphinxRole):
     def run(self):
         page, _, cell = self.text.partition(":")
         found = chapters(self.env)
-        claims = stored_claims(read_notebook(found[page])) if page in found else []
+        claims = found[page].claims if page in found else ()
         places = [
             place
             for place, claim in enumerate(claims, start=1)
@@ -100,6 +99,7 @@ def load_filter(app, _page, _template, _context, doctree):
 
 
 def setup(app):
+    app.setup_extension("stored_notebooks")
     app.add_directive("claims-table", ClaimsTable)
     app.add_role("claim-count", ClaimCount())
     app.add_role("claim", ClaimLink())
