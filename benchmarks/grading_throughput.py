@@ -176,13 +176,16 @@ def main() -> None:
     program = arguments.nbgrader.absolute()
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     notebooks = len(COURSE.order)
-    runs: list[dict[str, float | str | int]] = []
+    runs = []
     with TemporaryDirectory() as ours, TemporaryDirectory() as theirs:
-        graders = [Seqbook(Path(ours)), Nbgrader(Path(theirs), program)]
+        graders: list[Seqbook | Nbgrader] = [
+            Seqbook(Path(ours)),
+            Nbgrader(Path(theirs), program),
+        ]
         for repetition in range(arguments.repetitions):
             for grader in graders if repetition % 2 else reversed(graders):
                 one, two = grader.grade(1), grader.grade(2)
-                run = {
+                run: dict[str, float | str | int] = {
                     "grader": grader.name,
                     "seconds_per_notebook": round((two - one) / notebooks, 4),
                     "start_seconds": round(2 * one - two, 4),
