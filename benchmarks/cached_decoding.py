@@ -1,4 +1,4 @@
-"""How much faster does a Transformer write when it keeps the keys and values of what it wrote?
+"""How much faster does a Transformer generate when it caches the keys and values of its output?
 
 Times greedy decoding with the cache and without it, at growing lengths, and writes what it finds
 to ``benchmarks/results/cached_decoding.json``, which chapter 8 draws:
@@ -61,14 +61,14 @@ def written(model: TransformerSeq2Seq, source: torch.Tensor, tokens: int, cached
 
 
 def difference(first: Hypothesis, second: Hypothesis) -> float:
-    """How far the log-probabilities of two equal sequences are apart, for each symbol."""
+    """Difference of the log-probabilities of two equal sequences, per symbol."""
     if first.ids != second.ids:
         raise RuntimeError("expected the same symbols with and without the cache")
     return abs(first.log_probability - second.log_probability) / len(first.ids)
 
 
 def seconds(*arguments) -> float:
-    """Wall-clock time of writing once."""
+    """Wall-clock time of one decoding."""
     start = time.perf_counter()
     written(*arguments)
     return time.perf_counter() - start

@@ -65,7 +65,7 @@ def run(reading: str, kind: str, seed: int) -> dict:
 
 
 def write(runs: list[dict]) -> None:
-    """Write what was measured, and what it takes to measure it again."""
+    """Write the results, with the settings that repeat the measurement."""
     settings = {
         "batch": BATCH,
         "steps": STEPS,

@@ -36,7 +36,7 @@ from seqbook.exercises import COURSE
 RESULT = RESULTS / "grading_throughput.json"
 SOURCES = Path(__file__).parents[1] / "exercises"
 REPETITIONS = 15
-INTERVAL = 0.02  # seconds between two looks at the processor time
+INTERVAL = 0.02  # seconds between two readings of the processor time
 ASSIGNMENT = "exercises"
 STUDENTS = ("ada", "bob")
 SEED = 1

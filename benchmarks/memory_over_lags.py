@@ -76,7 +76,7 @@ def run(kind: str, length: int, seed: int) -> dict:
 
 
 def write(runs: list[dict]) -> None:
-    """Write what was measured, and what it takes to measure it again."""
+    """Write the results, with the settings that repeat the measurement."""
     record = benchmark_record(
         __file__,
         task="adding problem, mean squared error on 4,000 fresh sequences",

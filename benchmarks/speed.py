@@ -1,4 +1,4 @@
-"""Set the book's layers beside torch's and beside the textbook's forms, forward and in training.
+"""Compare the book's layers with torch's and with the textbook's loops, forward and in training.
 
 Every contestant computes the same values from the same weights, which is checked first. All take
 turns within one process: each repetition runs everything once, so that a busy moment of the machine
@@ -249,7 +249,7 @@ class TextbookAttention(MultiHeadAttention):
 
 
 def forward(work: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Tensor]:
-    """The work as in use."""
+    """Make a function that runs the work as in use, without gradients."""
 
     def run() -> Tensor:
         with torch.no_grad():
@@ -259,7 +259,7 @@ def forward(work: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Te
 
 
 def training(work: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Tensor]:
-    """The work as in training: forward, and back to the inputs and the weights."""
+    """Make a function that runs the work as in training, back to the inputs and the weights."""
     inputs = inputs.clone().requires_grad_()
     gradient = torch.ones_like(work(inputs))
 
@@ -276,7 +276,7 @@ PHASES = (forward, training)
 
 
 class Contest:
-    """A case in one phase, and what was measured of it."""
+    """A case in one phase, with its measurements."""
 
     def __init__(self, case: Case, phase: Callable):
         self.case, self.phase = case, phase.__name__
@@ -300,7 +300,7 @@ class Contest:
             self.seconds[name].append(seconds(run, self._times[name]))
 
     def rows(self, fastest: float) -> Iterator[dict]:
-        """What was found for each contestant.
+        """Yield the results of each contestant.
 
         Args:
             fastest: Multiplications in a second of the machine's best matrix product.
@@ -422,7 +422,7 @@ def main() -> None:
 
 
 def write(arguments: argparse.Namespace, rows: list[dict], profiles: list[dict]) -> None:
-    """Write what was measured, and what it takes to measure it again."""
+    """Write the results, with the settings that repeat the measurement."""
     given = [
         word
         for name, default in (("only", None), ("repetitions", REPETITIONS), ("threads", 1))

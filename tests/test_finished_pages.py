@@ -338,8 +338,8 @@ def test_pages_load_one_style_sheet_without_rules_that_none_uses(book):
 )
 def test_a_rule_is_kept_if_a_page_can_match_it(style, kept):
     rules = cut_down(parse(style), {"used"})
-    shown = serialize(rules).replace('"', "'")
-    assert re.sub(r"\s+", "", shown) == re.sub(r"\s+", "", kept)
+    serialized = serialize(rules).replace('"', "'")
+    assert re.sub(r"\s+", "", serialized) == re.sub(r"\s+", "", kept)
 
 
 def test_names_are_those_that_selectors_require():

@@ -28,9 +28,9 @@ def numbered(count):
 
 
 def test_every_hangul_syllable_is_decomposed_and_composed():
-    apart = tokenize(SYLLABLES, "jamo")
-    assert len(set(apart)) == 19 + 21 + 27  # the first, middle and last letters of Unicode
-    assert detokenize(apart, "jamo") == SYLLABLES
+    jamo = tokenize(SYLLABLES, "jamo")
+    assert len(set(jamo)) == 19 + 21 + 27  # the first, middle and last letters of Unicode
+    assert detokenize(jamo, "jamo") == SYLLABLES
     for syllable in SYLLABLES:
         index = ord(syllable) - 0xAC00
         last = index % 28  # Unicode, section 3.12: 0 is no last letter
@@ -200,8 +200,8 @@ def test_what_was_written_is_read(tmp_path_factory, rows):
         targets = expected.setdefault(a.strip(), [])
         if b.strip() not in targets:
             targets.append(b.strip())
-    found = {"".join(p.source): ["".join(t) for t in p.targets] for p in read_pairs(path)}
-    assert found == expected
+    actual = {"".join(p.source): ["".join(t) for t in p.targets] for p in read_pairs(path)}
+    assert actual == expected
 
 
 def test_of_each_20_one_validates_two_test_and_17_train():

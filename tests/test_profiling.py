@@ -32,8 +32,8 @@ def test_the_peak_is_of_what_is_alive_together():
     assert peak_bytes(lambda: a + 1) == 4000
     assert peak_bytes(lambda: (a + 1) + 1) == 8000
     assert peak_bytes(lambda: ((a + 1) + 1) + 1) == 8000
-    kept = []
-    assert peak_bytes(lambda: kept.extend([a + 1, a + 2, a + 3])) == 12000
+    alive = []
+    assert peak_bytes(lambda: alive.extend([a + 1, a + 2, a + 3])) == 12000
 
 
 def test_the_peak_counts_the_backward_pass():

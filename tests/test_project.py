@@ -65,8 +65,8 @@ def test_what_the_package_needs_is_what_is_pinned():
     for extra in PROJECT["optional-dependencies"].values():
         needed += extra
     needed = {Requirement(line).name: Requirement(line).specifier for line in needed}
-    chosen = {one.name: one.specifier for one in listed("requirements.in")}
-    locked = {one.name: one.specifier for one in listed("requirements.txt")}
+    chosen = {requirement.name: requirement.specifier for requirement in listed("requirements.in")}
+    locked = {requirement.name: requirement.specifier for requirement in listed("requirements.txt")}
     assert needed.keys() == chosen.keys() <= locked.keys()
     for name, specifier in locked.items():
         (pin,) = specifier
@@ -77,10 +77,13 @@ def test_what_the_package_needs_is_what_is_pinned():
 
 def test_what_is_pinned_runs_on_the_oldest_python_that_is_promised():
     oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
-    asked = {
-        one.name: metadata(one.name)["Requires-Python"] or "" for one in listed("requirements.txt")
+    required = {
+        requirement.name: metadata(requirement.name)["Requires-Python"] or ""
+        for requirement in listed("requirements.txt")
     }
-    assert [name for name, versions in asked.items() if oldest not in SpecifierSet(versions)] == []
+    assert [
+        name for name, versions in required.items() if oldest not in SpecifierSet(versions)
+    ] == []
 
 
 def test_no_version_of_torch_is_forbidden_that_may_come():

@@ -56,8 +56,8 @@ def test_a_layer_on_another_device_computes_there_what_the_cpu_computes(
                 inputs = inputs.detach()
                 again = all_results(layer, inputs, state, lengths.to(place))
                 assert all(map(torch.equal, again, results[-1]))
-    for here, elsewhere in zip(*results, strict=True):
-        assert torch.equal(here, elsewhere)
+    for on_cpu, on_other in zip(*results, strict=True):
+        assert torch.equal(on_cpu, on_other)
 
 
 @each_kind

@@ -126,8 +126,8 @@ def test_wrong_lengths_raise_an_error_with_both_shapes(lengths, message):
 
 
 @pytest.mark.parametrize(
-    ("lengths", "got"), [(torch.tensor([3.0, 4.0]), "torch.float32"), ([3, 4], "list")]
+    ("lengths", "received"), [(torch.tensor([3.0, 4.0]), "torch.float32"), ([3, 4], "list")]
 )
-def test_lengths_that_are_not_integers_raise(lengths, got):
-    with pytest.raises(TypeError, match=f"expected a tensor of integers, got {got}"):
+def test_lengths_that_are_not_integers_raise(lengths, received):
+    with pytest.raises(TypeError, match=f"expected a tensor of integers, got {received}"):
         RNN(3, 4)(torch.ones(2, 5, 3), lengths=lengths)

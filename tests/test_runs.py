@@ -210,7 +210,7 @@ def test_each_kind_of_chance_follows_from_the_seed(tmp_path, what):
     zero, again, one = (
         begin(tmp_path / name, replace(GRU, seed=int(name))) for name in ("0", "00", "1")
     )
-    drawn = [
+    draws = [
         {
             "first weights": run.transcriber.model.readout.weight.tolist(),
             "batches": next(run._batches()).source.tolist(),
@@ -218,8 +218,8 @@ def test_each_kind_of_chance_follows_from_the_seed(tmp_path, what):
         }[what]
         for run in (zero, again, one)
     ]
-    assert drawn[0] == drawn[1]
-    assert drawn[0] != drawn[2]
+    assert draws[0] == draws[1]
+    assert draws[0] != draws[2]
 
 
 def test_other_chance_in_the_process_changes_nothing_and_is_not_changed(tmp_path, whole):
@@ -653,12 +653,12 @@ def test_a_changed_byte_of_a_checkpoint_is_refused_or_changes_nothing(archive, c
         changed[place] ^= 0x15
         archive.write_bytes(changed)
         try:
-            found = load_checkpoint(archive)
+            loaded = load_checkpoint(archive)
         except DamagedModelError:
             refused += 1
         else:
-            assert found["step"] == 3, place
-            assert torch.equal(found["weights"], checkpoint["weights"]), place
+            assert loaded["step"] == 3, place
+            assert torch.equal(loaded["weights"], checkpoint["weights"]), place
     assert refused > len(whole) / 3  # the rest stands between the parts of an archive
 
 

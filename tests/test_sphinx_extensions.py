@@ -30,8 +30,8 @@ def document_of(text, *classes):
 def test_claims_become_paragraphs_among_the_other_lines():
     document = document_of("before\n✓ One.\n✓ Two.\nafter ✓\nlast", "output", "stream")
     show_claims(None, document)
-    shown = [(type(node).__name__, node["classes"], node.astext()) for node in document]
-    assert shown == [
+    parts = [(type(node).__name__, node["classes"], node.astext()) for node in document]
+    assert parts == [
         ("literal_block", ["output", "stream"], "before"),
         ("paragraph", ["claim"], "One."),
         ("paragraph", ["claim"], "Two."),

@@ -213,8 +213,8 @@ def test_a_kernel_without_user_namespaces_is_a_reason_to_skip(machine, capsys):
         machine.add(name, "echo NanumGothic")
     machine.add("bwrap", DENIED)
     reason = "no sandbox: setting up uid map: Permission denied"
-    said = [f"make test: {reason}. The tests that need it will be skipped."]
-    assert prepare(capsys) == (None, said)
+    messages = [f"make test: {reason}. The tests that need it will be skipped."]
+    assert prepare(capsys) == (None, messages)
     assert system_packages.why_no_sandbox() == reason
 
 
@@ -234,8 +234,8 @@ def test_ubuntus_restriction_is_lifted_by_who_may(machine, capsys, tmp_path, all
     assert stopped is None
     setting = f"kernel.{restriction.name}=0"
     if allowed:
-        said = "make test: lifting the restriction of user namespaces until the next boot"
-        assert printed == [said]
+        message = "make test: lifting the restriction of user namespaces until the next boot"
+        assert printed == [message]
         assert f"sysctl -w {setting}" in machine.calls
         assert system_packages.why_no_sandbox() is None
     else:
@@ -257,7 +257,7 @@ def test_make_test_refuses_before_it_makes_an_environment(tmp_path):
     )
     (programs / "python3").chmod(0o755)
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run(
+    process = subprocess.run(
         [shutil.which("make"), "test"],
         cwd=tmp_path,
         env={"PATH": str(programs), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -265,8 +265,8 @@ def test_make_test_refuses_before_it_makes_an_environment(tmp_path):
         capture_output=True,
         text=True,
     )
-    refused, by_make = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
+    refused, by_make = process.stderr.splitlines()
+    assert (process.returncode, process.stdout) == (2, "")
     assert refused.endswith(f"Type: {BY_HAND}")
     assert by_make.startswith("make: *** ")
     assert sorted(tmp_path.rglob("*")) == before

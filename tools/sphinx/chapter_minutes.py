@@ -28,9 +28,9 @@ class ChapterTable(SphinxDirective):
     def run(self):
         rows = [self._row(name, chapter) for name, chapter in chapters(self.env).items()]
         titles = ("Chapter", "Minutes to read", "Seconds to run", "Claims")
-        shown = table(titles, (55, 15, 15, 15), rows)
-        shown["classes"] += ["numbers"]
-        return [shown]
+        node = table(titles, (55, 15, 15, 15), rows)
+        node["classes"] += ["numbers"]
+        return [node]
 
     def _row(self, name: str, chapter: Summary):
         link = page_link(name, chapter.title, at=self.env.docname)

@@ -43,10 +43,10 @@ class ClaimsTable(SphinxDirective):
             (_link(self.env, name, claim.anchor, f"{number}.{place}"), claim.statement)
             for place, claim in enumerate(chapter.claims, start=1)
         ]
-        shown = table(("Claim", "What was shown"), (12, 88), rows)
-        shown["classes"] += ["claims-table"]
-        shown["support_smartquotes"] = False  # word for word what the cells print
-        section += shown
+        claims = table(("Claim", "What was shown"), (12, 88), rows)
+        claims["classes"] += ["claims-table"]
+        claims["support_smartquotes"] = False  # word for word what the cells print
+        section += claims
         return section
 
 
@@ -54,11 +54,11 @@ class ClaimCount(SphinxRole):
     """How many claims, or chapters, there are."""
 
     def run(self):
-        found = chapters(self.env)
+        numbered = chapters(self.env)
         if self.text == "chapters":
-            number = len(found)
+            number = len(numbered)
         elif self.text == "all":
-            number = sum(len(chapter.claims) for chapter in found.values())
+            number = sum(len(chapter.claims) for chapter in numbered.values())
         else:
             message = f"claim-count: expected all or chapters, got {self.text!r}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
@@ -70,8 +70,8 @@ class ClaimLink(SphinxRole):
 
     def run(self):
         page, _, cell = self.text.partition(":")
-        found = chapters(self.env)
-        claims = found[page].claims if page in found else ()
+        numbered = chapters(self.env)
+        claims = numbered[page].claims if page in numbered else ()
         places = [
             place
             for place, claim in enumerate(claims, start=1)
@@ -80,7 +80,7 @@ class ClaimLink(SphinxRole):
         if not places:
             message = f"claim: expected the page and the id of a cell with claims, got {self.text}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
-        number = list(found).index(page) + 1
+        number = list(numbered).index(page) + 1
         ends = dict.fromkeys(f"{number}.{place}" for place in (places[0], places[-1]))
         words = f"claim{'s' * (len(ends) > 1)} {' to '.join(ends)}"
         return [_link(self.env, page, claims[places[0] - 1].anchor, words)], []
@@ -93,7 +93,7 @@ def _link(env, page: str, anchor: str, words: str) -> nodes.reference:
 
 def load_filter(app, _page, _template, _context, doctree):
     if doctree is not None and any(
-        "claims-table" in found["classes"] for found in doctree.findall(nodes.table)
+        "claims-table" in node["classes"] for node in doctree.findall(nodes.table)
     ):
         app.add_js_file(MODULE, type="module")
 

@@ -83,10 +83,10 @@ class ExerciseLink(SphinxDirective):
     """A paragraph for each exercise that belongs to the chapter it stands in."""
 
     def run(self):
-        found = exercises_of(self.env.docname, self.env)
-        if not found:
+        exercises = exercises_of(self.env.docname, self.env)
+        if not exercises:
             raise self.error(f"exercise-link: no exercise belongs to {self.env.docname}")
-        return [self._paragraph(exercise) for exercise in found]
+        return [self._paragraph(exercise) for exercise in exercises]
 
     def _paragraph(self, exercise: Exercise) -> nodes.paragraph:
         paragraph = nodes.paragraph("", classes=["exercise-link"])
@@ -113,9 +113,9 @@ class ExerciseTable(SphinxDirective):
             for chapter in chapters(self.env)
             for exercise in exercises_of(chapter, self.env)
         ]
-        shown = table(titles, (70, 10, 10, 10), rows)
-        shown["classes"] += ["numbers"]
-        return [shown]
+        node = table(titles, (70, 10, 10, 10), rows)
+        node["classes"] += ["numbers"]
+        return [node]
 
     def _row(self, exercise: Exercise) -> tuple:
         cell = nodes.inline("", f"{exercise.title[:1].upper()}{exercise.title[1:]}: ")

@@ -129,15 +129,15 @@ def all_notebooks(env) -> dict[str, Summary]:
 
 def summaries(env, names: Iterable[str]) -> dict[str, Summary]:
     """Return those of these pages that are notebooks, summarized, as ``chapters`` does."""
-    found = {}
+    by_name = {}
     noted = env.metadata[env.docname].setdefault("summaries", {})
     for name in map(str, names):
         path = _path(env, name)
         if path.is_file():
             modified = path.stat().st_mtime_ns
-            found[name] = read_summary(path, modified)
-            noted[name] = modified, found[name].digest
-    return found
+            by_name[name] = read_summary(path, modified)
+            noted[name] = modified, by_name[name].digest
+    return by_name
 
 
 def _path(env, name: str) -> Path:
@@ -156,8 +156,8 @@ def outdated_pages(_app, env, _added, _changed, _removed) -> list[str]:
 def _changed_since(path: Path, modified: int, digest: str) -> bool:
     if not path.is_file():
         return True
-    now = path.stat().st_mtime_ns
-    return now != modified and read_summary(path, now).digest != digest
+    current = path.stat().st_mtime_ns
+    return current != modified and read_summary(path, current).digest != digest
 
 
 def setup(app):
