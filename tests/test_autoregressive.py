@@ -170,7 +170,7 @@ def test_simulation_without_noise_is_a_roll_out(generator):
     np.testing.assert_allclose(path, model.roll_out([0.0, 0.0], 6))
 
 
-def test_roll_outs_refuse_what_they_cannot_start_from():
+def test_roll_outs_refuse_an_invalid_start():
     model = LinearAR(0.0, [0.5, 0.2])
     with pytest.raises(ValueError, match=r"history: .* at least 2 values, got shape \(1,\)"):
         model.roll_out([1.0], 3)

@@ -214,9 +214,7 @@ def test_a_run_of_something_else_is_refused(letters, trained, run):
 
 
 @pytest.mark.parametrize("moment", ["scoring", "saving"])
-def test_what_comes_after_the_last_step_may_be_interrupted(
-    letters, tmp_path, run, monkeypatch, moment
-):
+def test_a_run_can_be_interrupted_after_its_last_step(letters, tmp_path, run, monkeypatch, moment):
     command = ["train", "--task", letters, "--out", tmp_path / "run", *SMALL, "--epochs", "0.5"]
 
     def interrupt(*_args, **_options):
@@ -502,7 +500,7 @@ def test_each_part_is_scored(letters, trained, run, part, count):
     assert out == f"{count} sources, beam 1: word error 0.00%, symbol error 0.00%\n"
 
 
-def test_a_model_may_be_named_by_folder_or_file_and_searched_with_a_beam(letters, trained, run):
+def test_a_model_is_found_by_folder_or_file_and_decoded_with_a_beam(letters, trained, run):
     for name in (trained, trained / "model.safetensors"):
         code, out, _ = run("evaluate", name, "--task", letters, "--beam", 3)
         assert code == 0
@@ -531,7 +529,7 @@ def test_a_beam_without_width_is_refused(letters, trained, run, width):
         ("nowhere.safetensors", r"\[Errno 2\] No such file or directory: '.*nowhere.safetensors'"),
     ],
 )
-def test_a_file_that_is_no_model_is_refused(letters, trained, run, command, name, message):
+def test_a_file_without_a_model_is_refused(letters, trained, run, command, name, message):
     rest = ["--task", letters] if command == "evaluate" else ["ab"]
     assert re.search(message, refuse(run, command, trained / name, *rest))
 
@@ -685,7 +683,7 @@ def test_texts_are_transcribed_in_their_order(trained, run):
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_an_option_may_stand_anywhere(trained, run, place):
+def test_options_are_accepted_in_any_position(trained, run, place):
     words = [trained, "abca", "d"]
     words[place:place] = ["--beam", 4]
     assert run("transcribe", *words) == (0, "abca\tABCA\nd\tD\n", "")

@@ -113,7 +113,7 @@ def test_the_score_is_the_models_own(kind, name):
 
 @some_kinds
 @pytest.mark.parametrize("name", ["greedy", "beam"])
-def test_a_batch_gives_what_each_source_gives_alone(kind, name):
+def test_a_batch_gives_the_same_as_each_source_alone(kind, name):
     model = make(kind, scale=2)
     together = search(name)(model, *SOURCES)
     single = [search(name)(model, *source)[0] for source in one_by_one(*SOURCES)]
@@ -139,7 +139,7 @@ def test_each_source_has_a_limit_of_its_own(kind, name):
 
 @pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
 @searches
-def test_what_is_generated_for_a_source_does_not_depend_on_those_after_it(kind, name):
+def test_the_output_for_a_source_does_not_depend_on_later_sources(kind, name):
     model = make(kind, scale=2)
     source, lengths = SOURCES
     longer = torch.nn.functional.pad(source, (0, 3))

@@ -139,7 +139,7 @@ def test_effective_sample_size_is_the_variance_of_the_mean(weight, length):
         ([1, -0.9, -0.9], 10, "the variance factor is .* not positive"),
     ],
 )
-def test_what_is_no_autocorrelation_is_refused(rho, length, message):
+def test_invalid_autocorrelations_are_refused(rho, length, message):
     with pytest.raises(ValueError, match=message):
         effective_sample_size(rho, length=length)
 

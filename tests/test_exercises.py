@@ -168,7 +168,7 @@ def test_right_answers_pass(name, step_name):
 
 
 @each_step
-def test_a_wrong_form_is_told_from_a_wrong_value(name, step_name):
+def test_a_wrong_form_is_distinguished_from_a_wrong_value(name, step_name):
     """An answer that returns nothing is not taken for a known mistake."""
     _, checks = compiled(name, step_name)
     verdict = answer(checks, lambda *_: None)

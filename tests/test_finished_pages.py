@@ -161,7 +161,7 @@ def test_a_script_or_style_that_changed_reaches_every_page(book):
     assert built == built_afresh(book)
 
 
-def test_a_build_that_failed_is_made_up_for(book, monkeypatch):
+def test_a_build_after_a_failed_one_is_complete(book, monkeypatch):
     """Pages that were written but not finished are written again."""
     edit(book, "Words.", "Some words.")
     with monkeypatch.context() as broken:
@@ -336,7 +336,7 @@ def test_pages_load_one_style_sheet_without_rules_that_none_uses(book):
         (".used { }", ""),
     ],
 )
-def test_a_rule_is_kept_if_a_page_can_match_it(style, kept):
+def test_only_rules_that_a_page_can_match_remain(style, kept):
     rules = cut_down(parse(style), {"used"})
     serialized = serialize(rules).replace('"', "'")
     assert re.sub(r"\s+", "", serialized) == re.sub(r"\s+", "", kept)

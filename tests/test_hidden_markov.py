@@ -105,7 +105,7 @@ def test_samples_repeat_with_their_seed():
         ([1, 0], np.eye(2), np.eye(3), r"emission \(2, symbols\) .* and \(3, 3\)"),
     ],
 )
-def test_what_is_no_model_is_refused(initial, transition, emission, message):
+def test_an_invalid_model_is_refused(initial, transition, emission, message):
     with pytest.raises(ValueError, match=message):
         HiddenMarkovModel(initial, transition, emission)
 

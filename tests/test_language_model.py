@@ -145,8 +145,8 @@ def test_symbols_are_drawn_from_the_distribution_after_the_prompt(layer):
 
 
 @any_layer
-def test_writing_goes_on_from_what_was_written(layer):
-    """A model near temperature zero writes what reading everything afresh calls most probable."""
+def test_generation_continues_its_own_output(layer):
+    """Near temperature zero, each symbol is the most probable one after all those before it."""
     model, prompt = make(layer), np.array([2, 0, 1])
     written = generate(
         model, 12, prompt=prompt, generator=torch.Generator().manual_seed(0), temperature=1e-6

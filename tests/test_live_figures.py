@@ -76,7 +76,7 @@ def same(actual, expected) -> None:
 # What the page computes
 
 
-def test_chance_is_the_page_s_own_and_normal(javascript):
+def test_the_page_draws_normal_numbers_from_its_own_generator(javascript):
     samples = np.array(javascript("mathematics", "normals(200, 500, 7)"))
     assert abs(samples.mean()) < 0.01
     assert abs(samples.std() - 1) < 0.01
@@ -98,7 +98,7 @@ def test_roots_and_roll_outs_are_those_of_the_package(javascript, generator):
         same(path, model.roll_out(np.array([0.5, -1.0]), 30))
 
 
-def test_the_sun_s_roots_are_those_that_the_chapter_fits(javascript):
+def test_the_sunspot_roots_are_those_that_the_chapter_fits(javascript):
     numbers = sunspots.load()
     fitted = LinearAR.fit(numbers.numbers[numbers.years <= 1920], 2)
     same(javascript("roots", "SUN"), fitted.weights)
@@ -395,7 +395,7 @@ def numbers_said(figure, key: str, slider: int) -> list[float]:
     return [float(x) for x in re.findall(r"\d+(?:\.\d+)?", redrawn(figure, before))]
 
 
-def test_what_figures_say_is_what_their_sliders_are_set_to(touch, javascript):
+def test_texts_of_figures_state_the_settings_of_their_sliders(touch, javascript):
     width, itself, alike = numbers_said(touch("positions"), "ArrowRight", 1)[:3]
     codes = sinusoids(2, 36).double()
     assert (width, itself) == (36, 18)

@@ -57,7 +57,7 @@ def test_witten_bell_is_its_recursion_and_rules_nothing_out(symbols, past, order
 
 
 @given(ids, orders, st.sampled_from([0, 0.1, 1]))
-def test_additive_counts_what_followed(symbols, order, alpha):
+def test_additive_smoothing_counts_the_following_symbols(symbols, order, alpha):
     model = AdditiveMarkov(order, SIZE, alpha=alpha).fit(symbols)
     context = symbols[:order]
     after = [symbols[t] for t in range(order, len(symbols)) if symbols[t - order : t] == context]
@@ -185,7 +185,7 @@ def test_a_sample_continues_its_past_and_repeats_with_its_seed():
         ([1], np.eye(2), r"transition: expected every axis of length 1 .* got shape \(2, 2\)"),
     ],
 )
-def test_what_is_no_chain_is_refused(initial, transition, message):
+def test_an_invalid_chain_is_refused(initial, transition, message):
     with pytest.raises(ValueError, match=message):
         MarkovChain(initial, transition)
 

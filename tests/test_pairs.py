@@ -40,7 +40,7 @@ def test_every_hangul_syllable_is_decomposed_and_composed():
 
 @pytest.mark.parametrize("level", ["characters", "jamo"])
 @given(text=texts)
-def test_any_text_comes_back_in_its_composed_form(level, text):
+def test_detokenized_text_is_in_composed_form(level, text):
     assert detokenize(tokenize(text, level), level) == composed(text)
 
 
@@ -56,7 +56,7 @@ def test_symbols_survive_joining(level, text):
     assert tokenize(detokenize(cut, level), level) == cut
 
 
-def test_text_that_is_not_composed_comes_back_composed():
+def test_decomposed_text_is_composed_again():
     assert detokenize(tokenize("e\u0301", "characters"), "characters") == "é"
     assert tokenize("e\u0301", "characters") == ("é",)
     assert tokenize("é", "jamo") == ("e", "\u0301")
@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_pairs(tmp_path / "nowhere.tsv")
 
 
-def test_an_unknown_level_is_no_bad_row(file):
+def test_an_unknown_level_is_not_reported_as_a_bad_row(file):
     with pytest.raises(ValueError, match="source_level: expected") as caught:
         read_pairs(file("a\tb\n"), source_level="letters")
     assert not isinstance(caught.value, BadRowError)

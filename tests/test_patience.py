@@ -71,6 +71,6 @@ def test_pages_wait_for_half_a_minute_at_least():
     assert PATIENCE >= 30
 
 
-def test_what_never_comes_is_told():
+def test_a_timeout_names_the_condition():
     with pytest.raises(TimeoutError, match=r"expected a condition to hold within 0 s"):
         wait_until(lambda: False, seconds=0)

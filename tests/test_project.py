@@ -60,7 +60,7 @@ def test_a_release_needs_the_tag_of_its_version_and_notes(monkeypatch):
 # Dependencies.
 
 
-def test_what_the_package_needs_is_what_is_pinned():
+def test_the_dependencies_of_the_package_are_pinned():
     """The package and its extras name what `requirements.in` lists, which all is locked."""
     needed = [*PROJECT["dependencies"]]
     for extra in PROJECT["optional-dependencies"].values():
@@ -76,7 +76,7 @@ def test_what_the_package_needs_is_what_is_pinned():
             assert wider is None or pin.version in wider, name
 
 
-def test_what_is_pinned_runs_on_the_oldest_python_that_is_promised():
+def test_pinned_releases_support_the_oldest_python():
     oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
     required = {
         requirement.name: metadata(requirement.name)["Requires-Python"] or ""
@@ -147,7 +147,7 @@ def test_a_form_for_issues_asks_for_what_is_needed(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=[path.stem for path in DOCUMENTS])
-def test_a_document_links_and_names_files_that_are_there(path):
+def test_a_document_links_and_names_existing_files(path):
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (path.parent / target).exists(), target

@@ -87,7 +87,7 @@ def test_nothing_depends_on_what_the_padding_holds(kind, backward, content):
 
 @pytest.mark.parametrize("backward", ENGINES)
 @pytest.mark.parametrize("kind", PAIRS)
-def test_each_sequence_gives_what_it_gives_alone(kind, backward):
+def test_each_sequence_gives_the_same_as_alone(kind, backward):
     layer = PAIRS[kind][0](3, 4, num_layers=2, bidirectional=True, backward=backward).double()
     lengths = torch.tensor([2, 6, 1])
     inputs = torch.randn(3, 6, 3, dtype=torch.float64)

@@ -432,7 +432,7 @@ def test_the_generator_decides_all_weights(kind):
         ({"num_layers": 0}, "num_layers: expected .*, got 0"),
     ],
 )
-def test_what_a_recurrent_model_cannot_be_is_named(options, message):
+def test_invalid_options_of_a_recurrent_model_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         RecurrentSeq2Seq(5, 5, **{"embedding_size": 4, "hidden_size": 4, **options})
 
@@ -447,7 +447,7 @@ def test_what_a_recurrent_model_cannot_be_is_named(options, message):
         ({"encoder_layers": 0}, "layers: expected at least 1, got 0"),
     ],
 )
-def test_what_a_transformer_cannot_be_is_named(options, message):
+def test_invalid_options_of_a_transformer_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         TransformerSeq2Seq(5, 5, **{"d_model": 4, "heads": 2, "d_ff": 4, **options})
 

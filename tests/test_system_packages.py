@@ -128,7 +128,7 @@ def test_without_the_right_to_install_it_stops_with_the_line_to_type(machine, ca
     assert printed == machine.calls == []
 
 
-def test_what_apt_says_is_shown_if_it_fails(machine, capsys):
+def test_the_output_of_apt_is_shown_if_it_fails(machine, capsys):
     machine.add_apt("echo E: no room on the disk >&2; exit 100")
     stopped, printed = prepare(capsys)
     assert "E: no room on the disk\n" in stopped
@@ -141,7 +141,7 @@ def test_lists_that_can_not_be_updated_are_no_failure(machine, capsys):
     assert prepare(capsys) == (None, [INSTALLING, *WITHOUT])
 
 
-def test_where_all_is_there_nothing_is_done_or_said(machine, capsys):
+def test_nothing_is_done_or_printed_if_nothing_is_missing(machine, capsys):
     machine.user(1000)
     machine.add_apt()
     for name in ("bwrap", "chromium"):
@@ -182,7 +182,7 @@ def test_the_book_needs_none_of_this_and_gets_pythons_own_part(machine, capsys):
 
 
 @pytest.mark.parametrize("system", ["darwin", "linux"])
-def test_without_apt_the_tests_of_what_is_missing_are_skipped(machine, capsys, system):
+def test_without_apt_tests_that_need_missing_packages_are_skipped(machine, capsys, system):
     machine.patch.setattr("sys.platform", system)
     no_sandbox, no_browser = WITHOUT
     if system == "darwin":
@@ -219,7 +219,7 @@ def test_a_kernel_without_user_namespaces_is_a_reason_to_skip(machine, capsys):
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_ubuntus_restriction_is_lifted_by_who_may(machine, capsys, tmp_path, allowed):
+def test_ubuntus_restriction_is_lifted_if_permitted(machine, capsys, tmp_path, allowed):
     machine.user(1000)
     restriction = tmp_path / "apparmor_restrict_unprivileged_userns"
     restriction.write_text("1\n")

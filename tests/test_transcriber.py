@@ -124,7 +124,7 @@ def test_weights_follow_from_the_generator():
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_what_is_written_stands_in_the_order_of_the_sources(width):
+def test_targets_are_in_the_order_of_the_sources(width):
     model, sources = make_decided(), draw_sources(20)
     alone = [model.generate([source], beam_width=width)[0] for source in sources]
     assert all(h.complete for h in alone)
@@ -136,7 +136,7 @@ def test_what_is_written_stands_in_the_order_of_the_sources(width):
         assert [h.log_probability for h in together] == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_beam_finds_what_is_more_probable():
+def test_a_beam_finds_more_probable_targets():
     model, sources = make_decided(), draw_sources(40)
     greedy, beam = model.generate(sources), model.generate(sources, beam_width=4)
     assert all(b.log_probability >= g.log_probability for g, b in zip(greedy, beam, strict=True))
@@ -179,7 +179,7 @@ def test_an_unknown_symbol_reads_as_any_other_unknown_one():
     assert len(texts) == 5
 
 
-def test_the_score_is_that_of_what_is_written():
+def test_the_score_is_that_of_the_generated_targets():
     model = make_decided()
     pairs = [Pair(source, (tuple("XY"), tuple("ZZZ"))) for source in draw_sources(30)]
     written = [
@@ -215,7 +215,7 @@ def test_texts_are_tokenized_and_joined_at_their_levels(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_saved_model_comes_back_rounded_to_half_precision(tmp_path, kind):
+def test_a_saved_model_is_loaded_in_half_precision(tmp_path, kind):
     model = make(kind, source_level="words", target_level="jamo")
     model.record = {"steps": 3, "history": [{"step": 1, "word": 0.5}], "note": "한"}
     model.save(tmp_path / "model.safetensors")
