@@ -1,4 +1,4 @@
-"""How much faster does a Transformer write when it keeps the keys and values of what it wrote?
+"""How much faster does a Transformer generate when it caches the keys and values of its output?
 
 Times greedy decoding with the cache and without it, at growing lengths, and writes what it finds
 to ``benchmarks/results/cached_decoding.json``, which chapter 8 draws:
@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from record import benchmark_record, write_record
@@ -31,7 +32,13 @@ OUTPUT = Path(__file__).parent / "results" / "cached_decoding.json"
 SEEDS = (0, 1, 2)
 REPETITIONS = {64: 15, 256: 7, 1024: 3}  # for each seed
 SYMBOLS, SOURCE = 64, 64
-SIZES = {"d_model": 128, "heads": 4, "d_ff": 512, "encoder_layers": 2, "decoder_layers": 2}
+SIZES: dict[str, Any] = {
+    "d_model": 128,
+    "heads": 4,
+    "d_ff": 512,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+}
 TOLERANCE = 1e-9
 
 
@@ -47,21 +54,21 @@ def model_of(seed: int) -> TransformerSeq2Seq:
 def written(model: TransformerSeq2Seq, source: torch.Tensor, tokens: int, cached: bool):
     """Write ``tokens`` symbols after one source."""
     lengths = torch.tensor([source.shape[1]])
-    (found,) = greedy(model, source, lengths, max_length=tokens, cached=cached)
-    if len(found.ids) != tokens:
-        raise RuntimeError(f"expected {tokens} symbols, got {len(found.ids)}")
-    return found
+    (hypothesis,) = greedy(model, source, lengths, max_length=tokens, cached=cached)
+    if len(hypothesis.ids) != tokens:
+        raise RuntimeError(f"expected {tokens} symbols, got {len(hypothesis.ids)}")
+    return hypothesis
 
 
-def difference(one: Hypothesis, other: Hypothesis) -> float:
-    """How far the log-probabilities of two equal sequences are apart, for each symbol."""
-    if one.ids != other.ids:
+def difference(first: Hypothesis, second: Hypothesis) -> float:
+    """Difference of the log-probabilities of two equal sequences, per symbol."""
+    if first.ids != second.ids:
         raise RuntimeError("expected the same symbols with and without the cache")
-    return abs(one.log_probability - other.log_probability) / len(one.ids)
+    return abs(first.log_probability - second.log_probability) / len(first.ids)
 
 
 def seconds(*arguments) -> float:
-    """Wall-clock time of writing once."""
+    """Wall-clock time of one decoding."""
     start = time.perf_counter()
     written(*arguments)
     return time.perf_counter() - start
@@ -73,13 +80,13 @@ def run(seed: int, tokens: int, repetitions: int) -> dict:
     source = torch.randint(END + 1, SYMBOLS, (1, SOURCE), generator=generator)
     model = model_of(seed)
     exact = model_of(seed).double()
-    apart = difference(*(written(exact, source, tokens, cached) for cached in (True, False)))
-    if apart > TOLERANCE:
-        raise RuntimeError(f"log-probabilities differ by {apart} a symbol")
-    times = {True: [], False: []}
+    deviation = difference(*(written(exact, source, tokens, cached) for cached in (True, False)))
+    if deviation > TOLERANCE:
+        raise RuntimeError(f"log-probabilities differ by {deviation} a symbol")
+    times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(repetitions):
-        for cached, found in times.items():
-            found.append(seconds(model, source, tokens, cached))
+        for cached, seconds_taken in times.items():
+            seconds_taken.append(seconds(model, source, tokens, cached))
     ratios = [slow / fast for fast, slow in zip(times[True], times[False], strict=True)]
     return {
         "seed": seed,
@@ -88,7 +95,7 @@ def run(seed: int, tokens: int, repetitions: int) -> dict:
         "cached_seconds": round(statistics.median(times[True]), 4),
         "recomputed_seconds": round(statistics.median(times[False]), 4),
         "ratio": round(statistics.median(ratios), 2),
-        "difference_per_symbol": apart,
+        "difference_per_symbol": deviation,
     }
 
 

@@ -17,6 +17,7 @@ from record import benchmark_record, write_record
 
 from seqbook.data import digits
 from seqbook.layers.lstm import LSTM
+from seqbook.layers.recurrent import RecurrentLayer
 from seqbook.layers.rnn import RNN
 from seqbook.models.classification import SequenceClassifier, accuracy, pad
 from seqbook.training.fit import fit_classifier
@@ -33,10 +34,12 @@ FORGET_BIAS = 1.0
 def run(reading: str, kind: str, seed: int) -> dict:
     """Train one classifier and return its accuracy on the test images."""
     training, test = (
-        pad(part.images.reshape(-1, *READINGS[reading]), part.labels) for part in digits.load()
+        pad(list(part.images.reshape(-1, *READINGS[reading])), part.labels)
+        for part in digits.load()
     )
     generator = torch.Generator().manual_seed(seed)
     features = READINGS[reading][1]
+    layer: RecurrentLayer
     if kind == "RNN":
         layer = RNN(features, HIDDEN[kind], generator=generator)
     else:
@@ -62,7 +65,7 @@ def run(reading: str, kind: str, seed: int) -> dict:
 
 
 def write(runs: list[dict]) -> None:
-    """Write what was measured, and what it takes to measure it again."""
+    """Write the results, with the settings that repeat the measurement."""
     settings = {
         "batch": BATCH,
         "steps": STEPS,

@@ -36,7 +36,7 @@ from seqbook.exercises import COURSE
 RESULT = RESULTS / "grading_throughput.json"
 SOURCES = Path(__file__).parents[1] / "exercises"
 REPETITIONS = 15
-INTERVAL = 0.02  # seconds between two looks at the processor time
+INTERVAL = 0.02  # seconds between two readings of the processor time
 ASSIGNMENT = "exercises"
 STUDENTS = ("ada", "bob")
 SEED = 1
@@ -176,13 +176,16 @@ def main() -> None:
     program = arguments.nbgrader.absolute()
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     notebooks = len(COURSE.order)
-    runs: list[dict[str, float | str | int]] = []
+    runs = []
     with TemporaryDirectory() as ours, TemporaryDirectory() as theirs:
-        graders = [Seqbook(Path(ours)), Nbgrader(Path(theirs), program)]
+        graders: list[Seqbook | Nbgrader] = [
+            Seqbook(Path(ours)),
+            Nbgrader(Path(theirs), program),
+        ]
         for repetition in range(arguments.repetitions):
             for grader in graders if repetition % 2 else reversed(graders):
                 one, two = grader.grade(1), grader.grade(2)
-                run = {
+                run: dict[str, float | str | int] = {
                     "grader": grader.name,
                     "seconds_per_notebook": round((two - one) / notebooks, 4),
                     "start_seconds": round(2 * one - two, 4),

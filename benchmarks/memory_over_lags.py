@@ -20,6 +20,7 @@ from record import benchmark_record, write_record
 
 from seqbook.data.synthetic import adding, adding_error
 from seqbook.layers.lstm import LSTM
+from seqbook.layers.recurrent import RecurrentLayer
 from seqbook.layers.rnn import RNN
 from seqbook.models.classification import LastStateReadout
 from seqbook.training.loop import training_steps
@@ -35,6 +36,7 @@ LEARNING_RATE = {"RNN": 0.005, "LSTM": 0.02}
 
 def model_of(kind: str, generator: torch.Generator) -> LastStateReadout:
     """The layer with its readout, initialised from ``generator``."""
+    layer: RecurrentLayer
     if kind == "RNN":
         layer = RNN(2, HIDDEN[kind], generator=generator)
     else:
@@ -48,7 +50,7 @@ def run(kind: str, length: int, seed: int) -> dict:
     model = model_of(kind, generator)
     history = []
 
-    def loss(_):
+    def loss(_step: int) -> torch.Tensor:
         inputs, targets = adding(BATCH, length=length, generator=generator)
         return (model(inputs)[:, 0] - targets).square().mean()
 
@@ -74,7 +76,7 @@ def run(kind: str, length: int, seed: int) -> dict:
 
 
 def write(runs: list[dict]) -> None:
-    """Write what was measured, and what it takes to measure it again."""
+    """Write the results, with the settings that repeat the measurement."""
     record = benchmark_record(
         __file__,
         task="adding problem, mean squared error on 4,000 fresh sequences",

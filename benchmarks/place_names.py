@@ -20,9 +20,10 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from record import benchmark_record, write_record
@@ -45,7 +46,7 @@ BATCH, SMOOTHING, WARM_UP, CLIP = 32, 0.1, 0.1, 1.0
 SCORES = 12  # on the validation names along a training
 BEAM, MAX_LENGTH = 4, 40
 TRANSFORMER = {"d_model": 64, "heads": 4, "d_ff": 256, "encoder_layers": 2, "decoder_layers": 2}
-MODELS = {
+MODELS: dict[str, tuple[type[Seq2Seq], dict[str, Any]]] = {
     "GRU": (
         RecurrentSeq2Seq,
         {"network": "GRU", "embedding_size": 64, "hidden_size": 180, "attention": False},
@@ -91,8 +92,8 @@ def write(model: Seq2Seq, task: Task, pairs: list[Pair], decode: Callable) -> li
     """Write the names of ``pairs`` in jamo."""
     sources = task.vocabularies.encode_sources([pair.source for pair in pairs])
     with evaluation_mode(model):
-        found = decode(model, *sources, max_length=MAX_LENGTH)
-    return [task.vocabularies.decode_target(hypothesis.ids) for hypothesis in found]
+        hypotheses = decode(model, *sources, max_length=MAX_LENGTH)
+    return [task.vocabularies.decode_target(hypothesis.ids) for hypothesis in hypotheses]
 
 
 def beamed(*arguments, **options):
@@ -104,8 +105,8 @@ def rates(written: list[tuple[str, ...]], pairs: list[Pair]) -> dict[str, float]
     """Error rates in words, syllables and jamo."""
     jamo = error_rates(written, pairs)
     syllables: ErrorRates = error_rates(*place_names.syllables(pairs, written))
-    found = {"word": jamo.word, "syllable": syllables.symbol, "jamo": jamo.symbol}
-    return {name: round(value, 4) for name, value in found.items()}
+    values = {"word": jamo.word, "syllable": syllables.symbol, "jamo": jamo.symbol}
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def batches(task: Task, generator: torch.Generator) -> Iterator[Encoded]:
@@ -124,7 +125,9 @@ def learn(
         of the best.
     """
     stream = batches(task, torch.Generator().manual_seed(seed))
-    curve, best, seconds = [], {}, 0.0
+    curve: list[dict] = []
+    best: dict[str, Tensor] = {}
+    seconds = 0.0
 
     def schedule(step: int) -> float:
         return rate * min(1, (step + 1) / (WARM_UP * steps), (steps - step) / (0.9 * steps))
@@ -148,21 +151,21 @@ def learn(
     return curve, best
 
 
+def _loss_of_next(model: Seq2Seq, stream: Iterator[Encoded], _step: int) -> Tensor:
+    return model.loss(next(stream))
+
+
 def steps_for(names: list[str], task: Task, budget: float, *, trials: int = 12) -> dict[str, int]:
     """How many steps of each model fit the budget, measured ten steps at a time, in turn."""
     models = {name: make(name, task, 0, 0.1) for name in names}
-    used = {name: [] for name in names}
+    used: dict[str, list[float]] = {name: [] for name in names}
     for trial, name in product(range(trials), names):
         start = time.process_time()
         stream = batches(task, torch.Generator().manual_seed(trial))
-        train(
-            models[name].parameters(),
-            lambda _, name=name, stream=stream: models[name].loss(next(stream)),
-            steps=10,
-            learning_rate=1e-4,
-        )
+        loss = partial(_loss_of_next, models[name], stream)
+        train(models[name].parameters(), loss, steps=10, learning_rate=1e-4)
         used[name].append((time.process_time() - start) / 10)
-    return {name: round(budget / sorted(found)[trials // 2]) for name, found in used.items()}
+    return {name: round(budget / sorted(seconds)[trials // 2]) for name, seconds in used.items()}
 
 
 def experiment(name: str, task: Task, steps: int, seeds: list[int]) -> dict:
@@ -185,8 +188,8 @@ def experiment(name: str, task: Task, steps: int, seeds: list[int]) -> dict:
         )
         model.load_state_dict(best)
         test = {
-            way: rates(write(model, task, task.parts.test, decode), task.parts.test)
-            for way, decode in (("greedy", greedy), ("beam", beamed))
+            search: rates(write(model, task, task.parts.test, decode), task.parts.test)
+            for search, decode in (("greedy", greedy), ("beam", beamed))
         }
         runs.append({"seed": seed, "seconds": curve[-1]["seconds"], "test": test, "curve": curve})
         report(name, seed=seed, seconds=curve[-1]["seconds"], **test["greedy"])

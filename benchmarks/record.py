@@ -1,4 +1,4 @@
-"""Writing of what the benchmarks measure, with what it takes to measure it again."""
+"""Records of benchmarks: the results, with all that is needed to measure them again."""
 
 from __future__ import annotations
 

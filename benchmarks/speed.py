@@ -1,4 +1,4 @@
-"""Set the book's layers beside torch's and beside the textbook's forms, forward and in training.
+"""Compare the book's layers with torch's and with the textbook's loops, forward and in training.
 
 Every contestant computes the same values from the same weights, which is checked first. All take
 turns within one process: each repetition runs everything once, so that a busy moment of the machine
@@ -20,9 +20,10 @@ import gc
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from record import benchmark_record, write_record
@@ -41,7 +42,7 @@ from seqbook.layers.attention import (
 )
 from seqbook.layers.gru import GRU
 from seqbook.layers.lstm import LSTM
-from seqbook.layers.recurrent import unroll
+from seqbook.layers.recurrent import RecurrentLayer, unroll
 from seqbook.layers.rnn import RNN
 from seqbook.layers.transformer import EncoderLayer
 from seqbook.training.profiling import count_macs
@@ -52,7 +53,11 @@ PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 VIEWS = {"as_strided", "select", "slice", "t", "transpose", "unbind", "view", "unsqueeze"}
 SHORTEST = 0.005  # seconds: what takes less is run several times in a row
 PRODUCT = 1024  # rows and columns of the matrix product that is the measure of speed
-KINDS = {"RNN": (RNN, nn.RNN), "LSTM": (LSTM, nn.LSTM), "GRU": (GRU, nn.GRU)}
+KINDS: dict[str, tuple[Callable[..., RecurrentLayer], Callable[..., nn.RNNBase]]] = {
+    "RNN": (RNN, nn.RNN),
+    "LSTM": (LSTM, nn.LSTM),
+    "GRU": (GRU, nn.GRU),
+}
 SIZES = ("batch", "time", "input", "hidden")
 RECURRENT = ((32, 35, 32, 64), (64, 100, 128, 256), (16, 512, 64, 128), (1, 1000, 28, 128))
 WIDE = (1024, 32, 32, 32)
@@ -86,10 +91,10 @@ def recurrent_cases(generator: torch.Generator) -> Iterator[Case]:
     for kind, shape, reference in [*shapes, ("LSTM", WIDE, "textbook")]:
         batch, time, features, hidden = shape
         ours, theirs = pair(kind, features, hidden, generator)
-        works = {
-            "torch": lambda x, layer=theirs: layer(x)[0],
-            "ours": lambda x, layer=ours: layer(x)[0],
-            "textbook": lambda x, layer=ours, kind=kind: textbook_run(x, layer, kind),
+        works: Works = {
+            "torch": partial(outputs_of, theirs),
+            "ours": partial(outputs_of, ours),
+            "textbook": partial(textbook_run, ours, kind),
         }
         inputs = torch.randn(batch, time, features, generator=generator)
         group = kind if shape in RECURRENT else f"{kind}, wide batch"
@@ -99,7 +104,7 @@ def recurrent_cases(generator: torch.Generator) -> Iterator[Case]:
 def ragged_cases(generator: torch.Generator) -> Iterator[Case]:
     """Sequences of all lengths up to the longest, padded, beside torch's packed ones."""
 
-    def packed(inputs: Tensor, layer: nn.Module, lengths: Tensor) -> Tensor:
+    def packed(layer: nn.Module, lengths: Tensor, inputs: Tensor) -> Tensor:
         together = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(layer(together)[0], batch_first=True)[0]
 
@@ -107,9 +112,9 @@ def ragged_cases(generator: torch.Generator) -> Iterator[Case]:
         batch, time, features, hidden = shape
         lengths = torch.linspace(1, time, batch).round().long()
         ours, theirs = pair(kind, features, hidden, generator)
-        works = {
-            "torch": lambda x, layer=theirs, lengths=lengths: packed(x, layer, lengths),
-            "ours": lambda x, layer=ours, lengths=lengths: layer(x, lengths=lengths)[0],
+        works: Works = {
+            "torch": partial(packed, theirs, lengths),
+            "ours": partial(outputs_of, ours, lengths=lengths),
         }
         inputs = torch.randn(batch, time, features, generator=generator)
         sizes = dict(zip(SIZES, shape, strict=True))
@@ -121,10 +126,10 @@ def attention_cases(generator: torch.Generator) -> Iterator[Case]:
     for features in (64, 16):
         for time in LENGTHS if features == 64 else LENGTHS[-1:]:
             inputs = torch.randn(3, 1, 4, time, features, generator=generator)
-            works = {
+            works: Works = {
                 "textbook": lambda x: scaled_dot_product_attention(*x.unbind(0)).output,
                 "chunks": lambda x: chunked_attention(*x.unbind(0)),
-                "torch": lambda x: torch_attention(*x.unbind(0)),
+                "torch": fused_attention,
             }
             sizes = {"heads": 4, "time": time, "features": features}
             yield Case("attention", sizes, "textbook", works, inputs, memory=True)
@@ -139,14 +144,14 @@ def layer_cases(generator: torch.Generator) -> Iterator[Case]:
         theirs = nn.MultiheadAttention(width, heads, batch_first=True)
         for layer in (textbook, theirs):
             layer.load_state_dict(ours.state_dict())
-        works = {
-            "torch": lambda x, layer=theirs: layer(x, x, x, need_weights=False)[0],
+        works: Works = {
+            "torch": partial(attend_to_itself, theirs),
             "ours": ours,
             "textbook": textbook,
         }
         if batch == 1:
             recurrent = GRU(width, width, generator=generator)
-            works["GRU"] = lambda x, layer=recurrent: layer(x)[0]
+            works["GRU"] = partial(outputs_of, recurrent)
         inputs = torch.randn(batch, time, width, generator=generator)
         sizes = {"batch": batch, "time": time, "width": width, "heads": heads}
         yield Case("attention layer", sizes, "torch", works, inputs, memory=True)
@@ -157,8 +162,9 @@ def encoder_cases(generator: torch.Generator) -> Iterator[Case]:
     batch, width, heads, hidden = 8, 256, 4, 1024
     for time in (64, 256, 1024):
         ours = EncoderLayer(width, heads, hidden, generator=generator)
-        options = {"batch_first": True, "norm_first": True, "dropout": 0.0}
-        theirs = nn.TransformerEncoderLayer(width, heads, hidden, **options).eval()
+        theirs = nn.TransformerEncoderLayer(
+            width, heads, hidden, dropout=0.0, batch_first=True, norm_first=True
+        ).eval()
         theirs.load_state_dict(ours.state_dict())
         inputs = torch.randn(batch, time, width, generator=generator)
         sizes = {"batch": batch, "time": time, "width": width, "heads": heads, "hidden": hidden}
@@ -174,17 +180,35 @@ GROUPS = {
 }
 
 
-def pair(kind: str, features: int, hidden: int, generator: torch.Generator) -> tuple:
+def pair(
+    kind: str, features: int, hidden: int, generator: torch.Generator
+) -> tuple[RecurrentLayer, nn.RNNBase]:
     """The book's layer and torch's with the same weights."""
-    ours, theirs = KINDS[kind]
-    ours = ours(features, hidden, generator=generator)
-    theirs = theirs(features, hidden, batch_first=True)
+    our_class, torch_class = KINDS[kind]
+    ours = our_class(features, hidden, generator=generator)
+    theirs = torch_class(features, hidden, batch_first=True)
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
 
-def textbook_run(inputs: Tensor, layer: nn.Module, kind: str) -> Tensor:
-    """As the equations stand: at each step two products for each gate, differentiated by torch."""
+def outputs_of(layer: nn.Module, inputs: Tensor, **options: Any) -> Tensor:
+    """Outputs of a layer that returns its final state too."""
+    return layer(inputs, **options)[0]
+
+
+def fused_attention(inputs: Tensor) -> Tensor:
+    """Output of torch's attention, whose queries, keys and values are stacked."""
+    query, key, value = inputs.unbind(0)
+    return torch_attention(query, key, value)
+
+
+def attend_to_itself(layer: nn.MultiheadAttention, inputs: Tensor) -> Tensor:
+    """Outputs of torch's attention layer as self-attention."""
+    return layer(inputs, inputs, inputs, need_weights=False)[0]
+
+
+def textbook_run(layer: RecurrentLayer, kind: str, inputs: Tensor) -> Tensor:
+    """A layer written as its equations: two products per gate and step, differentiated by torch."""
     gates = {"RNN": 1, "LSTM": 4, "GRU": 3}[kind]
     names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
     w, b, u, c = (getattr(layer, name).chunk(gates) for name in names)
@@ -225,7 +249,7 @@ class TextbookAttention(MultiHeadAttention):
 
 
 def forward(work: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Tensor]:
-    """The work as in use."""
+    """Make a function that runs the work as in use, without gradients."""
 
     def run() -> Tensor:
         with torch.no_grad():
@@ -235,13 +259,14 @@ def forward(work: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Te
 
 
 def training(work: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], Tensor]:
-    """The work as in training: forward, and back to the inputs and the weights."""
+    """Make a function that runs the work as in training, back to the inputs and the weights."""
     inputs = inputs.clone().requires_grad_()
     gradient = torch.ones_like(work(inputs))
 
     def run() -> Tensor:
         inputs.grad = None
         work(inputs).backward(gradient)
+        assert inputs.grad is not None  # which backward has filled
         return inputs.grad
 
     return run
@@ -251,7 +276,7 @@ PHASES = (forward, training)
 
 
 class Contest:
-    """A case in one phase, and what was measured of it."""
+    """A case in one phase, with its measurements."""
 
     def __init__(self, case: Case, phase: Callable):
         self.case, self.phase = case, phase.__name__
@@ -266,8 +291,8 @@ class Contest:
         expected = self.runs[self.case.reference]()
         for name, run in self.runs.items():
             if name != "GRU":  # which is another function
-                tolerance = {"rtol": 1e-3, "atol": 1e-4 * float(expected.abs().max())}
-                torch.testing.assert_close(run(), expected, **tolerance)
+                largest = float(expected.abs().max())
+                torch.testing.assert_close(run(), expected, rtol=1e-3, atol=1e-4 * largest)
 
     def repeat(self) -> None:
         """Run every contestant once, or a short one several times."""
@@ -275,7 +300,7 @@ class Contest:
             self.seconds[name].append(seconds(run, self._times[name]))
 
     def rows(self, fastest: float) -> Iterator[dict]:
-        """What was found for each contestant.
+        """Yield the results of each contestant.
 
         Args:
             fastest: Multiplications in a second of the machine's best matrix product.
@@ -397,7 +422,7 @@ def main() -> None:
 
 
 def write(arguments: argparse.Namespace, rows: list[dict], profiles: list[dict]) -> None:
-    """Write what was measured, and what it takes to measure it again."""
+    """Write the results, with the settings that repeat the measurement."""
     given = [
         word
         for name, default in (("only", None), ("repetitions", REPETITIONS), ("threads", 1))

@@ -23,11 +23,12 @@ import sys
 import time
 import unicodedata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from record import benchmark_record, write_record
+from torch import Tensor
 
 from seqbook.data import text
 from seqbook.data.vocabulary import Vocabulary
@@ -41,7 +42,7 @@ from seqbook.training.loop import training_steps
 
 OUTPUT = Path(__file__).parent / "results" / "language_models.json"
 NETWORKS = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
-OPTIONS = {"RNN": {}, "LSTM": {"forget_bias": 1.0}, "GRU": {}}
+OPTIONS: dict[str, dict[str, Any]] = {"RNN": {}, "LSTM": {"forget_bias": 1.0}, "GRU": {}}
 RATES = (0.003, 0.01)
 EMBEDDING = 32
 SKIP = 8  # symbols of the test text that are context only, the same for every model
@@ -62,7 +63,7 @@ class Settings(NamedTuple):
         prompt: The start of the samples.
     """
 
-    form: str
+    form: Literal["NFC", "NFD"]
     hidden: int
     batch: int
     window: int
@@ -88,9 +89,11 @@ class Encoded(NamedTuple):
 
 def encode(name: str) -> tuple[Encoded, tuple[str, str, str]]:
     """Load a text and number its symbols; those of the training part are the vocabulary."""
-    parts = [unicodedata.normalize(SETTINGS[name].form, part) for part in text.load(name)]
-    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
-    return Encoded(vocabulary, *(vocabulary.encode(part) for part in parts)), tuple(parts)
+    form = SETTINGS[name].form
+    training, validation, test = (unicodedata.normalize(form, part) for part in text.load(name))
+    vocabulary = Vocabulary.from_sequence(training, unknown="<unk>")
+    parts = training, validation, test
+    return Encoded(vocabulary, *(vocabulary.encode(part) for part in parts)), parts
 
 
 def make(network: str, hidden: int, symbols: int, seed: int) -> CharacterModel:
@@ -125,7 +128,8 @@ def train_and_validate(
     Returns:
         Bits on the validation text by number of updates, bits on the test text, minutes.
     """
-    validation, best = {}, {}
+    validation: dict[int, float] = {}
+    best: dict[str, Tensor] = {}
 
     def score(updates: int) -> None:
         bits = bits_per_character(model, data.validation, skip=SKIP)
@@ -171,8 +175,8 @@ def samples(model: CharacterModel, data: Encoded, settings: Settings, seed: int)
     written = []
     for temperature in TEMPERATURES:
         generator = torch.Generator().manual_seed(seed)
-        drawn = generate(model, 240, prompt=ids, generator=generator, temperature=temperature)
-        sample = settings.prompt + "".join(data.vocabulary.decode(drawn))
+        generated = generate(model, 240, prompt=ids, generator=generator, temperature=temperature)
+        sample = settings.prompt + "".join(data.vocabulary.decode(generated))
         written.append(
             {
                 "temperature": temperature,
@@ -199,7 +203,7 @@ def experiment(name: str, seeds: list[int], scale: float) -> dict:
                 model, data, settings=settings, steps=max(1, steps // 4), rate=rate
             )
             short[rate] = min(scores.values())
-        rate = min(short, key=short.get)
+        rate = min(short, key=short.__getitem__)
         runs = []
         for seed in seeds:
             model = make(network, hidden, symbols, seed)
@@ -210,7 +214,7 @@ def experiment(name: str, seeds: list[int], scale: float) -> dict:
                 {
                     "seed": seed,
                     "validation_bits": {str(step): round(b, 4) for step, b in scores.items()},
-                    "best_step": min(scores, key=scores.get),
+                    "best_step": min(scores, key=scores.__getitem__),
                     "test_bits": round(test_bits, 4),
                     "minutes": round(minutes, 2),
                 }

@@ -13,13 +13,14 @@ import argparse
 import inspect
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import Any
 
 import torch
 from record import benchmark_record, write_record
@@ -35,7 +36,7 @@ RESULT = Path(__file__).parent / "results" / "training_step.json"
 MODELS = ("transformer", "lstm")
 WARM_UP, STEPS = 20, 300
 INTERVAL = 0.001  # seconds of processor time between two samples
-PARTS = {
+PARTS: dict[str, Callable[..., Any]] = {
     "forward": Seq2Seq.loss,
     "backward": torch.Tensor.backward,
     "clipping": torch.nn.utils.clip_grad_norm_,
@@ -46,7 +47,7 @@ PARTS = {
 
 
 @contextmanager
-def sampled() -> Iterator[Counter]:
+def sampled() -> Iterator[dict[str, float]]:
     """Count the processor time that each of ``PARTS`` takes, and "all else", by sampling.
 
     A timer interrupts the program again and again. The time since the last interruption counts for
@@ -54,7 +55,7 @@ def sampled() -> Iterator[Counter]:
     it counts in full for the part that made it.
     """
     names = {inspect.unwrap(function).__code__: name for name, function in PARTS.items()}
-    spent: Counter = Counter()
+    spent: dict[str, float] = defaultdict(float)
     last = time.process_time()
 
     def sample(_signal: int, frame: FrameType | None) -> None:
@@ -93,13 +94,13 @@ def shares(model: str, steps: int) -> dict:
         (name for name in spent if name != "scoring"), run.steps / steps
     )
     whole = {name: seconds * factors[name] for name, seconds in spent.items()}
-    found = {name: round(seconds / sum(whole.values()), 4) for name, seconds in whole.items()}
+    fractions = {name: round(seconds / sum(whole.values()), 4) for name, seconds in whole.items()}
     return {
         "model": model,
         "steps": steps,
         "of": run.steps,
         "scorings": scorings,
-        "shares": {name: found.get(name, 0.0) for name in [*PARTS, "all else"]},
+        "shares": {name: fractions.get(name, 0.0) for name in [*PARTS, "all else"]},
     }
 
 

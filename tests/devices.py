@@ -93,8 +93,8 @@ class _FromData(TorchFunctionMode):
             template, *args = args
             kwargs = {"dtype": template.dtype, **kwargs}
             device, function = device or template.device, torch.tensor
-        made = function in (torch.tensor, torch.as_tensor) and device is not None
-        if made and torch.device(device) == OTHER:
+        creates = function in (torch.tensor, torch.as_tensor) and device is not None
+        if creates and torch.device(device) == OTHER:
             return function(*args, **{**kwargs, "device": "cpu"}).to(OTHER)
         return function(*args, **kwargs)
 
@@ -111,12 +111,12 @@ class _Dispatch(TorchDispatchMode):
 def _dispatch(operation: Any, args: tuple, kwargs: dict) -> Any:
     """Run an operation on the values, if all its tensors are on one device."""
     tensors = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
-    here = [x for x in tensors if not isinstance(x, _OtherTensor)]
-    elsewhere = len(here) < len(tensors)
+    plain = [x for x in tensors if not isinstance(x, _OtherTensor)]
+    elsewhere = len(plain) < len(tensors)
     copies = operation in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
     indexes = operation.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put_)
     if elsewhere and not copies and not indexes:
-        wrong = [tuple(x.shape) for x in here if x.dim() > 0]
+        wrong = [tuple(x.shape) for x in plain if x.dim() > 0]
         if wrong:
             raise RuntimeError(
                 f"{operation}: expected all tensors on one device, got those of shape {wrong} on "

@@ -40,13 +40,13 @@ def objects() -> dict[str, object]:
 @pytest.fixture(scope="module")
 def entries() -> dict[str, BeautifulSoup]:
     """Return the entries of the reference by the names of their objects."""
-    found = {}
+    by_name = {}
     for path in sorted((HTML / "api").glob("*.html")):
         page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        found |= {tag["id"]: tag.parent for tag in page.select("dl.py > dt[id]")}
-    if not found:
+        by_name |= {tag["id"]: tag.parent for tag in page.select("dl.py > dt[id]")}
+    if not by_name:
         pytest.fail(f"no reference in {HTML}: run make book")
-    return found
+    return by_name
 
 
 def test_every_public_object_has_an_entry(entries):
@@ -64,27 +64,27 @@ def test_an_object_has_one_entry():
 
 def test_every_name_that_a_module_exports_is_defined_by_a_documented_one():
     """A name that is only passed on has its entry where it is defined."""
-    known = {id(value) for value in objects().values()}
+    documented = {id(value) for value in objects().values()}
     for name in MODULES:
         module = importlib.import_module(name)
         values = {member: getattr(module, member) for member in module.__all__}
-        lost = [
+        undocumented = [
             member
             for member, value in values.items()
-            if not inspect.ismodule(value) and id(value) not in known
+            if not inspect.ismodule(value) and id(value) not in documented
         ]
-        assert lost == [], name
+        assert undocumented == [], name
 
 
 def test_an_entry_shows_docstring_and_source(entries):
-    shown = entries["seqbook.layers.lstm.lstm_step"]
-    assert "One step of an LSTM." in shown.get_text()
-    assert shown.select_one(".katex-display .katex-html")
-    source = shown.select_one("details.source").get_text()
+    entry = entries["seqbook.layers.lstm.lstm_step"]
+    assert "One step of an LSTM." in entry.get_text()
+    assert entry.select_one(".katex-display .katex-html")
+    source = entry.select_one("details.source").get_text()
     assert "src/seqbook/layers/lstm.py, line " in source
     assert "def lstm_step(" in source
     assert "One step of an LSTM." not in source
-    assert not shown.select("details.source a")  # no address is known
+    assert not entry.select("details.source a")  # no address is known
 
 
 def test_every_class_and_function_shows_its_source(entries):
@@ -129,14 +129,14 @@ def test_a_type_variable_is_text_in_a_build_that_has_not_imported_its_module():
         "    print(reference.plain_text(None, None, node, name))"
     )
     folders = [ROOT / "src", ROOT / "tools", ROOT / "tools" / "sphinx"]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
-    assert (done.stdout, done.stderr) == ("State\nNone\n", "")
+    assert (process.stdout, process.stderr) == ("State\nNone\n", "")
 
 
 def test_source_is_shown_without_docstrings():
@@ -170,11 +170,11 @@ def test_examples_run(name):
         pytest.skip(reason)
     module = importlib.import_module(name)
     finder, flags = doctest.DocTestFinder(exclude_empty=True), doctest.NORMALIZE_WHITESPACE
-    runner, said = doctest.DocTestRunner(optionflags=flags | doctest.ELLIPSIS), []
+    runner, output = doctest.DocTestRunner(optionflags=flags | doctest.ELLIPSIS), []
     for example in finder.find(module, name):
         torch.manual_seed(0)
-        runner.run(example, out=said.append)
-    assert runner.summarize(verbose=False).failed == 0, "".join(said)
+        runner.run(example, out=output.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(output)
 
 
 def test_public_classes_and_functions_have_examples():

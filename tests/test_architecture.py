@@ -19,14 +19,14 @@ MOCK = "unittest.mock"
 
 def problems_of_order(modules: dict[str, ast.Module]) -> list[str]:
     order = list(LAYERS)
-    found = []
+    problems = []
     for module, tree in modules.items():
         importer = folder_of(module)
         for item in imports(module, tree):
             imported = folder_of(item.imported, item.name)
             if importer == imported or imported is None:
                 if importer == "stepgrader" and item.imported.split(".")[0] == "seqbook":
-                    found.append(f"{module}, line {item.line}: imports {item.imported}")
+                    problems.append(f"{module}, line {item.line}: imports {item.imported}")
                 continue
             if importer in LAYERS:
                 allowed = set(order[: order.index(importer)])
@@ -34,8 +34,8 @@ def problems_of_order(modules: dict[str, ast.Module]) -> list[str]:
             else:
                 allowed = BESIDE[importer][1] if importer else set()
             if imported not in allowed:
-                found.append(f"{module}, line {item.line}: imports {item.imported}")
-    return found
+                problems.append(f"{module}, line {item.line}: imports {item.imported}")
+    return problems
 
 
 def private(name: str) -> bool:
@@ -56,7 +56,7 @@ def defined(tree: ast.Module) -> set[str]:
 
 
 def problems_of_privacy(modules: dict[str, ast.Module]) -> list[str]:
-    found = []
+    problems = []
     for module, tree in modules.items():
         own = defined(tree)
         folder = module.rpartition(".")[0]
@@ -65,7 +65,7 @@ def problems_of_privacy(modules: dict[str, ast.Module]) -> list[str]:
             ours = item.imported.split(".")[0] in ("seqbook", "stepgrader")
             foreign = private(last) and package not in (module, folder)
             if ours and (private(item.name) or foreign):
-                found.append(f"{module}, line {item.line}: imports {item.imported} {item.name}")
+                problems.append(f"{module}, line {item.line}: imports {item.imported} {item.name}")
         for node in ast.walk(tree):
             if not isinstance(node, ast.Attribute) or not private(node.attr):
                 continue
@@ -74,20 +74,20 @@ def problems_of_privacy(modules: dict[str, ast.Module]) -> list[str]:
             itself |= words.startswith("super().")
             torchs = words.startswith("torch.")
             if not (itself or torchs or node.attr in own | NAMEDTUPLE or words in OWN_WORDS):
-                found.append(f"{module}, line {node.lineno}: uses {words}")
-    return found
+                problems.append(f"{module}, line {node.lineno}: uses {words}")
+    return problems
 
 
 def problems_of_patching(modules: dict[str, ast.Module]) -> list[str]:
     """Find what replaces an attribute of something imported, or a private method of a base."""
-    found = []
+    problems = []
     for module, tree in modules.items():
         imported = {
             (item.name or item.imported).split(".")[0]
             for item in imports(module, tree)
             if item.imported.split(".")[0] != "__future__"
         }
-        found += [
+        problems += [
             f"{module}, line {item.line}: imports {item.imported}"
             for item in imports(module, tree)
             if (item.imported, item.name) == ("unittest", "mock") or item.imported == MOCK
@@ -96,17 +96,17 @@ def problems_of_patching(modules: dict[str, ast.Module]) -> list[str]:
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
                 root = ast.unparse(node).split(".")[0]
                 if root in imported:
-                    found.append(f"{module}, line {node.lineno}: replaces {ast.unparse(node)}")
+                    problems.append(f"{module}, line {node.lineno}: replaces {ast.unparse(node)}")
             elif isinstance(node, ast.Name) and node.id == "setattr":
-                found.append(f"{module}, line {node.lineno}: uses setattr")
+                problems.append(f"{module}, line {node.lineno}: uses setattr")
             elif isinstance(node, ast.ClassDef):
                 bases = {ast.unparse(base).split(".")[0] for base in node.bases} & imported
-                found += [
+                problems += [
                     f"{module}, line {item.lineno}: overrides {item.name}"
                     for item in node.body
                     if bases and isinstance(item, ast.FunctionDef) and private(item.name)
                 ]
-    return found
+    return problems
 
 
 def planted(source: str, module: str) -> dict[str, ast.Module]:

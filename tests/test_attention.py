@@ -89,9 +89,9 @@ def test_the_last_causal_query_stands_at_the_last_key(queries, keys):
 def test_a_padding_mask_lets_attend_to_the_first_keys_and_joins_a_causal_mask():
     padding = padding_mask(torch.tensor([3, 0, 2]), 3)
     assert padding.tolist() == [[[True] * 3], [[False] * 3], [[True, True, False]]]
-    both = padding & causal_mask(2, 3)
-    assert both[2].tolist() == [[True, True, False], [True, True, False]]
-    assert both[0].tolist() == [[True, True, False], [True, True, True]]
+    joined = padding & causal_mask(2, 3)
+    assert joined[2].tolist() == [[True, True, False], [True, True, False]]
+    assert joined[0].tolist() == [[True, True, False], [True, True, True]]
     assert padding_mask(torch.tensor([], dtype=torch.int64), 4).shape == (0, 1, 4)
 
 
@@ -529,9 +529,9 @@ def test_everything_is_computed_where_the_inputs_are(implementation):
         layer = MultiHeadAttention(
             4, 2, implementation=implementation, generator=generator, device=device
         )
-        found = compute(layer, values.to(device), lengths.to(device), device)
-        assert {x.device for x in found} == {device}
-        for ours, theirs in zip(found, expected, strict=True):
+        results = compute(layer, values.to(device), lengths.to(device), device)
+        assert {x.device for x in results} == {device}
+        for ours, theirs in zip(results, expected, strict=True):
             torch.testing.assert_close(ours.cpu(), theirs)
 
 
@@ -738,20 +738,20 @@ def test_the_halves_of_the_layer_make_the_whole(size, given_inputs):
     layer, inputs, generator = draw_layer(size, given_inputs, torch.float64)
     query, memory = layer.project(*inputs)
     assert query.shape == (size["batch"], size["heads"], size["queries"], size["head"])
-    apart = layer.project_memory(inputs[min(1, len(inputs) - 1)], *inputs[2:])
+    projected = layer.project_memory(inputs[min(1, len(inputs) - 1)], *inputs[2:])
     assert_equal(
-        {"query": layer.project_query(inputs[0]), **apart._asdict()},
+        {"query": layer.project_query(inputs[0]), **projected._asdict()},
         {"query": query, **memory._asdict()},
     )
-    assert_equal({"": layer.attend(query, apart)}, {"": layer(*inputs)})
-    cut = int(torch.randint(apart.keys.shape[2] + 1, (), generator=generator))
+    assert_equal({"": layer.attend(query, projected)}, {"": layer(*inputs)})
+    cut = int(torch.randint(projected.keys.shape[2] + 1, (), generator=generator))
     before, after = (
-        KeysAndValues(*(part[:, :, piece] for part in apart))
+        KeysAndValues(*(part[:, :, piece] for part in projected))
         for piece in (slice(cut), slice(cut, None))
     )
-    assert all(map(torch.equal, KeyValueCache.of(before).append(after).contents(), apart))
+    assert all(map(torch.equal, KeyValueCache.of(before).append(after).contents(), projected))
     rows = torch.randint(size["batch"], (4,), generator=generator)
-    for picked, part in zip(apart.index_select(rows), apart, strict=True):
+    for picked, part in zip(projected.index_select(rows), projected, strict=True):
         assert torch.equal(picked, part[rows])
 
 

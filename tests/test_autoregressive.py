@@ -61,8 +61,8 @@ def test_least_squares_finds_the_weights_behind_noise_free_data(order):
     weights = -np.poly(roots if order % 2 == 0 else [0.9, *roots[: order - 1]]).real[1:]
     truth = LinearAR(2.0, weights)
     start = np.arange(1.0, order + 1) ** 2
-    found = LinearAR.fit(np.append(start, truth.roll_out(start, 3 * order + 5)), order)
-    np.testing.assert_allclose([found.intercept, *found.weights], [2.0, *weights], atol=1e-8)
+    fitted = LinearAR.fit(np.append(start, truth.roll_out(start, 3 * order + 5)), order)
+    np.testing.assert_allclose([fitted.intercept, *fitted.weights], [2.0, *weights], atol=1e-8)
 
 
 def test_least_squares_is_torchs():
@@ -116,12 +116,12 @@ def test_a_stable_roll_out_contracts_to_the_mean(model, history):
 
 @given(stable_models())
 def test_roots_are_the_eigenvalues_of_the_companion_matrix(model):
-    found = model.roots
-    assert found.shape == (model.order,)
-    assert np.all(np.diff(np.abs(found)) <= 1e-12)
+    roots = model.roots
+    assert roots.shape == (model.order,)
+    assert np.all(np.diff(np.abs(roots)) <= 1e-12)
     if model.order:
         matrix = companion(model.weights)
-        np.testing.assert_allclose(np.poly(found), np.poly(matrix), atol=1e-9)
+        np.testing.assert_allclose(np.poly(roots), np.poly(matrix), atol=1e-9)
         radius = np.abs(np.linalg.eigvals(matrix)).max()
         assert model.spectral_radius == pytest.approx(radius, abs=1e-3)  # double roots
 
@@ -143,15 +143,15 @@ def test_error_variance_is_that_of_simulated_futures(generator):
     paths = np.zeros((3 + 6, 200_000))
     for t in range(3, 9):  # from a known past, which adds nothing to the error
         paths[t] = weights @ paths[t - 3 : t][::-1] + generator.normal(scale=2.0, size=200_000)
-    found = LinearAR(0.0, weights).error_variance(6, noise_variance=4.0)
-    np.testing.assert_allclose(found, paths[3:].var(axis=1), rtol=0.02)
+    variance = LinearAR(0.0, weights).error_variance(6, noise_variance=4.0)
+    np.testing.assert_allclose(variance, paths[3:].var(axis=1), rtol=0.02)
 
 
 @given(st.floats(-0.9, 0.9))
 def test_error_variance_of_order_one(weight):
-    found = LinearAR(7.0, [weight]).error_variance(200, noise_variance=3.0)
+    variance = LinearAR(7.0, [weight]).error_variance(200, noise_variance=3.0)
     powers = weight ** (2 * np.arange(1, 201))
-    np.testing.assert_allclose(found, 3 * (1 - powers) / (1 - weight**2))
+    np.testing.assert_allclose(variance, 3 * (1 - powers) / (1 - weight**2))
 
 
 def test_simulation_has_the_mean_and_variance_of_the_process():
@@ -170,7 +170,7 @@ def test_simulation_without_noise_is_a_roll_out(generator):
     np.testing.assert_allclose(path, model.roll_out([0.0, 0.0], 6))
 
 
-def test_roll_outs_refuse_what_they_cannot_start_from():
+def test_roll_outs_refuse_an_invalid_start():
     model = LinearAR(0.0, [0.5, 0.2])
     with pytest.raises(ValueError, match=r"history: .* at least 2 values, got shape \(1,\)"):
         model.roll_out([1.0], 3)

@@ -85,8 +85,8 @@ def test_every_reference_is_complete():
     for key, entry in parse_file(BOOK / "references.bib").entries.items():
         assert entry.persons.get("author"), key
         assert {"title", "year", venue[entry.type]} <= set(entry.fields), key
-        found = {"doi", "url", "pages"} & set(entry.fields)
-        assert found, f"{key}: nothing by which to find it"
+        locators = {"doi", "url", "pages"} & set(entry.fields)
+        assert locators, f"{key}: nothing by which to find it"
         if entry.type == "article" and "arXiv" not in entry.fields["journal"]:
             assert {"volume", "pages"} <= set(entry.fields), key
 
@@ -96,12 +96,12 @@ def status() -> dict:
 
 
 def test_the_status_lists_exactly_the_notebooks_with_what_they_store():
-    found = {
+    notebooks = {
         path.relative_to(ROOT).as_posix(): read_notebook(path) for path in record_status.notebooks()
     }
     entries = status()["notebooks"]
-    assert set(entries) == set(found), "run make status"
-    for name, notebook in found.items():
+    assert set(entries) == set(notebooks), "run make status"
+    for name, notebook in notebooks.items():
         entry = entries[name]
         assert entry["claims"] == len(stored_claims(notebook)), f"{name}: run make status"
         assert entry["code_cells"] == len(code_cells(notebook)), f"{name}: run make status"

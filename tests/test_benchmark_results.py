@@ -23,17 +23,17 @@ def result(request, record):
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_a_record_says_how_it_was_made(path):
-    made = json.loads(path.read_text(encoding="utf-8"))
-    words = shlex.split(made["command"])
+    record = json.loads(path.read_text(encoding="utf-8"))
+    words = shlex.split(record["command"])
     (script,) = [word for word in words if word.endswith(".py")]
     assert (ROOT / script).is_file()
     assert words[words.index(script) - 1] == "python"
-    assert {"python", "torch"} <= made["versions"].keys()
-    assert made["threads"] == 1
-    if "repetitions" in made:  # of the same work, timed: nothing depends on a seed
-        assert made["repetitions"] >= 15
-    elif "shares" not in made.get("runs", [{}])[0]:  # nor on where the time of so many steps goes
-        assert len(made.get("seeds") or {run["seed"] for run in made["runs"]}) >= 3
+    assert {"python", "torch"} <= record["versions"].keys()
+    assert record["threads"] == 1
+    if "repetitions" in record:  # of the same work, timed: nothing depends on a seed
+        assert record["repetitions"] >= 15
+    elif "shares" not in record.get("runs", [{}])[0]:  # nor on where the time of so many steps goes
+        assert len(record.get("seeds") or {run["seed"] for run in record["runs"]}) >= 3
 
 
 def rows_of(record, **wanted):

@@ -201,9 +201,11 @@ def test_without_cuts_the_randomised_gradient_is_the_full_one(kind):
     layer, inputs, targets = task(kind)
     loss, full = full_gradient(layer, inputs, targets)
     for window in (1, 3):
-        value, kept = randomised(layer, inputs, targets, keep=1.0, seed=0, window=window)
+        value, randomised_gradient = randomised(
+            layer, inputs, targets, keep=1.0, seed=0, window=window
+        )
         assert value == pytest.approx(loss, rel=1e-12)
-        torch.testing.assert_close(kept, full, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(randomised_gradient, full, rtol=1e-10, atol=1e-10)
 
 
 def test_randomised_truncation_is_unbiased_and_truncation_is_not():
@@ -259,12 +261,12 @@ def test_detach_state_also_detaches_torchs_own_pairs_of_states():
 
 
 @pytest.mark.parametrize("wrong", [None, [torch.ones(2)], (torch.ones(2), 1.0)])
-def test_what_is_no_state_raises_a_type_error(wrong):
+def test_an_invalid_state_raises_a_type_error(wrong):
     with pytest.raises(TypeError, match="state: expected a tensor or a tuple of tensors, got"):
         detach_state(wrong)
 
 
-def test_what_is_no_tensor_or_generator_raises_a_type_error(network):
+def test_arguments_of_other_types_raise_a_type_error(network):
     run, weight = states(network, activation="tanh"), network["weight_hh"]
     with pytest.raises(TypeError, match="hidden: expected a Tensor"):
         jacobian_products(run.numpy(), weight)

@@ -34,19 +34,19 @@ def seen_as(**options):
 
 def faults(visit: Visit, schemes: Iterable[str] = SCHEMES) -> list[str]:
     """Return all that is wrong with a page that was opened: one visit serves every check."""
-    found = visit.axe() if visit.width == NARROW else []  # as it comes, with its folds shut
+    problems = visit.axe() if visit.width == NARROW else []  # as it comes, with its folds shut
     visit.show_all()
     visit.open_folds()
-    found += visit.unseen() + visit.too_wide()
+    problems += visit.unseen() + visit.too_wide()
     for scheme in schemes:
         visit.colour(scheme)
-        found += [f"{scheme}: {fault}" for fault in visit.axe()]
+        problems += [f"{scheme}: {fault}" for fault in visit.axe()]
         if visit.is_dark() != (scheme == "dark"):
-            found.append(f"not {scheme}")
-    found += visit.keyboard()
+            problems.append(f"not {scheme}")
+    problems += visit.keyboard()
     if visit.transfer() > MOST_BYTES:
-        found.append(f"too heavy: {visit.transfer():,} bytes")
-    return found + visit.problems
+        problems.append(f"too heavy: {visit.transfer():,} bytes")
+    return problems + visit.problems
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
@@ -94,18 +94,18 @@ def test_the_search_finds_words_in_english_and_korean(visit, query, wanted):
     page.wait_for_url("**/search.html?**")
     page.locator("#search-results .search-summary", has_text="found").wait_for()
     links = page.locator("#search-results ul.search a")
-    found = [urlsplit(link.get_attribute("href")).path for link in links.all()]
-    assert wanted in found
-    links.filter(visible=True).nth(found.index(wanted)).click()
+    results = [urlsplit(link.get_attribute("href")).path for link in links.all()]
+    assert wanted in results
+    links.filter(visible=True).nth(results.index(wanted)).click()
     page.wait_for_url(f"**/{wanted}**")
     assert visit.problems == []
 
 
 @pytest.mark.parametrize("visit", [{"scheme": "light"}, {"scheme": "dark"}], indirect=True)
 def test_results_and_their_absence_are_accessible(visit):
-    for query, said in (("memory", "found"), ("zyzzyva", "did not match")):
+    for query, message in (("memory", "found"), ("zyzzyva", "did not match")):
         page = visit.open(f"search.html?q={query}")
-        page.locator("#search-results .search-summary", has_text=said).wait_for()
+        page.locator("#search-results .search-summary", has_text=message).wait_for()
         visit.ready()
         assert visit.axe() == []
         assert visit.problems == []
@@ -186,13 +186,13 @@ def test_folds_open_by_mouse_and_keyboard(visit):
     folds = page.locator("main details:not(.book-menu)")
     assert folds.count() >= 3
     first = folds.first
-    inside = first.locator(":scope > :not(summary)").first
+    content = first.locator(":scope > :not(summary)").first
     summary = first.locator(":scope > summary")
-    expect(inside).to_be_hidden()
+    expect(content).to_be_hidden()
     summary.click()
-    expect(inside).to_be_visible()
+    expect(content).to_be_visible()
     summary.press("Enter")
-    expect(inside).to_be_hidden()
+    expect(content).to_be_hidden()
 
 
 def test_the_notebook_of_a_page_can_be_downloaded(visit):

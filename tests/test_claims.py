@@ -90,7 +90,7 @@ def test_measured_refuses_a_rounding_boundary(value, spec, noise):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_measured_refuses_what_is_no_number(value):
+def test_measured_refuses_values_that_are_not_finite_numbers(value):
     with pytest.raises(ClaimError, match=f"expected a finite number, got {value}"):
         measured(value, ".2f")
 
@@ -100,7 +100,7 @@ def test_measured_refuses_what_is_no_number(value):
     noise=st.sampled_from([1e-9, 1e-4, 1e-2]),
     share=st.floats(-1, 1),
 )
-def test_what_measured_prints_every_machine_prints(value, noise, share):
+def test_measured_prints_the_same_on_every_machine(value, noise, share):
     try:
         text = measured(value, ".2f", noise=noise)
     except ClaimError:

@@ -79,12 +79,12 @@ def test_a_padded_batch_is_read_as_torch_reads_each_sequence_alone(layer, height
     for row, sequence in zip(inputs, sequences, strict=True):
         row[: len(sequence)] = torch.tensor(sequence)
     with torch.no_grad():
-        found = model(inputs, lengths=data.lengths)
+        logits = model(inputs, lengths=data.lengths)
         for i, sequence in enumerate(sequences):
             _, final = torchs(torch.tensor(sequence)[None])
             final = final[0] if layer is LSTM else final
             last = torch.cat([final[-2, 0], final[-1, 0]]) if bidirectional else final[-1, 0]
-            torch.testing.assert_close(found[i], model.readout(last))
+            torch.testing.assert_close(logits[i], model.readout(last))
 
 
 def test_the_readout_comes_from_the_generator():

@@ -68,8 +68,8 @@ def run(capsys):
 
 def refuse(run, *arguments, code=1):
     """What a command says that fails, on its last line."""
-    found, out, err = run(*arguments)
-    assert (found, out) == (code, "")
+    exit_code, out, err = run(*arguments)
+    assert (exit_code, out) == (code, "")
     return err.strip().splitlines()[-1]
 
 
@@ -165,16 +165,16 @@ def test_training_leaves_a_model_and_a_record(letters, tmp_path, run):
             rf"^step {step}, 0\.\d min: validation word error [\d.]+%, symbol", err, re.M
         )
 
-    made = Transcriber.load(tmp_path / "run" / "model.safetensors")
+    model = Transcriber.load(tmp_path / "run" / "model.safetensors")
     record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
-    assert record == made.record
+    assert record == model.record
     assert record["command"] == " ".join(["seqbook", *map(str, command)])
     assert record["task"] == "letters.tsv"
     assert record["steps"] == steps
     assert [entry["beam"] for entry in record["test"]] == [1, 5]
     assert record["recipe"]["epochs"] == 11
     assert record["recipe"]["options"]["embedding_size"] == 16
-    assert made.kind == "gru"
+    assert model.kind == "gru"
 
 
 def test_a_run_that_would_end_while_warming_up_is_warned_of(letters, tmp_path, run):
@@ -214,9 +214,7 @@ def test_a_run_of_something_else_is_refused(letters, trained, run):
 
 
 @pytest.mark.parametrize("moment", ["scoring", "saving"])
-def test_what_comes_after_the_last_step_may_be_interrupted(
-    letters, tmp_path, run, monkeypatch, moment
-):
+def test_a_run_can_be_interrupted_after_its_last_step(letters, tmp_path, run, monkeypatch, moment):
     command = ["train", "--task", letters, "--out", tmp_path / "run", *SMALL, "--epochs", "0.5"]
 
     def interrupt(*_args, **_options):
@@ -258,8 +256,8 @@ def test_what_comes_after_the_last_step_may_be_interrupted(
 def test_numbers_and_options_that_do_not_fit_are_refused(
     letters, tmp_path, run, arguments, message
 ):
-    found = refuse(run, "train", "--task", letters, "--out", tmp_path / "run", *SMALL, *arguments)
-    assert re.match(f"seqbook: {message}", found)
+    printed = refuse(run, "train", "--task", letters, "--out", tmp_path / "run", *SMALL, *arguments)
+    assert re.match(f"seqbook: {message}", printed)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +272,8 @@ def test_numbers_and_options_that_do_not_fit_are_refused(
     ],
 )
 def test_mistyped_arguments_are_refused(letters, tmp_path, run, arguments, message):
-    found = refuse(run, "train", "--task", letters, "--out", tmp_path / "run", *arguments, code=2)
-    assert re.match(rf"seqbook( train)?: error: {message}", found)
+    printed = refuse(run, "train", "--task", letters, "--out", tmp_path / "run", *arguments, code=2)
+    assert re.match(rf"seqbook( train)?: error: {message}", printed)
     assert not (tmp_path / "run").exists()
 
 
@@ -310,17 +308,17 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, trained, run, command, conte
     path = tmp_path / "pairs.tsv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     arguments = ["--out", tmp_path / "run", *SMALL] if command == "train" else [trained]
-    found = refuse(run, command, *arguments, "--task", path)
-    assert found.startswith("seqbook: ")
-    assert re.search(message, found)
+    printed = refuse(run, command, *arguments, "--task", path)
+    assert printed.startswith("seqbook: ")
+    assert re.search(message, printed)
     if "line" in message:
-        assert f"{path}, line" in found
+        assert f"{path}, line" in printed
     assert not (tmp_path / "run").exists()
 
 
 def test_a_task_that_is_no_file_is_named_with_the_choices(tmp_path, run):
-    found = refuse(run, "train", "--task", "pronunciation", "--out", tmp_path / "run")
-    assert found == (
+    message = refuse(run, "train", "--task", "pronunciation", "--out", tmp_path / "run")
+    assert message == (
         "seqbook: --task: expected a file or one of pronunciations, place_names, got "
         "'pronunciation'"
     )
@@ -328,8 +326,8 @@ def test_a_task_that_is_no_file_is_named_with_the_choices(tmp_path, run):
 
 def test_a_folder_that_cannot_be_made_is_an_error_without_traceback(letters, tmp_path, run):
     (tmp_path / "file").touch()
-    found = refuse(run, "train", "--task", letters, "--out", tmp_path / "file" / "run", *SMALL)
-    assert str(tmp_path / "file") in found
+    message = refuse(run, "train", "--task", letters, "--out", tmp_path / "file" / "run", *SMALL)
+    assert str(tmp_path / "file") in message
 
 
 def test_a_full_disk_is_an_error_without_traceback(letters, tmp_path, run, monkeypatch):
@@ -371,14 +369,14 @@ def begin(command, **options):
 
 def wait_for(pattern, stream):
     """Read until a pattern occurs; return all that was read."""
-    found, end = "", time.monotonic() + WAIT
-    while not re.search(pattern, found, re.M):
+    output, end = "", time.monotonic() + WAIT
+    while not re.search(pattern, output, re.M):
         ready, _, _ = select.select([stream], [], [], end - time.monotonic())
-        assert ready, f"timed out after: {found}"
+        assert ready, f"timed out after: {output}"
         read = os.read(stream.fileno(), 4096)
-        assert read, f"ended after: {found}"
-        found += read.decode().replace("\r", "\n")
-    return found
+        assert read, f"ended after: {output}"
+        output += read.decode().replace("\r", "\n")
+    return output
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
@@ -389,26 +387,26 @@ def test_a_killed_command_resumes_to_the_same_result(letters, tmp_path, run):
     step = 0
     for number in (signal.SIGINT, signal.SIGTERM):
         process = begin(resumed)
-        said = wait_for(r"^step \d+, ", process.stderr)
-        assert ("resumes after" in said) == (step > 0)
+        reported = wait_for(r"^step \d+, ", process.stderr)
+        assert ("resumes after" in reported) == (step > 0)
         process.send_signal(number)
         out, err = process.communicate(timeout=WAIT)
         err = err.decode().replace("\r", "\n")
         assert (process.returncode, out) == (INTERRUPTED, b"")
         assert "stopping as soon as this step is saved" in err
         last = err.strip().splitlines()[-1]
-        said = re.fullmatch(
+        reported = re.fullmatch(
             r"interrupted after step (\d+) of 300; nothing is lost, the same command resumes from "
             r"there",
             last,
         )
-        assert step < int(said[1]) < 300
-        step = int(said[1])
+        assert step < int(reported[1]) < 300
+        step = int(reported[1])
         assert "Traceback" not in err
 
     process = begin(resumed)
-    said = wait_for(r"^step \d+, ", process.stderr)
-    assert f"{tmp_path / 'killed'}: resumes after step {step}\n" in said
+    reported = wait_for(r"^step \d+, ", process.stderr)
+    assert f"{tmp_path / 'killed'}: resumes after step {step}\n" in reported
     process.kill()
     process.communicate(timeout=WAIT)
     assert process.returncode == -signal.SIGKILL
@@ -429,8 +427,8 @@ def test_a_killed_command_resumes_to_the_same_result(letters, tmp_path, run):
 
 def without_times(record):
     history = [{k: v for k, v in entry.items() if k != "minutes"} for entry in record["history"]]
-    kept = {k: v for k, v in record.items() if k not in ("minutes", "command")}
-    return {**kept, "history": history}
+    timeless = {k: v for k, v in record.items() if k not in ("minutes", "command")}
+    return {**timeless, "history": history}
 
 
 def test_a_second_interrupt_stops_at_once(letters, tmp_path, run, monkeypatch):
@@ -502,7 +500,7 @@ def test_each_part_is_scored(letters, trained, run, part, count):
     assert out == f"{count} sources, beam 1: word error 0.00%, symbol error 0.00%\n"
 
 
-def test_a_model_may_be_named_by_folder_or_file_and_searched_with_a_beam(letters, trained, run):
+def test_a_model_is_found_by_folder_or_file_and_decoded_with_a_beam(letters, trained, run):
     for name in (trained, trained / "model.safetensors"):
         code, out, _ = run("evaluate", name, "--task", letters, "--beam", 3)
         assert code == 0
@@ -518,8 +516,8 @@ def test_new_rows_are_scored_as_a_whole(tmp_path, trained, run):
 
 @pytest.mark.parametrize("width", ["0", "-1", "two", "1.5"])
 def test_a_beam_without_width_is_refused(letters, trained, run, width):
-    found = refuse(run, "evaluate", trained, "--task", letters, "--beam", width, code=2)
-    assert "argument --beam: expected " in found
+    message = refuse(run, "evaluate", trained, "--task", letters, "--beam", width, code=2)
+    assert "argument --beam: expected " in message
 
 
 @pytest.mark.parametrize("command", ["evaluate", "transcribe"])
@@ -531,7 +529,7 @@ def test_a_beam_without_width_is_refused(letters, trained, run, width):
         ("nowhere.safetensors", r"\[Errno 2\] No such file or directory: '.*nowhere.safetensors'"),
     ],
 )
-def test_a_file_that_is_no_model_is_refused(letters, trained, run, command, name, message):
+def test_a_file_without_a_model_is_refused(letters, trained, run, command, name, message):
     rest = ["--task", letters] if command == "evaluate" else ["ab"]
     assert re.search(message, refuse(run, command, trained / name, *rest))
 
@@ -660,9 +658,9 @@ def test_a_device_that_is_not_here_is_refused(letters, trained, tmp_path, run, c
         "transcribe": [trained, "ab"],
     }[command]
     for device in ("cuda:99", "gpu", "meta"):
-        found = refuse(run, command, *arguments, "--device", device)
+        message = refuse(run, command, *arguments, "--device", device)
         assert re.fullmatch(
-            rf"seqbook: device: expected one of this machine \(cpu.*\), got '{device}'", found
+            rf"seqbook: device: expected one of this machine \(cpu.*\), got '{device}'", message
         )
     assert not (tmp_path / "run").exists()
 
@@ -685,12 +683,12 @@ def test_texts_are_transcribed_in_their_order(trained, run):
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_an_option_may_stand_anywhere(trained, run, place):
+def test_options_are_accepted_in_any_position(trained, run, place):
     words = [trained, "abca", "d"]
     words[place:place] = ["--beam", 4]
     assert run("transcribe", *words) == (0, "abca\tABCA\nd\tD\n", "")
-    found = refuse(run, "transcribe", *words, "--bema", 4, code=2)
-    assert re.search("error: unrecognized arguments: .*--bema", found)
+    message = refuse(run, "transcribe", *words, "--bema", 4, code=2)
+    assert re.search("error: unrecognized arguments: .*--bema", message)
 
 
 @pytest.mark.parametrize(
@@ -760,11 +758,11 @@ def test_hangul_is_decomposed_and_composed(hangul, run):
     wrong = [text for text in texts if written[text] != learned[text]]
     assert len(wrong) < len(texts) / 10, wrong
 
-    apart = [unicodedata.normalize("NFD", text) for text in texts]
+    decomposed = [unicodedata.normalize("NFD", text) for text in texts]
     again = dict(
-        line.split("\t") for line in run("transcribe", folder / "run", *apart)[1].splitlines()
+        line.split("\t") for line in run("transcribe", folder / "run", *decomposed)[1].splitlines()
     )
-    assert [again[text] for text in apart] == [written[text] for text in texts]
+    assert [again[text] for text in decomposed] == [written[text] for text in texts]
 
     code, out, _ = run("evaluate", folder / "run", "--task", folder / "pairs.tsv", "--part", "all")
     assert (code, out.split(",")[0]) == (0, "342 sources")

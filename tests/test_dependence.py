@@ -35,26 +35,26 @@ def test_autocorrelation_is_the_transform_of_the_power_spectrum(series):
     deviation = series - series.mean()
     power = np.abs(np.fft.rfft(deviation, 2 * len(series))) ** 2
     expected = np.fft.irfft(power)[: len(series)]
-    found = autocorrelation(series, max_lag=len(series) - 1)
-    np.testing.assert_allclose(found, expected / expected[0], atol=1e-10)
+    actual = autocorrelation(series, max_lag=len(series) - 1)
+    np.testing.assert_allclose(actual, expected / expected[0], atol=1e-10)
 
 
 @given(varied)
 def test_autocorrelation_is_that_of_a_process(series):
-    found = autocorrelation(series, max_lag=len(series) - 1)
-    assert found[0] == 1
-    assert np.abs(found).max() <= 1 + 1e-12
-    assert np.linalg.eigvalsh(toeplitz(found)).min() > -1e-9
-    assert found[1:].sum() == pytest.approx(-0.5)
+    actual = autocorrelation(series, max_lag=len(series) - 1)
+    assert actual[0] == 1
+    assert np.abs(actual).max() <= 1 + 1e-12
+    assert np.linalg.eigvalsh(toeplitz(actual)).min() > -1e-9
+    assert actual[1:].sum() == pytest.approx(-0.5)
 
 
 @given(varied, st.floats(0.1, 10), st.floats(-50, 50))
 def test_autocorrelation_knows_no_units_and_no_direction(series, scale, shift):
-    found = autocorrelation(series, max_lag=1)
+    actual = autocorrelation(series, max_lag=1)
     np.testing.assert_allclose(
-        autocorrelation(-scale * series + shift, max_lag=1), found, atol=1e-6
+        autocorrelation(-scale * series + shift, max_lag=1), actual, atol=1e-6
     )
-    np.testing.assert_allclose(autocorrelation(series[::-1], max_lag=1), found, atol=1e-10)
+    np.testing.assert_allclose(autocorrelation(series[::-1], max_lag=1), actual, atol=1e-10)
 
 
 @pytest.mark.parametrize("max_lag", [-1, 3])
@@ -78,8 +78,8 @@ def test_only_a_series_has_an_autocorrelation(shape):
 
 def test_the_band_holds_95_percent_of_white_noise(generator):
     noise = generator.normal(size=(200, 400))
-    found = np.array([autocorrelation(row, max_lag=20)[1:] for row in noise])
-    assert np.mean(np.abs(found) < white_noise_band(400)) == pytest.approx(0.95, abs=0.015)
+    correlations = np.array([autocorrelation(row, max_lag=20)[1:] for row in noise])
+    assert np.mean(np.abs(correlations) < white_noise_band(400)) == pytest.approx(0.95, abs=0.015)
     with pytest.raises(ValueError, match="length: expected an integer of at least 1, got 0"):
         white_noise_band(0)
 
@@ -139,7 +139,7 @@ def test_effective_sample_size_is_the_variance_of_the_mean(weight, length):
         ([1, -0.9, -0.9], 10, "the variance factor is .* not positive"),
     ],
 )
-def test_what_is_no_autocorrelation_is_refused(rho, length, message):
+def test_invalid_autocorrelations_are_refused(rho, length, message):
     with pytest.raises(ValueError, match=message):
         effective_sample_size(rho, length=length)
 
@@ -153,14 +153,14 @@ def test_entropy_of_known_tables():
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=60), st.integers(1, 2))
 def test_mutual_information_is_the_divergence_from_independence(symbols, lag):
     pairs = Counter(zip(symbols[lag:], symbols[:-lag], strict=True))
-    now, before = Counter(symbols[lag:]), Counter(symbols[:-lag])
+    later, earlier = Counter(symbols[lag:]), Counter(symbols[:-lag])
     count = len(symbols) - lag
     expected = sum(
-        n / count * np.log2(n * count / (now[i] * before[j])) for (i, j), n in pairs.items()
+        n / count * np.log2(n * count / (later[i] * earlier[j])) for (i, j), n in pairs.items()
     )
-    found = mutual_information(np.array(symbols), lag=lag)
-    assert found == pytest.approx(expected, abs=1e-12)
-    assert found >= 0
+    actual = mutual_information(np.array(symbols), lag=lag)
+    assert actual == pytest.approx(expected, abs=1e-12)
+    assert actual >= 0
 
 
 def test_a_cycle_tells_everything_about_itself():

@@ -109,21 +109,21 @@ def few(number):
 
 def kinds_of_numbers(array):
     if array.dtype == bool:
-        found = {"True": array, "False": ~array, "a row of False": ~array.any(-1)}
+        present = {"True": array, "False": ~array, "a row of False": ~array.any(-1)}
     else:
         size = np.abs(array)
-        found = {"NaN": np.isnan(array), "infinity": np.isinf(array)}
-        found["all zero"] = np.array(array.dtype.kind == "f" and not size.any())
-        found |= {"over 100": size > 100, "over 1000": size > 1000, "over 10000": size > 10000}
+        present = {"NaN": np.isnan(array), "infinity": np.isinf(array)}
+        present["all zero"] = np.array(array.dtype.kind == "f" and not size.any())
+        present |= {"over 100": size > 100, "over 1000": size > 1000, "over 10000": size > 10000}
         if array.ndim == 0 and array.dtype == np.int64:
-            found = {few(int(array)): np.array(True)}
-    return [kind for kind, places in found.items() if places.any()]
+            present = {few(int(array)): np.array(True)}
+    return [kind for kind, places in present.items() if places.any()]
 
 
 @each_step
 def test_hidden_cases_enlarge_what_visible_ones_show(name, step_name):
     step, checks = compiled(name, step_name)
-    shown = {
+    visible_kinds = {
         kind
         for case in checks.visible.cases
         for kind in kinds(
@@ -137,8 +137,8 @@ def test_hidden_cases_enlarge_what_visible_ones_show(name, step_name):
         for size, seed in itertools.product(HIDDEN_SIZES, range(5)):
             case = draw(CaseSampler(seed, size))
             is_module = isinstance(case, ModuleCase)
-            drawn = {*(kinds(case.inputs, case.options) if is_module else kinds(case))}
-            new = drawn - shown
+            hidden_kinds = {*(kinds(case.inputs, case.options) if is_module else kinds(case))}
+            new = hidden_kinds - visible_kinds
             assert not new, f"{tested}: hidden cases hold what no visible one shows"
 
 
@@ -168,7 +168,7 @@ def test_right_answers_pass(name, step_name):
 
 
 @each_step
-def test_a_wrong_form_is_told_from_a_wrong_value(name, step_name):
+def test_a_wrong_form_is_distinguished_from_a_wrong_value(name, step_name):
     """An answer that returns nothing is not taken for a known mistake."""
     _, checks = compiled(name, step_name)
     verdict = answer(checks, lambda *_: None)
@@ -215,8 +215,8 @@ def test_a_trivial_answer_earns_nothing(name, step_name):
     _, checks = compiled(name, step_name)
     is_class = checks.cases[0]["options"] is not None
     earned = {
-        what: verdict.holds()
-        for what, function in TRIVIAL.items()
+        answer_kind: verdict.holds()
+        for answer_kind, function in TRIVIAL.items()
         if (verdict := answer(checks, trivial_class(function) if is_class else function)).share()
     }
     assert earned == {}
@@ -242,11 +242,11 @@ def test_hints_are_folded_and_each_step_is_explained(name):
 @each_exercise
 def test_the_release_is_made_from_the_source(name):
     """The notebook exactly; numbers as far as machines agree."""
-    made, stored = load(name).release(), COURSE.load(name)
-    assert as_text(made.notebook) == as_text(stored.notebook)
-    assert as_text(load(name).release().notebook) == as_text(made.notebook)
-    assert len(made.steps) == len(stored.steps)
-    for ours, theirs in zip(made.steps, stored.steps, strict=True):
+    released, stored = load(name).release(), COURSE.load(name)
+    assert as_text(released.notebook) == as_text(stored.notebook)
+    assert as_text(load(name).release().notebook) == as_text(released.notebook)
+    assert len(released.steps) == len(stored.steps)
+    for ours, theirs in zip(released.steps, stored.steps, strict=True):
         assert (ours.name, ours.mistakes, ours.depends_on) == (
             theirs.name,
             theirs.mistakes,
@@ -272,11 +272,11 @@ def assert_near(ours, theirs):
 @each_exercise
 def test_the_release_leaks_nothing(name):
     """No line of a solution, no output, no hidden case, no source of a reference or a mistake."""
-    exercise, made = load(name), COURSE.load(name)
-    text = as_text(made.notebook) + json.dumps([step.cases for step in made.steps])
-    given = {
+    exercise, released = load(name), COURSE.load(name)
+    text = as_text(released.notebook) + json.dumps([step.cases for step in released.steps])
+    given_cells = {
         line.strip()
-        for cell in made.notebook["cells"]
+        for cell in released.notebook["cells"]
         for line in "".join(cell["source"]).splitlines()
     }
     for cell in exercise.notebook["cells"]:
@@ -284,11 +284,11 @@ def test_the_release_leaks_nothing(name):
         for solution in SOLUTION.finditer(source):
             lines = [line.strip() for line in solution[0].splitlines()[1:-1]]
             long = [line for line in lines if len(line) > 12]
-            assert not [line for line in long if line in given]
+            assert not [line for line in long if line in given_cells]
             assert not [line for line in long if line in text]
     assert "SOLUTION" not in text
-    assert not any(cell.get("outputs") for cell in made.notebook["cells"])
-    assert not any(case["hidden"] for step in made.steps for case in step.cases)
+    assert not any(cell.get("outputs") for cell in released.notebook["cells"])
+    assert not any(case["hidden"] for step in released.steps for case in step.cases)
     code = (FOLDER / name / "steps.py").read_text(encoding="utf-8")
     for line in code.splitlines():
         if line.strip().startswith(("def _", "return ")) and len(line.strip()) > 20:

@@ -1,11 +1,14 @@
 """A build after an edit writes what has changed, and ends with the same pages as a full build."""
 
+import os
 import re
 import shutil
 
+import nbformat
 import pytest
 import style_sheets
-from conftest import build_pages
+from conftest import build_pages, make_notebook, write
+from nbformat.v4 import new_output
 from sphinx.errors import ExtensionError
 from style_sheets import cut_down, names, parse, serialize
 
@@ -69,16 +72,16 @@ def book(tmp_path):
     return folder
 
 
-def build(folder):
+def build(folder, **settings):
     """Build, and return the pages, the style sheet and the index of the search by their names."""
-    warnings = build_pages(
-        folder,
-        extensions=["sphinx_exercise", "finished_pages"],
-        html_static_path=["look"],
-        html_css_files=["own.css"],
-        numfig=True,
-        exclude_patterns=["html"],
-    )
+    settings = {
+        "extensions": ["sphinx_exercise", "finished_pages"],
+        "html_static_path": ["look"],
+        "html_css_files": ["own.css"],
+        "numfig": True,
+        "exclude_patterns": ["html"],
+    } | settings
+    warnings = build_pages(folder, **settings)
     assert warnings == ""
     html = folder / "html"
     files = [*html.glob("*.html"), html / "_static" / "seqbook-all.css", html / "searchindex.js"]
@@ -89,7 +92,7 @@ def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("html/*.html")}
 
 
-def built_afresh(folder):
+def built_afresh(folder, build=build):
     other = folder.with_name("afresh")
     shutil.rmtree(other, ignore_errors=True)
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("html", "doctrees"))
@@ -158,7 +161,7 @@ def test_a_script_or_style_that_changed_reaches_every_page(book):
     assert built == built_afresh(book)
 
 
-def test_a_build_that_failed_is_made_up_for(book, monkeypatch):
+def test_a_build_after_a_failed_one_is_complete(book, monkeypatch):
     """Pages that were written but not finished are written again."""
     edit(book, "Words.", "Some words.")
     with monkeypatch.context() as broken:
@@ -166,6 +169,145 @@ def test_a_build_that_failed_is_made_up_for(book, monkeypatch):
         with pytest.raises(ExtensionError):
             build(book)
     assert build(book) == built_afresh(book)
+
+
+COURSE = {
+    "_toc.yml": """root: index
+subtrees:
+  - numbered: true
+    entries:
+      - file: gates
+      - file: attention
+  - entries:
+      - file: proved
+      - file: status
+""",
+    "index.md": "# Start\n\n{claim-count}`all` claims.\n\n```{chapter-table}\n```\n",
+    "proved.md": "# Proved\n\nSee {claim}`gates:sum`.\n\n```{claims-table}\n```\n",
+    "status.md": "# Status\n\n```{notebook-status}\n```\n",
+    "status.json": """{
+  "processor": "p", "cores": 2, "threads": 1, "system": "s", "versions": {},
+  "notebooks": {
+    "book/gates.ipynb": {
+      "seconds": 1.0, "bound": 60, "code_cells": 1, "claims": 1, "recorded": "2026-01-01"
+    }
+  }
+}""",
+}
+# sphinx_external_toc calls a method of docutils that is about to be removed.
+old_docutils_method = pytest.mark.filterwarnings("ignore:nodes.Node.traverse")
+SHOWING_NOTEBOOKS = ("index", "proved", "status")  # the pages
+
+
+@pytest.fixture
+def course(tmp_path):
+    """Return the folder of a book of two notebooks, and of pages that show titles and claims."""
+    folder = tmp_path / "book"
+    folder.mkdir()
+    for name, text in COURSE.items():
+        (folder / name).write_text(text)
+    for name in ("gates", "attention"):
+        notebook = make_notebook(sum="print('✓ Two is two.')")
+        notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "python"}
+        notebook.cells[0].source = f"# About {name}\n\n```{{chapter-minutes}}\n```\n\nWords."
+        notebook.cells[1].outputs = [new_output("stream", name="stdout", text="✓ Two is two.\n")]
+        write(notebook, folder / f"{name}.ipynb")
+    return folder
+
+
+def build_course(folder):
+    extensions = ["claims_as_lines", "chapter_minutes", "claims_table", "notebook_status"]
+    return build(
+        folder,
+        extensions=["myst_nb", "sphinx_external_toc", *extensions, "finished_pages"],
+        nb_execution_mode="off",
+        html_static_path=[],
+        html_css_files=[],
+        exclude_patterns=["html", "doctrees", "jupyter_execute"],
+    )
+
+
+def reading_times(folder):
+    return {n: (folder / "doctrees" / f"{n}.doctree").stat().st_mtime_ns for n in SHOWING_NOTEBOOKS}
+
+
+def edit_notebook(path, change):
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook)
+    write(notebook, path)
+
+
+def change_title(notebook):
+    notebook.cells[0].source = notebook.cells[0].source.replace("About", "All about")
+
+
+def change_claim(notebook):
+    notebook.cells[1].outputs[0].text = "✓ Three is three.\n"
+
+
+def add_claim(notebook):
+    notebook.cells[1].outputs[0].text += "✓ Three is three.\n"
+
+
+def rename_cell(notebook):
+    """Give another cell the name, to which the page on claims has a link."""
+    cell = notebook.cells[1].copy()
+    notebook.cells[1].id = "product"
+    notebook.cells.append(cell)
+
+
+def add_words(notebook):
+    notebook.cells[0].source += " More."
+
+
+def double_minutes(notebook):
+    notebook.cells[0].source += "\n\n" + "word " * 1200
+
+
+def raise_limit(notebook):
+    notebook.metadata["seqbook"]["runs_within_seconds"] = 90
+
+
+@old_docutils_method
+def test_words_of_a_notebook_do_not_read_pages_again_that_show_none_of_them(course):
+    build_course(course)
+    before = reading_times(course)
+    gates = course / "gates.ipynb"
+    edit_notebook(gates, add_words)
+    built = build_course(course)
+    assert "Words. More." in built["gates.html"]
+    assert reading_times(course) == before
+    assert built == built_afresh(course, build_course)
+    os.utime(gates)
+    assert build_course(course) == built
+    assert reading_times(course) == before
+
+
+@old_docutils_method
+@pytest.mark.parametrize(
+    ("change", "page", "shown"),
+    [
+        (change_title, "index.html", "All about gates"),
+        (change_title, "proved.html", "1. All about gates"),
+        (change_title, "status.html", "All about gates"),
+        (change_claim, "proved.html", "Three is three."),
+        (add_claim, "index.html", "3 claims."),
+        (rename_cell, "proved.html", "gates.html#claim-product-1"),
+        (double_minutes, "index.html", "<p>10</p>"),
+        (raise_limit, "index.html", "<p>90</p>"),
+    ],
+)
+def test_what_pages_show_of_a_notebook_is_up_to_date(course, change, page, shown):
+    first = build_course(course)
+    assert shown not in first[page]
+    gates = course / "gates.ipynb"
+    text = gates.read_text(encoding="utf-8")
+    edit_notebook(gates, change)
+    built = build_course(course)
+    assert shown in built[page]
+    assert built == built_afresh(course, build_course)
+    gates.write_text(text, encoding="utf-8")
+    assert build_course(course) == first
 
 
 def test_pages_load_one_style_sheet_without_rules_that_none_uses(book):
@@ -194,10 +336,10 @@ def test_pages_load_one_style_sheet_without_rules_that_none_uses(book):
         (".used { }", ""),
     ],
 )
-def test_a_rule_is_kept_if_a_page_can_match_it(style, kept):
+def test_only_rules_that_a_page_can_match_remain(style, kept):
     rules = cut_down(parse(style), {"used"})
-    shown = serialize(rules).replace('"', "'")
-    assert re.sub(r"\s+", "", shown) == re.sub(r"\s+", "", kept)
+    serialized = serialize(rules).replace('"', "'")
+    assert re.sub(r"\s+", "", serialized) == re.sub(r"\s+", "", kept)
 
 
 def test_names_are_those_that_selectors_require():

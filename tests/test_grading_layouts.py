@@ -195,6 +195,7 @@ RIGHT = {
     ),
     "scripted by a decorator": lay_out(plus_one=SCRIPTED),
     "scripted by a call": lay_out(plus_one=f"{ONE}\n\nplus_one = torch.jit.script(plus_one)"),
+    "compiled by a decorator": lay_out(plus_one=f"@torch.compile(backend='eager')\n{ONE}"),
     "class that is made by a function": lay_out(
         Affine=f"def build():\n{''.join('    ' + line for line in AFFINE.splitlines(True))}\n"
         "    return Affine\n\nAffine = build()"

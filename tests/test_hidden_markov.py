@@ -33,13 +33,13 @@ def joint_with_last_state(model, symbols):
 @given(st.integers(0, 1000), st.lists(st.integers(0, SYMBOLS - 1), min_size=1, max_size=5))
 def test_the_filter_is_the_sum_over_all_paths(seed, symbols):
     model = random_model(seed)
-    found = model.filter(symbols)
+    beliefs = model.filter(symbols)
     joint = joint_with_last_state(model, symbols)
-    np.testing.assert_allclose(found.updated[-1], joint / joint.sum(), atol=1e-12)
-    likelihood = found.next_symbol[np.arange(len(symbols)), symbols].prod()
+    np.testing.assert_allclose(beliefs.updated[-1], joint / joint.sum(), atol=1e-12)
+    likelihood = beliefs.next_symbol[np.arange(len(symbols)), symbols].prod()
     assert likelihood == pytest.approx(joint.sum())
     ahead = model.filter([*symbols, 0]).predicted[-1]
-    np.testing.assert_allclose(ahead, found.updated[-1] @ model.transition, atol=1e-12)
+    np.testing.assert_allclose(ahead, beliefs.updated[-1] @ model.transition, atol=1e-12)
 
 
 @given(st.integers(0, 1000), st.lists(st.integers(0, SYMBOLS - 1), max_size=30))
@@ -54,16 +54,16 @@ def test_many_sequences_are_filtered_as_each_alone(generator):
     model = random_model(2)
     _, symbols = model.sample(7, generator=generator, sequences=4)
     alone = [model.filter(row) for row in symbols]
-    for together, apart in zip(model.filter(symbols), zip(*alone, strict=True), strict=True):
-        np.testing.assert_allclose(together, apart, atol=1e-14)
+    for together, separate in zip(model.filter(symbols), zip(*alone, strict=True), strict=True):
+        np.testing.assert_allclose(together, separate, atol=1e-14)
 
 
 def test_states_that_show_themselves_are_known():
     model = HiddenMarkovModel([0.5, 0.5], [[0.9, 0.1], [0.3, 0.7]], np.eye(2))
     symbols = np.array([0, 0, 1, 0])
-    found = model.filter(symbols)
-    np.testing.assert_allclose(found.updated, np.eye(2)[symbols])
-    np.testing.assert_allclose(found.next_symbol[1:], model.transition[symbols[:-1]])
+    beliefs = model.filter(symbols)
+    np.testing.assert_allclose(beliefs.updated, np.eye(2)[symbols])
+    np.testing.assert_allclose(beliefs.next_symbol[1:], model.transition[symbols[:-1]])
 
 
 def test_samples_follow_the_tables(generator):
@@ -75,8 +75,8 @@ def test_samples_follow_the_tables(generator):
     for i in range(STATES):
         following = np.bincount(states[:, 1:][states[:, :-1] == i], minlength=STATES)
         np.testing.assert_allclose(following / following.sum(), model.transition[i], atol=0.02)
-        shown = np.bincount(symbols[states == i], minlength=SYMBOLS)
-        np.testing.assert_allclose(shown / shown.sum(), model.emission[i], atol=0.02)
+        counts = np.bincount(symbols[states == i], minlength=SYMBOLS)
+        np.testing.assert_allclose(counts / counts.sum(), model.emission[i], atol=0.02)
 
 
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1, 0)])
@@ -91,8 +91,8 @@ def test_what_has_probability_zero_is_never_drawn(uniform):
 
 
 def test_samples_repeat_with_their_seed():
-    drawn = [random_model(1).sample(50, generator=np.random.default_rng(3)) for _ in range(2)]
-    assert np.array_equal(drawn[0], drawn[1])
+    samples = [random_model(1).sample(50, generator=np.random.default_rng(3)) for _ in range(2)]
+    assert np.array_equal(samples[0], samples[1])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_samples_repeat_with_their_seed():
         ([1, 0], np.eye(2), np.eye(3), r"emission \(2, symbols\) .* and \(3, 3\)"),
     ],
 )
-def test_what_is_no_model_is_refused(initial, transition, emission, message):
+def test_an_invalid_model_is_refused(initial, transition, emission, message):
     with pytest.raises(ValueError, match=message):
         HiddenMarkovModel(initial, transition, emission)
 

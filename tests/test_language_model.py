@@ -55,8 +55,8 @@ def test_the_cost_is_the_sum_over_symbols_each_given_its_whole_past(layer):
         costs.append(-torch.log2(torch.softmax(logits[0, -1], -1)[ids[t]]).item())
     for skip in (1, 2, 7, 19):
         for window in (1, 2, 3, 19, 1000):
-            found = bits_per_character(model, ids, skip=skip, window=window)
-            assert found == pytest.approx(np.mean(costs[skip - 1 :]), rel=1e-12)
+            bits = bits_per_character(model, ids, skip=skip, window=window)
+            assert bits == pytest.approx(np.mean(costs[skip - 1 :]), rel=1e-12)
 
 
 def test_a_model_that_knows_nothing_costs_the_logarithm_of_the_alphabet():
@@ -84,7 +84,7 @@ def test_one_stripe_is_trained_on_with_the_state_carried_and_the_gradient_cut(la
 def test_the_gradient_of_a_window_ends_at_its_start(layer):
     model, ids = make(layer), a_text(17)
     fit_language_model(model, ids, steps=2, batch=2, window=4, learning_rate=1e-300)
-    found = [parameter.grad.clone() for parameter in model.parameters()]
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
 
     read, following = batchify(ids, 2)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_the_gradient_of_a_window_ends_at_its_start(layer):
     logits, _ = model(read[:, 4:], state)
     nn.functional.cross_entropy(logits.flatten(0, 1), following[:, 4:].flatten()).backward()
     norm = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
-    for gradient, parameter in zip(found, model.parameters(), strict=True):
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
         expected = parameter.grad / max(1, norm.item())  # train clips it to norm 1
         torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-9)
 
@@ -133,20 +133,20 @@ def test_symbols_are_drawn_from_the_distribution_after_the_prompt(layer):
     model, prompt = make(layer), np.array([2, 0, 1])
     for temperature in (0.5, 3.0):
         generator = torch.Generator().manual_seed(0)
-        drawn = [
+        samples = [
             generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)[0]
             for _ in range(500)
         ]
         with torch.no_grad():
             logits = model(torch.as_tensor(prompt[None]))[0][0, -1]
         expected = torch.softmax(logits / temperature, -1).numpy()
-        observed = np.bincount(drawn, minlength=SIZE) / len(drawn)
+        observed = np.bincount(samples, minlength=SIZE) / len(samples)
         assert np.abs(observed - expected).max() < 0.1  # 4.5 standard errors
 
 
 @any_layer
-def test_writing_goes_on_from_what_was_written(layer):
-    """A model near temperature zero writes what reading everything afresh calls most probable."""
+def test_generation_continues_its_own_output(layer):
+    """Near temperature zero, each symbol is the most probable one after all those before it."""
     model, prompt = make(layer), np.array([2, 0, 1])
     written = generate(
         model, 12, prompt=prompt, generator=torch.Generator().manual_seed(0), temperature=1e-6
@@ -184,8 +184,8 @@ def test_wrong_use_is_refused():
     for skip in (0, 4):
         with pytest.raises(ValueError, match=f"skip: expected 1 to 3 for 4 symbols, got {skip}"):
             bits_per_character(model, [0, 1, 2, 3], skip=skip)
-    for ids, got in (([0, 5], 5), ([-1, 0], -1)):
-        with pytest.raises(ValueError, match=f"ids: expected 0 to 4, got {got}"):
+    for ids, wrong_id in (([0, 5], 5), ([-1, 0], -1)):
+        with pytest.raises(ValueError, match=f"ids: expected 0 to 4, got {wrong_id}"):
             bits_per_character(model, ids)
     with pytest.raises(ValueError, match=r"ids: expected shape \(time,\), got \(1, 2\)"):
         bits_per_character(model, [[0, 1]])
@@ -244,8 +244,8 @@ def test_a_tiny_temperature_gives_the_most_probable_symbol():
         best = model(torch.as_tensor(prompt[None]))[0][0, -1].argmax()
     generator = torch.Generator().manual_seed(0)
     for temperature in (1e-6, 1e-30, 1e-38, 1e-40, 1e-320):
-        drawn = generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
-        assert drawn == [best]
+        generated = generate(model, 1, prompt=prompt, generator=generator, temperature=temperature)
+        assert generated == [best]
 
 
 def test_lengths_and_windows_out_of_range_are_refused():

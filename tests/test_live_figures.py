@@ -68,21 +68,21 @@ def javascript(browser, site):
         yield run
 
 
-def same(found, expected) -> None:
+def same(actual, expected) -> None:
     """Compare to ``TOLERANCE``, relative to what is large and absolute in what is small."""
-    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 # What the page computes
 
 
-def test_chance_is_the_page_s_own_and_normal(javascript):
-    drawn = np.array(javascript("mathematics", "normals(200, 500, 7)"))
-    assert abs(drawn.mean()) < 0.01
-    assert abs(drawn.std() - 1) < 0.01
-    assert abs((drawn**4).mean() - 3) < 0.1
-    assert drawn.tolist() == javascript("mathematics", "normals(200, 500, 7)")
-    assert drawn[0].tolist() != javascript("mathematics", "normals(1, 500, 8)")[0]
+def test_the_page_draws_normal_numbers_from_its_own_generator(javascript):
+    samples = np.array(javascript("mathematics", "normals(200, 500, 7)"))
+    assert abs(samples.mean()) < 0.01
+    assert abs(samples.std() - 1) < 0.01
+    assert abs((samples**4).mean() - 3) < 0.1
+    assert samples.tolist() == javascript("mathematics", "normals(200, 500, 7)")
+    assert samples[0].tolist() != javascript("mathematics", "normals(1, 500, 8)")[0]
 
 
 def test_roots_and_roll_outs_are_those_of_the_package(javascript, generator):
@@ -92,13 +92,13 @@ def test_roots_and_roll_outs_are_those_of_the_package(javascript, generator):
     steps = javascript("mathematics", "x.map((w) => rollOut(w, [0.5, -1], 30))", weights)
     again = javascript("mathematics", "x.map((w) => weightsOfRoots(rootsOfWeights(w)))", weights)
     same(again, weights)
-    for (w1, w2), found, path in zip(weights, roots @ [1, 1j], steps, strict=True):
+    for (w1, w2), root, path in zip(weights, roots @ [1, 1j], steps, strict=True):
         model = LinearAR(0.0, np.array([w1, w2]))
-        same(np.sort_complex(found), np.sort_complex(model.roots))
+        same(np.sort_complex(root), np.sort_complex(model.roots))
         same(path, model.roll_out(np.array([0.5, -1.0]), 30))
 
 
-def test_the_sun_s_roots_are_those_that_the_chapter_fits(javascript):
+def test_the_sunspot_roots_are_those_that_the_chapter_fits(javascript):
     numbers = sunspots.load()
     fitted = LinearAR.fit(numbers.numbers[numbers.years <= 1920], 2)
     same(javascript("roots", "SUN"), fitted.weights)
@@ -121,19 +121,19 @@ def test_roots_move_as_a_pair_off_the_axis_and_alone_on_it(javascript, roots, to
 def test_a_spectral_radius_is_the_largest_eigenvalue(javascript, generator):
     matrices = [generator.normal(size=(n, n)) for n in (1, 2, 5, 16, 32) for _ in range(4)]
     matrices += [np.eye(3), np.zeros((3, 3)), np.array([[0.0, -2.0], [2.0, 0.0]]), -np.eye(2)]
-    found = javascript("mathematics", "x.map(spectralRadius)", [m.tolist() for m in matrices])
-    same(found, [np.abs(np.linalg.eigvals(m)).max() for m in matrices])
+    radii = javascript("mathematics", "x.map(spectralRadius)", [m.tolist() for m in matrices])
+    same(radii, [np.abs(np.linalg.eigvals(m)).max() for m in matrices])
 
 
 def test_gradient_norms_are_the_package_s_products_of_jacobians(javascript):
     sizes = "{ size: 32, steps: 100, lags: 60, seed: x[0] }"
     for seed, radius, strength in [(1, 1.3, 0.5), (2, 0.5, 0.0), (3, 1.6, 1.0), (4, 1.0, 0.3)]:
-        given = [seed, radius, strength]
-        network = javascript("mathematics", f"randomNetwork({sizes})", given)
+        arguments = [seed, radius, strength]
+        network = javascript("mathematics", f"randomNetwork({sizes})", arguments)
         norms = javascript(
             "mathematics",
             f"gradientNorms(randomNetwork({sizes}), {{ radius: x[1], strength: x[2] }})",
-            given,
+            arguments,
         )
         weights = radius * torch.tensor(network["unit"], dtype=torch.float64)
         same(np.abs(np.linalg.eigvals(weights)).max(), radius)
@@ -175,9 +175,9 @@ def test_the_sliders_show_what_the_text_promises(javascript):
 
 def test_attention_weights_and_entropy_are_torch_s(javascript):
     for seed in range(1, 9):
-        drawn = torch.tensor(javascript("mathematics", "normals(17, 1024, x)", seed)).double()
+        samples = torch.tensor(javascript("mathematics", "normals(17, 1024, x)", seed)).double()
         for d in (1, 2, 8, 64, 1024):
-            query, keys = drawn[:1, :d], drawn[1:, :d]
+            query, keys = samples[:1, :d], samples[1:, :d]
             for scaled in (True, False):
                 weights, entropy = javascript(
                     "mathematics",
@@ -195,8 +195,8 @@ def test_codes_of_positions_and_their_products_are_the_package_s(javascript, wid
     codes = sinusoids(64, width).double()
     same(javascript("mathematics", "sinusoids(64, x)", width), codes)
     for position in (0, 20, 63):
-        found = javascript("positions", "products(x[0], x[1])", [codes.tolist(), position])
-        same(found, codes @ codes[position])
+        products = javascript("positions", "products(x[0], x[1])", [codes.tolist(), position])
+        same(products, codes @ codes[position])
 
 
 def test_the_reader_s_gates_and_predictions_are_torch_s(javascript, generator):
@@ -205,12 +205,12 @@ def test_the_reader_s_gates_and_predictions_are_torch_s(javascript, generator):
     random = ["".join(generator.choice(vocabulary.symbols[:-1], size=76)) for _ in range(3)]
     texts = [unseen[k : k + 76] for k in range(0, 760, 76)] + random + ["a", "'", "  "]
     ids = [vocabulary.encode(text).tolist() for text in texts]
-    found = javascript(
+    actual = javascript(
         "networks weights-alice",
         "((w) => x.map((ids) => readCharacters(w, ids)))(unpack(weights))",
         ids,
     )
-    for steps, letters in zip(found, ids, strict=True):
+    for steps, letters in zip(actual, ids, strict=True):
         expected = read_letters(model, letters)
         for name in ("forget", "input", "output"):
             same([step[name] for step in steps], expected[name])
@@ -239,7 +239,7 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
     sources = words()
     assert len(sources) > 60
     ids = [vocabularies.source.encode(source).tolist() for source in sources]
-    found = javascript(
+    actual = javascript(
         "networks weights-spelling",
         "((w) => x.map((ids) => pronounce(w, ids, 20)))(unpack(weights))",
         ids,
@@ -251,7 +251,7 @@ def test_the_speller_writes_and_looks_as_torch_does(javascript):
     )
     with torch.no_grad():
         logits, looks = model(examples), model.attention_weights(examples)
-    for row, (steps, hypothesis) in enumerate(zip(found, hypotheses, strict=True)):
+    for row, (steps, hypothesis) in enumerate(zip(actual, hypotheses, strict=True)):
         written = [step["symbol"] for step in steps]
         assert written == hypothesis.ids + [2] * hypothesis.complete, sources[row]
         same([step["logits"] for step in steps], logits[row, : len(steps)])
@@ -395,7 +395,7 @@ def numbers_said(figure, key: str, slider: int) -> list[float]:
     return [float(x) for x in re.findall(r"\d+(?:\.\d+)?", redrawn(figure, before))]
 
 
-def test_what_figures_say_is_what_their_sliders_are_set_to(touch, javascript):
+def test_texts_of_figures_state_the_settings_of_their_sliders(touch, javascript):
     width, itself, alike = numbers_said(touch("positions"), "ArrowRight", 1)[:3]
     codes = sinusoids(2, 36).double()
     assert (width, itself) == (36, 18)
@@ -477,11 +477,11 @@ def test_the_speller_pronounces_what_is_typed(touch):
 
 def test_a_letter_is_chosen_by_clicking_on_it_and_a_unit_from_the_list(touch):
     figure = touch("gates")
-    says = figure.locator(".live-says")
+    readout = figure.locator(".live-says")
     figure.locator(".live-letter").nth(2).click(force=True)
-    expect(says).to_contain_text("After “h” unit 53 has forget gate")
+    expect(readout).to_contain_text("After “h” unit 53 has forget gate")
     figure.get_by_role("combobox").select_option(index=1)
-    expect(says).to_contain_text("After “h” unit 14 has forget gate")
+    expect(readout).to_contain_text("After “h” unit 14 has forget gate")
 
 
 @pytest.mark.parametrize("chapter", sorted(set(FIGURES.values())))
@@ -505,8 +505,10 @@ def test_axe_finds_nothing_in_a_figure(touch, name):
     for scheme in ("light", "dark"):
         figure.page.emulate_media(color_scheme=scheme)
         expect(figure.page.locator("html")).to_have_attribute("data-theme", scheme)
-        found = figure.evaluate("async (f) => (await axe.run(f, { preload: false })).violations")
-        nodes = [(v["id"], node["html"]) for v in found for node in v["nodes"]]
+        violations = figure.evaluate(
+            "async (f) => (await axe.run(f, { preload: false })).violations"
+        )
+        nodes = [(v["id"], node["html"]) for v in violations for node in v["nodes"]]
         assert nodes == [], scheme
 
 

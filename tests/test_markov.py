@@ -51,13 +51,13 @@ def test_witten_bell_is_its_recursion_and_rules_nothing_out(symbols, past, order
         counts = np.array([after[j] for j in range(SIZE)])
         return (counts + len(after) * shorter) / (counts.sum() + len(after))
 
-    found = WittenBellMarkov(order, SIZE).fit(symbols).distribution(past)
-    np.testing.assert_allclose(found, by_definition(past[len(past) - order :]), atol=1e-14)
-    assert found.min() > 0
+    probabilities = WittenBellMarkov(order, SIZE).fit(symbols).distribution(past)
+    np.testing.assert_allclose(probabilities, by_definition(past[len(past) - order :]), atol=1e-14)
+    assert probabilities.min() > 0
 
 
 @given(ids, orders, st.sampled_from([0, 0.1, 1]))
-def test_additive_counts_what_followed(symbols, order, alpha):
+def test_additive_smoothing_counts_the_following_symbols(symbols, order, alpha):
     model = AdditiveMarkov(order, SIZE, alpha=alpha).fit(symbols)
     context = symbols[:order]
     after = [symbols[t] for t in range(order, len(symbols)) if symbols[t - order : t] == context]
@@ -139,10 +139,10 @@ def test_a_chain_looks_up_its_last_symbols_the_oldest_first(order, generator):
 
 def test_samples_follow_the_chain(generator):
     transition = np.array([[0.1, 0.6, 0.3], [0.5, 0.5, 0.0], [0.2, 0.2, 0.6]])
-    drawn = sample(MarkovChain([0, 0, 1], transition), 20_000, generator=generator)
+    symbols = sample(MarkovChain([0, 0, 1], transition), 20_000, generator=generator)
     pairs = np.zeros((3, 3))
-    np.add.at(pairs, (drawn[:-1], drawn[1:]), 1)
-    assert drawn[0] == 2
+    np.add.at(pairs, (symbols[:-1], symbols[1:]), 1)
+    assert symbols[0] == 2
     assert pairs[1, 2] == 0
     np.testing.assert_allclose(pairs / pairs.sum(1, keepdims=True), transition, atol=0.02)
 
@@ -161,14 +161,14 @@ class ConstantGenerator(np.random.Generator):
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1, 0)])
 def test_a_symbol_of_probability_zero_is_never_drawn(uniform):
     chain = MarkovChain([0, 0.3, 0.7, 0], np.eye(4))
-    drawn = sample(chain, 2, generator=ConstantGenerator(uniform))
-    assert drawn.tolist() in ([1, 1], [2, 2])
+    symbols = sample(chain, 2, generator=ConstantGenerator(uniform))
+    assert symbols.tolist() in ([1, 1], [2, 2])
 
 
 def test_a_sample_continues_its_past_and_repeats_with_its_seed():
     cycle = AdditiveMarkov(2, 3, alpha=0).fit([0, 1, 2, 0, 1, 2, 0, 1])
-    drawn = sample(cycle, 4, generator=np.random.default_rng(0), past=[1, 2])
-    assert drawn.tolist() == [0, 1, 2, 0]
+    symbols = sample(cycle, 4, generator=np.random.default_rng(0), past=[1, 2])
+    assert symbols.tolist() == [0, 1, 2, 0]
     model = WittenBellMarkov(1, 3).fit([0, 1, 2, 0])
     again = [sample(model, 30, generator=np.random.default_rng(5)).tolist() for _ in range(2)]
     assert again[0] == again[1]
@@ -185,7 +185,7 @@ def test_a_sample_continues_its_past_and_repeats_with_its_seed():
         ([1], np.eye(2), r"transition: expected every axis of length 1 .* got shape \(2, 2\)"),
     ],
 )
-def test_what_is_no_chain_is_refused(initial, transition, message):
+def test_an_invalid_chain_is_refused(initial, transition, message):
     with pytest.raises(ValueError, match=message):
         MarkovChain(initial, transition)
 

@@ -176,10 +176,10 @@ def test_one_failure_is_reported_and_does_not_stop_the_others(tmp_path, capsys):
     nowhere, broken = tmp_path / "nowhere.ipynb", tmp_path / "broken.ipynb"
     broken.write_text("{")
     assert execute_notebooks.main([*map(str, (bad, nowhere, broken, good))]) == 1
-    shown = capsys.readouterr()
-    assert shown.out.startswith(f"{good}: written")
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{good}: written")
     for path in (bad, nowhere, broken):
-        assert str(path) in shown.err
+        assert str(path) in output.err
     assert load(good).cells[1].outputs == [ANY]
 
 

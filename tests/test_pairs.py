@@ -28,9 +28,9 @@ def numbered(count):
 
 
 def test_every_hangul_syllable_is_decomposed_and_composed():
-    apart = tokenize(SYLLABLES, "jamo")
-    assert len(set(apart)) == 19 + 21 + 27  # the first, middle and last letters of Unicode
-    assert detokenize(apart, "jamo") == SYLLABLES
+    jamo = tokenize(SYLLABLES, "jamo")
+    assert len(set(jamo)) == 19 + 21 + 27  # the first, middle and last letters of Unicode
+    assert detokenize(jamo, "jamo") == SYLLABLES
     for syllable in SYLLABLES:
         index = ord(syllable) - 0xAC00
         last = index % 28  # Unicode, section 3.12: 0 is no last letter
@@ -40,7 +40,7 @@ def test_every_hangul_syllable_is_decomposed_and_composed():
 
 @pytest.mark.parametrize("level", ["characters", "jamo"])
 @given(text=texts)
-def test_any_text_comes_back_in_its_composed_form(level, text):
+def test_detokenized_text_is_in_composed_form(level, text):
     assert detokenize(tokenize(text, level), level) == composed(text)
 
 
@@ -56,7 +56,7 @@ def test_symbols_survive_joining(level, text):
     assert tokenize(detokenize(cut, level), level) == cut
 
 
-def test_text_that_is_not_composed_comes_back_composed():
+def test_decomposed_text_is_composed_again():
     assert detokenize(tokenize("e\u0301", "characters"), "characters") == "é"
     assert tokenize("e\u0301", "characters") == ("é",)
     assert tokenize("é", "jamo") == ("e", "\u0301")
@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_pairs(tmp_path / "nowhere.tsv")
 
 
-def test_an_unknown_level_is_no_bad_row(file):
+def test_an_unknown_level_is_not_reported_as_a_bad_row(file):
     with pytest.raises(ValueError, match="source_level: expected") as caught:
         read_pairs(file("a\tb\n"), source_level="letters")
     assert not isinstance(caught.value, BadRowError)
@@ -200,8 +200,8 @@ def test_what_was_written_is_read(tmp_path_factory, rows):
         targets = expected.setdefault(a.strip(), [])
         if b.strip() not in targets:
             targets.append(b.strip())
-    found = {"".join(p.source): ["".join(t) for t in p.targets] for p in read_pairs(path)}
-    assert found == expected
+    actual = {"".join(p.source): ["".join(t) for t in p.targets] for p in read_pairs(path)}
+    assert actual == expected
 
 
 def test_of_each_20_one_validates_two_test_and_17_train():

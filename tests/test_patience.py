@@ -17,27 +17,29 @@ FILES = sorted(Path(__file__).parent.glob("*.py"))
 
 def impatience(code: str) -> list[str]:
     """Return what a module would wait for less than ``PATIENCE``, with its line."""
-    found = []
+    problems = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and node.module == "playwright.sync_api":
             names = {alias.name for alias in node.names}
             if "expect" in names and "expect.set_options(timeout=1000 * PATIENCE)" not in code:
-                found.append(f"{node.lineno}: import expect from browser, which makes it patient")
+                problems.append(
+                    f"{node.lineno}: import expect from browser, which makes it patient"
+                )
         if not isinstance(node, ast.Call):
             continue
         for keyword in node.keywords:
             names = {name.id for name in ast.walk(keyword.value) if isinstance(name, ast.Name)}
             if keyword.arg == "timeout" and not names & {"PATIENCE", "WAIT"}:
-                found.append(f"{node.lineno}: timeout={ast.unparse(keyword.value)}")
+                problems.append(f"{node.lineno}: timeout={ast.unparse(keyword.value)}")
         called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         if called == "wait_for_timeout":
-            found.append(f"{node.lineno}: wait for what must come, not for a time")
+            problems.append(f"{node.lineno}: wait for what must come, not for a time")
         if (
             called in ("new_page", "new_context")
             and "set_default_timeout(1000 * PATIENCE)" not in code
         ):
-            found.append(f"{node.lineno}: open pages by browser.visiting, which is patient")
-    return found
+            problems.append(f"{node.lineno}: open pages by browser.visiting, which is patient")
+    return problems
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
@@ -46,7 +48,7 @@ def test_a_module_waits_long_enough(path):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("from playwright.sync_api import Page, expect", "1: import expect from browser"),
         ("page.wait_for_function('x', timeout=5000)", "1: timeout=5000"),
@@ -55,9 +57,9 @@ def test_a_module_waits_long_enough(path):
         ("page = started.new_page()", "1: open pages by browser.visiting"),
     ],
 )
-def test_impatience_is_found(code, said):
-    (found,) = impatience(code)
-    assert found.startswith(said)
+def test_impatience_is_found(code, message):
+    (problem,) = impatience(code)
+    assert problem.startswith(message)
 
 
 def test_pages_wait_for_half_a_minute_at_least():
@@ -69,6 +71,6 @@ def test_pages_wait_for_half_a_minute_at_least():
     assert PATIENCE >= 30
 
 
-def test_what_never_comes_is_told():
+def test_a_timeout_names_the_condition():
     with pytest.raises(TimeoutError, match=r"expected a condition to hold within 0 s"):
         wait_until(lambda: False, seconds=0)

@@ -208,10 +208,10 @@ def figure(request):
     with warnings.catch_warnings():
         for category in (UserWarning, RuntimeWarning):  # nbval compares stderr: it fails a chapter
             warnings.simplefilter("error", category)
-        drawn = FIGURES[request.param]()
-        drawn.canvas.draw()
-    yield drawn
-    plt.close(drawn)
+        figure_drawn = FIGURES[request.param]()
+        figure_drawn.canvas.draw()
+    yield figure_drawn
+    plt.close(figure_drawn)
 
 
 def words(figure):
@@ -249,10 +249,10 @@ def test_lines_have_the_colours_of_the_house(figure):
 
 
 def test_no_words_overlap(figure):
-    for one, other in combinations(words(figure), 2):
-        a, b = one.get_window_extent(), other.get_window_extent()
+    for first, second in combinations(words(figure), 2):
+        a, b = first.get_window_extent(), second.get_window_extent()
         width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert min(width, height) < 4, f"{one.get_text()!r} lies on {other.get_text()!r}"
+        assert min(width, height) < 4, f"{first.get_text()!r} lies on {second.get_text()!r}"
 
 
 def test_words_are_readable_on_a_phone(figure):
@@ -273,9 +273,9 @@ def test_curves_show_the_data_and_name_them_at_their_ends():
     figure = FIGURES["style.curves"]()
     figure.canvas.draw()
     (axes,) = figure.axes
-    shown = [line.get_ydata() for line in axes.lines]
+    curves = [line.get_ydata() for line in axes.lines]
     for expected in (1 / LAGS, 1.02 / LAGS, LAGS / 30):
-        assert any(np.array_equal(ys, expected) for ys in shown)
+        assert any(np.array_equal(ys, expected) for ys in curves)
     labels = sorted(axes.texts, key=lambda text: text.get_window_extent().y0)
     assert [text.get_text() for text in labels] == ["GRU", "LSTM", "noise floor", "RNN"]
     assert same_color(labels[0].get_color(), COLOURS["GRU"])

@@ -49,9 +49,9 @@ def test_it_reproduces_its_score(model, test_words):
         if recorded["beam"] > 1:
             continue
         assert recorded["pairs"] == len(test_words)
-        found = model.score(test_words, beam_width=recorded["beam"])
-        assert found.word == pytest.approx(recorded["word"], abs=TOLERANCE)
-        assert found.symbol == pytest.approx(recorded["symbol"], abs=TOLERANCE)
+        rates = model.score(test_words, beam_width=recorded["beam"])
+        assert rates.word == pytest.approx(recorded["word"], abs=TOLERANCE)
+        assert rates.symbol == pytest.approx(recorded["symbol"], abs=TOLERANCE)
 
 
 def test_it_beats_the_published_transformer(model, test_words):

@@ -25,15 +25,15 @@ def test_attention_takes_the_products_of_its_formula(implementation):
     assert count_macs(lambda: layer(inputs)) == 3 * (4 * 10 * 8 * 8 + 2 * 10 * 10 * 8)
 
 
-def test_the_peak_is_of_what_is_alive_together():
+def test_the_peak_counts_tensors_that_exist_at_the_same_time():
     a = torch.ones(1000)  # existed before
     assert peak_bytes(lambda: a[::2].view(-1, 5)) == 0
     assert peak_bytes(lambda: a.mul_(1)) == 0
     assert peak_bytes(lambda: a + 1) == 4000
     assert peak_bytes(lambda: (a + 1) + 1) == 8000
     assert peak_bytes(lambda: ((a + 1) + 1) + 1) == 8000
-    kept = []
-    assert peak_bytes(lambda: kept.extend([a + 1, a + 2, a + 3])) == 12000
+    alive = []
+    assert peak_bytes(lambda: alive.extend([a + 1, a + 2, a + 3])) == 12000
 
 
 def test_the_peak_counts_the_backward_pass():
@@ -51,7 +51,7 @@ def test_only_textbook_attention_holds_all_scores():
         assert growth - 1 < ratio <= growth
 
 
-def test_what_backward_needs_is_counted_once():
+def test_a_buffer_saved_twice_is_counted_once():
     a = torch.ones(1000, requires_grad=True)
     assert bytes_for_backward(lambda: a * a) == 4000
     assert bytes_for_backward(lambda: a + 1) == 0

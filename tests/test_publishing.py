@@ -71,10 +71,10 @@ def read_pages(folder: Path) -> dict[str, BeautifulSoup]:
 @pytest.fixture(scope="module")
 def pages() -> dict[str, BeautifulSoup]:
     """Return the pages of a build without addresses."""
-    found = read_pages(HTML)
-    if "index.html" not in found:
+    by_name = read_pages(HTML)
+    if "index.html" not in by_name:
         pytest.fail(f"no pages in {HTML}: run make book")
-    return found
+    return by_name
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def published(tmp_path_factory) -> Path:
         [sys.executable, ROOT / "tools" / "install_cells.py", *notebooks],
         [beside / "jupyter-book", "build", folder / "book", "--config", config, "-q"],
     ):
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, *(["--path-output", folder] if "build" in command else [])],
             cwd=ROOT,
             env={**os.environ, **variables},
@@ -103,7 +103,7 @@ def published(tmp_path_factory) -> Path:
             text=True,
             timeout=5 * PATIENCE,
         )
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
     return folder / "_build" / "html"
 
 
@@ -124,8 +124,8 @@ def tracked() -> list[str]:
 
 def test_no_file_holds_an_address_of_the_book():
     """Nobody owns such an address until the book is published, and then anybody could claim it."""
-    wanted = re.compile(rb"github\.com/seqbook\b|seqbook\.github\.io|gitlab\.com/seqbook\b")
-    assert [name for name in tracked() if wanted.search((ROOT / name).read_bytes())] == []
+    forbidden = re.compile(rb"github\.com/seqbook\b|seqbook\.github\.io|gitlab\.com/seqbook\b")
+    assert [name for name in tracked() if forbidden.search((ROOT / name).read_bytes())] == []
 
 
 def test_addresses_come_from_the_environment():
@@ -204,7 +204,7 @@ def run_install_cell(python: Path, folder: Path, source: str) -> tuple[list[str]
         "PYTHONPATH": "",
         "IPYTHONDIR": str(folder / ".ip"),
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [python, "-c", RUN_CELL, cell],
         cwd=folder,
         env={**os.environ, **local},
@@ -212,16 +212,16 @@ def run_install_cell(python: Path, folder: Path, source: str) -> tuple[list[str]
         text=True,
         timeout=5 * PATIENCE,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
+    assert process.returncode == 0, process.stdout + process.stderr
+    lines = process.stdout.splitlines()
     return lines[:-3], dict(line.split(": ") for line in lines[-3:])
 
 
 @pytest.mark.parametrize("known", [UNKNOWN, KNOWN])
 def test_the_cell_does_nothing_where_the_package_is(tmp_path, known):
-    printed, found = run_install_cell(Path(sys.executable), tmp_path, install_text(known))
+    printed, commands = run_install_cell(Path(sys.executable), tmp_path, install_text(known))
     assert printed == []
-    assert found["folder"] == str(tmp_path.resolve())
+    assert commands["folder"] == str(tmp_path.resolve())
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".ip") == ["cell.py"]
 
 
@@ -230,9 +230,11 @@ def machine(tmp_path) -> Path:
     """Return a Python that has all that is installed here but the package itself."""
     folder = tmp_path / "machine"
     venv.create(folder, with_pip=False)
-    (here,) = folder.glob("lib/python*/site-packages")
+    (site_packages,) = folder.glob("lib/python*/site-packages")
     # The package's own .pth file is not read there.
-    (here / "others.pth").write_text(os.path.dirname(os.path.dirname(pytest.__file__)) + "\n")
+    (site_packages / "others.pth").write_text(
+        os.path.dirname(os.path.dirname(pytest.__file__)) + "\n"
+    )
     return folder / "bin" / "python"
 
 
@@ -240,7 +242,7 @@ def test_without_an_address_the_cell_says_how_to_install(machine, tmp_path):
     cell = tmp_path / "cell.py"
     cell.write_text(install_text(UNKNOWN), encoding="utf-8")
     local = {"IPYTHONDIR": str(tmp_path / ".ip"), "PYTHONPATH": ""}
-    done = subprocess.run(
+    process = subprocess.run(
         [machine, "-c", RUN_CELL, cell],
         cwd=tmp_path,
         env={**os.environ, **local},
@@ -248,10 +250,10 @@ def test_without_an_address_the_cell_says_how_to_install(machine, tmp_path):
         text=True,
         timeout=5 * PATIENCE,
     )
-    said = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode != 0
-    assert "This notebook needs the package seqbook." in said
-    assert f'"{machine}" -m pip install -e .' in said
+    output = " ".join((process.stdout + process.stderr).split())
+    assert process.returncode != 0
+    assert "This notebook needs the package seqbook." in output
+    assert f'"{machine}" -m pip install -e .' in output
 
 
 def test_the_cell_fetches_package_and_results_where_they_are_missing(machine, tmp_path):
@@ -368,9 +370,9 @@ def test_exercises_open_on_colab_where_they_are_published(published_pages):
 
 def test_the_table_of_exercises_states_what_the_grader_knows(pages):
     rows = pages["exercises.html"].select_one("table").select("tbody tr")
-    shown = [[int(cell.get_text()) for cell in row.find_all("td")[1:]] for row in rows]
+    figures = [[int(cell.get_text()) for cell in row.find_all("td")[1:]] for row in rows]
     headings = [list(COURSE.load(name).headings.values()) for name in COURSE.order]
-    assert shown == [
+    assert figures == [
         [len(steps), sum(step.minutes for step in steps), sum(step.points for step in steps)]
         for steps in headings
     ]
@@ -524,8 +526,8 @@ def test_paper_shows_what_is_read_and_nothing_else(browser, site, script):
             ".copybtn",
             ".headerlink",
         ):
-            shown = [found for found in page.locator(menu).all() if found.is_visible()]
-            assert shown == [], menu
+            visible = [element for element in page.locator(menu).all() if element.is_visible()]
+            assert visible == [], menu
         assert page.locator("article h1").is_visible()
         for fold in folded.all():
             assert fold.locator(".highlight").bounding_box()["height"] > 15
@@ -546,15 +548,15 @@ def book(pages, browser, tmp_path_factory) -> PdfReader:
     """Print three pages of the book: its start, a chapter, and one of the back matter."""
     target = tmp_path_factory.mktemp("paper") / "book.pdf"
     command = [sys.executable, ROOT / "tools" / "print_book.py", "--html", HTML, target]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--only", "index", "lstm", "data"],
         env={**os.environ, "BOOK_SITE": KNOWN.site},
         capture_output=True,
         text=True,
         timeout=5 * PATIENCE,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r": \d+ pages, \d+ links within, ", done.stdout)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert re.search(r": \d+ pages, \d+ links within, ", process.stdout)
     assert target.stat().st_size < 10e6
     return PdfReader(target)
 
@@ -606,8 +608,8 @@ def test_folded_solutions_and_figures_are_on_paper(book):
         for image in (page["/Resources"].get("/XObject") or {}).values()
         if image.get_object()["/Subtype"] == "/Image"
     }
-    shown = soup(HTML / "lstm.html").select("figure img")
-    assert len(pictures) >= len([tag for tag in shown if not tag["src"].endswith(".svg")])
+    images = soup(HTML / "lstm.html").select("figure img")
+    assert len(pictures) >= len([tag for tag in images if not tag["src"].endswith(".svg")])
 
 
 def test_links_of_the_pdf_lead_within_it_or_to_the_published_book(book):

@@ -36,9 +36,7 @@ def all_results(layer, inputs, state, lengths):
 @pytest.mark.parametrize("backward", ["manual", "autograd"])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "bias": False}])
-def test_a_layer_on_another_device_computes_there_what_the_cpu_computes(
-    kind, backward, padded, options
-):
+def test_a_layer_on_another_device_computes_the_same_there(kind, backward, padded, options):
     runs = 4 if options else 1
     results = []
     with other_device() as device:
@@ -56,8 +54,8 @@ def test_a_layer_on_another_device_computes_there_what_the_cpu_computes(
                 inputs = inputs.detach()
                 again = all_results(layer, inputs, state, lengths.to(place))
                 assert all(map(torch.equal, again, results[-1]))
-    for here, elsewhere in zip(*results, strict=True):
-        assert torch.equal(here, elsewhere)
+    for on_cpu, on_other in zip(*results, strict=True):
+        assert torch.equal(on_cpu, on_other)
 
 
 @each_kind
@@ -185,7 +183,7 @@ def test_inputs_that_are_no_tensor_raise_a_type_error(kind, wrong):
 
 @each_kind
 @pytest.mark.parametrize("wrong", [1.0, [0.0, 0.0, 0.0], "zero"])
-def test_a_state_that_is_no_tensor_raises_a_type_error(kind, wrong):
+def test_a_state_of_another_type_raises_a_type_error(kind, wrong):
     parts = [wrong] * (1 + (kind == "lstm"))
     with pytest.raises(TypeError, match="hidden: expected a tensor of shape"):
         LAYERS[kind](2, 3)(torch.ones(1, 4, 2), as_state(parts) if kind == "lstm" else wrong)
@@ -208,7 +206,7 @@ def test_lengths_may_be_integers_of_every_type(dtype):
 
 @pytest.mark.parametrize("name", ["input_size", "hidden_size", "num_layers"])
 @pytest.mark.parametrize("wrong", [2.0, "2", None])
-def test_a_size_that_is_no_integer_raises_a_type_error(name, wrong):
+def test_a_size_of_another_type_raises_a_type_error(name, wrong):
     sizes = {"input_size": 2, "hidden_size": 3, name: wrong}
     with pytest.raises(TypeError, match=f"{name}: expected an integer of at least 1, got"):
         LSTM(**sizes)

@@ -87,7 +87,7 @@ def test_nothing_depends_on_what_the_padding_holds(kind, backward, content):
 
 @pytest.mark.parametrize("backward", ENGINES)
 @pytest.mark.parametrize("kind", PAIRS)
-def test_each_sequence_gives_what_it_gives_alone(kind, backward):
+def test_each_sequence_gives_the_same_as_alone(kind, backward):
     layer = PAIRS[kind][0](3, 4, num_layers=2, bidirectional=True, backward=backward).double()
     lengths = torch.tensor([2, 6, 1])
     inputs = torch.randn(3, 6, 3, dtype=torch.float64)
@@ -126,8 +126,8 @@ def test_wrong_lengths_raise_an_error_with_both_shapes(lengths, message):
 
 
 @pytest.mark.parametrize(
-    ("lengths", "got"), [(torch.tensor([3.0, 4.0]), "torch.float32"), ([3, 4], "list")]
+    ("lengths", "received"), [(torch.tensor([3.0, 4.0]), "torch.float32"), ([3, 4], "list")]
 )
-def test_lengths_that_are_not_integers_raise(lengths, got):
-    with pytest.raises(TypeError, match=f"expected a tensor of integers, got {got}"):
+def test_lengths_that_are_not_integers_raise(lengths, received):
+    with pytest.raises(TypeError, match=f"expected a tensor of integers, got {received}"):
         RNN(3, 4)(torch.ones(2, 5, 3), lengths=lengths)

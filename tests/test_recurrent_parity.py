@@ -146,7 +146,7 @@ def test_the_derived_backward_equals_autograd(kind, shape, option, seed):
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_a_batch_that_is_cut_gives_what_the_textbook_loop_gives(kind, monkeypatch):
+def test_a_batch_computed_in_pieces_equals_the_textbook_loop(kind, monkeypatch):
     layer, option = OURS[kind]
     shape = {"batch": 7, "time": 4, "features": 2, "hidden": 3}
     inputs, state = problem(shape, torch.float64, 0, states=1 + (kind == "lstm"), runs=2)

@@ -205,24 +205,24 @@ def test_the_same_seed_gives_the_same_and_another_another(tmp_path, whole):
     assert not any(torch.equal(ours[name], theirs[name]) for name in ours if "n_av" not in name)
 
 
-@pytest.mark.parametrize("what", ["first weights", "batches", "dropout"])
-def test_each_kind_of_chance_follows_from_the_seed(tmp_path, what):
+@pytest.mark.parametrize("kind", ["first weights", "batches", "dropout"])
+def test_all_random_numbers_follow_from_the_seed(tmp_path, kind):
     zero, again, one = (
         begin(tmp_path / name, replace(GRU, seed=int(name))) for name in ("0", "00", "1")
     )
-    drawn = [
+    draws = [
         {
             "first weights": run.transcriber.model.readout.weight.tolist(),
             "batches": next(run._batches()).source.tolist(),
             "dropout": run._generators.states["cpu"].tolist(),
-        }[what]
+        }[kind]
         for run in (zero, again, one)
     ]
-    assert drawn[0] == drawn[1]
-    assert drawn[0] != drawn[2]
+    assert draws[0] == draws[1]
+    assert draws[0] != draws[2]
 
 
-def test_other_chance_in_the_process_changes_nothing_and_is_not_changed(tmp_path, whole):
+def test_a_run_is_independent_of_other_random_numbers_in_the_process(tmp_path, whole):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -338,7 +338,7 @@ def test_the_gradient_is_clipped(tmp_path):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.4])
-def test_the_loss_is_smoothed_as_told(tmp_path, smoothing):
+def test_the_loss_uses_the_label_smoothing_of_the_recipe(tmp_path, smoothing):
     """Without dropout the loss of the first batch can be computed apart."""
     recipe = replace(GRU, options={**GRU.options, "dropout": 0}, label_smoothing=smoothing)
     run, losses = begin(tmp_path, recipe), {}
@@ -496,7 +496,7 @@ MOVED = Split([*DATA.training, DATA.validation[0]], DATA.validation[1:], DATA.te
         (GRU, {"target_level": "words"}, "target_level is 'characters' there, 'words' now"),
     ],
 )
-def test_a_folder_with_another_run_is_refused_and_kept(tmp_path, recipe, options, difference):
+def test_a_folder_with_another_run_is_refused_and_unchanged(tmp_path, recipe, options, difference):
     train(begin(tmp_path), until=3)
     before = contents(tmp_path)
     message = f"{tmp_path}: holds a run with other settings: {difference}"
@@ -523,7 +523,7 @@ def test_options_may_be_given_in_any_order_and_as_tuples(tmp_path):
         (b"null", "expected a JSON object, got None"),
     ],
 )
-def test_a_damaged_description_is_named_and_kept(tmp_path, content, message):
+def test_a_damaged_description_is_named_and_unchanged(tmp_path, content, message):
     train(begin(tmp_path), until=3)
     (tmp_path / "run.json").write_bytes(content)
     before = contents(tmp_path)
@@ -581,7 +581,7 @@ def with_other(name, value):
         with_other("optimizer", {}),
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_kept(tmp_path, damage):
+def test_a_damaged_checkpoint_is_named_and_unchanged(tmp_path, damage):
     folder = tmp_path / "run"
     train(begin(folder), until=3)
     damage(folder / "checkpoint.pt")
@@ -653,12 +653,12 @@ def test_a_changed_byte_of_a_checkpoint_is_refused_or_changes_nothing(archive, c
         changed[place] ^= 0x15
         archive.write_bytes(changed)
         try:
-            found = load_checkpoint(archive)
+            loaded = load_checkpoint(archive)
         except DamagedModelError:
             refused += 1
         else:
-            assert found["step"] == 3, place
-            assert torch.equal(found["weights"], checkpoint["weights"]), place
+            assert loaded["step"] == 3, place
+            assert torch.equal(loaded["weights"], checkpoint["weights"]), place
     assert refused > len(whole) / 3  # the rest stands between the parts of an archive
 
 

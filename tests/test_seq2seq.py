@@ -39,12 +39,13 @@ def recurrent_logits(model, kind, source, target):
     decoder.load_state_dict(model.decoder.state_dict())
     states, final = encoder(model.source_embedding.weight[source][None])
     final = final if isinstance(final, tuple) else (final,)
-    both = [
+    directions = [
         torch.stack([torch.cat((part[2 * i], part[2 * i + 1]), -1) for i in range(layers)])
         for part in final
     ]
     hidden, _ = decoder(
-        model.target_embedding.weight[target][None], tuple(both) if len(both) > 1 else both[0]
+        model.target_embedding.weight[target][None],
+        tuple(directions) if len(directions) > 1 else directions[0],
     )
     logits = []
     for h in hidden[0]:
@@ -62,8 +63,8 @@ def recurrent_logits(model, kind, source, target):
 def test_a_recurrent_model_is_its_equations(kind, examples):
     model = make(kind)
     logits = model(examples)
-    for row, one in enumerate(alone(examples)):
-        expected = recurrent_logits(model, kind, one.source[0], one.target[0, :-1])
+    for row, example in enumerate(alone(examples)):
+        expected = recurrent_logits(model, kind, example.source[0], example.target[0, :-1])
         assert_close(logits[row, : len(expected)], expected)
 
 
@@ -96,9 +97,9 @@ def transformer_logits(model, norm, source, target):
 def test_a_transformer_is_torchs_between_embeddings_and_the_shared_readout(kind, examples):
     model = make(kind)
     logits = model(examples)
-    for row, one in enumerate(alone(examples)):
+    for row, example in enumerate(alone(examples)):
         norm = TRANSFORMERS[kind]["norm"]
-        expected = transformer_logits(model, norm, one.source[0], one.target[0, :-1])
+        expected = transformer_logits(model, norm, example.source[0], example.target[0, :-1])
         assert_close(logits[row, : len(expected)], expected)
 
 
@@ -107,9 +108,9 @@ def test_a_transformer_is_torchs_between_embeddings_and_the_shared_readout(kind,
 def test_the_loss_is_the_chain_rule(kind, smoothing, examples):
     model = make(kind)
     total, symbols = 0.0, 0
-    for one in alone(examples):
-        memory = model.encode(one.source, one.source_lengths)
-        target = one.target[0].tolist()
+    for example in alone(examples):
+        memory = model.encode(example.source, example.source_lengths)
+        target = example.target[0].tolist()
         for t in range(1, len(target)):
             logits = model.decode(torch.tensor([target[:t]]), memory)[0, -1].tolist()
             log_z = math.log(sum(map(math.exp, logits)))
@@ -125,12 +126,12 @@ def test_each_sentence_has_the_logits_that_it_has_alone(kind, examples):
     model = make(kind)
     memory = model.encode(examples.source, examples.source_lengths)
     together = model(examples)
-    for row, one in enumerate(alone(examples)):
-        own = model.encode(one.source, one.source_lengths)
-        assert_close(memory.values[row, : one.source.shape[1]], own.values[0])
+    for row, example in enumerate(alone(examples)):
+        own = model.encode(example.source, example.source_lengths)
+        assert_close(memory.values[row, : example.source.shape[1]], own.values[0])
         for part, own_part in zip(memory.final, own.final, strict=True):
             assert_close(part[:, row], own_part[:, 0])
-        assert_close(together[row, : one.target.shape[1] - 1], model(one)[0])
+        assert_close(together[row, : example.target.shape[1] - 1], model(example)[0])
 
 
 def gradients(model, loss):
@@ -143,8 +144,8 @@ def test_each_sentence_gives_the_gradient_that_it_gives_alone(kind, examples):
     together = gradients(model, model.loss(examples))
     symbols = examples.target_lengths - 1
     summed = [torch.zeros_like(p) for p in model.parameters()]
-    for one, count in zip(alone(examples), symbols, strict=True):
-        for total, gradient in zip(summed, gradients(model, model.loss(one)), strict=True):
+    for example, count in zip(alone(examples), symbols, strict=True):
+        for total, gradient in zip(summed, gradients(model, model.loss(example)), strict=True):
             total += gradient * count / symbols.sum()
     for actual, expected in zip(together, summed, strict=True):
         assert_close(actual, expected)
@@ -165,10 +166,10 @@ def test_nothing_depends_on_what_the_padding_of_the_source_holds(kind, examples)
 
 @kinds
 def test_every_source_symbol_and_no_padding_is_read(kind, examples):
-    model, kept = make(kind), []
-    model.source_embedding.register_forward_hook(lambda *call: kept.append(call[-1]))
+    model, embeddings = make(kind), []
+    model.source_embedding.register_forward_hook(lambda *call: embeddings.append(call[-1]))
     loss = model.loss(examples)
-    (gradient,) = torch.autograd.grad(loss, kept)
+    (gradient,) = torch.autograd.grad(loss, embeddings)
     used = torch.arange(examples.source.shape[1]) < examples.source_lengths[:, None]
     assert torch.equal(gradient.abs().sum(-1) > 0, used)
 
@@ -223,13 +224,13 @@ def test_rows_of_a_state_go_on_as_they_would(kind, examples):
 
 @kinds
 def test_no_logit_has_a_gradient_from_a_later_target_symbol(kind):
-    examples, kept = make_examples([(3, 5)]), []
+    examples, embeddings = make_examples([(3, 5)]), []
     model = make(kind)
     memory = model.encode(examples.source, examples.source_lengths)
-    model.target_embedding.register_forward_hook(lambda *call: kept.append(call[-1]))
+    model.target_embedding.register_forward_hook(lambda *call: embeddings.append(call[-1]))
     logits = model.decode(examples.target, memory)
     for t in range(logits.shape[1]):
-        (gradient,) = torch.autograd.grad(logits[0, t].sin().sum(), kept, retain_graph=True)
+        (gradient,) = torch.autograd.grad(logits[0, t].sin().sum(), embeddings, retain_graph=True)
         moves = gradient[0].abs().sum(-1)
         assert (moves[: t + 1] > 0).all()
         assert (moves[t + 1 :] == 0).all()
@@ -238,9 +239,9 @@ def test_no_logit_has_a_gradient_from_a_later_target_symbol(kind):
 @kinds
 def test_every_parameter_learns(kind, examples):
     model = make(kind)
-    found = gradients(model, model.loss(examples))
+    actual = gradients(model, model.loss(examples))
     names = [name for name, _ in model.named_parameters()]
-    idle = [n for n, gradient in zip(names, found, strict=True) if gradient.abs().max() < 1e-6]
+    idle = [n for n, gradient in zip(names, actual, strict=True) if gradient.abs().max() < 1e-6]
     assert idle == []
 
 
@@ -303,12 +304,14 @@ def test_no_head_looks_at_padding_or_ahead(kind, examples):
         model(examples)
     assert len(weights) == 2 + 2 * 2
     padding = torch.arange(examples.source.shape[1]) >= examples.source_lengths[:, None]
-    for name, found in weights.items():
-        assert_close(found.sum(-1), torch.ones(found.shape[:-1], dtype=torch.float64))
+    for name, layer_weights in weights.items():
+        assert_close(
+            layer_weights.sum(-1), torch.ones(layer_weights.shape[:-1], dtype=torch.float64)
+        )
         if "decoder" in name and "self_attn" in name:
-            assert (found.triu(1) == 0).all()
+            assert (layer_weights.triu(1) == 0).all()
         else:
-            assert (found.permute(0, 3, 1, 2)[padding] == 0).all()
+            assert (layer_weights.permute(0, 3, 1, 2)[padding] == 0).all()
 
 
 @kinds
@@ -358,9 +361,9 @@ def test_a_model_computes_on_its_own_device(kind, examples):
         model = make(kind, device=device, dtype=torch.float64)
         model.load_state_dict(host.state_dict())
         assert {p.device for p in model.parameters()} == {device}
-        found = model(examples), *gradients(model, model.loss(examples))  # of ids on the CPU
-        assert {x.device for x in found} == {device}
-        for ours, theirs in zip(found, expected, strict=True):
+        results = model(examples), *gradients(model, model.loss(examples))  # of ids on the CPU
+        assert {x.device for x in results} == {device}
+        for ours, theirs in zip(results, expected, strict=True):
             assert_close(ours.cpu(), theirs)
 
 
@@ -429,7 +432,7 @@ def test_the_generator_decides_all_weights(kind):
         ({"num_layers": 0}, "num_layers: expected .*, got 0"),
     ],
 )
-def test_what_a_recurrent_model_cannot_be_is_named(options, message):
+def test_invalid_options_of_a_recurrent_model_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         RecurrentSeq2Seq(5, 5, **{"embedding_size": 4, "hidden_size": 4, **options})
 
@@ -444,7 +447,7 @@ def test_what_a_recurrent_model_cannot_be_is_named(options, message):
         ({"encoder_layers": 0}, "layers: expected at least 1, got 0"),
     ],
 )
-def test_what_a_transformer_cannot_be_is_named(options, message):
+def test_invalid_options_of_a_transformer_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         TransformerSeq2Seq(5, 5, **{"d_model": 4, "heads": 2, "d_ff": 4, **options})
 

@@ -48,11 +48,11 @@ def anchors(path: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def pages() -> list[Path]:
-    found = sorted(HTML.rglob("*.html")) if (HTML / "index.html").is_file() else []
-    found = [path for path in found if "_static" not in path.relative_to(HTML).parts]
-    if not found:
+    paths = sorted(HTML.rglob("*.html")) if (HTML / "index.html").is_file() else []
+    paths = [path for path in paths if "_static" not in path.relative_to(HTML).parts]
+    if not paths:
         pytest.fail(f"no pages in {HTML}: run make book")
-    return found
+    return paths
 
 
 def loads(page: BeautifulSoup) -> Iterator[tuple[str, str]]:
@@ -99,8 +99,10 @@ def loads_from_elsewhere(path: Path) -> Iterator[str]:
         if name == "link" and file.suffix == ".css" and file.is_file():
             styles[address] = file.read_text(encoding="utf-8")
     for name, style in styles.items():
-        for found in re.findall(r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")\s]+)""", style):
-            yield f"{name}: {found}"
+        for address_found in re.findall(
+            r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")\s]+)""", style
+        ):
+            yield f"{name}: {address_found}"
 
 
 def raw_mathematics(path: Path) -> Iterator[str]:
@@ -163,8 +165,8 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_page_keeps_the_rule(rule, pages):
-    found = {path.relative_to(HTML).as_posix(): list(rule(path)) for path in pages}
-    assert {name: violations for name, violations in found.items() if violations} == {}
+    problems = {path.relative_to(HTML).as_posix(): list(rule(path)) for path in pages}
+    assert {name: violations for name, violations in problems.items() if violations} == {}
 
 
 def test_every_page_has_a_title_of_its_own(pages):
@@ -253,9 +255,9 @@ def test_every_claim_of_a_notebook_is_on_its_page(pages):
     for notebook in sorted((ROOT / "book").glob("*.ipynb")):
         path = HTML / f"{notebook.stem}.html"
         assert path in pages
-        shown = [claim.get_text() for claim in read(path).select("p.claim")]
-        assert shown == statements(notebook)
-        assert shown, f"{notebook.name} claims nothing"
+        claims = [claim.get_text() for claim in read(path).select("p.claim")]
+        assert claims == statements(notebook)
+        assert claims, f"{notebook.name} claims nothing"
 
 
 def test_the_list_of_claims_holds_each_and_leads_to_where_it_stands(pages):
@@ -278,15 +280,15 @@ def test_the_list_of_claims_holds_each_and_leads_to_where_it_stands(pages):
 
 def test_claims_can_be_searched_by_words(browser, site):
     listed = [row.get_text().lower() for row in read(HTML / "proved.html").select("tbody tr")]
-    found = [text for text in listed if "clipping" in text and "all three" in text]
-    assert 0 < len(found) < len(listed)
+    matching = [text for text in listed if "clipping" in text and "all three" in text]
+    assert 0 < len(matching) < len(listed)
     with visiting(browser, site) as visit:
         page = visit.open("proved.html")
         page.get_by_label("Show only claims").fill("All three CLIPPING")
-        assert page.locator("tbody tr:visible").count() == len(found)
-        assert page.locator("output").inner_text() == f"{len(found)} of {len(listed)} claims"
+        assert page.locator("tbody tr:visible").count() == len(matching)
+        assert page.locator("output").inner_text() == f"{len(matching)} of {len(listed)} claims"
         chapters = page.locator("article section section:visible").count()
-        assert chapters == len({text.strip().partition(".")[0] for text in found})
+        assert chapters == len({text.strip().partition(".")[0] for text in matching})
         page.get_by_label("Show only claims").fill("")
         assert page.locator("tbody tr:visible").count() == len(listed)
         assert visit.problems == []
@@ -299,10 +301,12 @@ def test_claims_can_be_searched_by_words(browser, site):
 
 def test_every_picture_of_a_notebook_is_on_its_page_with_its_words(pages):
     for notebook in sorted((ROOT / "book").glob("*.ipynb")):
-        shown = {tag.get("alt") for tag in read(HTML / f"{notebook.stem}.html").find_all("img")}
+        alternatives = {
+            tag.get("alt") for tag in read(HTML / f"{notebook.stem}.html").find_all("img")
+        }
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
             alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt")
-            assert alt is None or alt in shown
+            assert alt is None or alt in alternatives
 
 
 def test_titles_of_exercises_tell_level_and_minutes():

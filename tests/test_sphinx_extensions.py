@@ -1,18 +1,16 @@
 import pytest
-from chapter_minutes import Chapter, read_chapter
 from claims_as_lines import show_claims
-from conftest import build_pages, make_notebook, write
+from conftest import build_pages, make_notebook
 from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.utils import new_document
+from stored_notebooks import count_words_and_lines, reading_minutes
 
 
-def test_reading_is_counted_in_words_and_lines(tmp_path):
+def test_reading_is_counted_in_words_and_lines():
     notebook = make_notebook(one="x = 1\n\nprint(x)", two="y = 2\n")
     notebook.cells[0].source = "Before.\n\n# The title\n\nTwo words, 한글."
-    assert read_chapter(write(notebook, tmp_path / "page.ipynb")) == Chapter(
-        title="The title", words=6, code_lines=3, runs_within_seconds=60
-    )
+    assert count_words_and_lines(notebook) == (6, 3)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +18,7 @@ def test_reading_is_counted_in_words_and_lines(tmp_path):
     [(1, 0, 5), (1000, 0, 5), (1001, 0, 10), (200, 80, 5), (200, 81, 10)],
 )
 def test_reading_minutes_are_rounded_up_to_five(words, lines, minutes):
-    assert Chapter("T", words, lines, 60).reading_minutes == minutes
+    assert reading_minutes(words, lines) == minutes
 
 
 def document_of(text, *classes):
@@ -32,8 +30,8 @@ def document_of(text, *classes):
 def test_claims_become_paragraphs_among_the_other_lines():
     document = document_of("before\n✓ One.\n✓ Two.\nafter ✓\nlast", "output", "stream")
     show_claims(None, document)
-    shown = [(type(node).__name__, node["classes"], node.astext()) for node in document]
-    assert shown == [
+    parts = [(type(node).__name__, node["classes"], node.astext()) for node in document]
+    assert parts == [
         ("literal_block", ["output", "stream"], "before"),
         ("paragraph", ["claim"], "One."),
         ("paragraph", ["claim"], "Two."),

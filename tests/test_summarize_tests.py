@@ -56,7 +56,7 @@ def test_where_nothing_is_skipped_the_line_says_so(folder, report):
     )
 
 
-def test_a_report_that_is_missing_is_no_success(folder):
+def test_a_missing_report_is_an_error(folder):
     (folder / "site.xml").unlink()
     with pytest.raises(FileNotFoundError):
         summarize(folder)

@@ -29,7 +29,7 @@ def test_adding_marks_one_step_in_each_half_and_adds_its_numbers(length, generat
 
 
 @pytest.mark.parametrize(("length", "window"), [(2, 0), (7, 2), (10, 4), (10, 5), (10, 8), (9, 9)])
-def test_the_adding_baseline_is_the_error_of_guessing_what_lies_before_the_window(
+def test_the_adding_baseline_is_the_error_of_guessing_numbers_before_the_window(
     length, window, generator
 ):
     inputs, targets = adding(60_000, length=length, generator=generator)
@@ -54,7 +54,7 @@ def test_recall_shows_the_answer_first_and_then_only_blanks(generator):
     assert set(targets.tolist()) == set(range(5))
 
 
-def test_copying_asks_for_what_was_shown(generator):
+def test_copying_asks_for_the_presented_symbols(generator):
     inputs, targets = copying(300, delay=4, count=3, symbols=5, generator=generator)
     assert (inputs.shape, targets.shape) == ((300, 10, 7), (300, 10))
     ids = inputs.argmax(-1)
@@ -175,7 +175,7 @@ def test_the_default_type_is_torchs(draw, generator):
 @pytest.mark.parametrize(
     ("function", "name"), [(f, name) for f, sizes in SIZES.items() for name in sizes]
 )
-def test_what_is_no_size_is_named(function, name, wrong, generator):
+def test_an_invalid_size_is_an_error_that_names_it(function, name, wrong, generator):
     arguments = SIZES[function] | {name: wrong}
     if function in (adding, recall, copying):
         arguments["generator"] = generator
@@ -184,7 +184,7 @@ def test_what_is_no_size_is_named(function, name, wrong, generator):
 
 
 @pytest.mark.parametrize("draw", TASKS.values(), ids=TASKS)
-def test_what_is_no_generator_or_no_floating_type_is_named(draw, generator):
+def test_an_invalid_generator_or_type_is_an_error(draw, generator):
     for wrong in (None, 0, np.random.default_rng(0)):
         with pytest.raises(TypeError, match="generator: expected a Generator, as from torch"):
             draw(wrong)

@@ -128,7 +128,7 @@ def test_without_the_right_to_install_it_stops_with_the_line_to_type(machine, ca
     assert printed == machine.calls == []
 
 
-def test_what_apt_says_is_shown_if_it_fails(machine, capsys):
+def test_the_output_of_apt_is_shown_if_it_fails(machine, capsys):
     machine.add_apt("echo E: no room on the disk >&2; exit 100")
     stopped, printed = prepare(capsys)
     assert "E: no room on the disk\n" in stopped
@@ -141,7 +141,7 @@ def test_lists_that_can_not_be_updated_are_no_failure(machine, capsys):
     assert prepare(capsys) == (None, [INSTALLING, *WITHOUT])
 
 
-def test_where_all_is_there_nothing_is_done_or_said(machine, capsys):
+def test_nothing_is_done_or_printed_if_nothing_is_missing(machine, capsys):
     machine.user(1000)
     machine.add_apt()
     for name in ("bwrap", "chromium"):
@@ -182,7 +182,7 @@ def test_the_book_needs_none_of_this_and_gets_pythons_own_part(machine, capsys):
 
 
 @pytest.mark.parametrize("system", ["darwin", "linux"])
-def test_without_apt_the_tests_of_what_is_missing_are_skipped(machine, capsys, system):
+def test_without_apt_tests_that_need_missing_packages_are_skipped(machine, capsys, system):
     machine.patch.setattr("sys.platform", system)
     no_sandbox, no_browser = WITHOUT
     if system == "darwin":
@@ -213,13 +213,13 @@ def test_a_kernel_without_user_namespaces_is_a_reason_to_skip(machine, capsys):
         machine.add(name, "echo NanumGothic")
     machine.add("bwrap", DENIED)
     reason = "no sandbox: setting up uid map: Permission denied"
-    said = [f"make test: {reason}. The tests that need it will be skipped."]
-    assert prepare(capsys) == (None, said)
+    messages = [f"make test: {reason}. The tests that need it will be skipped."]
+    assert prepare(capsys) == (None, messages)
     assert system_packages.why_no_sandbox() == reason
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_ubuntus_restriction_is_lifted_by_who_may(machine, capsys, tmp_path, allowed):
+def test_ubuntus_restriction_is_lifted_if_permitted(machine, capsys, tmp_path, allowed):
     machine.user(1000)
     restriction = tmp_path / "apparmor_restrict_unprivileged_userns"
     restriction.write_text("1\n")
@@ -234,8 +234,8 @@ def test_ubuntus_restriction_is_lifted_by_who_may(machine, capsys, tmp_path, all
     assert stopped is None
     setting = f"kernel.{restriction.name}=0"
     if allowed:
-        said = "make test: lifting the restriction of user namespaces until the next boot"
-        assert printed == [said]
+        message = "make test: lifting the restriction of user namespaces until the next boot"
+        assert printed == [message]
         assert f"sysctl -w {setting}" in machine.calls
         assert system_packages.why_no_sandbox() is None
     else:
@@ -257,7 +257,7 @@ def test_make_test_refuses_before_it_makes_an_environment(tmp_path):
     )
     (programs / "python3").chmod(0o755)
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run(
+    process = subprocess.run(
         [shutil.which("make"), "test"],
         cwd=tmp_path,
         env={"PATH": str(programs), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -265,8 +265,8 @@ def test_make_test_refuses_before_it_makes_an_environment(tmp_path):
         capture_output=True,
         text=True,
     )
-    refused, by_make = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
+    refused, by_make = process.stderr.splitlines()
+    assert (process.returncode, process.stdout) == (2, "")
     assert refused.endswith(f"Type: {BY_HAND}")
     assert by_make.startswith("make: *** ")
     assert sorted(tmp_path.rglob("*")) == before

@@ -42,7 +42,7 @@ def test_training_solves_a_small_problem_and_reports_the_loss_before_each_update
     assert history[-1] < 1e-4
 
 
-def test_the_loss_is_told_its_step_and_only_the_parameters_change():
+def test_the_loss_receives_its_step_and_only_the_parameters_change():
     moving, fixed, steps = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1)), []
 
     def loss(step):
@@ -56,7 +56,7 @@ def test_the_loss_is_told_its_step_and_only_the_parameters_change():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(bad):
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(bad):
     weights = nn.Parameter(torch.ones(1))
 
     def loss(step):

@@ -54,14 +54,14 @@ def make(kind="gru", *, seed=0, options=None, **more):
 
 def make_decided(**options):
     """A model in float64 that ends what it writes, after 0 to 3 symbols."""
-    made = make(seed=1, **options)
-    made.model.double()
+    model = make(seed=1, **options)
+    model.model.double()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for parameter in made.model.parameters():
+        for parameter in model.model.parameters():
             parameter.normal_(0, 1.5, generator=generator)
-        made.model.readout.bias[END] += 1
-    return made
+        model.model.readout.bias[END] += 1
+    return model
 
 
 def draw_sources(count, seed=0):
@@ -78,9 +78,9 @@ def assert_same_weights(a, b):
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_option_of_a_model_is_known_by_name(kind):
     assert set(option_names(kind)) == set(OPTIONS[kind])
-    made = make(kind)
-    assert made.weights == sum(value.numel() for value in made.model.state_dict().values())
-    assert all(isinstance(text, str) for text in made.transcribe(["abc", ""]))
+    model = make(kind)
+    assert model.weights == sum(value.numel() for value in model.model.state_dict().values())
+    assert all(isinstance(text, str) for text in model.transcribe(["abc", ""]))
 
 
 @pytest.mark.parametrize(
@@ -124,21 +124,21 @@ def test_weights_follow_from_the_generator():
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_what_is_written_stands_in_the_order_of_the_sources(width):
-    made, sources = make_decided(), draw_sources(20)
-    alone = [made.generate([source], beam_width=width)[0] for source in sources]
+def test_targets_are_in_the_order_of_the_sources(width):
+    model, sources = make_decided(), draw_sources(20)
+    alone = [model.generate([source], beam_width=width)[0] for source in sources]
     assert all(h.complete for h in alone)
     assert len({tuple(h.ids) for h in alone}) > 3  # so that a wrong order is seen
     expected = [h.log_probability for h in alone]
     for batch in (1, 7, 20, 256):
-        together = made.generate(sources, beam_width=width, batch=batch)
+        together = model.generate(sources, beam_width=width, batch=batch)
         assert [h.ids for h in together] == [h.ids for h in alone]
         assert [h.log_probability for h in together] == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_beam_finds_what_is_more_probable():
-    made, sources = make_decided(), draw_sources(40)
-    greedy, beam = made.generate(sources), made.generate(sources, beam_width=4)
+def test_a_beam_finds_more_probable_targets():
+    model, sources = make_decided(), draw_sources(40)
+    greedy, beam = model.generate(sources), model.generate(sources, beam_width=4)
     assert all(b.log_probability >= g.log_probability for g, b in zip(greedy, beam, strict=True))
     assert [b.ids for b in beam] != [g.ids for g in greedy]
 
@@ -151,14 +151,14 @@ def test_progress_counts_each_source_once():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_generating_leaves_the_mode_of_each_module(training):
-    made = make()
-    made.model.train(training)
-    made.model.encoder.train(not training)  # a part may be frozen
-    before = {name: module.training for name, module in made.model.named_modules()}
-    made.generate(draw_sources(3))
+    model = make()
+    model.model.train(training)
+    model.model.encoder.train(not training)  # a part may be frozen
+    before = {name: module.training for name, module in model.model.named_modules()}
+    model.generate(draw_sources(3))
     with pytest.raises(TypeError):
-        made.generate([None, None])
-    assert {name: module.training for name, module in made.model.named_modules()} == before
+        model.generate([None, None])
+    assert {name: module.training for name, module in model.model.named_modules()} == before
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch", 0), ("batch", -3), ("beam_width", 0)])
@@ -173,73 +173,73 @@ def test_nothing_is_written_for_nothing():
 
 
 def test_an_unknown_symbol_reads_as_any_other_unknown_one():
-    made = make_decided()
-    texts = made.transcribe(["a?b", "a!b", "acb", "?", "é한"])
+    model = make_decided()
+    texts = model.transcribe(["a?b", "a!b", "acb", "?", "é한"])
     assert texts[0] == texts[1]
     assert len(texts) == 5
 
 
-def test_the_score_is_that_of_what_is_written():
-    made = make_decided()
+def test_the_score_is_that_of_the_generated_targets():
+    model = make_decided()
     pairs = [Pair(source, (tuple("XY"), tuple("ZZZ"))) for source in draw_sources(30)]
     written = [
-        made.vocabularies.decode_target(h.ids) for h in made.generate([p.source for p in pairs])
+        model.vocabularies.decode_target(h.ids) for h in model.generate([p.source for p in pairs])
     ]
     pairs += [Pair(pairs[0].source, (written[0],))]
     expected = error_rates([*written, written[0]], pairs)
-    assert made.score(pairs, batch=4) == pytest.approx(expected)
+    assert model.score(pairs, batch=4) == pytest.approx(expected)
     assert 0 < expected.word < 1
     with pytest.raises(ValueError, match="at least one pair, got 0 for 0"):
-        made.score([])
+        model.score([])
 
 
 def test_texts_are_tokenized_and_joined_at_their_levels(monkeypatch):
     pairs = [Pair(("JP", *"ab"), (("\u1112", "\u1161", "\u11ab"),))]
-    made = Transcriber(
+    model = Transcriber(
         "gru",
         RECURRENT,
         Vocabularies.from_pairs(pairs),
         source_level="tagged",
         target_level="jamo",
     )
-    ids = made.vocabularies.target.encode(pairs[0].targets[0]).tolist()
+    ids = model.vocabularies.target.encode(pairs[0].targets[0]).tolist()
     seen = []
 
     def generate(sources, **_options):
         seen.extend(sources)
         return [Hypothesis(ids, 0.0, True)]
 
-    monkeypatch.setattr(made, "generate", generate)
-    assert made.transcribe(["JP ab"]) == ["한"]
+    monkeypatch.setattr(model, "generate", generate)
+    assert model.transcribe(["JP ab"]) == ["한"]
     assert seen == [("JP", "a", "b")]
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_saved_model_comes_back_rounded_to_half_precision(tmp_path, kind):
-    made = make(kind, source_level="words", target_level="jamo")
-    made.record = {"steps": 3, "history": [{"step": 1, "word": 0.5}], "note": "한"}
-    made.save(tmp_path / "model.safetensors")
-    found = Transcriber.load(tmp_path / "model.safetensors")
+def test_a_saved_model_is_loaded_in_half_precision(tmp_path, kind):
+    model = make(kind, source_level="words", target_level="jamo")
+    model.record = {"steps": 3, "history": [{"step": 1, "word": 0.5}], "note": "한"}
+    model.save(tmp_path / "model.safetensors")
+    loaded = Transcriber.load(tmp_path / "model.safetensors")
     with torch.no_grad():
-        for parameter in made.model.parameters():
+        for parameter in model.model.parameters():
             parameter.copy_(parameter.half())
-    assert_same_weights(found, made)
+    assert_same_weights(loaded, model)
     for name in ("kind", "options", "source_level", "target_level", "record"):
-        assert getattr(found, name) == getattr(made, name)
-    for ours, theirs in zip(found.vocabularies, made.vocabularies, strict=True):
+        assert getattr(loaded, name) == getattr(model, name)
+    for ours, theirs in zip(loaded.vocabularies, model.vocabularies, strict=True):
         assert (ours.symbols, ours.unknown) == (theirs.symbols, theirs.unknown)
-    assert not found.model.training
+    assert not loaded.model.training
     sources = draw_sources(20)
-    assert found.generate(sources) == made.generate(sources)
+    assert loaded.generate(sources) == model.generate(sources)
 
-    found.save(str(tmp_path / "again.safetensors"))
-    assert_same_weights(Transcriber.load(str(tmp_path / "again.safetensors")), found)
+    loaded.save(str(tmp_path / "again.safetensors"))
+    assert_same_weights(Transcriber.load(str(tmp_path / "again.safetensors")), loaded)
 
 
 def test_a_file_has_two_bytes_a_weight(tmp_path):
-    made = make(options={"embedding_size": 64, "hidden_size": 64})
-    made.save(tmp_path / "model.safetensors")
-    assert 2 < (tmp_path / "model.safetensors").stat().st_size / made.weights < 2.5
+    model = make(options={"embedding_size": 64, "hidden_size": 64})
+    model.save(tmp_path / "model.safetensors")
+    assert 2 < (tmp_path / "model.safetensors").stat().st_size / model.weights < 2.5
 
 
 def test_a_model_is_read_from_an_open_file(tmp_path):
@@ -372,11 +372,11 @@ def test_a_changed_byte_is_refused_or_changes_nothing(whole):
         changed = bytearray(whole)
         changed[place] ^= chance.randrange(1, 256)
         try:
-            found = read_tensors(io.BytesIO(bytes(changed)))
+            loaded = read_tensors(io.BytesIO(bytes(changed)))
         except DamagedModelError:
             refused += 1
         else:
-            assert same(found, expected), place
+            assert same(loaded, expected), place
     assert refused > 0.99 * len(places)  # the rest is white space of the header
 
 
@@ -479,11 +479,11 @@ def test_a_file_that_does_not_fit_together_is_refused(tmp_path, whole, damage):
 
 
 def test_weights_too_large_for_half_precision_are_not_saved(tmp_path):
-    made = make()
+    model = make()
     with torch.no_grad():
-        made.model.readout.bias[0] = 1e5
+        model.model.readout.bias[0] = 1e5
     with pytest.raises(ValueError, match=r"readout.bias: expected finite weights"):
-        made.save(tmp_path / "model.safetensors")
+        model.save(tmp_path / "model.safetensors")
     assert os.listdir(tmp_path) == []
 
 
@@ -501,17 +501,17 @@ def test_sources_are_cleaned_alike_in_training_and_in_use(tmp_path, level, aroun
     column = around.format(text).strip("\t\n")  # which end columns and rows
     path.write_text(f"first\trow\n{column}\tx\n", encoding="utf-8")
     _, pair = read_pairs(path, source_level=level)
-    made = Transcriber("gru", RECURRENT, Vocabularies.from_pairs([pair]), source_level=level)
+    model = Transcriber("gru", RECURRENT, Vocabularies.from_pairs([pair]), source_level=level)
     assert pair.source == tokenize(text, level)
-    assert made.tokenize(around.format(text)) == pair.source
-    assert made.transcribe([around.format(text)]) == made.transcribe([text])
+    assert model.tokenize(around.format(text)) == pair.source
+    assert model.transcribe([around.format(text)]) == model.transcribe([text])
 
 
 @pytest.mark.parametrize("text", [around.format("") for around in AROUND])
 def test_a_blank_text_gives_an_empty_one(text):
-    made = make_decided()
-    expected = made.transcribe(["a", "b"])
-    assert made.transcribe(["a", text, "b"]) == [expected[0], "", expected[1]]
+    model = make_decided()
+    expected = model.transcribe(["a", "b"])
+    assert model.transcribe(["a", text, "b"]) == [expected[0], "", expected[1]]
 
 
 # What a model generates for a source depends on that source alone, and on no device.
@@ -519,25 +519,25 @@ def test_a_blank_text_gives_an_empty_one(text):
 
 def make_undecided(kind):
     """A model in float64 that rarely ends by itself, so that limits decide."""
-    made = make(kind, seed=1)
-    made.model.double()
+    model = make(kind, seed=1)
+    model.model.double()
     with torch.no_grad():
         if kind == "transformer":
-            made.model.target_embedding.weight[END] = 0
+            model.model.target_embedding.weight[END] = 0
         else:
-            made.model.readout.bias[END] -= 3
-    return made
+            model.model.readout.bias[END] -= 3
+    return model
 
 
 @pytest.mark.parametrize("beam_width", [1, 3])
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_score_is_the_same_in_batches_of_any_size(kind, beam_width):
-    made = make_undecided(kind)
+    model = make_undecided(kind)
     sources = draw_sources(40)
     pairs = [Pair(source, (tuple("XYZ"),)) for source in sources]
-    generated = made.generate(sources, batch=1)
+    generated = model.generate(sources, batch=1)
     assert len({len(h.ids) for h in generated if not h.complete}) > 2  # several limits
-    scores = [made.score(pairs, batch=batch, beam_width=beam_width) for batch in (1, 16, 256)]
+    scores = [model.score(pairs, batch=batch, beam_width=beam_width) for batch in (1, 16, 256)]
     assert scores[0] == scores[1] == scores[2]
 
 
@@ -547,21 +547,21 @@ def test_everything_is_computed_on_the_device_of_the_model(kind, beam_width):
     texts = ["".join(source) for source in draw_sources(6)]
     expected = make_undecided(kind).transcribe(texts, beam_width=beam_width)
     with other_device() as device:
-        made = make_undecided(kind)
-        made.model.to(device)
-        assert made.device == device
-        assert made.transcribe(texts, beam_width=beam_width) == expected
-        examples = encode_pairs(PAIRS, made.vocabularies).to(device)
-        assert made.model.loss(examples).device == device
+        model = make_undecided(kind)
+        model.model.to(device)
+        assert model.device == device
+        assert model.transcribe(texts, beam_width=beam_width) == expected
+        examples = encode_pairs(PAIRS, model.vocabularies).to(device)
+        assert model.model.loss(examples).device == device
 
 
 def test_a_model_is_saved_from_any_device_and_loaded_to_one_that_is_here(tmp_path):
     expected = make()
     expected.save(tmp_path / "expected")
     with other_device() as device:
-        made = make()
-        made.model.to(device)
-        made.save(tmp_path / "model")
+        model = make()
+        model.model.to(device)
+        model.save(tmp_path / "model")
     assert (tmp_path / "model").read_bytes() == (tmp_path / "expected").read_bytes()
     assert Transcriber.load(tmp_path / "model", device="cpu").device == torch.device("cpu")
     with pytest.raises(ValueError, match=r"device: expected one of this machine \(cpu.*'cuda:99'"):

@@ -351,8 +351,8 @@ def test_steps_equal_a_whole_pass_with_a_causal_mask(size, option, dtype, seed, 
 
     def stepwise(target, memory):
         caches, outputs = decoder.start(memory), []
-        for now in target.split(1, 1):
-            output, caches = decoder.step(now, caches, memory_mask=memory_mask)
+        for position in target.split(1, 1):
+            output, caches = decoder.step(position, caches, memory_mask=memory_mask)
             outputs.append(output)
         return torch.cat(outputs, 1)
 
@@ -599,16 +599,16 @@ def test_layers_compute_where_the_inputs_are(norm, source, target):
         inputs, targets = (x.to(device or "cpu") for x in (source, target))
         output = model(SinusoidalPositions(6)(inputs), learned(targets))
         steps, caches = [], model.decoder.start(model.encoder(inputs))
-        for now in targets.split(1, 1):
-            step, caches = model.decoder.step(now, caches)
+        for position in targets.split(1, 1):
+            step, caches = model.decoder.step(position, caches)
             steps.append(step)
         return [output, *steps, sinusoids(3, 4, **placed)]
 
     expected = compute()
     with other_device() as device:
-        found = compute(device)
-        assert {x.device for x in found} == {device}
-        for ours, theirs in zip(found, expected, strict=True):
+        results = compute(device)
+        assert {x.device for x in results} == {device}
+        for ours, theirs in zip(results, expected, strict=True):
             assert_equal({"": ours.cpu()}, {"": theirs})
 
 

@@ -136,7 +136,7 @@ def refuses(call, name, value):
     + cases(PROBABILITIES, [-0.5, 1.5])
     + cases(IDS, *NO_NUMBERS[:-1], [0, 1, -1], [0.0, 1.0, 1.5], *BROKEN),
 )
-def test_what_is_no_array_of_the_right_kind_is_refused(call, name, value):
+def test_an_array_of_the_wrong_kind_is_refused(call, name, value):
     kind = refuses(call, name, value)
     if value is TEXT or value is NOTHING or value is MIXED:
         assert kind is TypeError
@@ -145,21 +145,21 @@ def test_what_is_no_array_of_the_right_kind_is_refused(call, name, value):
 @pytest.mark.parametrize(
     ("call", "name", "value"), cases(INTEGERS, None, "2", 1.0, np.nan, True, [1], -1)
 )
-def test_what_is_no_integer_or_too_small_is_refused(call, name, value):
+def test_an_invalid_integer_is_refused(call, name, value):
     assert refuses(call, name, value) is (ValueError if value == -1 else TypeError)
 
 
 @pytest.mark.parametrize(
     ("call", "name", "value"), cases(NUMBERS, None, "2", 1j, [1.0], True, -1, np.nan, np.inf)
 )
-def test_what_is_no_number_or_out_of_range_is_refused(call, name, value):
+def test_an_invalid_number_is_refused(call, name, value):
     real = isinstance(value, (int, float)) and value is not True
     assert refuses(call, name, value) is (ValueError if real else TypeError)
 
 
 @pytest.mark.parametrize("wrong", [None, 7, torch.Generator(), np.random.RandomState(0)])
 @pytest.mark.parametrize("call", GENERATORS)
-def test_what_is_no_generator_is_refused(call, wrong):
+def test_an_invalid_generator_is_refused(call, wrong):
     with pytest.raises(TypeError, match=r"generator: expected a Generator, as from .*default_rng"):
         call(wrong)
 

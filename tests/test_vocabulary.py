@@ -75,7 +75,7 @@ def test_ids_of_every_integer_type_are_decoded(dtype):
 
 
 @pytest.mark.parametrize("wrong", ["01", None, 1.0, [1.5], [None], [[0], [1, 2]], [True]])
-def test_what_is_no_id_is_refused(wrong):
+def test_an_invalid_id_is_refused(wrong):
     with pytest.raises((TypeError, ValueError), match=r"ids: expected .*got"):
         Vocabulary("abc").decode(wrong)
 

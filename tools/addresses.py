@@ -1,4 +1,4 @@
-"""Where the book and its repository are published, as the place that publishes them tells.
+"""Addresses of the published book and of its repository, from environment variables.
 
 No file holds an address: an address that nobody owns could be claimed by anybody, and notebooks
 install from it. Three variables of the environment tell it to the build and to the tools:
@@ -68,7 +68,7 @@ def _address(name: str, variables: Mapping[str, str]) -> str:
 
 
 def configure(_app, config):
-    """Give the theme the addresses, and the buttons that they make possible."""
+    """Pass the addresses to the theme, and enable the buttons that need them."""
     known = addresses()
     config.known_addresses = list(known)
     config.html_baseurl = known.site

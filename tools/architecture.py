@@ -83,14 +83,14 @@ def folder_of(module: str, name: str = "") -> str | None:
 
 def folder_imports(folder: Path = SOURCE) -> set[tuple[str, str]]:
     """Return the pairs of a folder and another one that it imports from."""
-    found = set()
+    edges = set()
     for module, tree in modules(folder):
         importer = folder_of(module)
         for item in imports(module, tree):
             imported = folder_of(item.imported, item.name)
             if importer and imported and importer != imported:
-                found.add((importer, imported))
-    return found
+                edges.add((importer, imported))
+    return edges
 
 
 BOX, STEP, LEFT, WIDTH = 44, 58, 2, 262  # height and distance of boxes, their left edge and width

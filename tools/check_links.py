@@ -46,9 +46,9 @@ def main() -> int:
     record = OUT / "_build" / "linkcheck" / "output.json"
     record.unlink(missing_ok=True)  # one of an earlier run
     subprocess.run([*command, "--quiet"], stdout=subprocess.DEVNULL)  # it fails if a link does
-    found = broken(record.read_text(encoding="utf-8"))
-    print("\n".join(found or ["No link to another site is broken."]))
-    return bool(found)
+    failures = broken(record.read_text(encoding="utf-8"))
+    print("\n".join(failures or ["No link to another site is broken."]))
+    return bool(failures)
 
 
 if __name__ == "__main__":

@@ -96,12 +96,12 @@ def gates() -> Figure:
     sentence = "`That's very important,' the King said,"
     unit = load("weights-alice")[0]["units"][0]["unit"]
     vocabulary, model = written_reader()
-    found = read_letters(model, vocabulary.encode(sentence))
+    gate_values = read_letters(model, vocabulary.encode(sentence))
     figure, axes = panels(4, height=0.85, sharex=True)
     steps = np.arange(len(sentence))
     for panel, name in zip(axes, ("forget", "input", "output", "cell"), strict=True):
         lowest = -1 if name == "cell" else 0
-        panel.bar(steps, found[name][:, unit], width=0.8, color=COLOURS["LSTM"])
+        panel.bar(steps, gate_values[name][:, unit], width=0.8, color=COLOURS["LSTM"])
         panel.set(ylim=(lowest, 1), yticks=[lowest, 1])
         panel.set_title("cell, as tanh" if name == "cell" else f"{name} gate")
     axes[-1].set_xticks(steps, list(sentence), fontsize=9)

@@ -1,4 +1,4 @@
-"""Draw what stands for the book elsewhere: the card of a shared link, and icons without SVG.
+"""Draw the preview card of shared links, and the icons for browsers without SVG.
 
 Writes ``social-card.png``, ``favicon.ico`` and ``apple-touch-icon.png`` beside
 ``book/_static/favicon.svg``, from which the icons are made. Call it after a change of the book's
@@ -70,8 +70,8 @@ def icon(svg: str, size: int) -> Image.Image:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": size, "height": size})
         page.set_content(f'<body style="margin:0"><div style="width:{size}px">{svg}</div></body>')
-        drawn = page.screenshot(omit_background=True)
-    return Image.open(io.BytesIO(drawn))
+        screenshot = page.screenshot(omit_background=True)
+    return Image.open(io.BytesIO(screenshot))
 
 
 def main(folder: Path = STATIC) -> None:

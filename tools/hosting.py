@@ -59,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: a reader of the tests wants their result only."""
+        """Log nothing, so that the output of the tests stays readable."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Run mutants of the exercises' solutions, and record those that no case tells from the right one.
+"""Run mutants of the exercises' solutions, and record those that pass every case.
 
 A mutant is a solution with one small change: another operator, constant, function, variable or
 order, a part left out, a result cut off from its gradient, an argument changed in place. Each is
@@ -65,15 +65,15 @@ def mutants(
     original = ast.unparse(tree)
     seen = {original}
     for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-        given = [argument.arg for argument in function.args.args if argument.arg != "self"]
+        parameters = [argument.arg for argument in function.args.args if argument.arg != "self"]
         names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
         stored = dict.fromkeys(name.id for name in names if isinstance(name.ctx, ast.Store))
-        scope = [given, [name for name in stored if name not in given]]
+        scope = [parameters, [name for name in stored if name not in parameters]]
         for holder, place, node in [*places(function)]:
             if getattr(node, "lineno", 0) not in lines:
                 continue
-            for new in replacements(node, scope, arrays & set(given), gradients):
-                put(holder, place, new)
+            for replacement in replacements(node, scope, arrays & set(parameters), gradients):
+                put(holder, place, replacement)
                 mutant = ast.unparse(ast.fix_missing_locations(tree))
                 put(holder, place, node)
                 if mutant not in seen:
@@ -82,7 +82,7 @@ def mutants(
 
 
 def places(function: ast.AST) -> Iterator[tuple[Any, Any, ast.AST]]:
-    """Yield where each node below a function is: in which node or list, and under which key."""
+    """Yield the place of each node below a function: its parent or list, and the key there."""
     for parent in ast.walk(function):
         for name, value in ast.iter_fields(parent):
             for i, item in enumerate(value if isinstance(value, list) else [value]):
@@ -91,7 +91,7 @@ def places(function: ast.AST) -> Iterator[tuple[Any, Any, ast.AST]]:
 
 
 def put(holder: Any, place: Any, node: ast.AST) -> None:
-    """Put a node where ``places`` found another."""
+    """Put a node into a place that ``places`` yielded."""
     if isinstance(holder, list):
         holder[place] = node
     else:
@@ -101,13 +101,15 @@ def put(holder: Any, place: Any, node: ast.AST) -> None:
 def changed_line(original: str, mutant: str) -> str:
     """Return the first line that differs, before and after."""
     pairs = itertools.zip_longest(original.splitlines(), mutant.splitlines(), fillvalue="")
-    return next(f"{was.strip()}  →  {now.strip()}" for was, now in pairs if was != now)
+    return next(
+        f"{before.strip()}  →  {after.strip()}" for before, after in pairs if before != after
+    )
 
 
 def replacements(
     node: ast.AST, scope: list[list[str]], arrays: set[str], gradients: bool
 ) -> Iterator[ast.AST]:
-    """Yield what could stand in the place of a node."""
+    """Yield the possible replacements of a node."""
 
     def changed(**fields: Any) -> ast.AST:
         return type(node)(**{**dict(ast.iter_fields(node)), **fields})
@@ -228,15 +230,18 @@ def run(exercise: Exercise, recorded: dict[str, Any]) -> dict[str, Any]:
         inputs = checks.cases[0]["inputs"].items()
         arrays = {name for name, value in inputs if isinstance(value, dict)}
         reasons = recorded.get(step.name, {}).get("survivors", {})
-        made = [*mutants(source, lines, arrays, gradients=bool(step.gradients))]
-        left = [line for mutant, line in made if survives(mutant, names, checks)]
-        survivors = {line: reasons.get(line, "") for line in left}
+        candidates = [*mutants(source, lines, arrays, gradients=bool(step.gradients))]
+        surviving = [line for mutant, line in candidates if survives(mutant, names, checks)]
+        survivors = {line: reasons.get(line, "") for line in surviving}
         table[step.name] = {
-            "mutants": len(made),
-            "killed": len(made) - len(left),
+            "mutants": len(candidates),
+            "killed": len(candidates) - len(surviving),
             "survivors": survivors,
         }
-        print(f"{exercise.name}, {step.name}: {len(left)} of {len(made)} survive", flush=True)
+        print(
+            f"{exercise.name}, {step.name}: {len(surviving)} of {len(candidates)} survive",
+            flush=True,
+        )
         print(
             "".join(f"    {line}\n" for line, why in survivors.items() if not why),
             end="",

@@ -100,7 +100,7 @@ class Part:
     @property
     def sections(self) -> list[tuple[str, str]]:
         """Id and words of each section."""
-        return [(found[1], _words(found[2])) for found in HEADING.finditer(self.source)]
+        return [(match[1], _words(match[2])) for match in HEADING.finditer(self.source)]
 
 
 def _words(markup: str) -> str:
@@ -157,10 +157,10 @@ def print_parts(browser, site: str, parts: Sequence[Part]) -> None:
         page.goto(site + part.name, wait_until="load")
         part.pdf = pdf = PdfReader(io.BytesIO(page.pdf(**PAPER)))
         page.close()
-        for place, found in pdf.named_destinations.items():
-            number = pdf.get_destination_page_number(found)
+        for place, destination in pdf.named_destinations.items():
+            number = pdf.get_destination_page_number(destination)
             if number is not None:
-                part.places[unquote(place.lstrip("/#"))] = (number, float(found.top or 0))
+                part.places[unquote(place.lstrip("/#"))] = (number, float(destination.top or 0))
     context.close()
 
 
@@ -178,8 +178,8 @@ def print_text(browser, site: str, style: str, body: str) -> PdfReader:
 
 def front(site: str, parts: Sequence[Part], rights: str, author: str, title: str) -> str:
     """Return cover and contents; the numbers come from where the parts begin."""
-    known = addresses().site
-    online = f"<br>Read it in a browser: {known}" if known else ""
+    published = addresses().site
+    online = f"<br>Read it in a browser: {published}" if published else ""
     rows = []
     for part in parts:
         rows.append(_row("page", site + part.name, part.title, part.first))
@@ -223,7 +223,7 @@ def lead_within(writer: PdfWriter, site: str, parts: Sequence[Part]) -> int:
     for part in parts:
         owner |= dict.fromkeys(range(part.first, part.first + len(part.pages)), part)
     for number, page in enumerate(writer.pages):
-        kept = ArrayObject()
+        annotations = ArrayObject()
         for reference in page.get("/Annots", ()):
             annotation = reference.get_object()
             left, bottom, right, top = map(float, annotation["/Rect"])
@@ -233,7 +233,7 @@ def lead_within(writer: PdfWriter, site: str, parts: Sequence[Part]) -> int:
             destination = by_name.get(target[0] or "index.html") if target else None
             if target and destination is None and not published:
                 continue  # a page that is neither on paper nor at a known address
-            kept.append(reference)
+            annotations.append(reference)
             if target is None:
                 continue
             name, place = target
@@ -255,7 +255,7 @@ def lead_within(writer: PdfWriter, site: str, parts: Sequence[Part]) -> int:
             )
             count += 1
         if "/Annots" in page:
-            page[NameObject("/Annots")] = kept
+            page[NameObject("/Annots")] = annotations
     return count
 
 

@@ -1,13 +1,13 @@
 """Run notebooks one after the other and record what the page on their status shows.
 
 The record holds, for each notebook, the seconds that it took, its code cells and the claims that
-held, and once for all the machine and the versions. Nothing in it is typed by hand. A notebook
-whose claims are no longer those that it stores is refused: execute it first.
+held, and once for all the machine and the versions. A notebook whose claims are no longer those
+that it stores is refused: execute it first.
 
 Usage: python tools/record_status.py [NOTEBOOK ...]
 
-Without notebooks all are run. With some, theirs are put into the record there is, which must be of
-this machine and these versions. A notebook that fails keeps the entry it has.
+Without notebooks all are run. With some, only their entries are replaced, in a record of the same
+machine and versions. A notebook that fails keeps the entry it has.
 """
 
 import datetime
@@ -68,13 +68,13 @@ def record(path: Path) -> dict:
 def main(arguments: list[str]) -> int:
     """Record some notebooks or all; the exit code is 1 if one of them failed."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    entries, here = {}, surroundings()
+    entries, current = {}, surroundings()
     if RECORD.is_file():
         before = json.loads(RECORD.read_text(encoding="utf-8"))
         entries = before.pop("notebooks")
-        if before != here:
+        if before != current:
             if arguments:
-                print(f"the record is of {before}, this is {here}: record all", file=sys.stderr)
+                print(f"expected a record of {current}, got {before}: record all", file=sys.stderr)
                 return 1
             entries = {}
     order = [path.relative_to(ROOT).as_posix() for path in notebooks()]
@@ -88,8 +88,8 @@ def main(arguments: list[str]) -> int:
             print(error, file=sys.stderr)
             continue
         print(name, entries[name], flush=True)
-        kept = {name: entries[name] for name in order if name in entries}
-        text = json.dumps({**here, "notebooks": kept}, indent=1, ensure_ascii=False) + "\n"
+        ordered = {name: entries[name] for name in order if name in entries}
+        text = json.dumps({**current, "notebooks": ordered}, indent=1, ensure_ascii=False) + "\n"
         RECORD.write_text(text, encoding="utf-8")
     return min(failures, 1)
 

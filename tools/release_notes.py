@@ -1,4 +1,4 @@
-"""Print what the changelog says of a release, if its tag is the version of the package.
+"""Print the changelog's section on a release, if its tag is the version of the package.
 
 Usage: python tools/release_notes.py TAG
 """

@@ -19,18 +19,18 @@ REPORTS = {
 
 
 def summarize(folder: Path) -> str:
-    """Return the line.
+    """Return the summary, one line of text.
 
     Raises:
         FileNotFoundError: A report is missing.
     """
     passed: list[str] = []
     skipped: Counter[str] = Counter()
-    for name, what in REPORTS.items():
+    for name, description in REPORTS.items():
         cases = list(ElementTree.parse(folder / f"{name}.xml").iter("testcase"))
         reasons = [mark.get("message", "") for case in cases for mark in case.iter("skipped")]
         skipped.update(" ".join(reason.split()) for reason in reasons)
-        passed.append(f"{len(cases) - len(reasons):,} {what}")
+        passed.append(f"{len(cases) - len(reasons):,} {description}")
     line = f"Passed: {', '.join(passed)}. Skipped: {skipped.total():,}"
     if skipped:
         line += ": " + "; ".join(f"{count:,} ({reason})" for reason, count in skipped.most_common())

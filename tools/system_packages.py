@@ -60,14 +60,14 @@ def why_no_sandbox() -> str | None:
         return f"no sandbox: no filter of system calls for {platform.machine()}"
     if shutil.which("bwrap") is None:
         return "no sandbox: bubblewrap is not installed"
-    tried = subprocess.run(
+    attempt = subprocess.run(
         ["bwrap", "--unshare-all", "--ro-bind", "/", "/", sys.executable, "-I", "-S", "-c", ""],
         capture_output=True,
         text=True,
     )
-    if tried.returncode:
-        said = tried.stderr.strip().rstrip(".")
-        return f"no sandbox: {said or f'bwrap ended with {tried.returncode}'}"
+    if attempt.returncode:
+        message = attempt.stderr.strip().rstrip(".")
+        return f"no sandbox: {message or f'bwrap ended with {attempt.returncode}'}"
     return None
 
 
@@ -144,15 +144,15 @@ def install(target: str, packages: list[str]) -> None:
     print(f"make {target}: installing {names} by apt", flush=True)
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
     apt += ["-o", "DPkg::Lock::Timeout=300"]  # a machine that was just started updates itself
-    said = ""
+    output = ""
     # Old lists may do, so that only a failing install counts.
     for step in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-        done = subprocess.run(
+        process = subprocess.run(
             [*apt, *step], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        said += done.stdout
-    if done.returncode:
-        last = "\n".join(said.splitlines()[-20:])
+        output += process.stdout
+    if process.returncode:
+        last = "\n".join(output.splitlines()[-20:])
         sys.exit(f"{last}\nmake {target}: apt could not install {names}. Type: {by_hand}")
 
 

@@ -89,13 +89,13 @@ def read_letters(model: CharacterModel, ids: np.ndarray) -> dict[str, np.ndarray
     hidden[0] = 0
     gates = inputs @ weights["weight_ih_l0"].T + hidden @ weights["weight_hh_l0"].T
     i, f, g, o = (gates + weights["bias_ih_l0"] + weights["bias_hh_l0"]).chunk(4, dim=-1)
-    found = {"forget": f.sigmoid(), "input": i.sigmoid(), "output": o.sigmoid()}
+    named = {"forget": f.sigmoid(), "input": i.sigmoid(), "output": o.sigmoid()}
     cell, cells = torch.zeros_like(i[0]), []
-    for kept, written in zip(found["forget"], found["input"] * g.tanh(), strict=True):
-        cell = kept * cell + written
+    for forget_gate, written in zip(named["forget"], named["input"] * g.tanh(), strict=True):
+        cell = forget_gate * cell + written
         cells.append(cell)
-    found["cell"] = torch.stack(cells).tanh()
-    return {name: values.numpy() for name, values in found.items()}
+    named["cell"] = torch.stack(cells).tanh()
+    return {name: values.numpy() for name, values in named.items()}
 
 
 def place_in_word(letters: str) -> list[int]:
@@ -128,14 +128,14 @@ def notable_units(model: CharacterModel, vocabulary: Vocabulary, parts: list[str
     """
     texts = [part[:10_000] for part in parts[1:]]
     validation, test = (read_letters(model, vocabulary.encode(letters)) for letters in texts)
-    found = []
+    notable = []
     for gate, name in FOLLOWED:
         seen, unseen = (np.asarray(PROPERTIES[name](letters), float) for letters in texts)
         every = [np.corrcoef(seen, values)[0, 1] for values in validation[gate].T]
         unit = int(np.abs(every).argmax())
         correlation = np.corrcoef(unseen, test[gate][:, unit])[0, 1]
-        found.append({"unit": unit, "gate": gate, "follows": name, "r": round(correlation, 2)})
-    return found
+        notable.append({"unit": unit, "gate": gate, "follows": name, "r": round(correlation, 2)})
+    return notable
 
 
 def train_spelling(*, steps: int = 10_000, seed: int = 0) -> None:
@@ -182,7 +182,7 @@ def spelling_errors(model: RecurrentSeq2Seq, vocabularies: Vocabularies, words: 
 
 
 def rounded(state: dict) -> dict:
-    """What is left of the weights when they are written and read again."""
+    """Weights as a page reads them: rounded by ``pack``."""
     return {name: unpack(pack(tensor)) for name, tensor in state.items()}
 
 

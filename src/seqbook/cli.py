@@ -95,15 +95,15 @@ def _parser() -> argparse.ArgumentParser:
             f"--{part}",
             type=Path,
             metavar="FILE",
-            help=f"{part} rows in a file of their own; then no row of --task is held back, unless "
-            "a share says so",
+            help=f"{part} rows in a separate file; then no row of --task is held back unless "
+            f"--{part}-share is given",
         )
         train.add_argument(
             f"--{part}-share",
             type=float,
             metavar="X",
             help=f"share of the rows of --task that are held back for the {part} (default "
-            f"{SHARES[part]}; 0 with a file of its own for either)",
+            f"{SHARES[part]}; 0 if --validation or --test names a file)",
         )
     for side in ("source", "target"):
         train.add_argument(
@@ -301,19 +301,19 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"model {' and '.join(levels.values())}"
         )
     parts = transcriber.record.get("parts") or SHARES
-    own = {part: name for part, name in parts.items() if isinstance(name, str)}
-    part = options.part or ("all" if "test" in own and not expected else "test")
+    separate = {part: name for part, name in parts.items() if isinstance(name, str)}
+    part = options.part or ("all" if "test" in separate and not expected else "test")
     if part == "all":
         pairs = _pairs(options.task, levels)
-    elif part in own and not expected:
+    elif part in separate and not expected:
         raise ValueError(
-            f"--part: the {part} rows of this model were in a file of their own, {own[part]}; "
+            f"--part: the {part} rows of this model were in a file of their own, {separate[part]}; "
             "score it with --task FILE --part all"
         )
     elif expected:
         pairs = getattr(_built_in(options.task), part)
     else:
-        held_back = {name: 0.0 if name in own else parts[name] for name in SHARES}
+        held_back = {name: 0.0 if name in separate else parts[name] for name in SHARES}
         pairs = getattr(_split(_pairs(options.task, levels), held_back), part)
     if not pairs:
         raise ValueError(f"--part: expected {part} rows, got none: no row was held back for it")
@@ -328,14 +328,14 @@ def _transcribe(options: argparse.Namespace) -> int:
     warned: set[str] = set()
     texts = map(clean, options.texts or _lines())
     batch = 1 if not options.texts and sys.stdin.isatty() else BATCH
-    while some := list(islice(texts, batch)):
-        symbols = {symbol for text in some for symbol in transcriber.tokenize(text)}
-        if new := sorted(symbols - known - warned):
-            shown = ", ".join(map(repr, new))
-            print(f"seqbook: not among the model's symbols: {shown}", file=sys.stderr)
-            warned.update(new)
+    while chunk := list(islice(texts, batch)):
+        symbols = {symbol for text in chunk for symbol in transcriber.tokenize(text)}
+        if unknown := sorted(symbols - known - warned):
+            quoted = ", ".join(map(repr, unknown))
+            print(f"seqbook: not among the model's symbols: {quoted}", file=sys.stderr)
+            warned.update(unknown)
         for text, target in zip(
-            some, transcriber.transcribe(some, beam_width=options.beam), strict=True
+            chunk, transcriber.transcribe(chunk, beam_width=options.beam), strict=True
         ):
             print(f"{text}\t{target}")
         sys.stdout.flush()
@@ -399,9 +399,9 @@ def _parts(
     default = dict.fromkeys(SHARES, 0.0) if any(files.values()) else SHARES
     held_back = {part: default[part] if shares[part] is None else shares[part] for part in SHARES}
     data = _split(_pairs(options.task, levels), held_back)
-    own = {part: read_pairs(path, **levels) for part, path in files.items() if path}
+    separate = {part: read_pairs(path, **levels) for part, path in files.items() if path}
     parts = {part: files[part].name if files[part] else held_back[part] for part in SHARES}
-    return parts, data._replace(**own)
+    return parts, data._replace(**separate)
 
 
 def _split(pairs: Sequence[Pair], shares: dict[str, float]) -> Split:
@@ -433,8 +433,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
             changes[name] = value
     model_options = dict(recipe.options)
     for text in options.option:
-        name, found, value = text.partition("=")
-        if not found:
+        name, separator, value = text.partition("=")
+        if not separator:
             raise ValueError(f"--option: expected NAME=VALUE, got {text!r}")
         model_options[name] = _value(value)
     return dataclasses.replace(recipe, options=model_options, **changes)
@@ -471,18 +471,20 @@ def _score_lines(scores: Iterable[dict[str, Any]]) -> Iterator[str]:
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     """End training after the current step on SIGINT or SIGTERM, and at once on a second one."""
-    asked = False
+    stop_requested = False
 
-    def ask(_number: int, _frame: object) -> None:
-        nonlocal asked
-        asked = True
+    def request_stop(_number: int, _frame: object) -> None:
+        nonlocal stop_requested
+        stop_requested = True
         for number, handler in handlers.items():
             signal.signal(number, handler)
         os.write(2, b"\nstopping as soon as this step is saved; again stops without saving\n")
 
-    handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {
+        number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield lambda: asked
+        yield lambda: stop_requested
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

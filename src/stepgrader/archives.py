@@ -35,7 +35,7 @@ class ArchiveError(ValueError):
 
 
 def too_large(size: int, limit: int, advice: str = "") -> str:
-    """Return what to say of a file that has too many bytes.
+    """Return the message about a file that has too many bytes.
 
     Example:
         >>> too_large(9 * 2**20, 8 * 2**20)

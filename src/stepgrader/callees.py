@@ -28,13 +28,13 @@ def called_steps(name: str, codes: Callable[[str], Sequence[CodeType]]) -> set[s
         >>> "one" in found
         True
     """
-    found: set[str] = set()
+    seen: set[str] = set()
     pending = [name]
     while pending:
         names = {used for code in codes(pending.pop()) for used in names_of(code)[1]}
-        pending += names - found
-        found |= names
-    return found
+        pending += names - seen
+        seen |= names
+    return seen
 
 
 def codes_of_source(source: str) -> list[CodeType]:

@@ -275,11 +275,11 @@ class Checker:
                 before += [f"model = {construct}.double()", *loaded]
                 call = f"model{call}"
         if gradient is None:
-            what, steps = "it should return check.expected", [*before, call]
+            expectation, steps = "it should return check.expected", [*before, call]
         else:
-            what = f'the gradient should be check.gradients["{gradient}"]'
+            expectation = f'the gradient should be check.gradients["{gradient}"]'
             steps = [*before, f"check.total({call}).backward()", result]
-        return f"{what}; to try it yourself: {'; '.join(steps)}"
+        return f"{expectation}; to try it yourself: {'; '.join(steps)}"
 
     def _has_more_buffers(self, answer: Callable[..., Any]) -> bool:
         """Return whether a class keeps buffers that the parameters to load do not name."""

@@ -132,8 +132,8 @@ def _handed_in(value: Any, known: Collection[str]) -> list[HandIn]:
     hand_ins: list[HandIn] = []
     for entry in value:
         if set(entry) != {"student", "exercise", "time"}:
-            got = ", ".join(entry) or "none"
-            raise ValueError(f"handed_in: expected student, exercise and time, got {got}")
+            given = ", ".join(entry) or "none"
+            raise ValueError(f"handed_in: expected student, exercise and time, got {given}")
         exercise = _exercise("handed_in", entry["exercise"], known)
         time = _time("handed_in", entry["time"])
         hand_ins.append(HandIn(str(entry["student"]), exercise, time))

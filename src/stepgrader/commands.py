@@ -187,8 +187,8 @@ def _shown(path: Path) -> str:
 
 def _from_here(path: Path) -> str:
     """Return a path relative to where we are if it is below."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    current = Path.cwd()
+    return str(path.relative_to(current) if path.is_relative_to(current) else path)
 
 
 def _positive_integer(text: str) -> int:

@@ -305,23 +305,23 @@ class Definitions:
 
 
 def complaints(selection: Selection) -> list[str]:
-    r"""Return what a student should know of names that an answer lacks when it is graded.
+    r"""Return messages about names that an answer lacks when it is graded.
 
     Example:
         >>> cells = [("", "w = train()"), ("", "def one(x):\n    return w * x")]
         >>> complaints(Definitions(cells, ["one"], setup="").select("one"))
         ['w comes from a cell that is not graded; write it into the cell of the answer']
     """
-    found = []
+    problems = []
     if names := selection.foreign:
         verb, pronoun = ("comes", "it") if len(names) == 1 else ("come", "them")
-        found.append(
+        problems.append(
             f"{listed(names)} {verb} from a cell that is not graded; write {pronoun} into the "
             "cell of the answer"
         )
     if selection.modules:
-        found.append(f"{listed(selection.modules)} may not be installed where it is graded")
-    return found
+        problems.append(f"{listed(selection.modules)} may not be installed where it is graded")
+    return problems
 
 
 def plain_python(source: str) -> str:
@@ -479,8 +479,8 @@ def _is_movable(node: ast.stmt) -> bool:
             return _is_plain_target(target) and _is_constant(value)
         case ast.If(body=body, orelse=orelse) | ast.Try(body=body, orelse=orelse, finalbody=[]):
             handlers = node.handlers if isinstance(node, ast.Try) else []
-            inner = [*body, *orelse, *(one for handler in handlers for one in handler.body)]
-            return all(_is_movable(one) for one in inner)
+            inner = [*body, *orelse, *(part for handler in handlers for part in handler.body)]
+            return all(_is_movable(part) for part in inner)
     return False
 
 

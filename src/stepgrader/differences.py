@@ -249,7 +249,7 @@ def short_number(value: float) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as words list them.
+    """Return names as a list in words, with "and" before the last.
 
     Example:
         >>> listed(["x"]), listed(["x", "y", "z"])
@@ -258,14 +258,14 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def quantity(number: float, what: str) -> str:
+def quantity(number: float, unit: str) -> str:
     """Return a number with what it counts.
 
     Example:
         >>> quantity(1, "point"), quantity(2.5, "point")
         ('1 point', '2.5 points')
     """
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    return f"{number} {unit}" + ("" if number == 1 else "s")
 
 
 def printable(text: str, *, limit: int = MAX_TEXT) -> str:

@@ -175,8 +175,8 @@ class Exercise:
         """The code of each step's cell: with the solution, and as it is given to students."""
         cells = _cells(self.notebook)
         sources = [_source(cells[f"{step.cell}-answer"]) for step in self.steps]
-        given = [SOLUTION.sub(rf"\g<indent>{UNSOLVED}", source) for source in sources]
-        return [*sources, *given]
+        unsolved = [SOLUTION.sub(rf"\g<indent>{UNSOLVED}", source) for source in sources]
+        return [*sources, *unsolved]
 
     @classmethod
     def load(cls, folder: Path) -> Exercise:

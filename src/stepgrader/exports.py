@@ -26,7 +26,7 @@ __all__ = ["Books", "Export", "export"]
 
 @dataclass(frozen=True)
 class Books:
-    """All that is known of a class after grading.
+    """The results of a class after grading.
 
     Args:
         results: The result of every submission.
@@ -135,7 +135,7 @@ def _people(
             problems.append(f"{total.student}: has no id, because the roster does not name them")
             continue
         points = [total.points(exercise) for exercise in books.totals.out_of]
-        people.append((person, ["" if one is None else short(one) for one in points]))
+        people.append((person, ["" if value is None else short(value) for value in points]))
     return people, problems
 
 

@@ -22,7 +22,7 @@ NOT_SHOWN = "on an input that is not shown"
 """Where something went wrong, if the case is hidden."""
 MAX_SHOWN = 12  # numbers or items in an example
 MAX_LINE = 1000
-# What may be told of an error on a hidden case. Of all names, or of lines, a student could choose
+# What may be shown of an error on a hidden case. Of all names, or of lines, a student could choose
 # one to say what the input was.
 COARSE_ERRORS = ("IndexError", "RuntimeError", "TypeError", "ValueError")
 
@@ -122,8 +122,8 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
     if len(outcomes) != len(step.cases):
         raise ValueError(f"expected {len(step.cases)} outcomes, got {len(outcomes)}")
     pairs = zip(step.cases, outcomes, strict=True)
-    shown = [outcome for case, outcome in pairs if not case["hidden"]]
-    if unwritten := [raised for outcome in shown if (raised := _unwritten(outcome))]:
+    visible = [outcome for case, outcome in pairs if not case["hidden"]]
+    if unwritten := [raised for outcome in visible if (raised := _unwritten(outcome))]:
         return Verdict("open", finding=_waits_for(step, unwritten[0]))
     findings = [_finding(step, *pair) for pair in zip(step.cases, outcomes, strict=True)]
     properties: dict[str, bool] = {}
@@ -189,8 +189,8 @@ def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) 
     if raised := outcome.get("raised"):
         where = _place_of_error(step, raised)
         kind = raised.get("type")
-        told = kind if kind in COARSE_ERRORS else "an error"
-        return _Finding(f"your code raised {told}", _describe(raised, where))
+        reported = kind if kind in COARSE_ERRORS else "an error"
+        return _Finding(f"your code raised {reported}", _describe(raised, where))
     expected, tolerance = case["expected"], step.tolerance
     try:
         if different := difference(
@@ -268,20 +268,20 @@ def _example(
     expected, got = case["expected"][finding.place], outcome.get(finding.place)
     if finding.name is not None and got is not None:
         expected, got = expected[finding.name], got[finding.name]
-    what = f"gradient[{finding.name!r}]" if finding.name else "result"
-    found = None if "raised" in outcome else _first_wrong(expected, got, what, tolerance)
+    label = f"gradient[{finding.name!r}]" if finding.name else "result"
+    wrong = None if "raised" in outcome else _first_wrong(expected, got, label, tolerance)
     lines = ["inputs:"]
     for part in ("options", "state", "inputs"):
         for name, value in (case[part] or {}).items():
-            lines.append(f"  {name}{_show_part(value, found)}")
-    if found is not None and (found.name != what or found.expected.size > MAX_SHOWN):
-        for word, array in (("expected", found.expected), ("got", found.got)):
-            lines.append(f"{word} {found.name}{_block(array, found.place)}")
+            lines.append(f"  {name}{_show_part(value, wrong)}")
+    if wrong is not None and (wrong.name != label or wrong.expected.size > MAX_SHOWN):
+        for word, array in (("expected", wrong.expected), ("got", wrong.got)):
+            lines.append(f"{word} {wrong.name}{_block(array, wrong.place)}")
     else:
-        what = "gradient " if finding.name else ""
-        lines.append(f"expected {what}{_show(expected)}")
+        label = "gradient " if finding.name else ""
+        lines.append(f"expected {label}{_show(expected)}")
         if "raised" not in outcome:
-            lines.append(f"got {what}{_show(got)}")
+            lines.append(f"got {label}{_show(got)}")
     return "\n".join(printable(line, limit=MAX_LINE) for line in lines)
 
 
@@ -313,14 +313,14 @@ def _first_wrong(expected: Any, got: Any, name: str, tolerance: float) -> _Wrong
     return None
 
 
-def _show_part(data: Any, found: _Wrong | None) -> str:
+def _show_part(data: Any, wrong: _Wrong | None) -> str:
     """Return an input; of one with many numbers the part that a wrong number may come from."""
     value = decode(data)
     if not isinstance(value, np.ndarray) or value.size <= MAX_SHOWN:
         return f" = {_show(data)}"
     place: tuple[int, ...] = ()
-    if found is not None:
-        shapes = zip(found.place, found.expected.shape, value.shape, strict=False)
+    if wrong is not None:
+        shapes = zip(wrong.place, wrong.expected.shape, value.shape, strict=False)
         shared = itertools.takewhile(lambda each: each[1] == each[2], shapes)
         place = tuple(index for index, _, _ in shared)
     return _block(value, place + (0,) * (value.ndim - len(place)))
@@ -335,10 +335,10 @@ def _block(array: np.ndarray, place: tuple[int, ...]) -> str:
         index = ", ".join([*map(str, place[:-1]), f"{start}:{start + MAX_SHOWN}"])
     else:
         block, index = array[place[:fixed]], ", ".join(map(str, place[:fixed]))
-    shown = _nested(block.tolist()) if array.dtype.kind == "f" else block.tolist()
+    values = _nested(block.tolist()) if array.dtype.kind == "f" else block.tolist()
     if not index:  # all of it
-        return f" = {shown} {array.shape}" if array.shape else f" = {shown}"
-    return f"[{index}] = {shown}, of {array.dtype} {array.shape}"
+        return f" = {values} {array.shape}" if array.shape else f" = {values}"
+    return f"[{index}] = {values}, of {array.dtype} {array.shape}"
 
 
 def _show(data: Any) -> str:

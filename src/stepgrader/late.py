@@ -99,11 +99,11 @@ def parse_time(text: str, zone: tzinfo | None) -> datetime | None:
 def apply_late_rule(
     results: Sequence[Result], count: set[int], rule: LateRule, roster: Roster | None = None
 ) -> tuple[list[Result], list[str], int]:
-    """Take off what late days cost.
+    """Subtract the cost of late days from the points.
 
     The free days of a student go to the exercises that are due first. An exercise whose points the
     instructor decided is left as it is, and takes no free days. The time is that of the notebook
-    that counts: the instructor's word, or else what the platform states. Times of files are those
+    that counts: the instructor's statement, or else the platform's. Times of files are those
     of a download or of the student's computer, and are not used.
 
     Args:

@@ -42,7 +42,7 @@ PATTERNS = {
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose a file is, as far as its name tells.
+    """The owner of a file, and what else the platform states about it.
 
     Args:
         name: Name of the student, or what stands for it.

@@ -116,10 +116,10 @@ def open_answer(notebook: Mapping[str, Any], given: Mapping[str, Any]) -> list[O
         >>> open_answer({"cells": [task, added]}, {"cells": [task]})
         [OpenCell(source='Because.', code=False, outputs=[], pictures=[])]
     """
-    known = [cell for cell in given["cells"] if cell.get("id") == TASK]
-    if not known:
+    tasks = [cell for cell in given["cells"] if cell.get("id") == TASK]
+    if not tasks:
         return []
-    task = _text(known[0].get("source"))
+    task = _text(tasks[0].get("source"))
     heading = task.partition("\n")[0]
     cells = [cell for cell in notebook["cells"] if isinstance(cell, dict)]
     starts = [
@@ -177,7 +177,7 @@ def collect_open_answers(
     exercises: Mapping[str, Exercise],
     rubrics: Mapping[str, Sequence[Criterion]],
 ) -> dict[str, tuple[str, list[str]]]:
-    """Return the page with all answers to each open question that anybody answered.
+    """Return the page with all answers to each open question that has an answer.
 
     Args:
         results: The result of every submission.
@@ -209,11 +209,16 @@ def collect_open_answers(
         students.setdefault(graded.exercise, {}).setdefault(file, []).append(submission.student)
     pages: dict[str, tuple[str, list[str]]] = {}
     for name, own in answers.items():
-        given = [(students[name][file], cells) for file, cells in own.items() if cells]
-        silent = [one for file, cells in own.items() if not cells for one in students[name][file]]
-        if given:
-            lines = _page(exercises[name], rubrics.get(name, ()), given, silent)
-            pages[name] = "\n".join(lines), [one for people, _ in given for one in people]
+        answered = [(students[name][file], cells) for file, cells in own.items() if cells]
+        silent = [
+            student for file, cells in own.items() if not cells for student in students[name][file]
+        ]
+        if answered:
+            lines = _page(exercises[name], rubrics.get(name, ()), answered, silent)
+            pages[name] = (
+                "\n".join(lines),
+                [student for people, _ in answered for student in people],
+            )
     return pages
 
 
@@ -303,7 +308,7 @@ def _rubric_table(rubric: Sequence[Criterion]) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     lines = text.expandtabs(4).splitlines()
-    shown = [printable(line, limit=MAX_COLUMNS) for line in lines[:MAX_LINES]]
+    printed = [printable(line, limit=MAX_COLUMNS) for line in lines[:MAX_LINES]]
     if len(lines) > MAX_LINES:
-        shown.append(f"... and {len(lines) - MAX_LINES} more lines")
-    return html.escape("\n".join(shown))
+        printed.append(f"... and {len(lines) - MAX_LINES} more lines")
+    return html.escape("\n".join(printed))

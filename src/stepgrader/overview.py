@@ -1,4 +1,4 @@
-"""How far a student is: all notebooks of a folder in one table."""
+"""Progress of a student: all notebooks of a folder in one table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Progress", "grade_visible", "notebooks_below", "overview"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one notebook is.
+    """Progress in one notebook.
 
     Args:
         path: Path of the notebook.

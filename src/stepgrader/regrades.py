@@ -61,14 +61,14 @@ def append_regrades(path: Path, results: Sequence[Result], time: datetime) -> No
 
 
 def _row(result: Result, before: Outcome) -> Iterator[Sequence[Any]]:
-    was, now = before.graded, result.graded
-    graded = now or was
+    old, new = before.graded, result.graded
+    graded = new or old
     yield (
         result.submission.student,
         graded.exercise if graded else "",
         result.submission.name,
-        was.points if was else "",
-        now.points if now else "",
+        old.points if old else "",
+        new.points if new else "",
         "; ".join(_changes(before, result)) or "none",
     )
 

@@ -1,4 +1,4 @@
-"""The roster of a class: who is who."""
+"""The roster of a class: the students' ids and names."""
 
 from __future__ import annotations
 
@@ -152,5 +152,5 @@ def _heading(text: str) -> str:
 
 
 def _key(text: str) -> str:
-    """Return what is left of a name when spelling differs: letters and digits."""
+    """Return a name for comparison: its letters and digits, without case."""
     return "".join(c for c in unicodedata.normalize("NFC", text).casefold() if c.isalnum())

@@ -103,7 +103,7 @@ class Submission:
 
     @property
     def remark(self) -> str:
-        """What else is to be said beside the grade."""
+        """A remark for the table of grades."""
         remarks = []
         if self.beside:
             remarks.append(f"handed in too, not graded: {_listed(self.beside)}")
@@ -224,7 +224,7 @@ def read(submission: Submission) -> bytes:
 
 
 def _of_student(student: str, group: Sequence[tuple[layouts.Owner, _File]]) -> Iterator[Submission]:
-    """Yield the notebooks of a student, or one submission that says that there is none."""
+    """Yield the notebooks of a student, or one submission that states that there is none."""
     graded: list[tuple[layouts.Owner, _File]] = []
     others: tuple[str, ...] = ()
     for owner, file in group:
@@ -332,14 +332,14 @@ def _walk(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[_File]:
 
 def _unzip(path: Path, members: tuple[int, ...], parts: tuple[str, ...]) -> Iterator[_File]:
     """Yield the files in a zip, and in zips in it."""
-    here = parts or (path.name,)
+    own_parts = parts or (path.name,)
     try:
         names = _archive(path, members).names
     except UnreadableError as error:
-        yield _File(here, path, members, problem=str(error))
+        yield _File(own_parts, path, members, problem=str(error))
         return
     if not names:
-        yield _File((*here, "an empty zip"), path)
+        yield _File((*own_parts, "an empty zip"), path)
     for number, name in enumerate(names):
         inner = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..")]
         if not inner or any(layouts.is_litter(part) for part in inner):

@@ -35,11 +35,11 @@ def public_modules(name: str) -> Iterator[ModuleType]:
     module = importlib.import_module(name)
     if getattr(module, "__all__", ()):
         yield module
-    for found in sorted(
+    for module_name in sorted(
         info.name for info in pkgutil.iter_modules(getattr(module, "__path__", ()))
     ):
-        if not found.startswith("_"):
-            yield from public_modules(f"{name}.{found}")
+        if not module_name.startswith("_"):
+            yield from public_modules(f"{name}.{module_name}")
 
 
 def public_objects(module: ModuleType) -> Iterator[tuple[str, object]]:
@@ -88,19 +88,19 @@ class ApiReference(SphinxDirective):
     required_arguments = 1
 
     def run(self):
-        found = []
+        sections = []
         for module in public_modules(self.arguments[0]):
             self.env.note_dependency(inspect.getsourcefile(module))
-            found += self.parse_text_to_nodes(self._text(module), allow_section_headings=True)
-        for section in found:
+            sections += self.parse_text_to_nodes(self._text(module), allow_section_headings=True)
+        for section in sections:
             for entry in section.findall(addnodes.desc):
                 self._add_source(entry)
-        return found
+        return sections
 
     def _text(self, module: ModuleType) -> str:
         name = module.__name__
-        inside = name.removeprefix(f"{self.arguments[0]}.")
-        title = f"``{inside if inside != name else name.rpartition('.')[2]}``"
+        relative = name.removeprefix(f"{self.arguments[0]}.")
+        title = f"``{relative if relative != name else name.rpartition('.')[2]}``"
         members = dict(public_objects(module))
         contents = " · ".join(f":py:obj:`~{name}.{member}`" for member in members)
         lines = [title, "-" * len(title), "", f".. automodule:: {name}", "", contents, ""]
@@ -119,15 +119,15 @@ class ApiReference(SphinxDirective):
         value = getattr(importlib.import_module(signature["module"]), signature["fullname"])
         lines, number = inspect.getsourcelines(inspect.unwrap(value))
         path = Path(inspect.getfile(inspect.unwrap(value)))
-        shown = f"{path.relative_to(ROOT).as_posix()}, line {number}"
+        location = f"{path.relative_to(ROOT).as_posix()}, line {number}"
         source = without_docstrings("".join(lines))
         content += nodes.raw(
             "", '<details class="source"><summary>Source code</summary>', format="html"
         )
-        place = nodes.paragraph("", shown)
-        if known := addresses().repository:
-            target = f"{known}/blob/{addresses().branch}/{path.relative_to(ROOT)}#L{number}"
-            place = nodes.paragraph("", "", nodes.reference("", shown, refuri=target))
+        place = nodes.paragraph("", location)
+        if repository := addresses().repository:
+            target = f"{repository}/blob/{addresses().branch}/{path.relative_to(ROOT)}#L{number}"
+            place = nodes.paragraph("", "", nodes.reference("", location, refuri=target))
         content += [place, nodes.literal_block(source, source, language="python")]
         content += nodes.raw("", "</details>", format="html")
 
@@ -142,14 +142,14 @@ class LinkedCode(SphinxPostTransform):
         objects = self.env.domains["py"].objects
         sources = {}  # paragraph to the module that its last path names
         for literal in list(self.document.findall(nodes.literal)):
-            inside = literal.parent
-            if isinstance(inside, (nodes.reference, addnodes.pending_xref, nodes.title)):
+            parent = literal.parent
+            if isinstance(parent, (nodes.reference, addnodes.pending_xref, nodes.title)):
                 continue
             text = literal.astext().removesuffix("()")
             if text.startswith("src/") and text.endswith(".py"):
-                name = sources[inside] = text[len("src/") : -len(".py")].replace("/", ".")
-            elif inside in sources and text.isidentifier():
-                name = f"{sources[inside]}.{text}"
+                name = sources[parent] = text[len("src/") : -len(".py")].replace("/", ".")
+            elif parent in sources and text.isidentifier():
+                name = f"{sources[parent]}.{text}"
             else:
                 name = self._full_name(text, literal, objects)
             if name is None or name not in objects:
@@ -160,7 +160,7 @@ class LinkedCode(SphinxPostTransform):
             link = make_refnode(
                 self.app.builder, docname, entry.docname, entry.node_id, literal.deepcopy(), name
             )
-            inside.replace(literal, link)
+            parent.replace(literal, link)
 
     def _full_name(self, text: str, literal: nodes.literal, objects) -> str | None:
         if text.startswith(tuple(f"{package}." for package in PACKAGES)):

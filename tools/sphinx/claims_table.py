@@ -8,7 +8,7 @@ All are read from the stored outputs, which the tests of the book compare with w
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective, SphinxRole
-from stored_notebooks import chapters, read_notebook, stored_claims, title_of
+from stored_notebooks import Summary, chapters
 from tables import page_link, table
 
 MODULE = "claims-filter.mjs"
@@ -25,29 +25,28 @@ class ClaimsTable(SphinxDirective):
     """A section for each chapter with a table of its claims."""
 
     def run(self):
-        found = {name: read_notebook(path) for name, path in chapters(self.env).items()}
         sections = [
-            self._section(number, name, notebook)
-            for number, (name, notebook) in enumerate(found.items(), start=1)
+            self._section(number, name, chapter)
+            for number, (name, chapter) in enumerate(chapters(self.env).items(), start=1)
         ]
         return [nodes.raw("", FIELD, format="html"), *sections]
 
-    def _section(self, number: int, name: str, notebook: dict) -> nodes.section:
-        claims = stored_claims(notebook)
-        heading = f"{number}. {title_of(notebook)}"
+    def _section(self, number: int, name: str, chapter: Summary) -> nodes.section:
+        heading = f"{number}. {chapter.title}"
         section = nodes.section(ids=[f"proved-{name}"], names=[nodes.fully_normalize_name(heading)])
         section += nodes.title("", heading)
-        sentence = nodes.paragraph("", f"{len(claims)} claims in ", classes=["claims-count"])
-        sentence += [page_link(name, title_of(notebook), at=self.env.docname), nodes.Text(".")]
+        count = f"{len(chapter.claims)} claims in "
+        sentence = nodes.paragraph("", count, classes=["claims-count"])
+        sentence += [page_link(name, chapter.title, at=self.env.docname), nodes.Text(".")]
         section += sentence
         rows = [
             (_link(self.env, name, claim.anchor, f"{number}.{place}"), claim.statement)
-            for place, claim in enumerate(claims, start=1)
+            for place, claim in enumerate(chapter.claims, start=1)
         ]
-        shown = table(("Claim", "What was shown"), (12, 88), rows)
-        shown["classes"] += ["claims-table"]
-        shown["support_smartquotes"] = False  # word for word what the cells print
-        section += shown
+        claims = table(("Claim", "What was shown"), (12, 88), rows)
+        claims["classes"] += ["claims-table"]
+        claims["support_smartquotes"] = False  # word for word what the cells print
+        section += claims
         return section
 
 
@@ -55,11 +54,11 @@ class ClaimCount(SphinxRole):
     """How many claims, or chapters, there are."""
 
     def run(self):
-        found = chapters(self.env)
+        numbered = chapters(self.env)
         if self.text == "chapters":
-            number = len(found)
+            number = len(numbered)
         elif self.text == "all":
-            number = sum(len(stored_claims(read_notebook(path))) for path in found.values())
+            number = sum(len(chapter.claims) for chapter in numbered.values())
         else:
             message = f"claim-count: expected all or chapters, got {self.text!r}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
@@ -71,8 +70,8 @@ class ClaimLink(SphinxRole):
 
     def run(self):
         page, _, cell = self.text.partition(":")
-        found = chapters(self.env)
-        claims = stored_claims(read_notebook(found[page])) if page in found else []
+        numbered = chapters(self.env)
+        claims = numbered[page].claims if page in numbered else ()
         places = [
             place
             for place, claim in enumerate(claims, start=1)
@@ -81,7 +80,7 @@ class ClaimLink(SphinxRole):
         if not places:
             message = f"claim: expected the page and the id of a cell with claims, got {self.text}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
-        number = list(found).index(page) + 1
+        number = list(numbered).index(page) + 1
         ends = dict.fromkeys(f"{number}.{place}" for place in (places[0], places[-1]))
         words = f"claim{'s' * (len(ends) > 1)} {' to '.join(ends)}"
         return [_link(self.env, page, claims[places[0] - 1].anchor, words)], []
@@ -94,12 +93,13 @@ def _link(env, page: str, anchor: str, words: str) -> nodes.reference:
 
 def load_filter(app, _page, _template, _context, doctree):
     if doctree is not None and any(
-        "claims-table" in found["classes"] for found in doctree.findall(nodes.table)
+        "claims-table" in node["classes"] for node in doctree.findall(nodes.table)
     ):
         app.add_js_file(MODULE, type="module")
 
 
 def setup(app):
+    app.setup_extension("stored_notebooks")
     app.add_directive("claims-table", ClaimsTable)
     app.add_role("claim-count", ClaimCount())
     app.add_role("claim", ClaimLink())

@@ -49,12 +49,17 @@ def read_exercise(name: str) -> Exercise:
     return Exercise(name, title, len(steps), *map(sum, zip(*steps, strict=True)))
 
 
-def exercises_of(chapter: str) -> list[Exercise]:
-    """Return the exercises that belong to a chapter, the one that has its name first."""
+def exercises_of(chapter: str, env) -> list[Exercise]:
+    """Return the exercises that belong to a chapter, the one that has its name first.
+
+    The page that is being read is made to depend on their files.
+    """
     paths = [
         *(ROOT / RELEASED).glob(f"{chapter}.ipynb"),
         *sorted((ROOT / RELEASED).glob(f"{chapter}_in_*.ipynb")),
     ]
+    for path in paths:
+        env.note_dependency(str(path))
     return [read_exercise(path.stem) for path in paths]
 
 
@@ -78,10 +83,10 @@ class ExerciseLink(SphinxDirective):
     """A paragraph for each exercise that belongs to the chapter it stands in."""
 
     def run(self):
-        found = exercises_of(self.env.docname)
-        if not found:
+        exercises = exercises_of(self.env.docname, self.env)
+        if not exercises:
             raise self.error(f"exercise-link: no exercise belongs to {self.env.docname}")
-        return [self._paragraph(exercise) for exercise in found]
+        return [self._paragraph(exercise) for exercise in exercises]
 
     def _paragraph(self, exercise: Exercise) -> nodes.paragraph:
         paragraph = nodes.paragraph("", classes=["exercise-link"])
@@ -106,11 +111,11 @@ class ExerciseTable(SphinxDirective):
         rows = [
             self._row(exercise)
             for chapter in chapters(self.env)
-            for exercise in exercises_of(chapter)
+            for exercise in exercises_of(chapter, self.env)
         ]
-        shown = table(titles, (70, 10, 10, 10), rows)
-        shown["classes"] += ["numbers"]
-        return [shown]
+        node = table(titles, (70, 10, 10, 10), rows)
+        node["classes"] += ["numbers"]
+        return [node]
 
     def _row(self, exercise: Exercise) -> tuple:
         cell = nodes.inline("", f"{exercise.title[:1].upper()}{exercise.title[1:]}: ")
@@ -119,6 +124,7 @@ class ExerciseTable(SphinxDirective):
 
 
 def setup(app):
+    app.setup_extension("stored_notebooks")
     app.add_directive("exercise-table", ExerciseTable)
     app.add_directive("exercise-link", ExerciseLink)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

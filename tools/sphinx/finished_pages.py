@@ -106,9 +106,9 @@ class FinishedPages:
 
     def _note_parts(self, outdir: Path, pages: dict[str, str]) -> None:
         """Note what each page loads and which classes and ids it has."""
-        known = self.record.get("pages", {})
-        kept = {name: parts for name, parts in known.items() if (outdir / name).is_file()}
-        found = {
+        recorded = self.record.get("pages", {})
+        earlier = {name: parts for name, parts in recorded.items() if (outdir / name).is_file()}
+        current = {
             name: {
                 "sheets": lean_pages.sheets_of(text),
                 "scripts": lean_pages.scripts_of(text),
@@ -116,7 +116,7 @@ class FinishedPages:
             }
             for name, text in pages.items()
         }
-        self.record["pages"] = dict(sorted((kept | found).items()))
+        self.record["pages"] = dict(sorted((earlier | current).items()))
 
     def _style_sheet(self, outdir: Path) -> str:
         """Write the style sheet if another is needed; return its version."""

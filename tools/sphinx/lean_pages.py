@@ -68,8 +68,8 @@ def _to_root(page: str) -> str:
 
 def write_style_sheet(rules: style_sheets.Rules, used: set[str], static: Path) -> bytes:
     """Write the rules that pages use as one style sheet; return its content."""
-    kept = _with_needed_icons(style_sheets.cut_down(rules, used), static)
-    content = style_sheets.serialize(kept).encode()
+    needed = _with_needed_icons(style_sheets.cut_down(rules, used), static)
+    content = style_sheets.serialize(needed).encode()
     (static / STYLE).write_bytes(content)
     return content
 
@@ -78,15 +78,15 @@ def _with_needed_icons(rules: style_sheets.Rules, static: Path) -> style_sheets.
     """Replace the icon fonts by ones that hold only the icons which the rules still name."""
     strings = (token.value for token in style_sheets.walk(rules) if token.type == "string")
     icons = {ord(text) for text in strings if len(text) == 1 and "\ue000" <= text <= "\uf8ff"}
-    kept = []
+    needed = []
     for rule in rules:
         if rule.type == "at-rule" and rule.lower_at_keyword == "font-face":
-            found = [name for name in style_sheets.addresses(rule) if ICON_FONTS in name]
-            if found:
-                rule = _needed_part(rule, Path(found[0]).stem, static, icons)
+            fonts = [name for name in style_sheets.addresses(rule) if ICON_FONTS in name]
+            if fonts:
+                rule = _needed_part(rule, Path(fonts[0]).stem, static, icons)
         if rule is not None:
-            kept.append(rule)
-    return kept
+            needed.append(rule)
+    return needed
 
 
 def _needed_part(rule, name: str, static: Path, icons: set[int]):
@@ -121,8 +121,8 @@ def with_version(page: str, version: str) -> str:
 def fewer_scripts(text: str) -> str:
     """Let scripts wait for the page, and drop those that it has no use for."""
 
-    def lean(found: re.Match) -> str:
-        before, address, version, after = found.groups()
+    def lean(match: re.Match) -> str:
+        before, address, version, after = match.groups()
         file = address.rsplit("/", 1)[-1]
         if file in NEEDED_FOR and not NEEDED_FOR[file].search(text):
             return ""
@@ -160,9 +160,9 @@ def lighter_pictures(path: Path, text: str) -> str:
     position = 0
     smaller = {}
 
-    def lighter(found: re.Match) -> str:
+    def lighter(match: re.Match) -> str:
         nonlocal position
-        tag = found[0]
+        tag = match[0]
         address = ADDRESS.search(tag)
         file = path.parent / unquote(address[1]) if address else path
         if not address or address[1].startswith("data:") or not file.is_file():

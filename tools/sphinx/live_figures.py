@@ -1,4 +1,4 @@
-"""Figures that the reader can touch.
+"""Interactive figures.
 
 ```{live-figure} roots
 :name: live-roots

@@ -21,14 +21,19 @@ class NotebookStatus(SphinxDirective):
         path = Path(self.env.srcdir) / "status.json"
         self.env.note_dependency(str(path))
         status = json.loads(path.read_text(encoding="utf-8"))
-        pages = {f"book/{name}.ipynb": name for name in all_notebooks(self.env)}
         entries = status["notebooks"]
-        of_pages = [(self._link(n, page), entries[n]) for n, page in pages.items() if n in entries]
-        of_exercises = [(name, entry) for name, entry in entries.items() if name not in pages]
+        pages = {
+            f"book/{name}.ipynb": page_link(name, notebook.title, at=self.env.docname)
+            for name, notebook in all_notebooks(self.env).items()
+        }
+        of_pages = [(link, entries[path]) for path, link in pages.items() if path in entries]
+        of_exercises = [
+            (self._title(path), entry) for path, entry in entries.items() if path not in pages
+        ]
         return [
             self._surroundings(status),
             *self._part("Pages of the book", of_pages),
-            *self._part("Exercises to be graded", [(self._title(n), e) for n, e in of_exercises]),
+            *self._part("Exercises to be graded", of_exercises),
         ]
 
     def _surroundings(self, status: dict) -> nodes.paragraph:
@@ -48,8 +53,8 @@ class NotebookStatus(SphinxDirective):
         counted = ("seconds", "code_cells", "claims")
         total = {name: sum(entry[name] for _, entry in rows) for name in counted}
         lines = [
-            (who, f"{e['seconds']:.0f}", e["bound"], e["code_cells"], e["claims"])
-            for who, e in rows
+            (title, f"{e['seconds']:.0f}", e["bound"], e["code_cells"], e["claims"])
+            for title, e in rows
         ]
         last = ("All", f"{total['seconds']:.0f}", "", total["code_cells"], total["claims"])
         section = nodes.section(ids=[f"status-{heading.split()[0].lower()}"])
@@ -58,13 +63,13 @@ class NotebookStatus(SphinxDirective):
         section[-1]["classes"] += ["numbers"]
         return [section]
 
-    def _link(self, path: str, page: str) -> nodes.Node:
-        return page_link(page, self._title(path), at=self.env.docname)
-
-    def _title(self, path: str) -> str:
-        return title_of(read_notebook(Path(self.env.srcdir).parent / path))
+    def _title(self, exercise: str) -> str:
+        path = Path(self.env.srcdir).parent / exercise
+        self.env.note_dependency(str(path))
+        return title_of(read_notebook(path))
 
 
 def setup(app):
+    app.setup_extension("stored_notebooks")
     app.add_directive("notebook-status", NotebookStatus)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

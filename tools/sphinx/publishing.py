@@ -79,7 +79,7 @@ def describe(app, page, _template, context, doctree):
         }
         named["twitter:card"] = "summary_large_image"
     if doctree is None:
-        named["robots"] = "noindex"  # the search page and the like
+        named["robots"] = "noindex"  # such as the search page
     static = context["pathto"]
     context["metatags"] = context.get("metatags", "") + "\n".join(
         [
@@ -116,7 +116,7 @@ def name_buttons(app, _page, _template, context, _doctree):
         for button in group.get("buttons", ()):
             if button["text"] in NAMES:
                 button["text"] = NAMES[button["text"]]
-                button.pop("tooltip", None)  # it would say the same again
+                button.pop("tooltip", None)  # it would repeat the description
         if group.get("label") == "download-buttons" and app.config.html_baseurl:
             group["buttons"].append(whole_book)
 

@@ -39,11 +39,11 @@ class question(nodes.General, nodes.Element):  # noqa: N801, as docutils names i
 
 
 class choice(nodes.General, nodes.Element):  # noqa: N801
-    """What one can choose, and why it is right or wrong."""
+    """A choice: its label, and why it is right or wrong."""
 
 
 class choice_label(nodes.Part, nodes.TextElement):  # noqa: N801
-    """What one can choose, in words; they are seen while the choice is closed."""
+    """The text of a choice, which is visible while the choice is closed."""
 
 
 class Choice(NamedTuple):
@@ -101,12 +101,12 @@ class Question(SphinxDirective):
     has_content = True
 
     def run(self):
-        asked = nodes.container()
-        self.state.nested_parse(self.content, self.content_offset, asked)
-        found = []
-        if len(asked) and isinstance(asked[-1], nodes.bullet_list):
-            found = [read_choice(item) for item in asked.pop()]
-        for problem in problems(found):
+        parsed = nodes.container()
+        self.state.nested_parse(self.content, self.content_offset, parsed)
+        choices = []
+        if len(parsed) and isinstance(parsed[-1], nodes.bullet_list):
+            choices = [read_choice(item) for item in parsed.pop()]
+        for problem in problems(choices):
             logger.warning("question: %s", problem, location=self.get_location(), type="question")
         text, messages = self.state.inline_text(self.arguments[0], self.lineno)
         number = self.env.new_serialno("question") + 1
@@ -118,15 +118,15 @@ class Question(SphinxDirective):
             classes=["question-text"],
         )
         self.set_source_info(label)
-        group = question("", label, *asked.children, labelled_by=label["ids"][0])
-        group += [self._choice(letter, each) for letter, each in zip("ABCD", found, strict=False)]
+        group = question("", label, *parsed.children, labelled_by=label["ids"][0])
+        group += [self._choice(letter, each) for letter, each in zip("ABCD", choices, strict=False)]
         hint = [nodes.paragraph("", HINT, classes=["question-hint"])] if number == 1 else []
         return [*hint, group, *messages]
 
-    def _choice(self, letter: str, found: Choice) -> choice:
-        label = choice_label(found.label.rawsource, "", *found.label.children)
-        label.source, label.line = found.label.source, found.label.line
-        return choice("", label, *found.explanation, letter=letter, right=found.right is True)
+    def _choice(self, letter: str, content: Choice) -> choice:
+        label = choice_label(content.label.rawsource, "", *content.label.children)
+        label.source, label.line = content.label.source, content.label.line
+        return choice("", label, *content.explanation, letter=letter, right=content.right is True)
 
 
 def visit_question(translator, node: question):

@@ -28,13 +28,13 @@ def complete(outdir: Path, earlier: dict, written: Collection[str]) -> None:
     places = {name: place for place, name in enumerate(index["docnames"]) if name not in written}
     for term, entries in earlier["indexentries"].items():
         names = [earlier["docnames"][place] for place, *_ in entries]
-        kept = [
+        still_valid = [
             [places[name], *rest]
             for name, (_, *rest) in zip(names, entries, strict=True)
             if name in places
         ]
-        if kept:
-            known = index["indexentries"].setdefault(term, [])
-            known += [entry for entry in kept if entry not in known]
-            known.sort(key=lambda entry: entry[0])
+        if still_valid:
+            merged = index["indexentries"].setdefault(term, [])
+            merged += [entry for entry in still_valid if entry not in merged]
+            merged.sort(key=lambda entry: entry[0])
     (outdir / SEARCH_INDEX).write_text(js_index.dumps(index), encoding="utf-8")

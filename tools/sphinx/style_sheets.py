@@ -83,7 +83,9 @@ def _address(token: Node) -> str | None:
 
 def addresses(rule: Node) -> list[str]:
     """Return the addresses that the body of a rule refers to."""
-    return [found for token in walk(rule.content or ()) if (found := _address(token)) is not None]
+    return [
+        address for token in walk(rule.content or ()) if (address := _address(token)) is not None
+    ]
 
 
 def _replace_addresses(tokens: list[Node], new: Callable[[str], str]) -> None:
@@ -119,13 +121,13 @@ def _names(selector: Iterable[Node]) -> Iterator[str]:
 
 def names(rules: Iterable[Node]) -> set[str]:
     """Return the classes and ids that the selectors of the rules require."""
-    found = set()
+    named = set()
     for rule in rules:
         if _is_nesting(rule):
-            found |= names(_inner(rule))
+            named |= names(_inner(rule))
         elif rule.type == "qualified-rule":
-            found.update(_names(rule.prelude))
-    return found
+            named.update(_names(rule.prelude))
+    return named
 
 
 def _is_nesting(rule: Node) -> bool:
@@ -138,18 +140,18 @@ def _inner(rule: AtRule) -> Rules:
 
 def cut_down(rules: Iterable[Node], used: set[str]) -> Rules:
     """Drop the rules whose classes and ids are not among the ``used`` names."""
-    kept = []
+    used_rules = []
     for rule in rules:
         if _is_nesting(rule):
             if inner := cut_down(_inner(rule), used):
-                kept.append(_copy(rule, content=inner))
+                used_rules.append(_copy(rule, content=inner))
         elif rule.type != "qualified-rule":
-            kept.append(rule)
+            used_rules.append(rule)
         elif any(token.type != "whitespace" for token in rule.content):
             matching = [part for part in _selectors(rule.prelude) if used.issuperset(_names(part))]
             if matching:
-                kept.append(_copy(rule, prelude=_joined(matching)))
-    return kept
+                used_rules.append(_copy(rule, prelude=_joined(matching)))
+    return used_rules
 
 
 def _joined(selectors: list[list[Node]]) -> list[Node]:
@@ -181,6 +183,6 @@ def _copy(rule, *, prelude: list[Node] | None = None, content: list[Node] | None
 def with_declaration(rule: AtRule, name: str, value: str) -> AtRule:
     """Return an at-rule with another value of one of its declarations."""
     declarations = tinycss2.parse_blocks_contents(rule.content, skip_whitespace=True)
-    kept = [part for part in declarations if getattr(part, "lower_name", None) != name]
+    others = [part for part in declarations if getattr(part, "lower_name", None) != name]
     added = tinycss2.parse_blocks_contents(f"{name}:{value}")
-    return _copy(rule, content=[*kept, *added])
+    return _copy(rule, content=[*others, *added])

@@ -47,7 +47,9 @@ class Vocabularies(NamedTuple):
         """
         pairs = list(pairs)
         source = {symbol for pair in pairs for symbol in pair.source}
-        target = {symbol for pair in pairs for found in pair.targets for symbol in found}
+        target = {
+            symbol for pair in pairs for alternative in pair.targets for symbol in alternative
+        }
         if reserved := (source | target) & set(_SPECIAL):
             raise ValueError(
                 f"pairs: expected other symbols than {', '.join(_SPECIAL)}, which mark padding, "

@@ -202,7 +202,7 @@ def read_pairs(
         targets.setdefault(source, {})[target] = None
     if not targets:
         raise BadRowError(f"{path}: expected rows of source, tab, target, got none")
-    return [Pair(source, tuple(found)) for source, found in targets.items()]
+    return [Pair(source, tuple(alternatives)) for source, alternatives in targets.items()]
 
 
 def split(

@@ -213,12 +213,12 @@ def copying(
     _check_sizes(batch=(batch, 1), delay=(delay, 1), count=(count, 1), symbols=(symbols, 2))
     place, dtype = _placement(generator, device, dtype)
     source = generator.device
-    shown = torch.randint(symbols, (batch, count), generator=generator, device=source)
+    presented = torch.randint(symbols, (batch, count), generator=generator, device=source)
     ids = torch.full((batch, delay + 2 * count), symbols, device=source)
     targets = ids.clone()
-    ids[:, :count] = shown
+    ids[:, :count] = presented
     ids[:, count + delay - 1] = symbols + 1
-    targets[:, count + delay :] = shown
+    targets[:, count + delay :] = presented
     return TaskBatch(_one_hot(ids, symbols + 2).to(place, dtype), targets.to(place))
 
 

@@ -156,7 +156,7 @@ class ChunkedAttentionFunction(Function):
 
 
 class _Masking(NamedTuple):
-    """What a block of scores may not hold.
+    """The masks of a block of scores.
 
     Attributes:
         blocked: Scores to be ignored, broadcastable to ``(heads, rows, columns)``, or None. At
@@ -239,7 +239,7 @@ class _Plan(NamedTuple):
         return cls(batch, heads, queries, keys, causal, heads_per_block, queries_per_block)
 
     def buffer(self, like: Tensor) -> Tensor:
-        """Room for the scores of any block."""
+        """Make a buffer for the scores of any block."""
         return like.new_empty(self.heads_per_block * self.queries_per_block * self.keys)
 
     def groups(self) -> Iterator[_Group]:
@@ -273,7 +273,7 @@ def _scale(query: Tensor) -> float:
 
 
 def _scores(query: Tensor, key: Tensor, masking: _Masking, buffer: Tensor) -> Tensor:
-    """Scores of a block, -inf where it may hold nothing, in the first part of a flat buffer.
+    """Scores of a block, -inf where they are masked, in the first part of a flat buffer.
 
     They are multiplied by log2(e), for powers of 2: torch computes these in half the time of powers
     of e.

@@ -69,8 +69,8 @@ def differentiable_once(*, alternative: str) -> Callable[[Decorated], Decorated]
     """
 
     def decorate(function: Decorated) -> Decorated:
-        def unsupported(what: str) -> NotImplementedError:
-            return NotImplementedError(f"{function.__name__} {what}; use {alternative} instead")
+        def unsupported(reason: str) -> NotImplementedError:
+            return NotImplementedError(f"{function.__name__} {reason}; use {alternative} instead")
 
         derived = function.backward
 

@@ -488,7 +488,7 @@ class MultiHeadAttention(nn.Module):
             )
         weight: Tensor = self.in_proj_weight
         bias: Tensor | None = self.in_proj_bias
-        if stop - start < 3:  # a slice costs its whole again in the backward pass
+        if stop - start < 3:  # in the backward pass, a slice costs as much as the whole
             rows = slice(start * self.d_model, stop * self.d_model)
             weight, bias = weight[rows], None if bias is None else bias[rows]
         batch, positions, _ = inputs.shape

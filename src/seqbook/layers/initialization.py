@@ -36,7 +36,7 @@ def initialize(
     if generator is None or generator.device == parameter.device:
         initializer(parameter, generator=generator, **options)
         return
-    drawn = torch.empty(parameter.shape, dtype=parameter.dtype, device=generator.device)
-    initializer(drawn, generator=generator, **options)
+    values = torch.empty(parameter.shape, dtype=parameter.dtype, device=generator.device)
+    initializer(values, generator=generator, **options)
     with torch.no_grad():
-        parameter.copy_(drawn)
+        parameter.copy_(values)

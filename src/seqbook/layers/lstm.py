@@ -244,6 +244,6 @@ def _pair(state: LSTMState | None) -> tuple[Tensor | None, ...]:
     if state is None:
         return None, None
     if not isinstance(state, tuple) or len(state) != 2:
-        got = f"shape {tuple(state.shape)}" if isinstance(state, Tensor) else repr(type(state))
-        raise TypeError(f"state: expected a pair LSTMState(hidden, cell), got {got}")
+        received = f"shape {tuple(state.shape)}" if isinstance(state, Tensor) else repr(type(state))
+        raise TypeError(f"state: expected a pair LSTMState(hidden, cell), got {received}")
     return state

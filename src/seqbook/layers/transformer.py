@@ -487,12 +487,12 @@ class Decoder(_Stack):
         self, target: Tensor, caches: list[LayerCache], *, memory_mask: Tensor | None = None
     ) -> tuple[Tensor, list[LayerCache]]:
         """The next position after all layers; see ``DecoderLayer.step``."""
-        kept = []
+        updated = []
         for layer, cache in zip(self.layers, caches, strict=True):
             step = cast(DecoderLayer, layer).step
             target, cache = step(target, cache, memory_mask=memory_mask)
-            kept.append(cache)
-        return self.norm(target), kept
+            updated.append(cache)
+        return self.norm(target), updated
 
 
 class Transformer(nn.Module):

@@ -289,8 +289,10 @@ def _uniform(limits: list[int], generator: torch.Generator) -> Tensor:
     seeds = torch.randint(2**62, (len(limits),), generator=generator, device=generator.device)
     uniform = torch.zeros(max(limits, default=0), len(limits), dtype=torch.float64)
     for source, (limit, seed) in enumerate(zip(limits, seeds.tolist(), strict=True)):
-        own = torch.Generator().manual_seed(seed)
-        uniform[:limit, source] = torch.rand(limit, dtype=torch.float64, generator=own)
+        generator_of_source = torch.Generator().manual_seed(seed)
+        uniform[:limit, source] = torch.rand(
+            limit, dtype=torch.float64, generator=generator_of_source
+        )
     return uniform
 
 

@@ -27,12 +27,12 @@ def available_device(name: str | torch.device) -> torch.device:
             raise ValueError("it holds no data")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
-        here = ["cpu"]
+        available = ["cpu"]
         if torch.accelerator.is_available():
             kind = torch.accelerator.current_accelerator()
             count = torch.accelerator.device_count()
-            here += [f"{kind}:{i}" for i in range(count)] if count > 1 else [str(kind)]
+            available += [f"{kind}:{i}" for i in range(count)] if count > 1 else [str(kind)]
         raise ValueError(
-            f"device: expected one of this machine ({', '.join(here)}), got {str(name)!r}"
+            f"device: expected one of this machine ({', '.join(available)}), got {str(name)!r}"
         ) from error
     return device

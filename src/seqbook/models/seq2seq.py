@@ -253,8 +253,8 @@ class RecurrentSeq2Seq(Seq2Seq):
         values, final = self.encoder(embedded, lengths=lengths)
         parts = (final,) if isinstance(final, Tensor) else final
         # (layers * directions, batch, hidden / 2) to (layers, batch, hidden)
-        both = tuple(part.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2) for part in parts)
-        return Memory(values, padding_mask(lengths, source.shape[1]), both)
+        merged = tuple(part.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2) for part in parts)
+        return Memory(values, padding_mask(lengths, source.shape[1]), merged)
 
     def decode(self, target: Tensor, memory: Memory) -> Tensor:
         """See ``Seq2Seq.decode``."""

@@ -153,10 +153,10 @@ class Transcriber:
                 ids, lengths = self.vocabularies.encode_sources([sources[i] for i in chosen])
                 limit = 10 + 3 * lengths  # of each source by its own length
                 if beam_width == 1:
-                    found = greedy(self.model, ids, lengths, max_length=limit)
+                    hypotheses = greedy(self.model, ids, lengths, max_length=limit)
                 else:
-                    found = beam(self.model, ids, lengths, width=beam_width, max_length=limit)
-                generated.update(zip(chosen, found, strict=True))
+                    hypotheses = beam(self.model, ids, lengths, width=beam_width, max_length=limit)
+                generated.update(zip(chosen, hypotheses, strict=True))
                 progress(len(chosen))
         return [generated[i] for i in range(len(sources))]
 
@@ -225,8 +225,8 @@ class Transcriber:
         device = available_device(device)
         weights, content = read_tensors(file)
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            found = content.get("format") if isinstance(content, dict) else type(content).__name__
-            raise DamagedModelError(f"{name_of(file)}: expected a {_FORMAT!r} file, got {found!r}")
+            actual = content.get("format") if isinstance(content, dict) else type(content).__name__
+            raise DamagedModelError(f"{name_of(file)}: expected a {_FORMAT!r} file, got {actual!r}")
         for name, kind in _CONTENT.items():
             if not isinstance(content.get(name), kind):
                 raise DamagedModelError(

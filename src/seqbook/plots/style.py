@@ -15,7 +15,7 @@ __all__ = ["COLOURS", "curves", "label_ends", "panels", "use_house_style"]
 WIDTH = 4.8  # inches; on a phone 343 CSS pixels show it and the labels beside it: 11 points
 # become 9 pixels
 
-# A thing has the same name and colour in the whole book; each colour has at least 4.5:1 contrast
+# A quantity has the same name and colour in the whole book; each colour has at least 4.5:1 contrast
 # to white. Names that never meet in one figure may share one.
 COLOURS = {
     "data": "#333333",

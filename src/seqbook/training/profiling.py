@@ -70,17 +70,17 @@ def bytes_for_backward(compute: Callable[[], object]) -> int:
         >>> bytes_for_backward(lambda: weight.exp())  # keeps its own result
         4000
     """
-    kept: dict[int, int] = {}
+    buffer_bytes: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        buffer_bytes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
         result = compute()
     del result  # it holds what was noted: only now may the addresses be used again
-    return sum(kept.values())
+    return sum(buffer_bytes.values())
 
 
 def critical_path(output: Tensor) -> int:

@@ -307,14 +307,14 @@ class Run:
                 raise RunMismatchError(f"{self.folder}: expected run.json beside checkpoint.pt")
             return
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
+            stored = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DamagedModelError(f"{path}: expected JSON, got invalid JSON: {error}") from error
-        if not isinstance(there, dict):
-            raise DamagedModelError(f"{path}: expected a JSON object, got {_short(there)}")
-        now = json.loads(json.dumps(self._description))
-        if there != now:
-            differences = "; ".join(_differences(there, now))
+        if not isinstance(stored, dict):
+            raise DamagedModelError(f"{path}: expected a JSON object, got {_short(stored)}")
+        current = json.loads(json.dumps(self._description))
+        if stored != current:
+            differences = "; ".join(_differences(stored, current))
             raise RunMismatchError(
                 f"{self.folder}: holds a run with other settings: {differences}. Use its settings "
                 "to resume it, or choose another folder"
@@ -337,15 +337,15 @@ class Run:
 
     def _batches(self) -> Iterator[Encoded]:
         """Yield the batches from the next step on; each epoch has its own order."""
-        epoch, done = divmod(self._step, self._in_epoch)
-        left = self.steps - self._step
-        while left > 0:
+        epoch, read = divmod(self._step, self._in_epoch)
+        remaining = self.steps - self._step
+        while remaining > 0:
             generator = torch.Generator().manual_seed((self.recipe.seed << 20) + epoch)
             batches = self._examples.batches(self.recipe.batch, generator=generator)
-            for examples in islice(batches, done, done + left):
-                left -= 1
+            for examples in islice(batches, read, read + remaining):
+                remaining -= 1
                 yield examples
-            epoch, done = epoch + 1, 0
+            epoch, read = epoch + 1, 0
 
     def _average(
         self, means: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int
@@ -379,19 +379,19 @@ class _Generators:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Let torch draw from the run's states, and restore the process's own afterwards."""
-        outside = self._swap(self.states)
+        process_states = self._swap(self.states)
         try:
             yield
         finally:
-            self.states = self._swap(outside)
+            self.states = self._swap(process_states)
 
     def _swap(self, states: dict[str, Tensor]) -> dict[str, Tensor]:
         before = {}
         for name, device in self._devices.items():
             module: Any = torch if name == "cpu" else torch.get_device_module(device)
-            which = () if name in ("cpu", "mps") else (device,)
-            before[name] = module.get_rng_state(*which)
-            module.set_rng_state(states[name], *which)
+            devices = () if name in ("cpu", "mps") else (device,)
+            before[name] = module.get_rng_state(*devices)
+            module.set_rng_state(states[name], *devices)
         return before
 
 
@@ -400,13 +400,13 @@ def _digest(data: Split) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _differences(there: dict, now: dict, name: str = "") -> Iterator[str]:
-    for key in sorted(there.keys() | now.keys()):
-        old, new = there.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{name}{key}.")
-        elif old != new:
-            yield f"{name}{key} is {_short(old)} there, {_short(new)} now"
+def _differences(stored: dict, current: dict, name: str = "") -> Iterator[str]:
+    for key in sorted(stored.keys() | current.keys()):
+        stored_value, current_value = stored.get(key), current.get(key)
+        if isinstance(stored_value, dict) and isinstance(current_value, dict):
+            yield from _differences(stored_value, current_value, f"{name}{key}.")
+        elif stored_value != current_value:
+            yield f"{name}{key} is {_short(stored_value)} there, {_short(current_value)} now"
 
 
 def _short(value: Any) -> str:

@@ -47,6 +47,7 @@ def run_forks(control: socket.socket, *, isolated: bool) -> None:
         (b'ready', 0)
     """
     torch.set_num_threads(1)
+    torch.compile = _uncompiled
     _warm_up_torch()
     memory = hardening.address_space() + MEMORY if isolated else None
     gc.collect()
@@ -84,6 +85,14 @@ def _run_child(source: int, output: int, *, memory: int | None, cpu_seconds: int
         hardening.lock_down(bytes_of_memory=memory, cpu_seconds=cpu_seconds)
     os.dup2(0, 2)
     run_step(request, 3)
+
+
+def _uncompiled(model: Any = None, **_options: Any) -> Any:
+    """Replace ``torch.compile``: its compiler needs processes and files, which a sandbox lacks.
+
+    A function computes the same without being compiled.
+    """
+    return model if model is not None else lambda function: function
 
 
 def _warm_up_torch() -> None:
