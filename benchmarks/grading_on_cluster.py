@@ -137,9 +137,11 @@ def seconds_of_parts(folder: Path, client: Client) -> dict[str, float]:
     """Return the seconds that each part takes for a notebook; the results are stored already."""
     exercises = AuthoredExercises(SOURCES, COURSE.order, [COURSE.package])
     hidden = (COURSE.package, SOURCES, folder / "in", folder / "two")
-    again = {"seed": SEED, "jobs": 1, "hidden": hidden}
     began = time.perf_counter()
-    count = len(grade_folder(folder / "in", folder / "two", exercises, **again))
+    results = grade_folder(
+        folder / "in", folder / "two", exercises, seed=SEED, jobs=1, hidden=hidden
+    )
+    count = len(results)
     reading = time.perf_counter() - began
     start = run([sys.executable, "-c", "import stepgrader.batch, seqbook.cli"])
     writing = run(command(folder, "two")) - reading - start
@@ -151,8 +153,9 @@ def seconds_of_parts(folder: Path, client: Client) -> dict[str, float]:
         exercise = compiled[identify(notebook, submission.path.name, exercises)]
         tasks.append(GradingTask(exercise, code_of(notebook)))
     address = client.scheduler_info()["address"]
-    limits = {"cpu_seconds": CPU_SECONDS, "wall_seconds": WALL_SECONDS}
-    graded = grade_on_cluster(tasks, address, **limits, hidden=hidden)
+    graded = grade_on_cluster(
+        tasks, address, cpu_seconds=CPU_SECONDS, wall_seconds=WALL_SECONDS, hidden=hidden
+    )
     outcomes = [outcome for _, outcome in graded]
 
     began = time.perf_counter()

@@ -136,7 +136,7 @@ class _Batch:
     """The notebooks that the cluster has at present."""
 
     def __init__(self, client: Client, scheduler: str, name: str, tasks: Sequence[GradingTask]):
-        self.running: dict[str, tuple[int, Future]] = {}  # tasks, by the keys of their futures
+        self.running: dict[Any, tuple[int, Future]] = {}  # tasks, by the keys of their futures
         self._client = client
         self._scheduler = scheduler
         self._name = name

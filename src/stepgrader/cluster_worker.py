@@ -49,7 +49,8 @@ def grade(batch: str, exercise: str, notebook: bytes) -> tuple[str, Outcome]:
         >>> pickle.loads(pickle.dumps(grade)) is grade  # Dask sends it by its name
         True
     """
-    judges: Judges = get_worker().plugins[batch]
+    judges = get_worker().plugins[batch]
+    assert isinstance(judges, Judges)
     return judges.worker, judges.grade(exercise, notebook)
 
 
