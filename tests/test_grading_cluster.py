@@ -102,6 +102,13 @@ def runs_a_step(judge):
     return any(forked(inner) for child in children(judge) for inner in children(child))
 
 
+def kill_one_that_grades(cluster):
+    """Kill a process that grades, in the middle of a notebook, and wait until it is gone."""
+    judge = stop_one_that_grades(cluster)
+    os.kill(judge, signal.SIGKILL)
+    wait_until(lambda: judge not in judges(cluster))
+
+
 def stop_one_that_grades(cluster):
     """Return a process that grades, stopped in the middle of a notebook."""
     stopped = []
@@ -153,7 +160,8 @@ def test_results_are_the_same_to_the_byte_although_a_worker_and_a_process_are_ki
         judge = stop_one_that_grades(cluster)
         (worker,) = [one for one in workers(cluster) if judge in children(one)]
         os.kill(worker, signal.SIGKILL)
-        os.kill(stop_one_that_grades(cluster), signal.SIGKILL)
+        wait_until(lambda: worker not in workers(cluster))
+        kill_one_that_grades(cluster)
 
     with meanwhile(kill):
         code, errors = grade("--scheduler", cluster.scheduler_address)
@@ -171,7 +179,7 @@ def test_a_notebook_whose_process_is_killed_twice_is_set_aside(cluster, tmp_path
 
     def kill():
         for _ in range(2):
-            os.kill(stop_one_that_grades(cluster), signal.SIGKILL)
+            kill_one_that_grades(cluster)
 
     with meanwhile(kill):
         code, errors = grade("--scheduler", cluster.scheduler_address)
