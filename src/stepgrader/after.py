@@ -42,9 +42,8 @@ EXPECTED = (
 SIZE = 1  # of the cases that the key comes from, as of the larger visible ones
 ENOUGH = 8  # numbers or texts; more cases are added while there are fewer
 MAX_CASES = 4
-MAX_NUMBERS = 64  # the more, the more often one is near a boundary
-MARGIN = 5  # times the tolerance, by which no number comes near a boundary
-ATTEMPTS = 100
+MAX_NUMBERS = 64
+MARGIN = 5  # times the tolerance: a number so near to a boundary is skipped
 TAG = hashlib.sha256().digest_size
 
 
@@ -120,7 +119,8 @@ def lock(step: Step, text: str) -> dict[str, Any]:
         text: The text.
 
     Returns:
-        ``cases``, inputs without any result; ``decimals``, to which results are rounded; and
+        ``cases``, inputs without any result; ``decimals``, to which results are rounded;
+        ``skipped``, the places of numbers that a small error would round in another way; and
         ``sealed``, the text. If no cases give a key, because the result is random or holds neither
         numbers nor texts, there are none. Then every answer opens the text, and only the verdict
         of the check says whether it is shown.
@@ -132,12 +132,26 @@ def lock(step: Step, text: str) -> dict[str, Any]:
         ('Well done.', None)
     """
     decimals = round(-math.log10(step.tolerance)) - 3
-    cases = next(_stable_cases(step, decimals), [])
-    key = _key(_values(step.reference, cases) or [], decimals)
+    cases: list[dict[str, Any]] = []
+    values: list[float | str] = []
+    while len(values) < ENOUGH and len(cases) < MAX_CASES:
+        request = case_request(step, next(iter(step.cases)), SIZE, f"{FILE} {len(cases)}")
+        cases.append(rounded(request))
+        values = _values(step.reference, cases) or []
+    again = _values(step.reference, cases) or []  # it differs if the result is random
+    near = [_shifted(values, by * step.tolerance) for by in (-MARGIN, MARGIN)]
+    coarse = [
+        {_coarse(v, decimals) for v in each} for each in zip(values, again, *near, strict=True)
+    ]
+    skipped = [place for place, forms in enumerate(coarse) if len(forms) > 1]
+    used = [forms for forms in coarse if len(forms) == 1]
+    if len(skipped) > len(used) or len(set().union(*used)) < 2:
+        cases, values, skipped = [], [], []
+    key = _key(values, decimals, skipped)
     data = text.encode()
     tag = hmac.digest(key, data, "sha256")
     sealed = base64.b64encode(tag + _cipher(key, tag, data)).decode()
-    return {"cases": cases, "decimals": decimals, "sealed": sealed}
+    return {"cases": cases, "decimals": decimals, "skipped": skipped, "sealed": sealed}
 
 
 def unlock(locked: dict[str, Any], answer: Callable[..., Any]) -> str | None:
@@ -148,27 +162,11 @@ def unlock(locked: dict[str, Any], answer: Callable[..., Any]) -> str | None:
     values = _values(answer, locked["cases"])
     if values is None:
         return None
-    key = _key(values, locked["decimals"])
+    key = _key(values, locked["decimals"], locked["skipped"])
     sealed = base64.b64decode(locked["sealed"])
     data = _cipher(key, sealed[:TAG], sealed[TAG:])
     right = hmac.compare_digest(hmac.digest(key, data, "sha256"), sealed[:TAG])
     return data.decode() if right else None
-
-
-def _stable_cases(step: Step, decimals: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield cases whose key no right answer changes by its small errors."""
-    for attempt in range(ATTEMPTS):
-        cases: list[dict[str, Any]] = []
-        values: list[float | str] | None = []
-        while values is not None and len(values) < ENOUGH and len(cases) < MAX_CASES:
-            seed = f"{FILE} {attempt} {len(cases)}"
-            cases.append(rounded(case_request(step, next(iter(step.cases)), SIZE, seed)))
-            values = _values(step.reference, cases)
-        if values and len({_coarse(value, decimals) for value in values}) > 1:
-            near = [_shifted(values, by * step.tolerance) for by in (-MARGIN, MARGIN)]
-            again = _values(step.reference, cases) or []  # the result may be random
-            if len({_key(each, decimals) for each in (values, again, *near)}) == 1:
-                yield cases
 
 
 def _shifted(values: Sequence[float | str], by: float) -> list[float | str]:
@@ -224,8 +222,9 @@ def _coarse(value: float | str, decimals: int) -> str:
     return f"{round(math.sqrt(2) * value, decimals) + 0.0:.2g}"
 
 
-def _key(values: Sequence[float | str], decimals: int) -> bytes:
-    return hashlib.sha256(json.dumps([_coarse(v, decimals) for v in values]).encode()).digest()
+def _key(values: Sequence[float | str], decimals: int, skipped: Sequence[int]) -> bytes:
+    used = [_coarse(v, decimals) for place, v in enumerate(values) if place not in skipped]
+    return hashlib.sha256(json.dumps(used).encode()).digest()
 
 
 def _cipher(key: bytes, tag: bytes, data: bytes) -> bytes:
