@@ -180,6 +180,7 @@ def test_three_parts_are_folded_under_summaries_that_say_what_they_hold(name, st
     ]
     assert not [part for part in parts if part.has_attr("open")]
     assert parts[0].find("code", class_="language-python")
+    assert not parts[0].parent.find(["ul", "ol", "h1", "h2"]), "a line begins like a list"
     for part in parts:
         words = " ".join(p.get_text() for p in part.find_all("p")).split()
         assert len(words) >= 12, part
