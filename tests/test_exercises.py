@@ -253,6 +253,7 @@ def test_the_release_is_made_from_the_source(name):
             theirs.depends_on,
         )
         assert_near(ours.cases, theirs.cases)
+    assert_near(dict(made.after), dict(stored.after))
 
 
 def assert_near(ours, theirs):
@@ -274,6 +275,7 @@ def test_the_release_leaks_nothing(name):
     """No line of a solution, no output, no hidden case, no source of a reference or a mistake."""
     exercise, released = load(name), COURSE.load(name)
     text = as_text(released.notebook) + json.dumps([step.cases for step in released.steps])
+    text += json.dumps(released.after)
     given_cells = {
         line.strip()
         for cell in released.notebook["cells"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from stepgrader.after import folded, unlock
 from stepgrader.callees import CALLS_WRONG, called_steps, codes_of
 from stepgrader.definitions import Definitions, Selection, complaints
 from stepgrader.exercises import Released
@@ -36,7 +37,8 @@ class Checker:
 
     In a notebook, an answer that passes is run once more, as grading runs it: after the setup cell
     and the earlier answers, with what ``Definitions`` takes along from other cells. If it fails
-    then, the line says why.
+    then, the line says why. Then three parts unfold, if the author wrote them: another idiom, why
+    the property matters, and a stretch goal. ``check.after`` prints them.
 
     After a check that failed, ``inputs``, ``expected``, ``options`` and ``state`` hold the smallest
     case that failed; after any other check they are ``None``. Each access makes a new copy, which
@@ -70,6 +72,8 @@ class Checker:
         self._steps = {step.name: step for step in exercise.steps}
         self._headings = exercise.headings
         self._setup = exercise.setup
+        self._locked = exercise.after
+        self._opened: dict[str, str] = {}
         self._failed: dict[str, Any] | None = None
 
     def __call__(self, answer: Callable[..., Any]) -> None:
@@ -101,6 +105,26 @@ class Checker:
             self._failed = step.cases[verdict.case]
             lines.append(f"  {self._replay(name, answer, verdict.gradient)}")
         print("\n".join(lines))
+        if verdict.status == "right" and name in self._locked:
+            self._unfold(name, answer)
+
+    def after(self, step: str | Callable[..., Any]) -> None:
+        """Print what unfolds after a step, as Markdown.
+
+        Args:
+            step: Name of the step, or the answer itself.
+
+        Raises:
+            ValueError: There is no such step, or its check has not passed yet.
+        """
+        name = step if isinstance(step, str) else getattr(step, "__name__", None)
+        if name not in self._steps:
+            raise ValueError(f"check.after: expected one of {', '.join(self._steps)}, got {name}")
+        if name not in self._locked:
+            raise ValueError(f"check.after: the exercise has nothing to unfold after {name}")
+        if name not in self._opened:
+            raise ValueError(f"check.after: expected that check({name}) has passed; run it first")
+        print(self._opened[name])
 
     @property
     def inputs(self) -> dict[str, Any] | None:
@@ -136,6 +160,20 @@ class Checker:
     def total(result: Any) -> torch.Tensor:
         """Return the number whose gradients are compared: a weighted sum of all results."""
         return weighted_sum(result)
+
+    def _unfold(self, name: str, answer: Callable[..., Any]) -> None:
+        """Show what unfolds after a step: folded in a notebook, in a terminal how to print it."""
+        if (text := unlock(self._locked[name], answer)) is None:
+            return
+        self._opened[name] = text
+        what = "another way to write it, why it matters, and a stretch goal"
+        line = f'  to read on ({what}): check.after("{name}")'
+        if _shell() is None:
+            print(line)
+        else:
+            from IPython.display import display
+
+            display({"text/markdown": folded(text, name), "text/plain": line}, raw=True)
 
     def _part(self, part: str) -> dict[str, Any] | None:
         values = None if self._failed is None else self._failed[part]
@@ -291,10 +329,14 @@ class Checker:
         return bool(buffers - set(self.state or {}))
 
 
+def _shell() -> Any:
+    """Return the IPython that runs this code; None outside of a notebook or such a terminal."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def _executed_cells() -> list[tuple[str, str]]:
     """Return id and source of the cells that this kernel has run; none outside of a notebook."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    history = getattr(shell, "history_manager", None)
+    history = getattr(_shell(), "history_manager", None)
     return [("", source) for source in getattr(history, "input_hist_raw", [])]
 
 

@@ -3,7 +3,8 @@
 A source notebook holds, for a step named ``forget_gate``, three cells: ``forget-gate-task``, whose
 heading states level, minutes and points; ``forget-gate-answer``, with the solution between
 ``### BEGIN SOLUTION`` and ``### END SOLUTION``; and ``forget-gate-check``. The cell ``setup``
-imports what answers may use. Beside the notebook, ``steps.py`` holds the list ``STEPS``.
+imports what answers may use. Beside the notebook, ``steps.py`` holds the list ``STEPS``, and
+``after.md`` what unfolds in the notebook after a step's check has passed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import json
 import re
 import sys
 import types
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+from stepgrader.after import lock, read_sections
 from stepgrader.differences import listed
 from stepgrader.steps import CompiledStep, Mistake, Step, cell_stem, compile_step, rounded
 
@@ -68,6 +70,7 @@ class Released:
         name: Name of the exercise.
         notebook: The notebook, as parsed JSON.
         steps: The steps with their visible cases, in the order of the notebook.
+        after: What unfolds after a step, enciphered as ``after.lock`` returns it, by its name.
 
     Example:
         >>> cells = [
@@ -83,13 +86,15 @@ class Released:
     name: str
     notebook: dict[str, Any]
     steps: list[CompiledStep]
+    after: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Released:
         """Read an exercise from a folder of released ones."""
         notebook = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))
         data = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        return cls(name, notebook, [CompiledStep(**step) for step in data["steps"]])
+        steps = [CompiledStep(**step) for step in data["steps"]]
+        return cls(name, notebook, steps, data.get("after", {}))
 
     @property
     def headings(self) -> dict[str, Heading]:
@@ -112,7 +117,8 @@ class Released:
 
     def files(self, folder: Path) -> dict[Path, str]:
         """Return the content of each file of the release, by its path in a folder."""
-        data = {"steps": [dataclasses.asdict(step) for step in self.steps]}
+        steps = [dataclasses.asdict(step) for step in self.steps]
+        data = {"steps": steps} | ({"after": self.after} if self.after else {})
         return {
             folder / f"{self.name}.ipynb": as_text(self.notebook),
             folder / f"{self.name}.json": json.dumps(
@@ -131,6 +137,7 @@ class Exercise:
         notebook: The notebook with marked solutions, as parsed JSON. Its setup cell and its
             solutions are run, because mistakes may be edits of them.
         steps: The steps, in the order of the notebook.
+        after: What unfolds after a step, by its name, as ``after.md`` has it.
 
     Raises:
         ValueError: The notebook and the steps do not belong together, or the edits of a mistake
@@ -159,6 +166,7 @@ class Exercise:
     name: str
     notebook: dict[str, Any]
     steps: Sequence[Step]
+    after: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headings(self) -> dict[str, Heading]:
@@ -192,7 +200,8 @@ class Exercise:
         module.__file__ = loader.path
         sys.modules[loader.name] = module  # so that the sources of its classes are found
         loader.exec_module(module)
-        return cls(name, notebook, module.STEPS)
+        after = read_sections(folder, [step.name for step in module.STEPS])
+        return cls(name, notebook, module.STEPS, after)
 
     def solution(self, step: Step, mistake: Mistake | None = None) -> str:
         """Return the source of a step's solution, or of a mistake that is made of edits.
@@ -226,7 +235,12 @@ class Exercise:
                 for cell in self.notebook["cells"]
             ],
         }
-        return Released(self.name, notebook, steps)
+        after = {
+            step.name: lock(step, self.after[step.name])
+            for step in self.steps
+            if step.name in self.after
+        }
+        return Released(self.name, notebook, steps, after)
 
     def compile(self, seed: int | None = None) -> list[CompiledStep]:
         """Return the steps with their visible cases and, with a seed, the hidden ones.

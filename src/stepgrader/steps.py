@@ -27,6 +27,7 @@ __all__ = [
     "Mistake",
     "ModuleCase",
     "Step",
+    "case_request",
     "cell_stem",
     "compile_step",
     "known_mistakes",
@@ -368,20 +369,37 @@ def compile_step(step: Step, *, seed: int | None = None) -> CompiledStep:
     )
 
 
-def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[str, Any]:
-    from stepgrader.worker.calls import run_case
+def case_request(step: Step, name: str, size: int, seed: int | str | None) -> dict[str, Any]:
+    """Return the inputs of one case as data, as ``run_case`` takes them.
 
+    Args:
+        step: The step.
+        name: The property that the case tests.
+        size: Size of the case, from 0 to 3.
+        seed: As for ``compile_step``; a text for inputs that are neither visible nor hidden ones.
+
+    Example:
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.array(2)}}
+        >>> step = Step("double", lambda x: x + x, cases, mistakes=[], alternatives=[])
+        >>> case_request(step, "a vector", size=0, seed=1)["inputs"]["x"]["shape"]
+        [2]
+    """
     sampled = step.cases[name](CaseSampler(_seed(step.name, name, size, seed), size))
     is_module = isinstance(sampled, ModuleCase)
     module = sampled if isinstance(sampled, ModuleCase) else ModuleCase(sampled, options={})
-    case = {
-        "property": name,
-        "hidden": seed is not None,
+    return {
         "inputs": _encode(module.inputs),
         "gradients": list(step.gradients),
         "options": _encode(module.options) if is_module else None,
         "state": _encode(module.state) if module.state is not None else None,
     }
+
+
+def _compile_case(step: Step, name: str, size: int, seed: int | None) -> dict[str, Any]:
+    from stepgrader.worker.calls import run_case
+
+    request = case_request(step, name, size, seed)
+    case = {"property": name, "hidden": seed is not None, **request}
     expected = run_case(step.reference, case)
     if "raised" in expected:
         raise ValueError(f"{step.name}, {name!r}: the reference raises {expected['raised']}")
