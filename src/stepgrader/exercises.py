@@ -261,7 +261,8 @@ class Exercise:
         """
         recorded = {}
         for step, names in self._names_before():
-            compiled, cell = compile_step(step), self._answer(step)
+            compiled = compile_step(dataclasses.replace(step, mistakes=[]))
+            cell = self._answer(step)
             solution = _run(self.solution(step), f"{self.name}, {step.name}", dict(names))
             recorded[step.name] = {
                 "variations": record_variations(compiled, cell, names),

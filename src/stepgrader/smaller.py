@@ -134,7 +134,7 @@ def _cut(value: Any, lengths: Mapping[int, int], split: int) -> Any:
 
     An axis of the length ``split`` is one of blocks, and of each the start is returned.
 
-    Whole numbers that may count what is cut off, such as the lengths of sequences, become smaller.
+    Whole numbers that may count what is cut off, such as the lengths of sequences, shrink with it.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return lengths.get(value, value)
@@ -142,12 +142,13 @@ def _cut(value: Any, lengths: Mapping[int, int], split: int) -> Any:
         return value
     part = decode(value)
     for axis, length in enumerate(part.shape):
-        size = length // _blocks(length, lengths) if length == split else length
+        size = length // (_blocks(length, lengths) or 1) if length == split else length
         if size in lengths:
             part = part.compress(np.arange(length) % size < lengths[size], axis)
-    if part.dtype.kind == "i" and part.size:
-        counted = [n for n in lengths if n >= decode(value).max() >= 0]
-        part = np.minimum(part, lengths[min(counted)]) if counted else part
+    counted = [n for n in lengths if part.dtype.kind == "i" and n >= decode(value).max(initial=0)]
+    if counted:
+        length = min(counted)
+        part = np.where(part > 0, -(-part * lengths[length] // length), part)  # rounded up
     made = encode(part)
     kind = "tensor" if "tensor" in value else "array"
     return {kind: made["array"], "dtype": made["dtype"], "shape": made["shape"]}

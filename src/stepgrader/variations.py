@@ -32,7 +32,15 @@ __all__ = [
 ]
 
 
-EVIDENCE = 3  # different wrong numbers of a variation that can be told from others
+EVIDENCE = 3  # different wrong whole numbers of a variation that can be told from others
+BROKEN = (
+    "NameError",
+    "UnboundLocalError",
+    "AttributeError",
+    "TypeError",
+)  # a change makes no sense
+ERRORS_OF_SHAPES = ("RuntimeError", "ValueError", "IndexError")
+ALTERNATIVES = 2  # changes that are named together, if they raise the same errors
 Mark = list[Any]
 
 
@@ -177,9 +185,18 @@ def record_variations(
         if not _can_be_told(outcomes):
             continue
         marks = [_mark(step, *pair) for pair in outcomes]
-        if any(marks) and not any(_same(marks, one["marks"], step.tolerance) for one in kept):
-            kept.append({"change": variation.change, "marks": marks})
-    return kept
+        if not any(marks):
+            continue
+        same = (one for one in kept if _same(marks, one["marks"], step.tolerance))
+        if (first := next(same, None)) is None:
+            kept.append({"change": [variation.change], "marks": marks})
+        elif variation.change not in first["change"] and all("raised" in o for _, o in outcomes):
+            first["change"].append(variation.change)
+    return [
+        {"change": " or if ".join(one["change"]), "marks": one["marks"]}
+        for one in kept
+        if len(one["change"]) <= ALTERNATIVES
+    ]
 
 
 def _same(marks: Sequence[Mark | None], others: Sequence[Mark | None], tolerance: float) -> bool:
@@ -187,13 +204,16 @@ def _same(marks: Sequence[Mark | None], others: Sequence[Mark | None], tolerance
 
 
 def _can_be_told(outcomes: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> bool:
-    """Return whether outcomes hold enough different numbers that are wrong, or errors of shapes."""
+    """Return whether outcomes hold enough different numbers that are wrong, or errors of shapes.
+
+    A whole number counts half, because it agrees with another by chance more often.
+    """
     seen: set[float] = set()
     for case, outcome in outcomes:
         if raised := outcome.get("raised"):
-            if raised["type"] not in ("RuntimeError", "ValueError", "IndexError"):
+            if raised["type"] in BROKEN:
                 return False
-            seen.update(range(EVIDENCE))
+            seen.update([0.1, 0.2] if raised["type"] in ERRORS_OF_SHAPES else [])
             continue
         for part in ("returned", "gradients"):
             if part in case["expected"]:
@@ -206,7 +226,7 @@ def _can_be_told(outcomes: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
                 else:
                     pairs = zip(expected, got, strict=True)
                     seen.update(round(a, 6) for a, b in pairs if abs(a - b) > 1e-6)
-    return len(seen) >= EVIDENCE
+    return sum(1 if number == round(number) else 2 for number in seen) >= EVIDENCE
 
 
 def _encoded(outcome: Mapping[str, Any], part: str) -> Any:
@@ -283,6 +303,7 @@ BORDERS: dict[type, tuple[type, type]] = {  # with the border, and the reverse
 }
 REDUCTIONS = {"softmax", "log_softmax", "sum", "mean", "prod", "max", "min", "cumsum", "var"}
 REDUCTIONS |= {"argmax", "argmin", "any", "all", "chunk", "split", "cat", "stack", "flip"}
+INDEX = "an index or a bound is computed in another way"
 SHOWN = 2  # arguments that a description names
 Change = tuple[int, str, Any, Any, Any]  # rank, words, and where to put what
 
@@ -322,7 +343,9 @@ class _Maker:
         return found
 
     def with_(self, node: ast.AST) -> str:
-        names = sorted(self.used(node))
+        """Return the arguments in an expression, and those that alone a variable comes from."""
+        plain = {name: made for name, made in self.origins.items() if len(made) == 1}
+        names = sorted(self.used(node, plain))
         return f" with {listed(names)}" if 0 < len(names) <= SHOWN else ""
 
     def the(self, what: str, node: ast.AST) -> str:
@@ -341,6 +364,12 @@ class _Maker:
         return "" if not isinstance(node, ast.Name) or node.id in self.origins else node.id
 
     def changes(self, lines: range) -> Iterator[Change]:
+        indices = {
+            id(part)
+            for node in ast.walk(self.function)
+            for index in _indices(node)
+            for part in ast.walk(index)
+        }
         for parent in ast.walk(self.function):
             for field, value in ast.iter_fields(parent):
                 items = enumerate(value) if isinstance(value, list) else [(field, value)]
@@ -348,9 +377,10 @@ class _Maker:
                     if isinstance(node, ast.AST) and getattr(node, "lineno", 0) in lines:
                         holder = value if isinstance(value, list) else parent
                         for rank, words, new in self.of(node):
-                            yield rank, words, holder, key, new
-        body = [node for node in self.function.body if node.lineno in lines]
-        if len(body) == len(self.function.body):
+                            is_index = isinstance(node, ast.BinOp) and id(node) in indices
+                            yield rank, INDEX if is_index else words, holder, key, new
+        code = self.function.body[bool(ast.get_docstring(self.function)) :]
+        if all(node.lineno in lines for node in code):
             for words, renamed in self.exchanges():
                 yield 4, words, self.function, "body", renamed
 
@@ -555,6 +585,18 @@ class _Maker:
             yield 3, words, _changed(node, keywords=rest)
         if name == "range" and plain:
             yield from _of_range(given)
+
+
+def _indices(node: ast.AST) -> list[ast.expr]:
+    """Return the expressions in a node that say which entries are meant, or how many."""
+    match node:
+        case ast.Subscript(_, index):
+            return [index]
+        case ast.Call(ast.Name("range"), given):
+            return given
+        case ast.Call(ast.Attribute(_, "arange"), given):
+            return given
+    return []
 
 
 def _of_range(bounds: list[ast.expr]) -> Iterator[tuple[int, str, Any]]:

@@ -61,18 +61,13 @@ def explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | Non
     try:
         with np.errstate(all="ignore"):
             change = matching(step, outcomes)
-            text = _explain(step, outcomes, is_matched=change is not None)
-            if change is None:
-                return text
-            same = f"A right answer gives the same if {change}."
-            return same if text is None else f"{text} {same}"
+            same = None if change is None else f"A right answer gives the same if {change}."
+            return " ".join(filter(None, (_explain(step, outcomes), same))) or None
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError):
         return None  # an outcome can't be read, or is too large; the verdict needs no hint
 
 
-def _explain(
-    step: CompiledStep, outcomes: Sequence[dict[str, Any]], *, is_matched: bool
-) -> str | None:
+def _explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | None:
     runs = [
         Run(case, outcome, step.tolerance)
         for case, outcome in zip(step.cases, outcomes, strict=True)
@@ -84,11 +79,7 @@ def _explain(
     if failing[0].raised:
         return meaning_of_errors([run.error for run in failing if run.raised])
     failing = [run for run in failing if not run.raised]
-    if text := swapped(failing):
-        return text
-    if not is_matched and (text := partly_known(step, runs)):
-        return text
-    if text := _of_runs(failing):
+    if text := swapped(failing) or partly_known(step, runs) or _of_runs(failing):
         return text
     first = failing[0].property
     some = [run for run in failing if run.property == first]

@@ -15,6 +15,8 @@ ERRORS = {
     "numpy() on Tensor that requires grad": "Gradients can't flow through NumPy: stay with torch.",
     "modified by an inplace operation": "You overwrite a tensor that the gradient still needs: "
     "build a new one instead of changing it in place.",
+    "same dtype": "Numbers of float32 and float64 meet: make new tensors in the type of the "
+    "inputs, as new_zeros and zeros_like do.",
     "leaf Variable that requires grad": "You change a parameter in place: compute a new tensor.",
 }
 
