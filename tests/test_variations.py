@@ -88,6 +88,7 @@ def said(step, answer):
         ),
         (("1 - torch.sigmoid", "1 + torch.sigmoid"), "a sign is wrong"),
         (("u.T", "u[:4].T.flip(0)"), None),
+        (("+ bias", "+ -bias"), "a sign is wrong"),
     ],
 )
 def test_a_small_change_is_named(step, edit, words):

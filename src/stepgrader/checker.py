@@ -138,8 +138,15 @@ class Checker:
 
     @staticmethod
     def total(result: Any) -> torch.Tensor:
-        """Return the number whose gradients are compared: a weighted sum of all results."""
-        return weighted_sum(result)
+        """Return the number whose gradients are compared: a weighted sum of all results.
+
+        Raises:
+            ValueError: No gradient can flow back from the result.
+        """
+        total = weighted_sum(result)
+        if not total.requires_grad:
+            raise ValueError("check.total: no gradient flows back from this result to any input")
+        return total
 
     @staticmethod
     def shared(result: Any, inputs: Mapping[str, Any]) -> list[str]:

@@ -376,6 +376,8 @@ class _Maker:
                 for key, node in items:
                     if isinstance(node, ast.AST) and getattr(node, "lineno", 0) in lines:
                         holder = value if isinstance(value, list) else parent
+                        if isinstance(parent, ast.Attribute) and parent.attr == "shape":
+                            continue  # whose name is changed together with it
                         for rank, words, new in self.of(node):
                             is_index = isinstance(node, ast.BinOp) and id(node) in indices
                             yield rank, INDEX if is_index else words, holder, key, new
@@ -437,6 +439,10 @@ class _Maker:
                 yield 6, "a number is half as large", ast.Constant(value / 2)
             case ast.Name(name, ast.Load()):
                 yield from self._of_name(node)
+            case ast.Attribute(ast.Name(name), "shape") if name in self.arguments:
+                for other in self._alike(name):
+                    words = f"a length of {other} is taken in place of one of {name}"
+                    yield 3, words, _changed(node, value=ast.Name(other, ast.Load()))
             case ast.Attribute(value, "T" | "mT", ast.Load()):
                 yield 2, f"{self._of('transposition', value)} is left out", value
             case ast.Subscript(value, ast.Constant(0), ast.Load()):
@@ -444,6 +450,8 @@ class _Maker:
                 yield 5, words, _changed(node, slice=_number(-1))
             case ast.Subscript(value, ast.Slice(None, None, ast.AST()), ast.Load()):
                 yield 2, f"{self._of('reversal', value)} is left out", value
+            case ast.Subscript(value, part, ast.Load()) if _adds_an_axis(part):
+                yield 4, "an axis that is added with None is left out", value
             case ast.Subscript(value, part, ast.Load()) if _has_bounds(part):
                 yield 5, "all entries are taken in place of a part of them", value
             case ast.IfExp(_, body, orelse):
@@ -517,6 +525,8 @@ class _Maker:
                     "a matrix product has its factors in the wrong order",
                     _changed(node, left=right, right=left),
                 )
+                words = "a matrix product is a product of single numbers"
+                yield 3, words, _changed(node, op=ast.Mult())
                 for side, value in (("left", left), ("right", right)):
                     if not isinstance(value, ast.Attribute) or value.attr not in ("T", "mT"):
                         turned = ast.Attribute(value, "mT", ast.Load())
@@ -530,13 +540,19 @@ class _Maker:
                 yield 2, f"{self.the('condition', left)} is left out", right
                 yield 3, "or stands in place of and", _changed(node, op=ast.BitOr())
 
+    def _alike(self, name: str) -> list[str]:
+        """Return the other arguments with as many axes."""
+        kind = self.kinds.get(name)
+        return [each for each in self.arguments if each != name and self.kinds.get(each) == kind]
+
     def _of_name(self, node: ast.Name) -> Iterator[tuple[int, str, Any]]:
         name = node.id
         if name in self.arguments:
-            for other in self.arguments:
-                if other != name and self.kinds.get(name) == self.kinds.get(other):
-                    words = f"{other} is used in place of {name}"
-                    yield 3, words, ast.Name(other, ast.Load())
+            for other in self._alike(name):
+                words = f"{other} is used in place of {name}"
+                yield 3, words, ast.Name(other, ast.Load())
+            if self.kinds.get(name, -1) >= 0:
+                yield 3, f"{name} has the wrong sign", ast.UnaryOp(ast.USub(), node)
             if self.kinds.get(name) == 2:
                 turned = ast.Attribute(node, "T", ast.Load())
                 yield 4, f"{name} is transposed", turned
@@ -572,6 +588,8 @@ class _Maker:
                         if place == key:
                             _put(holder, place, _number(new))
                     yield 3, f"{name} runs over another axis", other_axis
+            if is_method and given and _is_whole(given[0]):
+                yield 3, f"{name} runs over all axes", _changed(node, args=[], keywords=[])
         plain = not any(isinstance(part, ast.Starred) for part in given)
         if plain:
             for i in range(1, len(given)):
@@ -643,6 +661,10 @@ def _is_whole(node: ast.AST) -> bool:
         case ast.UnaryOp(ast.USub(), ast.Constant(int())):
             return True
     return False
+
+
+def _adds_an_axis(part: ast.AST) -> bool:
+    return any(isinstance(each, ast.Constant) and each.value is None for each in ast.walk(part))
 
 
 def _has_bounds(part: ast.AST) -> bool:

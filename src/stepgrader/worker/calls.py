@@ -127,7 +127,8 @@ def weighted_sum(returned: Any) -> torch.Tensor:
         -0.292
     """
     # One sequence of weights for all, so that a list of rows counts like the stacked rows.
-    joined = torch.cat([leaf.double().reshape(-1) for leaf in _leaves(returned)])
+    leaves = [torch.zeros(0, dtype=torch.float64), *_leaves(returned)]  # there may be none
+    joined = torch.cat([leaf.double().reshape(-1) for leaf in leaves])
     return joined @ torch.arange(1, len(joined) + 1, dtype=torch.float64).cos()
 
 
