@@ -77,7 +77,7 @@ def said(step, answer):
     [
         ((" + bias", ""), "the term with bias is left out"),
         ((" + state @ u.T", ""), "the term with state and u is left out"),
-        (("inputs[:, t] @ w +", "-(inputs[:, t] @ w) +"), None),  # no change that is made
+        (("inputs[:, t] @ w +", "-(inputs[:, t] @ w) +"), "w has the wrong sign"),
         (("torch.tanh(second)", "second"), "tanh is left out"),
         (("torch.tanh(second)", "torch.sigmoid(second)"), "sigmoid stands in place of tanh"),
         (("first, second =", "second, first ="), "two parts of what is split are exchanged"),

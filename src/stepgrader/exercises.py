@@ -249,9 +249,11 @@ class Exercise:
             dataclasses.replace(
                 step,
                 depends_on=[n for n in needed if n in needed[step.name]],
-                **self.recorded.get(step.name, {}),
+                variations=recorded.get("variations", []),
+                smaller=recorded.get("smaller", []),
             )
             for step in compiled
+            for recorded in [self.recorded.get(step.name, {})]
         ]
 
     def record(self) -> Recorded:

@@ -420,8 +420,8 @@ class _Maker:
                 yield 3, "a comparison is the wrong way round", _changed(node, ops=[reverse()])
             case ast.Compare(_, [ast.Eq() | ast.NotEq()], _):
                 is_equal = isinstance(node.ops[0], ast.Eq)
-                other = ast.NotEq() if is_equal else ast.Eq()
-                yield 3, "a comparison is negated", _changed(node, ops=[other])
+                negated = ast.NotEq() if is_equal else ast.Eq()
+                yield 3, "a comparison is negated", _changed(node, ops=[negated])
             case ast.UnaryOp(ast.USub(), ast.Constant()):
                 pass
             case ast.UnaryOp(operator, operand):
@@ -447,7 +447,7 @@ class _Maker:
                 yield 2, f"{self._of('transposition', value)} is left out", value
             case ast.Subscript(value, ast.Constant(0), ast.Load()):
                 words = "the last entry of something is taken in place of the first"
-                yield 5, words, _changed(node, slice=_number(-1))
+                yield 3, words, _changed(node, slice=_number(-1))
             case ast.Subscript(value, ast.Slice(None, None, ast.AST()), ast.Load()):
                 yield 2, f"{self._of('reversal', value)} is left out", value
             case ast.Subscript(value, part, ast.Load()) if _adds_an_axis(part):
@@ -462,8 +462,8 @@ class _Maker:
                 yield 3, "two cases are not told apart", _changed(node, test=ast.Constant(True))
                 yield 3, "two cases are not told apart", _changed(node, test=ast.Constant(False))
                 if orelse:
-                    negated = ast.UnaryOp(ast.Not(), test)
-                    yield 3, "two cases are exchanged", _changed(node, test=negated)
+                    reverse_test = ast.UnaryOp(ast.Not(), test)
+                    yield 3, "two cases are exchanged", _changed(node, test=reverse_test)
             case ast.Call():
                 yield from self._of_call(node)
             case ast.Tuple(parts, ast.Store()) | ast.List(parts, ast.Load()) if len(parts) > 1:
