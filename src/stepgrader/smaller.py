@@ -57,9 +57,10 @@ def record_smaller(
         >>> step = Step("double", lambda x: x + x, cases, [], [lambda x: 2 * x])
         >>> for case in record_smaller(step, compile_step(step), lambda x: x * 2):
         ...     print(case["inputs"]["x"]["shape"], case["inputs"]["x"]["tensor"])
-        [1, 1] [-0.7]
-        [1, 2] [-0.7, 2.5]
-        [2, 1] [-0.7, 0.4]
+        [1, 1] [1.7]
+        [1, 2] [1.7, -0.1]
+        [2, 1] [1.7, 0.5]
+        [2, 2] [1.7, -0.1, 0.5, -1.2]
     """
     answers = [*step.alternatives, solution]
     found = []

@@ -166,7 +166,7 @@ def record_variations(
         >>> step = compile_step(Step("mean", lambda x, y: (x + y) / 2, cases, [], []))
         >>> cell = "def mean(x, y):\n    return (x + y) / 2"
         >>> [found["change"] for found in record_variations(step, cell, {})][:2]
-        ['the term with y is left out', 'the term with x is left out']
+        ['a divisor is left out', 'the term with y is left out']
     """
     from stepgrader.worker.calls import run_case
 
@@ -247,10 +247,11 @@ def variations(source: str, cases: Sequence[Mapping[str, Any]]) -> Iterator[Vari
         >>> case = {"inputs": {"x": 1.0}, "options": None, "state": None}
         >>> for variation in variations("def f(x):\n    return -x + 1", [case]):
         ...     print(variation.change)
-        the term with x is left out
         a term is left out
+        the term with x is left out
         a minus sign is left out
         a sign is wrong: something is subtracted that should be added
+        x has the wrong sign
         an index, a bound or another whole number is one too large
         an index, a bound or another whole number is one too small
     """
