@@ -571,6 +571,25 @@ def test_what_fails_because_of_gradients_fails_again(check, say):
     assert inputs["x"].tolist() != before
 
 
+def test_an_argument_that_is_changed_is_shown_after_the_call(check, say):
+    answer = written("def plus_one(x):\n    x += 1\n    return x * 1", name="plus_one")
+    words = 'inputs = check.inputs; plus_one(**inputs); inputs["x"]'
+    assert say(answer)[-1] == (
+        f'  the argument should stay check.inputs["x"]; to try it yourself: {words}'
+    )
+    names = {"check": check, "plus_one": answer}
+    *before, last = words.split("; ")
+    exec("\n".join(before), names)
+    torch.testing.assert_close(eval(last, names), check.inputs["x"] + 1)
+
+
+def test_a_result_without_gradient_is_refused_when_it_is_tried_again(check, say):
+    answer = written("def plus_one(x):\n    return (x + 1).tolist()", name="plus_one")
+    assert "no gradient flows back to x" in say(answer)[1]
+    with pytest.raises(ValueError, match="no gradient flows back from this result"):
+        check.total(answer(**check.inputs))
+
+
 def shown(tensor):
     numbers = [[f"{number + 0.0:.4g}" for number in row] for row in tensor.tolist()]
     return str(numbers).replace("'", "") + f" {tuple(tensor.shape)}"

@@ -18,10 +18,10 @@ from stepgrader.after import folded, unlock
 from stepgrader.callees import CALLS_WRONG, called_steps, codes_of
 from stepgrader.definitions import Definitions, Selection, complaints
 from stepgrader.exercises import Released
-from stepgrader.judge import Verdict, judge, own_cell
+from stepgrader.judge import SHARES_MEMORY, Verdict, judge, own_cell
 from stepgrader.reports import verdict_lines
 from stepgrader.steps import CompiledStep
-from stepgrader.worker.calls import run_case, weighted_sum
+from stepgrader.worker.calls import run_case, shared_names, weighted_sum
 from stepgrader.worker.cells import new_namespace, run_cell
 from stepgrader.worker.values import decode
 
@@ -41,9 +41,9 @@ class Checker:
     the property matters, and a stretch goal. ``check.after`` prints them.
 
     After a check that failed, ``inputs``, ``expected``, ``options`` and ``state`` hold the smallest
-    case that failed; after any other check they are ``None``. Each access makes a new copy, which
-    may be changed. Inputs require gradients where gradients are compared: of ``total(result)``,
-    ``gradients`` holds the expected ones.
+    case that failed in the same way; after any other check they are ``None``. Each access makes a
+    new copy, which may be changed. Inputs require gradients where gradients are compared: of
+    ``total(result)``, ``gradients`` holds the expected ones.
 
     Args:
         exercise: The released exercise.
@@ -93,6 +93,11 @@ class Checker:
         step, files = self._steps[name], self._files(name, answer)
         outcomes = [run_case(answer, request, files=files) for request in step.requests]
         verdict = judge(step, outcomes)
+        if verdict.case is not None:
+            self._failed = step.cases[verdict.case]
+            verdict = self._with_smaller(
+                step, verdict, lambda case: run_case(answer, case, files=files)
+            )
         tested = [case["property"] for case in step.cases]
         first, *others = verdict_lines(name, verdict, self._headings[name].points, tested)
         if doubt := self._doubt(step, verdict, names):
@@ -101,9 +106,8 @@ class Checker:
         if verdict.status == "wrong":
             calls = self._wrong_calls(name, answer)
             lines[2:2] = [f"  {CALLS_WRONG.format(wrong)}" for wrong in calls]
-        if verdict.case is not None:
-            self._failed = step.cases[verdict.case]
-            lines.append(f"  {self._replay(name, answer, verdict.gradient)}")
+        if self._failed is not None:
+            lines.append(f"  {self._replay(name, answer, verdict)}")
         print("\n".join(lines))
         if verdict.status == "right" and name in self._locked:
             self._unfold(name, answer)
@@ -158,8 +162,34 @@ class Checker:
 
     @staticmethod
     def total(result: Any) -> torch.Tensor:
-        """Return the number whose gradients are compared: a weighted sum of all results."""
-        return weighted_sum(result)
+        """Return the number whose gradients are compared: a weighted sum of all results.
+
+        Raises:
+            ValueError: No gradient can flow back from the result.
+        """
+        total = weighted_sum(result)
+        if not total.requires_grad:
+            raise ValueError("check.total: no gradient flows back from this result to any input")
+        return total
+
+    @staticmethod
+    def shared(result: Any, inputs: Mapping[str, Any]) -> list[str]:
+        """Return the names of the inputs whose memory a result uses."""
+        return shared_names(result, inputs)
+
+    def _with_smaller(
+        self, step: CompiledStep, verdict: Verdict, run: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Verdict:
+        """Take a smaller case that fails in the same way, if there is one, for the example."""
+        for case in step.smaller:
+            if case["property"] == verdict.property:
+                alone = replace(step, cases=[case], mistakes=[], variations=[])
+                smaller = judge(alone, [run(case)])
+                if (smaller.kind, smaller.gradient) == (verdict.kind, verdict.gradient):
+                    self._failed = case
+                    parts = ("finding", "example", "argument")
+                    return replace(verdict, **{part: getattr(smaller, part) for part in parts})
+        return verdict
 
     def _unfold(self, name: str, answer: Callable[..., Any]) -> None:
         """Show what unfolds after a step: folded in a notebook, in a terminal how to print it."""
@@ -288,15 +318,12 @@ class Checker:
         files = {_file(other): own_cell(step) for step, other in others.items() if other}
         return files | {_file(own): own_cell(name)}
 
-    def _replay(self, name: str, answer: Any, gradient: str | None) -> str:
+    def _replay(self, name: str, answer: Any, verdict: Verdict) -> str:
         """Return how the student can repeat what failed."""
-        inputs = self.inputs or {}
-        before: list[str] = []
-        if gradient in inputs:
-            before, call_inputs = ["inputs = check.inputs"], "inputs"
-            result = f'inputs["{gradient}"].grad'
-        else:
-            call_inputs, result = "check.inputs", f'model.get_parameter("{gradient}").grad'
+        inputs, gradient, argument = self.inputs or {}, verdict.gradient, verdict.argument
+        keeps_inputs = gradient in inputs or argument is not None
+        before = ["inputs = check.inputs"] if keeps_inputs else []
+        call_inputs = "inputs" if keeps_inputs else "check.inputs"
         called = answer if self.options is None else getattr(answer, "forward", None)
         arguments = inputs if self.options is None else {"self": None, **inputs}
         call = f"({_arguments(call_inputs, called, arguments)})"
@@ -312,12 +339,20 @@ class Checker:
                 loaded = [] if self.state is None else [load]
                 before += [f"model = {construct}.double()", *loaded]
                 call = f"model{call}"
-        if gradient is None:
-            expectation, steps = "it should return check.expected", [*before, call]
-        else:
-            expectation = f'the gradient should be check.gradients["{gradient}"]'
+        if gradient is not None:
+            what = f'the gradient should be check.gradients["{gradient}"]'
+            of_input = f'inputs["{gradient}"].grad'
+            result = of_input if gradient in inputs else f'model.get_parameter("{gradient}").grad'
             steps = [*before, f"check.total({call}).backward()", result]
-        return f"{expectation}; to try it yourself: {'; '.join(steps)}"
+        elif argument is None:
+            what, steps = "it should return check.expected", [*before, call]
+        elif verdict.kind == SHARES_MEMORY:
+            what = "no input should share its memory with the result"
+            steps = [*before, f"check.shared({call}, inputs)"]
+        else:
+            what = f'the argument should stay check.inputs["{argument}"]'
+            steps = [*before, call, f'inputs["{argument}"]']
+        return f"{what}; to try it yourself: {'; '.join(steps)}"
 
     def _has_more_buffers(self, answer: Callable[..., Any]) -> bool:
         """Return whether a class keeps buffers that the parameters to load do not name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import functools
 import json
@@ -307,6 +308,9 @@ def _release(course: Course, options: argparse.Namespace) -> int:
     unchanged: list[Path] = []
     skipped: list[Path] = []
     for exercise in _authored(options.exercises, options.names).values():
+        folder = options.exercises / exercise.name
+        exercise, recorded, content = _with_recorded(exercise, folder)
+        (written if _write_changed(recorded, content) else unchanged).append(recorded)
         for path, text in exercise.release().files(out).items():
             if not path.exists() or _is_release(path):
                 (written if _write_changed(path, text) else unchanged).append(path)
@@ -320,6 +324,16 @@ def _release(course: Course, options: argparse.Namespace) -> int:
     for path in skipped:
         print(f"{path}: skipped, because it is not an untouched release", file=sys.stderr)
     return INCOMPLETE if skipped else 0
+
+
+def _with_recorded(exercise: Exercise, folder: Path) -> tuple[Exercise, Path, str]:
+    """Return an exercise with what is recorded of its present sources, and the file with it."""
+    from stepgrader.recorded import FILE, as_recorded, read_recorded
+
+    if read_recorded(folder) is None:
+        print(f"Running variations of the solutions of {exercise.name}.", file=sys.stderr)
+        exercise = dataclasses.replace(exercise, recorded=exercise.record())
+    return exercise, folder / FILE, as_recorded(folder, exercise.recorded)
 
 
 def _is_release(path: Path) -> bool:

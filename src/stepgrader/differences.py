@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "difference",
     "listed",
     "near",
+    "numbers_in",
     "printable",
     "quantity",
     "short_number",
@@ -172,6 +173,24 @@ def as_numbers(value: Any) -> np.ndarray | None:
     except ValueError:  # a ragged list
         return None
     return array if array.dtype.kind in "biuf" else None
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    """Yield all numbers in a value, truth values as 0 and 1.
+
+    Example:
+        >>> list(numbers_in({"a": (1, [True]), "b": np.ones(2), "c": None}))
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from numbers_in(item)
+    elif isinstance(value, np.ndarray):
+        yield from value.astype(float).ravel().tolist()
+    elif isinstance(value, (bool, int, float)):
+        yield float(value)
 
 
 def near(expected: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:

@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -22,7 +22,10 @@ from typing import Any
 
 from stepgrader.after import lock, read_sections
 from stepgrader.differences import listed
+from stepgrader.recorded import Recorded, read_recorded
+from stepgrader.smaller import record_smaller
 from stepgrader.steps import CompiledStep, Mistake, Step, cell_stem, compile_step, rounded
+from stepgrader.variations import record_variations
 
 __all__ = ["Exercise", "Heading", "Released", "as_text", "defines", "solutions"]
 
@@ -138,6 +141,7 @@ class Exercise:
             solutions are run, because mistakes may be edits of them.
         steps: The steps, in the order of the notebook.
         after: What unfolds after a step, by its name, as ``after.md`` has it.
+        recorded: What ``record`` returned.
 
     Raises:
         ValueError: The notebook and the steps do not belong together, or the edits of a mistake
@@ -167,6 +171,7 @@ class Exercise:
     notebook: dict[str, Any]
     steps: Sequence[Step]
     after: Mapping[str, str] = field(default_factory=dict)
+    recorded: Recorded = field(default_factory=dict)
 
     @property
     def headings(self) -> dict[str, Heading]:
@@ -190,6 +195,8 @@ class Exercise:
     def load(cls, folder: Path) -> Exercise:
         """Read an exercise from the author's folder.
 
+        What was recorded of another notebook or of other steps is left out.
+
         Raises:
             ValueError: As for ``Exercise``.
         """
@@ -201,7 +208,7 @@ class Exercise:
         sys.modules[loader.name] = module  # so that the sources of its classes are found
         loader.exec_module(module)
         after = read_sections(folder, [step.name for step in module.STEPS])
-        return cls(name, notebook, module.STEPS, after)
+        return cls(name, notebook, module.STEPS, after, read_recorded(folder) or {})
 
     def solution(self, step: Step, mistake: Mistake | None = None) -> str:
         """Return the source of a step's solution, or of a mistake that is made of edits.
@@ -209,7 +216,7 @@ class Exercise:
         Raises:
             ValueError: The edits do not fit the solution.
         """
-        source = _source(_cells(self.notebook)[f"{step.cell}-answer"])
+        source = self._answer(step)
         marked = SOLUTION.search(source)
         if marked is None:
             raise ValueError(f"{self.name}: {step.cell}-answer: expected one marked solution")
@@ -253,9 +260,34 @@ class Exercise:
             direct = set(step.depends_on)
             needed[step.name] = direct.union(*(needed[name] for name in direct))
         return [
-            dataclasses.replace(step, depends_on=[n for n in needed if n in needed[step.name]])
+            dataclasses.replace(
+                step,
+                depends_on=[n for n in needed if n in needed[step.name]],
+                variations=recorded.get("variations", []),
+                smaller=recorded.get("smaller", []),
+            )
             for step in compiled
+            for recorded in [self.recorded.get(step.name, {})]
         ]
+
+    def record(self) -> Recorded:
+        """Return the variations of each step and its smaller cases, by its name.
+
+        To compute them takes much longer than to compile, so a release stores them.
+        """
+        recorded = {}
+        for step, names in self._names_before():
+            compiled = compile_step(dataclasses.replace(step, mistakes=[]))
+            cell = self._answer(step)
+            solution = _run(self.solution(step), f"{self.name}, {step.name}", dict(names))
+            recorded[step.name] = {
+                "variations": record_variations(compiled, cell, names),
+                "smaller": record_smaller(step, compiled, solution[step.name]),
+            }
+        return recorded
+
+    def _answer(self, step: Step) -> str:
+        return _source(_cells(self.notebook)[f"{step.cell}-answer"])
 
     @property
     def solutions(self) -> dict[str, str]:
@@ -287,14 +319,20 @@ class Exercise:
 
     def _with_edits_run(self) -> list[Step]:
         """Return the steps with the answers of those mistakes that are edits of the solution."""
+        return [
+            dataclasses.replace(
+                step, mistakes=[self._edited(step, mistake, names) for mistake in step.mistakes]
+            )
+            for step, names in self._names_before()
+        ]
+
+    def _names_before(self) -> Iterator[tuple[Step, dict[str, Any]]]:
+        """Yield each step with the names of the setup cell and of the solutions before it."""
         names: dict[str, Any] = {"__name__": f"solutions_of_{self.name}"}
         _run(_source(_cells(self.notebook).get("setup", {})), f"{self.name}, setup", names)
-        steps = []
         for step in self.steps:
-            mistakes = [self._edited(step, mistake, names) for mistake in step.mistakes]
-            steps.append(dataclasses.replace(step, mistakes=mistakes))
+            yield step, names
             _run(self.solution(step), f"{self.name}, {step.name}", names)
-        return steps
 
     def _edited(self, step: Step, mistake: Mistake, names: dict[str, Any]) -> Mistake:
         if not mistake.edits:

@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.diagnosis import explain, numeric_parts
+from stepgrader.diagnosis import explain
+from stepgrader.diagnosis.pairs import numeric_parts
 from stepgrader.differences import difference, near, printable, short_number, with_article
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.worker import OWN_CELL
 from stepgrader.worker.values import Unsupported, decode
 
-__all__ = ["NOT_SHOWN", "Verdict", "judge", "own_cell"]
+__all__ = ["NOT_SHOWN", "SHARES_MEMORY", "Verdict", "judge", "own_cell"]
 
 NOT_SHOWN = "on an input that is not shown"
 """Where something went wrong, if the case is hidden."""
+SHARES_MEMORY = "the result is not new"
+"""The kind of finding of a result that uses the memory of an argument."""
 MAX_SHOWN = 12  # numbers or items in an example
 MAX_LINE = 1000
 # What may be shown of an error on a hidden case. Of all names, or of lines, a student could choose
@@ -41,6 +44,8 @@ class Verdict:
         example: The smallest failing input with expected and actual result; None for a hidden case.
         case: Number of the case that failed; None for a hidden case.
         gradient: Name of the input or parameter whose gradient is wrong there.
+        argument: Name of the argument that the call changes there, or whose memory the result uses.
+        kind: The kind of the finding, without any value.
         properties: For each property that was tested, in order, whether the answer has it.
 
     Example:
@@ -58,6 +63,8 @@ class Verdict:
     example: str | None = None
     case: int | None = None
     gradient: str | None = None
+    argument: str | None = None
+    kind: str | None = None
     properties: dict[str, bool] = field(default_factory=dict)
 
     def share(self) -> Fraction:
@@ -146,6 +153,8 @@ def judge(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> Verdict:
         example=None if case["hidden"] else _example(case, outcome, finding, step.tolerance),
         case=None if case["hidden"] else number,
         gradient=None if case["hidden"] else finding.gradient,
+        argument=None if case["hidden"] else finding.argument,
+        kind=finding.kind,
         properties=properties,
     )
 
@@ -178,6 +187,7 @@ class _Finding:
     place: str = "returned"
     name: str | None = None
     gradient: str | None = None
+    argument: str | None = None
 
 
 def _hide(finding: _Finding) -> str:
@@ -214,11 +224,11 @@ def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) 
         for name, argument in case["inputs"].items():
             if difference(argument, outcome["arguments"][name], 0.0):
                 text = f"the call changed its argument {name}; work on a copy"
-                return _Finding("the call changes its arguments", text)
+                return _Finding("the call changes its arguments", text, argument=name)
         if step.new_results and outcome.get("shared"):
             name = next(iter(outcome["shared"]))
             text = f"the result shares its memory with the argument {name}; return new tensors"
-            return _Finding("the result is not new", text)
+            return _Finding(SHARES_MEMORY, text, argument=name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return _Finding("the answer can't be read", f"the answer can't be read: {error}")
     return None

@@ -296,6 +296,9 @@ class CompiledStep:
             of which only that is kept by which they differ from the expected one.
         exact_types: See ``Step``.
         new_results: See ``Step``.
+        variations: Small changes of the author's solution: ``change`` says in words what differs,
+            and ``marks`` tell its outcomes in the visible cases.
+        smaller: Cases with smaller inputs than the visible ones, for an example that can be read.
 
     Example:
         >>> cases = {"a vector": lambda sampler: {"x": sampler.array(2)}}
@@ -314,6 +317,8 @@ class CompiledStep:
     cases: list[dict[str, Any]] = field(repr=False)
     exact_types: bool = False
     new_results: bool = False
+    variations: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    smaller: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     @property
     def visible(self) -> CompiledStep:

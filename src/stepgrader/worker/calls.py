@@ -13,7 +13,7 @@ import torch
 from . import OWN_CELL
 from .values import MAX_VALUES, decode, encode
 
-__all__ = ["describe_error", "run_case", "weighted_sum"]
+__all__ = ["describe_error", "run_case", "shared_names", "weighted_sum"]
 
 SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)
 
@@ -75,8 +75,7 @@ def _run(answer: Callable[..., Any], case: dict[str, Any]) -> dict[str, Any]:
             name: encode(gradient) for name, gradient in _gradients(returned, watched).items()
         }
     outcome["arguments"] = {name: encode(value) for name, value in arguments.items()}
-    used = _memory(returned)
-    if shared := [name for name, value in arguments.items() if used & _memory(value)]:
+    if shared := shared_names(returned, arguments):
         outcome["shared"] = dict.fromkeys(shared, True)
     return outcome
 
@@ -128,7 +127,8 @@ def weighted_sum(returned: Any) -> torch.Tensor:
         -0.292
     """
     # One sequence of weights for all, so that a list of rows counts like the stacked rows.
-    joined = torch.cat([leaf.double().reshape(-1) for leaf in _leaves(returned)])
+    leaves = [torch.zeros(0, dtype=torch.float64), *_leaves(returned)]  # there may be none
+    joined = torch.cat([leaf.double().reshape(-1) for leaf in leaves])
     return joined @ torch.arange(1, len(joined) + 1, dtype=torch.float64).cos()
 
 
@@ -140,6 +140,18 @@ def _leaves(value: Any) -> list[torch.Tensor]:
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in _leaves(item)]
     return []
+
+
+def shared_names(returned: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the names of the arguments whose memory a result uses.
+
+    Example:
+        >>> x = np.ones((2, 3))
+        >>> shared_names((x[0], x[1]), {"x": x, "y": x + 1})
+        ['x']
+    """
+    used = _memory(returned)
+    return [name for name, value in arguments.items() if used & _memory(value)]
 
 
 def _memory(value: Any) -> set[int]:
