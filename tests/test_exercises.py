@@ -254,7 +254,7 @@ def test_the_release_is_made_from_the_source(name):
         )
         for part in ("cases", "variations", "smaller"):
             assert_near(getattr(ours, part), getattr(theirs, part))
-    assert_near(dict(made.after), dict(stored.after))
+    assert_near(dict(released.after), dict(stored.after))
 
 
 def assert_near(ours, theirs):
