@@ -253,7 +253,7 @@ def test_the_release_is_made_from_the_source(name):
             theirs.depends_on,
         )
         assert_near(ours.cases, theirs.cases)
-    assert_near(dict(made.after), dict(stored.after))
+    assert_near(dict(released.after), dict(stored.after))
 
 
 def assert_near(ours, theirs):
