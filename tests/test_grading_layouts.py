@@ -393,6 +393,7 @@ def test_a_tick_without_a_word_means_points(checked, graded, layout):
         "a plot in the answer",
         "a file in the answer",
         "scripted by a decorator",
+        "compiled by a decorator",
         "checker in the answer",
         "helpers that need each other",
     ],
