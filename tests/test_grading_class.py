@@ -811,6 +811,41 @@ def test_a_copy_with_other_names_is_found_and_another_solution_is_not():
     assert pair.share == 1
 
 
+HELPERS = """
+def first(rows):
+    return torch.stack([row.cumsum(0) - row.flip(0) for row in rows if row.numel() > 3])
+
+
+def second(rows, size):
+    return torch.einsum("ij,jk->ik", rows, rows.T).clamp(max=size).log1p()
+"""
+SHORT = """
+def step_1(x, width):
+    return (x.view(-1, width).sum(dim=1, keepdim=True) / width).squeeze(1)
+"""
+
+
+def test_a_copy_with_functions_in_another_order_is_found():
+    first, second = HELPERS.split("\n\n\n")
+    moved = f"{second}\n{OTHER}\n{first}".replace("rows", "m").replace("# ", "#").replace("3", "4")
+    notebooks = {"ada": written(HELPERS + OTHER), "bob": written(moved), "cem": written(MOVING)}
+    [pair] = similar_pairs(notebooks, given=[])
+    assert (pair.one, pair.other) == ("ada", "bob")
+    assert pair.share > 0.7
+
+
+def test_what_few_wrote_comes_before_what_honest_answers_share():
+    """A short step is alike in many honest notebooks; only the copy has the rest too."""
+    ending = "\n\ndef own_{0}(a):\n    return a.t{0}(1).u{0}(2).v{0}(3).w{0}(4).x{0}(5)\n"
+    notebooks = {f"student {n}": written(SHORT + ending.format(n)) for n in range(4)}
+    notebooks |= {f"student {n}": written(MOVING + ending.format(n)) for n in range(4, 30)}
+    notebooks |= {"ada": written(HELPERS + OTHER), "bob": written(HELPERS + OTHER)}
+    first, *others = similar_pairs(notebooks, given=[])
+    assert (first.one, first.other) == ("ada", "bob")
+    assert all(pair.weight < first.weight for pair in others)
+    assert all({pair.one, pair.other} <= {f"student {n}" for n in range(4)} for pair in others)
+
+
 def test_code_to_which_the_task_leads_is_nobodys_own():
     notebooks = {"ada": written(MOVING), "bob": written(RENAMED)}
     assert similar_pairs(notebooks, given=[MOVING]) == []
