@@ -450,6 +450,15 @@ def test_a_step_that_calls_a_wrong_one_may_be_right(say):
         assert NOTE not in say(written(helper, *sources, name="scaled"), "scaled")
 
 
+def test_a_step_that_makes_a_mistake_of_its_own_is_not_said_to_be_right(say):
+    twice = "def scaled(x, y):\n    plus_one(x)\n    return (x + 1) * y * y"
+    lines = say(written(WRONG, twice, name="scaled"), "scaled")
+    assert lines[1:3] == [
+        "  You multiply by y twice.",
+        "  it calls plus_one, which is wrong too",
+    ]
+
+
 def test_a_step_that_calls_a_part_of_a_wrong_one_may_be_right(say):
     """Its own cell calls it through a helper; the wrong cell defines two functions."""
     wrong = "def part(x):\n    return x + 3\n\ndef plus_one(x):\n    return part(x)"

@@ -19,7 +19,8 @@ from stepgrader.exports import Books, export
 from stepgrader.gradebook import apply_overrides, counting, read_overrides, share_in_groups
 from stepgrader.grader import Graded, GradedStep
 from stepgrader.judge import Verdict
-from stepgrader.late import apply_late_rule
+from stepgrader.late import LateRule, apply_late_rule
+from stepgrader.marks import earned
 from stepgrader.open_questions import (
     Criterion,
     collect_open_answers,
@@ -43,8 +44,8 @@ def rows(path):
 def graded(*points, exercise="lstm"):
     """A notebook with a step of 2 points for each number of points."""
     steps = [
-        GradedStep(f"step_{number}", f"Step {number}", earned, 2, verdict(earned))
-        for number, earned in enumerate(points, start=1)
+        GradedStep(f"step_{number}", f"Step {number}", got, 2, verdict(got))
+        for number, got in enumerate(points, start=1)
     ]
     return Graded(exercise, f"Exercise {exercise}", steps)
 
@@ -78,6 +79,42 @@ def result(student, *points, exercise="lstm", **facts):
 
 
 # -- tables
+
+
+def test_halves_of_a_hundredth_are_rounded_up_everywhere(tmp_path):
+    path = tmp_path / "overrides.csv"
+    path.write_text("student,exercise,step,points\nada,lstm,step_1,0.125\nbob,lstm,,1.005\n")
+    given, count, problems = apply_overrides(
+        [result("ada", 1, 0), result("bob", 1, 0)], {0, 1}, read_overrides(path), EXERCISES
+    )
+    assert problems == []
+    assert [one.graded.points for one in given] == [0.13, 1.01]
+    table = list(total_rows(Totals.of(given, count, EXERCISES)))
+    assert [row[4] for row in table[1:]] == [0.0325, 0.2525]
+    thirds = Verdict("wrong", properties={"a": True} | dict.fromkeys("bcdefgh", False))
+    assert earned(thirds, 1) == 0.13
+    rule = LateRule({}, percent_per_day=10)
+    assert [rule.points(points, days=1) for points in (0.15, 0.25, 1.15)] == [0.14, 0.23, 1.04]
+
+
+def test_the_summary_counts_answers_with_a_hint_apart(tmp_path):
+    def wrong(student, **words):
+        step = GradedStep("gate", "A gate", 0, 2, Verdict("wrong", property="a batch", **words))
+        return Result(Submission(student, Path("x.ipynb")), Graded("lstm", "The LSTM", [step]))
+
+    results = [
+        wrong("ada", hint="The result is transposed."),
+        wrong("bob", hint="The result is transposed."),
+        wrong("cem", diagnosis="You forgot the bias.", mistake=0),
+        wrong("dan"),
+    ]
+    write_reports(results, SafeWriter(tmp_path))
+    lines = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert lines[-3:] == [
+        "| 2 | gate | hint: The result is transposed. |",
+        "| 1 | gate | You forgot the bias. |",
+        "| 1 | gate | no known mistake (fails at: a batch) |",
+    ]
 
 
 @pytest.mark.parametrize("name", ["grades.csv", "steps.csv"])

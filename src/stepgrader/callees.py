@@ -9,10 +9,25 @@ from typing import Any
 
 from stepgrader.definitions import names_of
 
-__all__ = ["CALLS_WRONG", "called_steps", "codes_of", "codes_of_source"]
+__all__ = ["called_steps", "calls_wrong", "codes_of", "codes_of_source"]
 
-CALLS_WRONG = "it calls {}, which is wrong: this step may be right"
-"""What is said of a wrong step where there is no right version of the other to try."""
+
+def calls_wrong(name: str, diagnosis: str | None) -> str:
+    """Return what is said of a wrong answer where there is no right version of what it calls.
+
+    Args:
+        name: The earlier step that it calls and that is wrong.
+        diagnosis: The known mistake that the answer itself makes; None if it makes none.
+
+    Example:
+        >>> calls_wrong("forget_gate", None)
+        'it calls forget_gate, which is wrong: this step may be right'
+        >>> calls_wrong("forget_gate", "You forgot the bias.")
+        'it calls forget_gate, which is wrong too'
+    """
+    return f"it calls {name}, which is wrong" + (
+        " too" if diagnosis else ": this step may be right"
+    )
 
 
 def called_steps(name: str, codes: Callable[[str], Sequence[CodeType]]) -> set[str]:

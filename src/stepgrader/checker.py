@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from stepgrader.after import folded, unlock
-from stepgrader.callees import CALLS_WRONG, called_steps, codes_of
+from stepgrader.callees import called_steps, calls_wrong, codes_of
 from stepgrader.definitions import Definitions, Selection, complaints
 from stepgrader.exercises import Released
 from stepgrader.judge import SHARES_MEMORY, Verdict, judge, own_cell
@@ -106,7 +106,7 @@ class Checker:
         lines = [first, *others]
         if verdict.status == "wrong":
             calls = self._wrong_calls(name, answer)
-            lines[2:2] = [f"  {CALLS_WRONG.format(wrong)}" for wrong in calls]
+            lines[2:2] = [f"  {calls_wrong(wrong, verdict.diagnosis)}" for wrong in calls]
         if self._failed is not None:
             lines.append(f"  {self._replay(name, answer, verdict)}")
         print("\n".join(lines))

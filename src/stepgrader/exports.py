@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepgrader import layouts
-from stepgrader.gradebook import short
+from stepgrader.marks import total
 from stepgrader.reports import file_names, no_grade, step_head, step_lines
 from stepgrader.tables import as_csv
 
@@ -129,13 +129,13 @@ def _people(
         raise ValueError(f"--export {platform}: expected a --roster with the ids of the students")
     people: list[tuple[Person, list[float | str]]] = []
     problems: list[str] = []
-    for total in books.totals.students:
-        person = books.roster.people.get(total.student)
+    for row in books.totals.students:
+        person = books.roster.people.get(row.student)
         if person is None:
-            problems.append(f"{total.student}: has no id, because the roster does not name them")
+            problems.append(f"{row.student}: has no id, because the roster does not name them")
             continue
-        points = [total.points(exercise) for exercise in books.totals.out_of]
-        people.append((person, ["" if value is None else short(value) for value in points]))
+        points = [row.points(exercise) for exercise in books.totals.out_of]
+        people.append((person, ["" if value is None else value for value in points]))
     return people, problems
 
 
@@ -144,7 +144,7 @@ def _gradescope(books: Books) -> Export:
     for number, result in enumerate(books.results):
         own[result.submission.student].append(number)
     names = file_names(own)
-    totals = {total.student: total for total in books.totals.students}
+    totals = {row.student: row for row in books.totals.students}
     files: dict[str, str | bytes] = {}
     problems: list[str] = []
     for student, numbers in own.items():
@@ -160,7 +160,7 @@ def _gradescope(books: Books) -> Export:
         ]
         texts = [text for number in numbers for text in _texts(books.results[number])]
         data = {
-            "score": short(sum(points)),
+            "score": total(points),
             "output": "\n".join(texts),
             "output_format": "text",
             "visibility": "visible",
@@ -178,7 +178,7 @@ def _tests(books: Books, result: Result) -> Iterator[dict[str, Any]]:
     for step in graded.steps:
         yield {
             "name": f"{graded.title}: {step.title}",
-            "score": short(step.points),
+            "score": step.points,
             "max_score": step.out_of,
             "status": "passed" if step.verdict.status == "right" else "failed",
             "output": "\n".join([step_head(step), *step_lines(step)]),

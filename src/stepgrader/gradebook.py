@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepgrader.marks import short
 from stepgrader.tables import read_csv
 
 if TYPE_CHECKING:  # a check in a notebook needs none of them
@@ -28,7 +29,6 @@ __all__ = [
     "find_student",
     "read_overrides",
     "share_in_groups",
-    "short",
     "student_labels",
 ]
 
@@ -152,17 +152,6 @@ def share_in_groups(results: Sequence[Result], roster: Roster) -> list[Result]:
 def _rank(result: Result) -> tuple[str, float]:
     """Return what orders the notebooks of one exercise: the greatest counts."""
     return result.submission.attempt, result.graded.points if result.graded else 0
-
-
-def short(points: float) -> float:
-    """Return points with two decimals, as an ``int`` if they are whole.
-
-    Example:
-        >>> short(0.1 + 0.2), short(4.0)
-        (0.3, 4)
-    """
-    points = round(points, 2)
-    return int(points) if points == int(points) else points
 
 
 def _key(student: str) -> str:

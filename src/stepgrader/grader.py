@@ -12,7 +12,7 @@ from types import CodeType
 from typing import Any
 
 from stepgrader.answers import failing_line, fingerprint
-from stepgrader.callees import CALLS_WRONG, called_steps, codes_of_source
+from stepgrader.callees import called_steps, calls_wrong, codes_of_source
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
 from stepgrader.marks import earned, total
@@ -284,7 +284,7 @@ def grade_answers(
         elif faults and verdict.status == "wrong":
             used = _used(step.name, answers)
             wrong = [name for name in faults if name in used and verdicts[name].status == "wrong"]
-            notes += [CALLS_WRONG.format(wrong[0])] if wrong else []
+            notes += [calls_wrong(wrong[0], verdict.diagnosis)] if wrong else []
         heading = exercise.headings[step.name]
         known = outcomes.get(step.name, [])
         with limits():

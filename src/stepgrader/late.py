@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from stepgrader.gradebook import find_student, short, student_labels
+from stepgrader.gradebook import find_student, student_labels
+from stepgrader.marks import short
 
 if TYPE_CHECKING:
     from stepgrader.batch import Result
@@ -65,7 +67,8 @@ class LateRule:
 
     def points(self, points: float, days: int) -> float:
         """Return what is left of points after this number of days, none of which is free."""
-        return short(points * max(0, 1 - days * self.percent_per_day / 100))
+        percent = max(Fraction(0), 100 - days * Fraction(str(self.percent_per_day)))
+        return short(Fraction(str(points)) * percent / 100)
 
 
 def parse_time(text: str, zone: tzinfo | None) -> datetime | None:

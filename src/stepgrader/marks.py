@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from fractions import Fraction
 
 from stepgrader.judge import Verdict
 
-__all__ = ["ALL_OR_NOTHING", "SHARES", "earned", "total"]
+__all__ = ["ALL_OR_NOTHING", "SHARES", "earned", "short", "total"]
 
 SHARES = "shares"
 """Each property of a step earns an equal share of its points."""
@@ -30,7 +31,7 @@ def earned(verdict: Verdict, out_of: int, marks: str = SHARES) -> float:
         (0.67, 2, 0)
     """
     share = verdict.share() if marks == SHARES or verdict.status == "right" else Fraction(0)
-    return _short(share * out_of)
+    return short(share * out_of)
 
 
 def total(points: Iterable[float]) -> float:
@@ -40,10 +41,19 @@ def total(points: Iterable[float]) -> float:
         >>> total([0.1, 0.2, 0.7]), total([0.67, 2])
         (1, 2.67)
     """
-    return _short(sum((Fraction(str(number)) for number in points), Fraction(0)))
+    return short(sum((Fraction(str(number)) for number in points), Fraction(0)))
 
 
-def _short(number: Fraction) -> float:
-    """Return a number with two decimals, half a hundredth rounded up; an ``int`` if it is whole."""
-    hundredths = (200 * number.numerator + number.denominator) // (2 * number.denominator)
-    return hundredths // 100 if hundredths % 100 == 0 else hundredths / 100
+def short(number: float | Fraction, decimals: int = 2) -> float:
+    """Return a number with a few decimals, a half rounded up; an ``int`` if it is whole.
+
+    A ``float`` is taken as it is written, so 0.125 and 1.005 are halves.
+
+    Example:
+        >>> short(0.1 + 0.2), short(4.0), short(0.125), short(1.005), short(Fraction(2, 3), 4)
+        (0.3, 4, 0.13, 1.01, 0.6667)
+    """
+    unit = 10**decimals
+    exact = number if isinstance(number, Fraction) else Fraction(str(number))
+    units = math.floor(exact * unit + Fraction(1, 2))
+    return units // unit if units % unit == 0 else units / unit

@@ -290,14 +290,21 @@ def _mistakes(graded: Sequence[Graded]) -> Iterator[str]:
     counts: Counter[tuple[str, str]] = Counter()
     for step in (step for notebook in graded for step in notebook.steps):
         if step.verdict.status == "wrong":
-            mistake = step.verdict.diagnosis or f"no known mistake ({_unknown(step)})"
-            counts[step.name, mistake] += 1
+            counts[step.name, _mistake(step)] += 1
     if counts:
         yield ""
         yield "| times | step | mistake |"
         yield "|---:|---|---|"
         for (name, mistake), times in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             yield f"| {times} | {name} | {mistake.replace('|', '/')} |"
+
+
+def _mistake(step: GradedStep) -> str:
+    if step.verdict.diagnosis:
+        return step.verdict.diagnosis
+    if step.verdict.hint:
+        return f"hint: {step.verdict.hint}"
+    return f"no known mistake ({_unknown(step)})"
 
 
 def _unknown(step: GradedStep) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from stepgrader.gradebook import short
+from stepgrader.marks import short, total
 
 if TYPE_CHECKING:
     from stepgrader.batch import Result
@@ -52,7 +53,7 @@ class Totals:
     Example:
         >>> totals = Totals({"lstm": 11}, [StudentTotal("ada")])
         >>> list(total_rows(totals))[1]
-        ('ada', 0, 0, 11, 0.0, '')
+        ('ada', 0, 0, 11, 0, '')
     """
 
     out_of: dict[str, int]
@@ -81,13 +82,13 @@ class Totals:
             for student in (*order, *(result.submission.student for result in results))
         }
         for number, result in enumerate(results):
-            total = students[result.submission.student]
+            row = students[result.submission.student]
             if result.grader_fault:
-                total.complete = False
+                row.complete = False
             elif result.graded is not None and number in count:
-                total.graded[result.graded.exercise] = result.graded
+                row.graded[result.graded.exercise] = result.graded
         if assigned is None:
-            done = {name for total in students.values() for name in total.graded}
+            done = {name for row in students.values() for name in row.graded}
             assigned = [name for name in exercises if name in done]
         out_of = {
             name: sum(heading.points for heading in exercises[name].headings.values())
@@ -107,23 +108,23 @@ def total_rows(totals: Totals) -> Iterator[Sequence[Any]]:
     """
     yield "student", *totals.out_of, "total", "out_of", "share", "remark"
     out_of = sum(totals.out_of.values())
-    for total in totals.students:
-        points = [total.points(exercise) for exercise in totals.out_of]
+    for row in totals.students:
+        points = [row.points(exercise) for exercise in totals.out_of]
         known = [number for number in points if number is not None]
-        whole = len(known) == len(points) and total.complete
+        whole = len(known) == len(points) and row.complete
         remarks = [
             f"{exercise}: {remark}"
             for exercise in totals.out_of
-            if exercise in total.graded
-            for remark in total.graded[exercise].remarks
+            if exercise in row.graded
+            for remark in row.graded[exercise].remarks
         ]
-        if not total.complete:
+        if not row.complete:
             remarks.append("a notebook could not be graded; run the same command again")
         yield (
-            total.student,
+            row.student,
             *("" if number is None else number for number in points),
-            short(sum(known)) if whole else "",
+            total(known) if whole else "",
             out_of,
-            round(sum(known) / out_of, 4) if whole and out_of else "",
+            short(Fraction(str(total(known))) / out_of, 4) if whole and out_of else "",
             "; ".join(remarks),
         )
