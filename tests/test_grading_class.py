@@ -548,6 +548,7 @@ def test_points_that_the_instructor_decided_are_not_lowered(tmp_path):
         ("[due]\nrnn = 2026-12-01T23:59:00Z", "due: expected one of lstm, gru, got 'rnn'"),
         ("late_days = 3", "late_days: expected due, too"),
         ("due = 2026-12-01T23:59:00Z\nlate_days = -1", "late_days: expected a whole number"),
+        ('attempts = "first"', 'attempts: expected "last" or "best", got \'first\''),
         ("due = 2026-12-01T23:59:00Z\npercent_per_day = 101", "percent_per_day: expected a number"),
         ("due = 2026-12-01T23:59:00Z\nhanded_in = 1", "handed_in: expected tables"),
         (

@@ -680,6 +680,23 @@ def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
     assert found["bob"]["remark"].endswith("instead of 6: late at night")
 
 
+def test_the_settings_say_which_of_several_notebooks_counts(bubblewrap, tmp_path, run, exercises):
+    hand_in(tmp_path / "in", "ann", source_notebook(), name="tiny.ipynb")
+    worse = answered(source_notebook(), plus_one="def plus_one(x):\n    return x")
+    hand_in(tmp_path / "in", "ann", worse, name="tiny (1).ipynb")
+    out = tmp_path / "out"
+    command = ("grade", tmp_path / "in", "--out", out, "--exercises", exercises)
+    for settings, counts in (("", "tiny (1).ipynb"), ('attempts = "best"', "tiny.ipynb")):
+        out.mkdir(exist_ok=True)
+        (out / "class.toml").write_text(settings)
+        assert run(*command)[0] == 0
+        found = rows(out / "grades.csv")
+        assert [row["file"] for row in found if row["counts"] == "yes"] == [counts]
+        assert [row["counts"] for row in found if row["file"] != counts] == [f"no, {counts} counts"]
+    [total] = rows(out / "totals.csv")
+    assert total["total"] == str(POINTS)
+
+
 def test_a_regrade_is_logged_and_touches_no_other_student(graded, tmp_path, run, exercises):
     """The stored results of two are wrong here, as if a machine had failed while it graded."""
     shutil.copytree(graded / "out", tmp_path / "out")

@@ -16,6 +16,7 @@ from stepgrader import archives
 from stepgrader.archives import Archive, ArchiveError
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.batch import Result
+from stepgrader.gradebook import counting
 from stepgrader.grader import Graded, GradedStep
 from stepgrader.judge import Verdict
 from stepgrader.reports import write_reports
@@ -329,3 +330,46 @@ def test_the_latest_attempt_counts_even_if_an_earlier_one_is_better(tmp_path):
     write_reports(results, SafeWriter(tmp_path))
     table = csv.DictReader((tmp_path / "grades.csv").read_text(encoding="utf-8-sig").splitlines())
     assert [row["counts"].partition(",")[0] for row in table] == ["no", "no", "yes"]
+
+
+def handed_in(**files):
+    """Results of ada's notebooks, by name: points, or None if nothing is written in it."""
+    results = []
+    for name, points in files.items():
+        verdict = Verdict("open" if points is None else "wrong")
+        steps = [GradedStep("gate", "A gate", points or 0, 2, verdict)]
+        graded = Graded("lstm", "The LSTM", steps)
+        results.append(Result(Submission("ada", Path(f"ada/{name}.ipynb")), graded))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("files", "last"),
+    [
+        ({"lstm": 2, "lstm (1)": 1, "lstm (2)": 0}, "lstm (2)"),
+        ({"lstm": 2, "lstm (10)": 1, "lstm (9)": 2}, "lstm (10)"),
+        ({"lstm-Copy1": 0, "lstm": 2}, "lstm-Copy1"),
+        ({"lstm_v2": 0, "lstm_v1": 2}, "lstm_v2"),
+        ({"b/lstm": 0, "a/lstm": 2}, "b/lstm"),
+        ({"lstm": 1, "lstm (1)": None}, "lstm"),  # a fresh copy beside the work
+        ({"lstm": None, "lstm (1)": None}, "lstm (1)"),
+    ],
+)
+def test_of_several_files_the_last_counts_whatever_the_points(files, last):
+    results = handed_in(**files)
+    [number] = counting(results)
+    assert results[number].submission.path == Path(f"ada/{last}.ipynb")
+    [number] = counting(results, "best")
+    best = max((points or 0) for points in files.values())
+    assert results[number].graded.points == best
+
+
+def test_each_row_says_which_notebook_counts(tmp_path):
+    write_reports(handed_in(**{"lstm": 2, "lstm (1)": 1}), SafeWriter(tmp_path))
+    table = csv.DictReader((tmp_path / "grades.csv").read_text(encoding="utf-8-sig").splitlines())
+    assert [(row["file"], row["points"], row["counts"], row["remark"]) for row in table] == [
+        ("lstm.ipynb", "2", "no, lstm (1).ipynb counts", "one of 2 notebooks of this exercise"),
+        ("lstm (1).ipynb", "1", "yes", "one of 2 notebooks of this exercise"),
+    ]
+    page = (tmp_path / "feedback" / "ada.html").read_text(encoding="utf-8")
+    assert page.count("Another notebook of this exercise counts.") == 1

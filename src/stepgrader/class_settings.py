@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from stepgrader.gradebook import BEST, LAST
 from stepgrader.late import HandIn, LateRule
 
 __all__ = ["ClassSettings"]
@@ -30,6 +31,7 @@ class ClassSettings:
             count that somebody handed in.
         columns: What the learning platform calls an exercise, by its name.
         late: When exercises are due, and what it costs to be late; None if nothing is due.
+        attempts: Which of several notebooks of one exercise counts: ``gradebook.LAST`` or ``BEST``.
 
     Example:
         >>> ClassSettings.parse('exercises = ["lstm", "gru"]', known=["gru", "lstm"]).exercises
@@ -39,6 +41,7 @@ class ClassSettings:
     exercises: list[str] | None = None
     columns: dict[str, str] = field(default_factory=dict)
     late: LateRule | None = None
+    attempts: str = LAST
 
     @classmethod
     def read(cls, path: Path, known: Collection[str]) -> ClassSettings:
@@ -68,6 +71,7 @@ class ClassSettings:
         """
         readers: dict[str, Callable[[Any, Collection[str]], Any]] = {
             "exercises": _exercises,
+            "attempts": _attempts,
             "columns": _columns,
             "due": _due,
             "late_days": _late_days,
@@ -93,6 +97,12 @@ def _exercises(value: Any, known: Collection[str]) -> list[str]:
     if len(set(value)) < len(value):
         raise ValueError("exercises: expected each name once")
     return value
+
+
+def _attempts(value: Any, _: Collection[str]) -> str:
+    if value not in (LAST, BEST):
+        raise ValueError(f'attempts: expected "{LAST}" or "{BEST}", got {value!r}')
+    return str(value)
 
 
 def _columns(value: Any, known: Collection[str]) -> dict[str, str]:

@@ -396,7 +396,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         regrade=options.regrade,
     )
     append_regrades(options.out / "regrades.csv", results, datetime.now(UTC))
-    shared = share_in_groups(results, roster) if roster else results
+    shared = share_in_groups(results, roster, settings.attempts) if roster else results
     problems = _write_books(
         writer, shared, exercises, roster, overrides, settings, rubrics, options
     )
@@ -456,7 +456,8 @@ def _write_books(
     out: Path = options.out
     if not os.path.lexists(out / OVERRIDES):
         write_whole(out / OVERRIDES, as_csv([OVERRIDE_COLUMNS]).encode())
-    final, count, faulty = apply_overrides(results, counting(results), overrides, exercises, roster)
+    count = counting(results, settings.attempts)
+    final, count, faulty = apply_overrides(results, count, overrides, exercises, roster)
     problems = [f"{out / OVERRIDES}, {problem}" for problem in faulty]
     if settings.late:
         final, faulty, timeless = apply_late_rule(final, count, settings.late, roster)

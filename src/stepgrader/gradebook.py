@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepgrader.marks import short
 from stepgrader.tables import read_csv
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # a check in a notebook needs none of them
     from stepgrader.roster import Roster
 
 __all__ = [
+    "BEST",
+    "LAST",
     "OVERRIDE_COLUMNS",
     "Override",
     "apply_overrides",
@@ -32,34 +35,53 @@ __all__ = [
     "student_labels",
 ]
 
+LAST = "last"
+"""Of several notebooks of one exercise, the last counts."""
+BEST = "best"
+"""Of several notebooks of one exercise, the one with the most points counts."""
 OVERRIDE_COLUMNS = ("student", "exercise", "step", "points", "reason")
 """The columns of the table of overrides."""
 OPTIONAL = ("step", "reason")
 
 
-def counting(results: Sequence[Result]) -> set[int]:
+def counting(results: Sequence[Result], attempts: str = LAST) -> set[int]:
     """Return the numbers of the results that count, one for each student and exercise.
 
-    It is the latest attempt, where a platform states attempts, and the best of several files.
+    Args:
+        results: The result of every submission.
+        attempts: ``LAST`` or ``BEST``. The last is the latest attempt, where a platform states
+            attempts, and of several files the last by name, where numbers count as such: "lstm (2)"
+            comes after "lstm (1)". A notebook without any answer counts only if there is no other.
 
     Example:
         >>> from stepgrader.batch import Result
         >>> from stepgrader.grader import Graded, GradedStep
         >>> from stepgrader.judge import Verdict
         >>> from stepgrader.submissions import Submission
-        >>> def result(points):
-        ...     step = GradedStep("gate", "A gate", points, 2, Verdict("open"))
-        ...     return Result(Submission("ada", Path("ada.ipynb")), Graded("lstm", "", [step]))
-        >>> counting([result(0), result(2), result(1)])
-        {1}
+        >>> def result(file, points):
+        ...     step = GradedStep("gate", "A gate", points, 2, Verdict("wrong"))
+        ...     return Result(Submission("ada", Path(file)), Graded("lstm", "", [step]))
+        >>> results = [result("a.ipynb", 0), result("a (2).ipynb", 2), result("a (10).ipynb", 1)]
+        >>> counting(results), counting(results, BEST)
+        ({2}, {1})
     """
-    best: dict[tuple[str, str], int] = {}
+    chosen: dict[tuple[str, str], int] = {}
     for number, result in enumerate(results):
         if result.graded is not None:
             key = (result.submission.student, result.graded.exercise)
-            if key not in best or _rank(result) > _rank(results[best[key]]):
-                best[key] = number
-    return set(best.values())
+            if key not in chosen or _rank(result, attempts) > _rank(results[chosen[key]], attempts):
+                chosen[key] = number
+    return set(chosen.values())
+
+
+def _rank(result: Result, attempts: str) -> tuple[Any, ...]:
+    """Return what orders a student's notebooks of one exercise: the greatest counts."""
+    submission, steps = result.submission, result.graded.steps if result.graded else []
+    written = any(step.verdict.status in ("right", "wrong") for step in steps)
+    worth = result.graded.points if result.graded and attempts == BEST else written
+    file = f"{submission.path} {submission.shown}".casefold().replace(".ipynb", "").strip()
+    parts = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file)]
+    return submission.for_group, worth, submission.attempt, parts
 
 
 def student_labels(results: Iterable[Result]) -> dict[str, str]:
@@ -95,14 +117,18 @@ def find_student(name: str, labels: Mapping[str, str], roster: Roster | None = N
     return student
 
 
-def share_in_groups(results: Sequence[Result], roster: Roster) -> list[Result]:
+def share_in_groups(
+    results: Sequence[Result], roster: Roster, attempts: str = LAST
+) -> list[Result]:
     r"""Give all members of a group what one of them handed in.
 
-    Of several hand-ins of one exercise, that which counts is shared; see ``counting``.
+    Of several members who hand in an exercise, the latest attempt is shared, and among equal ones
+    or those that are not stated, the best.
 
     Args:
         results: The result of every submission.
         roster: Who is in the class, and in which group.
+        attempts: Which of several notebooks of one member counts; see ``counting``.
 
     Returns:
         The results, with a copy for each other member before their own results.
@@ -125,11 +151,16 @@ def share_in_groups(results: Sequence[Result], roster: Roster) -> list[Result]:
     for student, group in groups.items():
         members[group].append(student)
     best: dict[tuple[str, str], Result] = {}
-    for result in results:
+
+    def rank(result: Result) -> tuple[str, float]:
+        attempt = result.submission.attempt if attempts == LAST else ""
+        return attempt, result.graded.points if result.graded else 0
+
+    for result in (results[number] for number in sorted(counting(results, attempts))):
         student, graded = result.submission.student, result.graded
         if graded is not None and student in groups:
             key = (groups[student], graded.exercise)
-            if key not in best or _rank(result) > _rank(best[key]):
+            if key not in best or rank(result) > rank(best[key]):
                 best[key] = result
     copies: dict[str, list[Result]] = defaultdict(list)
     for (group, _), result in best.items():
@@ -137,7 +168,9 @@ def share_in_groups(results: Sequence[Result], roster: Roster) -> list[Result]:
         for student in members[group]:
             if student != by and graded is not None:
                 remark = f"handed in by {by} for your group"
-                copy = replace(result.submission, student=student, beside=(), top="")
+                copy = replace(
+                    result.submission, student=student, beside=(), top="", for_group=True
+                )
                 remarked = replace(graded, remarks=[*graded.remarks, remark])
                 copies[student].append(replace(result, submission=copy, graded=remarked))
     shared: list[Result] = []
@@ -147,11 +180,6 @@ def share_in_groups(results: Sequence[Result], roster: Roster) -> list[Result]:
         if not (own and result.submission.absent):
             shared.append(result)
     return shared
-
-
-def _rank(result: Result) -> tuple[str, float]:
-    """Return what orders the notebooks of one exercise: the greatest counts."""
-    return result.submission.attempt, result.graded.points if result.graded else 0
 
 
 def _key(student: str) -> str:

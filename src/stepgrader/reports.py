@@ -206,6 +206,14 @@ def _name(text: str) -> str:
 
 def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[Any]]:
     yield "student", "exercise", "points", "out_of", "counts", "file", "remark"
+    several: Counter[tuple[str, str]] = Counter()
+    counted: dict[tuple[str, str], str] = {}
+    for number, result in enumerate(results):
+        if result.graded is not None:
+            key = _name(result.submission.student), result.graded.exercise
+            several[key] += 1
+            if number in count:
+                counted[key] = _name(result.submission.name)
     for number, result in enumerate(results):
         student, file = _name(result.submission.student), _name(result.submission.name)
         graded, beside = result.graded, result.submission.remark
@@ -216,14 +224,16 @@ def _grade_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence
             remark = "; ".join(filter(None, (remark, beside)))
             yield student, "", "" if result.grader_fault else 0, "", "", file, remark
         else:
+            key = student, graded.exercise
+            others = f"one of {several[key]} notebooks of this exercise" if several[key] > 1 else ""
             yield (
                 student,
                 graded.exercise,
                 graded.points,
                 graded.out_of,
-                "yes" if number in count else "no, another of this exercise is later or better",
+                "yes" if number in count else f"no, {counted.get(key, 'another')} counts",
                 file,
-                "; ".join(filter(None, (*graded.remarks, beside))),
+                "; ".join(filter(None, (*graded.remarks, others, beside))),
             )
 
 
@@ -362,7 +372,7 @@ def _markdown(student: str, results: Sequence[tuple[Result, bool]]) -> Iterator[
         yield f"## {graded.title}: {graded.points} of {_points(graded.out_of)}"
         if not counts:
             yield ""
-            yield "Another notebook of this exercise, later or better, counts."
+            yield "Another notebook of this exercise counts."
         for remark in graded.remarks:
             yield ""
             yield f"**{plain(remark)}.**"
@@ -470,7 +480,7 @@ def feedback_html(student: str, results: Sequence[tuple[Result, bool]]) -> Itera
             continue
         yield f"<h2>{html.escape(graded.title)}: {graded.points} of {_points(graded.out_of)}</h2>"
         if not counts:
-            yield "<p>Another notebook of this exercise, later or better, counts.</p>"
+            yield "<p>Another notebook of this exercise counts.</p>"
         yield from (f"<p><strong>{html.escape(text)}.</strong></p>" for text in graded.remarks)
         for step in graded.steps:
             yield f"<h3>{html.escape(step_head(step))}</h3>"

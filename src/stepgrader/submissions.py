@@ -76,6 +76,7 @@ class Submission:
         top: Name of the folder or file at the top of the submissions, as the platform wrote it.
         handed_in: When it was handed in, as the platform wrote it; empty if that is not stated.
         late: Whether the platform says that it was late; None if it does not say.
+        for_group: Whether another member of the student's group handed it in.
 
     Example:
         >>> Submission("ada", Path("submissions/ada/lstm.ipynb")).name
@@ -95,6 +96,7 @@ class Submission:
     top: str = ""
     handed_in: str = ""
     late: bool | None = None
+    for_group: bool = False
 
     @property
     def name(self) -> str:
