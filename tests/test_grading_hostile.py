@@ -30,6 +30,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import hostile_answers as hostile
 import pytest
@@ -46,7 +47,7 @@ from stepgrader.compiled import AuthoredExercises
 from stepgrader.exercises import Exercise
 from stepgrader.grader import grade_notebook
 from stepgrader.reports import feedback_html, write_reports
-from stepgrader.sandbox import Sandbox
+from stepgrader.sandbox import NoSandboxError, Sandbox
 from stepgrader.worker.hardening import ALLOWED, ARCHITECTURES
 from stepgrader.worker.values import decode
 
@@ -874,6 +875,37 @@ def own_lines(batch):
     """The lines of code that were handed in and graded."""
     steps = [step for result in batch.results if result.graded for step in result.graded.steps]
     return {line.strip() for step in steps for line in (step.source or "").splitlines()}
+
+
+HEADERS = {  # of the kernel, from linux-libc-dev
+    "x86_64": "x86_64-linux-gnu/asm/unistd_64.h",
+    "aarch64": "asm-generic/unistd.h",  # the same numbers on all newer machines
+}
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_filter_allows_the_calls_that_it_names(machine):
+    header = Path("/usr/include") / HEADERS[machine]
+    if not header.exists():
+        pytest.skip(f"{header} is not installed (Debian and Ubuntu: apt install linux-libc-dev)")
+    defined = r"^#define __NR(?:3264)?_(\w+)\s+(\d+)$"
+    numbers = {
+        name: int(number)
+        for name, number in re.findall(defined, header.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    if machine == "aarch64":  # which names this one differently in its generic table
+        numbers["newfstatat"] = numbers["fstatat"]
+    column, _ = ARCHITECTURES[machine]
+    ours = {name: row[column] for name, row in ALLOWED.items()}
+    assert ours == {name: numbers.get(name) for name in ALLOWED}
+
+
+def test_on_a_machine_whose_calls_are_not_known_nothing_is_run(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(os, "uname", lambda: mock.Mock(machine="riscv64"))
+    monkeypatch.setattr(subprocess, "Popen", None)  # fails if it is called
+    with pytest.raises(NoSandboxError, match=r"x86-64 or AArch64; this is \w+ on riscv64"):
+        Sandbox()
 
 
 INSTALLED = """
