@@ -3,8 +3,8 @@
 The hand-ins are solved notebooks of all exercises in turn, most of them with known mistakes in some
 steps. They are graded by ``seqbook grade --jobs``, and by ``seqbook grade --scheduler`` with a
 scheduler and as many workers on this machine, one of which is killed when a third is graded. Every
-file that the two write must be the same to the byte. Then each part of the work is measured by
-itself, for a notebook:
+file that the two write must be the same to the byte. Both have the cases stored from a run before,
+as in the second batch of a class. Then each part of the work is measured by itself, for a notebook:
 
 - reading: find and read it, and look for a stored result;
 - sending: bring it to a worker, which does nothing with it;
@@ -26,6 +26,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def store_cases(folder: Path) -> None:
+    """Sample the cases of all exercises, for both folders of grades."""
+    exercises = AuthoredExercises(SOURCES, COURSE.order, [COURSE.package])
+    compiled = CompiledExercises(exercises, SEED, folder / "one" / "cases")
+    for name in COURSE.order:
+        compiled[name]
+    shutil.copytree(folder / "one" / "cases", folder / "two" / "cases")
+
+
 def seconds_of_parts(folder: Path, client: Client) -> dict[str, float]:
     """Return the seconds that each part takes for a notebook; the results are stored already."""
     exercises = AuthoredExercises(SOURCES, COURSE.order, [COURSE.package])
@@ -197,6 +207,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_hand_ins(folder / "in", arguments.hand_ins)
+        store_cases(folder)
         seconds["one machine"] = run(command(folder, "one", "--jobs", str(arguments.workers)))
         print(f"{arguments.hand_ins} hand-ins graded on one machine.", flush=True)
         with cluster(folder, arguments.workers) as client:
