@@ -161,7 +161,14 @@ class Definitions:
         self._executed = executed
         setup_statements = _parse(setup)[1] or ()
         self._setup = frozenset(name for one in setup_statements for name in one.binds)
-        self._setup_code = {ast.dump(one.node) for one in setup_statements}
+        setup_code = {ast.dump(one.node) for one in setup_statements}
+        kinds = {type(one.node) for one in setup_statements}  # of others there is none to compare
+        self._in_setup = {
+            (cell_number, number)
+            for cell_number, cell in enumerate(self._cells)
+            for number, statement in enumerate(cell.statements or ())
+            if type(statement.node) in kinds and ast.dump(statement.node) in setup_code
+        }
         self._installed = {*INSTALLED, *(m for one in setup_statements for m in _modules(one))}
 
     def select(self, name: str, own_id: str = "") -> Selection | None:
@@ -279,7 +286,7 @@ class Definitions:
         for cell_number, cell in enumerate(self._cells):
             for number, statement in enumerate(cell.statements or ()):
                 place = cell_number, number
-                if cell_number == own or ast.dump(statement.node) in self._setup_code:
+                if cell_number == own or place in self._in_setup:
                     continue
                 if statement.is_star:
                     star.append(place)
@@ -396,31 +403,32 @@ def _parse(source: str) -> tuple[str, tuple[_Statement, ...] | None]:
     source = plain_python(source)
     try:
         nodes = _ast(source)
-        awaiting = [node for node in nodes if _awaits(node)]
-        if awaiting:
+        codes = [_plain_code(node) for node in nodes]
+        if None in codes:
             lines = source.splitlines()
-            for node in awaiting:
+            for node in (node for node, code in zip(nodes, codes, strict=True) if code is None):
                 count = (node.end_lineno or node.lineno) - node.lineno + 1
                 lines[node.lineno - 1 : node.lineno - 1 + count] = ["pass", *[""] * (count - 1)]
             source = "\n".join(lines)
             nodes = _ast(source)
-        return source, tuple(_statement(node) for node in nodes)
+            codes = [_code(node) for node in nodes]
+        pairs = zip(nodes, codes, strict=True)
+        return source, tuple(_statement(node, code) for node, code in pairs if code is not None)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return source, None
 
 
-def _awaits(node: ast.stmt) -> bool:
-    """Return whether a statement awaits something at the left margin, as IPython allows."""
+def _plain_code(node: ast.stmt) -> CodeType | None:
+    """Return the code of a statement; None if it awaits at the left margin, as IPython allows."""
     try:
-        _code(node)
+        return _code(node)
     except SyntaxError:
         _code(node, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        return True
-    return False
+        return None
 
 
-def _statement(node: ast.stmt) -> _Statement:
-    binds, uses = names_of(_code(node))
+def _statement(node: ast.stmt, code: CodeType) -> _Statement:
+    binds, uses = names_of(code)
     return _Statement(
         node, frozenset(binds), frozenset(uses), _changes(node), _is_movable(node), _checks(node)
     )
