@@ -88,6 +88,9 @@ def show_checks(cell: nodes.container, visible: str, lines: list[Line]) -> None:
         elif "stream" in block["classes"] and TICK in block.astext():
             place = block.parent.index(block)
             block.parent[place : place + 1] = list(_parts(block, waiting, language))
+    for output in cell:
+        if any(output.findall(nodes.image)):  # first the figure, then what it shows
+            output.children.sort(key=lambda part: isinstance(part, checked))
 
 
 def _is_source(node: nodes.Node) -> bool:
