@@ -94,7 +94,7 @@ def _tags(notebook, ignored_outputs: int) -> Iterator[str]:
     if len(ignoring) > ignored_outputs:
         yield f"notebook: {len(ignoring)} cells tagged {IGNORING}, the budget is {ignored_outputs}"
     for i in ignoring:
-        if not any("claim(" in cell.source for cell in cells[i : i + 2]):
+        if not any(re.search(r"\b(claim|finding)\(", cell.source) for cell in cells[i : i + 2]):
             yield f"{cells[i].id}: ignores its output without a claim in it or in the next cell"
     for cell in notebook.cells:
         allowed = {HIDDEN} if cell.id == "install" else TAGS

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqbook.claims import ClaimError, claim, claim_equal, measured
+from seqbook.claims import ClaimError, claim, claim_equal, finding, measured
 
 
 @pytest.mark.parametrize("true", [True, np.bool_(True), np.arange(3).max() == 2])
@@ -126,6 +126,25 @@ def test_a_claim_that_fails_tells_its_numbers():
 def test_a_claims_numbers_and_names_must_match(statement, numbers):
     with pytest.raises(TypeError, match="x"):
         claim(statement, True, **numbers)
+
+
+def test_a_finding_prints_its_sentence_as_a_claim_does(capsys):
+    finding("{n} seeds: {share:.0%}.", np.bool_(True), n=3, share=0.957)
+    finding("{n} seeds: {share:.0%}.", True, headline="share", n=3, share=0.957)
+    assert capsys.readouterr().out == 2 * "✓ 3 seeds: 96%.\n"
+    with pytest.raises(ClaimError, match=r"does not hold: Half: \{x:\.1f\}\. .*'x': 0\.7"):
+        finding("Half: {x:.1f}.", False, x=0.7)
+    with pytest.raises(ClaimError, match=r"may print as 0\.1 or as 0\.2"):
+        finding("About {x:.1f}.", True, x=0.15, noise=1e-3)
+
+
+def test_a_finding_has_a_number_to_show():
+    with pytest.raises(TypeError, match="finding: expected a number in the statement, got none"):
+        finding("It works.", True)
+    with pytest.raises(TypeError, match=r"headline: expected one of \['x'\], got 'y'"):
+        finding("About {x:.1f}.", True, headline="y", x=0.7)
+    with pytest.raises(TypeError, match=r"finding: expected True or False .* got float \(0\.7\)"):
+        finding("About {x:.1f}.", 0.7, x=0.7)
 
 
 @pytest.mark.parametrize("statement", ["", " ", None, 3])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from browser import visiting
 from bs4 import BeautifulSoup
 from conftest import CHAPTERS, HTML, ROOT
-from stored_notebooks import read_notebook, stored_claims
+from stored_notebooks import code_cells, read_notebook, stored_claims
 
 KATEX = ROOT / "book" / "_vendor" / "katex"
 REMOTE = re.compile(r"(https?:)?//")
@@ -251,12 +252,20 @@ def statements(notebook: Path) -> list[str]:
     return [claim.statement for claim in stored_claims(read_notebook(notebook))]
 
 
+def without_tolerance(statement: str) -> str:
+    """Return the statement of an identity as a page shows it, which groups them by tolerance."""
+    return re.sub(r" \(equal to [^)]*\)\.$", "", statement)
+
+
 def test_every_claim_of_a_notebook_is_on_its_page(pages):
     for notebook in sorted((ROOT / "book").glob("*.ipynb")):
         path = HTML / f"{notebook.stem}.html"
         assert path in pages
-        claims = [claim.get_text() for claim in read(path).select("p.claim")]
-        assert claims == statements(notebook)
+        claims = {claim["id"]: claim.get_text() for claim in read(path).select(".claim")}
+        assert claims == {
+            claim.anchor: without_tolerance(claim.statement)
+            for claim in stored_claims(read_notebook(notebook))
+        }
         assert claims, f"{notebook.name} claims nothing"
 
 
@@ -266,16 +275,47 @@ def test_the_list_of_claims_holds_each_and_leads_to_where_it_stands(pages):
     chapters = [link["href"] for link in read(HTML / "index.html").select("td a")]
     notebooks = [ROOT / "book" / f"{Path(href).stem}.ipynb" for href in chapters]
     assert notebooks == CHAPTERS
-    assert listed == [
+    assert set(listed) == {
         (f"{chapter}.{number}", statement)
         for chapter, notebook in enumerate(notebooks, start=1)
         for number, statement in enumerate(statements(notebook), start=1)
-    ]
+    }
+    assert len(listed) == len(set(listed))
     for row, (_, statement) in zip(rows, listed, strict=True):
         page, _, anchor = row.a["href"].partition("#")
-        assert read(HTML / page).find(id=anchor).get_text() == statement
+        said = read(HTML / page).find(id=anchor).get_text()
+        assert said == without_tolerance(statement)
     for page in ("index", "proved"):
         assert f" {len(listed)} " in " ".join(read(HTML / f"{page}.html").main.get_text().split())
+
+
+def test_claims_are_listed_by_kind(pages):
+    for section in read(HTML / "proved.html").select("section section"):
+        kinds = [table.th.get_text(strip=True) for table in section("table")]
+        assert kinds == [k for k in ("Findings", "Measurements", "Identities") if k in kinds] != []
+        for kind, table in zip(kinds, section("table"), strict=True):
+            for row in table.tbody("tr"):
+                assert ("(equal to " in row.get_text()) == (kind == "Identities")
+
+
+def test_the_code_of_a_cell_is_on_its_page_whole_and_checks_are_folded(pages):
+    for notebook in sorted((ROOT / "book").glob("*.ipynb")):
+        page = read(HTML / f"{notebook.stem}.html")
+        shown = Counter(
+            line
+            for code in page.select("main div.highlight pre")
+            for line in code.get_text().splitlines()
+        )
+        for cell in code_cells(read_notebook(notebook)):
+            lines = "".join(cell["source"]).splitlines()
+            removed = {"remove-cell", "remove-input"} & set(cell["metadata"].get("tags", []))
+            assert removed or Counter(lines) - shown <= Counter([""] * len(lines)), cell["id"]
+        checks = page.select("details.how-checked")
+        assert checks
+        for code in page.select(".cell_input pre"):
+            assert not re.search(r"^(claim|claim_equal|finding)\(", code.get_text(), re.M)
+        names = [check.summary.get_text() for check in checks]
+        assert len(set(names)) == len(names) or notebook.stem == "speed"
 
 
 def test_claims_can_be_searched_by_words(browser, site):

@@ -1,9 +1,5 @@
 import pytest
-from claims_as_lines import show_claims
 from conftest import build_pages, make_notebook
-from docutils import nodes
-from docutils.frontend import get_default_settings
-from docutils.utils import new_document
 from stored_notebooks import count_words_and_lines, reading_minutes
 
 
@@ -19,31 +15,6 @@ def test_reading_is_counted_in_words_and_lines():
 )
 def test_reading_minutes_are_rounded_up_to_five(words, lines, minutes):
     assert reading_minutes(words, lines) == minutes
-
-
-def document_of(text, *classes):
-    document = new_document("page", get_default_settings())
-    document += nodes.literal_block(text, text, classes=list(classes))
-    return document
-
-
-def test_claims_become_paragraphs_among_the_other_lines():
-    document = document_of("before\n✓ One.\n✓ Two.\nafter ✓\nlast", "output", "stream")
-    show_claims(None, document)
-    parts = [(type(node).__name__, node["classes"], node.astext()) for node in document]
-    assert parts == [
-        ("literal_block", ["output", "stream"], "before"),
-        ("paragraph", ["claim"], "One."),
-        ("paragraph", ["claim"], "Two."),
-        ("literal_block", ["output", "stream"], "after ✓\nlast"),
-    ]
-
-
-@pytest.mark.parametrize(("text", "classes"), [("no tick", ["stream"]), ("✓ In code.", [])])
-def test_other_blocks_stay_as_they_are(text, classes):
-    document = document_of(text, *classes)
-    show_claims(None, document)
-    assert document.pformat() == document_of(text, *classes).pformat()
 
 
 def build(folder, source):

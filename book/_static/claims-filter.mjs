@@ -9,9 +9,12 @@ function filter() {
   rows.forEach((row, i) => {
     row.hidden = !words.every((word) => texts[i].includes(word));
   });
+  const isEmpty = (part) => !part.querySelector("tbody tr:not([hidden])");
   for (const table of document.querySelectorAll("table.claims-table")) {
+    table.hidden = isEmpty(table);
     // A chapter without such a claim keeps its heading only in the list of contents.
-    table.closest("section").hidden = !table.querySelector("tbody tr:not([hidden])");
+    const section = table.closest("section");
+    section.hidden = isEmpty(section);
   }
   const shown = rows.filter((row) => !row.hidden).length;
   said.textContent = words.length ? `${shown} of ${rows.length} claims` : "";

@@ -3,6 +3,12 @@
 A sentence that could be false is passed to ``claim`` together with the comparison that decides it.
 If the comparison fails, the cell raises, and so do the test of the notebook and CI. ``measured``
 formats a number so that every machine prints the same text.
+
+There are three kinds of claims, which the pages show differently:
+
+- an *identity* (``claim_equal``): two computations agree;
+- a *measurement* (``claim``): a number or a comparison that supports the text;
+- a *finding* (``finding``): a main result of a chapter, with its number in large type.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ import numpy as np
 
 from seqbook.validation import check_instance, check_number
 
-__all__ = ["ClaimError", "claim", "claim_equal", "measured"]
+__all__ = ["ClaimError", "claim", "claim_equal", "finding", "measured"]
 
 
 class ClaimError(AssertionError):
@@ -48,21 +54,42 @@ def claim(statement: str, holds: bool | np.bool_, *, noise: float = 1e-9, **numb
         >>> claim("The network needs {ratio:.1f} times the steps.", 2.34 > 2, ratio=2.34)
         ✓ The network needs 2.3 times the steps.
     """
-    _check_statement("claim", statement)
-    if not isinstance(holds, (bool, np.bool_)):
-        raise TypeError(
-            f"claim: expected True or False as its second argument, got {type(holds).__name__} "
-            f"({holds!r}); compare first, and reduce an array with .all() or .any()"
-        )
-    names = {name for _, name, _, _ in string.Formatter().parse(statement) if name is not None}
-    if names != set(numbers):
-        raise TypeError(
-            f"claim: expected numbers named {sorted(names)} as in the statement, got "
-            f"{sorted(numbers)}"
-        )
-    if not holds:
-        raise ClaimError(f"does not hold: {statement} {numbers or ''}".strip())
-    _show(_MeasuredFormatter(noise).format(statement, **numbers))
+    _claim("claim", statement, holds, noise, numbers)
+
+
+def finding(
+    statement: str,
+    holds: bool | np.bool_,
+    *,
+    headline: str | None = None,
+    noise: float = 1e-9,
+    **numbers: float,
+) -> None:
+    """Claim one of the main results of a chapter; its page shows one of the numbers in large type.
+
+    Args:
+        statement: A complete sentence with at least one number, as for ``claim``.
+        holds: Result of the comparison, a single truth value.
+        headline: Name of the number to show in large type; the first in the sentence if None. In
+            a notebook of the book, write the name itself, because the pages are made without
+            running the code.
+        noise: Bound on the deviation of the numbers on other machines; see ``measured``.
+        numbers: Values of the placeholders.
+
+    Raises:
+        TypeError: As for ``claim``, or there is no number, or none is called ``headline``.
+        ClaimError: The statement does not hold, or one of its numbers can't be printed safely.
+
+    Example:
+        >>> finding("After {n} steps {left:.0%} of the gradient is left.", True, n=30, left=0.52,
+        ...         headline="left")
+        ✓ After 30 steps 52% of the gradient is left.
+    """
+    if not numbers:
+        raise TypeError("finding: expected a number in the statement, got none; use claim instead")
+    if headline is not None and headline not in numbers:
+        raise TypeError(f"headline: expected one of {sorted(numbers)}, got {headline!r}")
+    _claim("finding", statement, holds, noise, numbers)
 
 
 def claim_equal(statement: str, actual: Any, expected: Any, *, tolerance: float = 1e-12) -> None:
@@ -154,6 +181,31 @@ def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
             f"(noise {noise:g}); ask for fewer digits than {spec!r}"
         )
     return format(value, spec)
+
+
+def _claim(
+    function: str,
+    statement: str,
+    holds: bool | np.bool_,
+    noise: float,
+    numbers: dict[str, float],
+) -> None:
+    _check_statement(function, statement)
+    if not isinstance(holds, (bool, np.bool_)):
+        raise TypeError(
+            f"{function}: expected True or False as its second argument, got "
+            f"{type(holds).__name__} ({holds!r}); compare first, and reduce an array with .all() "
+            f"or .any()"
+        )
+    names = {name for _, name, _, _ in string.Formatter().parse(statement) if name is not None}
+    if names != set(numbers):
+        raise TypeError(
+            f"{function}: expected numbers named {sorted(names)} as in the statement, got "
+            f"{sorted(numbers)}"
+        )
+    if not holds:
+        raise ClaimError(f"does not hold: {statement} {numbers or ''}".strip())
+    _show(_MeasuredFormatter(noise).format(statement, **numbers))
 
 
 def _check_statement(function: str, statement: str) -> None:

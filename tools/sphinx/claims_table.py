@@ -1,9 +1,10 @@
 """What was proved: the claims that the book's cells printed when they ran last.
 
-``{claims-table}`` lists all of them, a section for each chapter, each with its number and a link
-to its place. ``{claim-count}`` is a role that gives the number of claims in the book (``all``) or
-of ``chapters``; ``{claim}`lstm:update-claim` `` links to the claims of a cell, with their numbers.
-All are read from the stored outputs, which the tests of the book compare with what cells print.
+``{claims-table}`` lists all of them, a section for each chapter with a table for each kind, each
+claim with its number and a link to its place. ``{claim-count}`` is a role that gives the number of
+claims in the book (``all``) or of ``chapters``; ``{claim}`lstm:update-claim` `` links to the claims
+of a cell, with their numbers. All are read from the stored outputs, which the tests of the book
+compare with what cells print.
 """
 
 from docutils import nodes
@@ -21,8 +22,12 @@ FIELD = """<form class="claims-filter" role="search" hidden>
 </form>"""
 
 
+# In the order in which they are listed.
+TITLES = {"finding": "Findings", "measurement": "Measurements", "identity": "Identities"}
+
+
 class ClaimsTable(SphinxDirective):
-    """A section for each chapter with a table of its claims."""
+    """A section for each chapter with a table of its claims of each kind."""
 
     def run(self):
         sections = [
@@ -39,14 +44,17 @@ class ClaimsTable(SphinxDirective):
         sentence = nodes.paragraph("", count, classes=["claims-count"])
         sentence += [page_link(name, chapter.title, at=self.env.docname), nodes.Text(".")]
         section += sentence
-        rows = [
-            (_link(self.env, name, claim.anchor, f"{number}.{place}"), claim.statement)
-            for place, claim in enumerate(chapter.claims, start=1)
-        ]
-        claims = table(("Claim", "What was shown"), (12, 88), rows)
-        claims["classes"] += ["claims-table"]
-        claims["support_smartquotes"] = False  # word for word what the cells print
-        section += claims
+        for kind, title in TITLES.items():
+            rows = [
+                (_link(self.env, name, claim.anchor, f"{number}.{place}"), claim.statement)
+                for place, claim in enumerate(chapter.claims, start=1)
+                if chapter.kinds[place - 1] == kind
+            ]
+            if rows:
+                claims = table((title, "What was shown"), (14, 86), rows)
+                claims["classes"] += ["claims-table"]
+                claims["support_smartquotes"] = False  # word for word what the cells print
+                section += claims
         return section
 
 

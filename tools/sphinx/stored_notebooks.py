@@ -19,13 +19,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from checks_in_cells import Cell, SplitCell, split_cells
+
 TICK = "✓ "
 WORDS_PER_MINUTE = 200
 CODE_LINES_PER_MINUTE = 20
 
 
 class StoredClaim(NamedTuple):
-    """A claim in the output of a cell: the place of its paragraph, and what it says."""
+    """A claim in the output of a cell: the place of its sentence, and what it says."""
 
     anchor: str
     statement: str
@@ -36,6 +38,7 @@ class Summary(NamedTuple):
 
     title: str
     claims: tuple[StoredClaim, ...]
+    kinds: tuple[str, ...]  # of the claims
     reading_minutes: int
     runs_within_seconds: int
 
@@ -56,6 +59,7 @@ def read_summary(path: Path, _modified: int) -> Summary:
     return Summary(
         title_of(notebook),
         tuple(stored_claims(notebook)),
+        tuple(kinds_of_claims(notebook)),
         reading_minutes(*count_words_and_lines(notebook)),
         notebook["metadata"]["seqbook"]["runs_within_seconds"],
     )
@@ -92,11 +96,29 @@ def stored_claims(notebook: dict) -> list[StoredClaim]:
     return [
         StoredClaim(claim_anchor(cell["id"], number), statement)
         for cell in code_cells(notebook)
-        for number, statement in enumerate(_claims_of(cell), start=1)
+        for number, statement in enumerate(_printed_claims(cell), start=1)
     ]
 
 
-def _claims_of(cell: dict) -> list[str]:
+def split_chapter(notebook: dict) -> dict[str, SplitCell]:
+    """Split the cells that make claims into visible code and checks, see ``checks_in_cells``.
+
+    Raises:
+        CheckError: The printed claims of a cell are not those that its code makes.
+    """
+    return split_cells(
+        Cell(cell["id"], "".join(cell["source"]), _printed_claims(cell))
+        for cell in code_cells(notebook)
+    )
+
+
+def kinds_of_claims(notebook: dict) -> list[str]:
+    """Return the kind of each stored claim of a chapter, in their order."""
+    cells = split_chapter(notebook).values()
+    return [claim.kind for cell in cells for claim, _ in cell.claims]
+
+
+def _printed_claims(cell: dict) -> list[str]:
     printed = [
         "".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout"
     ]
@@ -118,8 +140,13 @@ def chapters(env) -> dict[str, Summary]:
 
     The page that is being read is made to depend on the summaries, not on the files.
     """
-    parts = env.config.external_site_map.root.subtrees
-    return summaries(env, (name for part in parts if part.numbered for name in part.items))
+    return summaries(env, numbered_pages(env.config.external_site_map))
+
+
+def numbered_pages(site_map) -> list[str]:
+    """Return the names of the pages in the numbered part of the table of contents."""
+    parts = (part for part in site_map.root.subtrees if part.numbered)
+    return [str(name) for part in parts for name in part.items]
 
 
 def all_notebooks(env) -> dict[str, Summary]:
