@@ -455,7 +455,7 @@ def test_a_step_that_makes_a_mistake_of_its_own_is_not_said_to_be_right(say):
     lines = say(written(WRONG, twice, name="scaled"), "scaled")
     assert lines[1:3] == [
         "  You multiply by y twice.",
-        "  it calls plus_one, which is wrong too",
+        "  it calls plus_one, which is wrong: correct that first",
     ]
 
 

@@ -23,10 +23,10 @@ def calls_wrong(name: str, diagnosis: str | None) -> str:
         >>> calls_wrong("forget_gate", None)
         'it calls forget_gate, which is wrong: this step may be right'
         >>> calls_wrong("forget_gate", "You forgot the bias.")
-        'it calls forget_gate, which is wrong too'
+        'it calls forget_gate, which is wrong: correct that first'
     """
     return f"it calls {name}, which is wrong" + (
-        " too" if diagnosis else ": this step may be right"
+        ": correct that first" if diagnosis else ": this step may be right"
     )
 
 
