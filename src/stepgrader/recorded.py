@@ -16,6 +16,7 @@ from typing import Any
 __all__ = ["FILE", "as_recorded", "read_recorded"]
 
 FILE = "recorded.json"
+"""Name of the file beside ``steps.py``."""
 Recorded = Mapping[str, Mapping[str, list[dict[str, Any]]]]
 
 

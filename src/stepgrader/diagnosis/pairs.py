@@ -25,12 +25,15 @@ __all__ = [
 ]
 
 MAX_AXES = 5
+"""Largest number of axes of the arrays that are compared."""
 
 MAX_SIZE = 20_000  # numbers of an array
 
-EVIDENCE = 2  # different numbers that must agree, beside those that a relation is fitted to
+EVIDENCE = 2
+"""How many different numbers must agree, beside those that a relation is fitted to."""
 
-MANY = 12  # different numbers that lie in a range, and not by chance
+MANY = 12
+"""How many different numbers do not lie in a range by chance."""
 
 
 @dataclass(frozen=True)
