@@ -123,7 +123,7 @@ def cluster(folder: Path, workers: int) -> Iterator[Client]:
             stack.callback(process.terminate)
         while not file.exists():
             time.sleep(0.1)
-        client = stack.enter_context(Client(scheduler_file=str(file), set_as_default=False))
+        client = stack.enter_context(Client(scheduler_file=str(file)))
         client.wait_for_workers(workers)
         yield client
 
