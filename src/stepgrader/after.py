@@ -158,6 +158,12 @@ def unlock(locked: dict[str, Any], answer: Callable[..., Any]) -> str | None:
     """Return the text that ``lock`` enciphered; None if the answer does not open it.
 
     Nothing that the answer prints is shown, and torch's random numbers go on as without the call.
+
+    Example:
+        >>> cases = {"a vector": lambda sampler: {"x": sampler.normal(2)}}
+        >>> locked = lock(Step("halve", lambda x: x / 2, cases, [], []), "Well done.")
+        >>> unlock(locked, lambda x: x * 0.5)
+        'Well done.'
     """
     values = _values(answer, locked["cases"])
     if values is None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.diagnosis import explain
-from stepgrader.diagnosis.pairs import numeric_parts
+from stepgrader.diagnosis import explain, numeric_parts
 from stepgrader.differences import difference, near, printable, short_number, with_article
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.worker import OWN_CELL

@@ -1,8 +1,8 @@
 """Describe in words how a wrong result differs from the expected one, if no known mistake fits.
 
-``pairs`` holds expected and returned arrays, ``runs`` whole results. Relations between two arrays
+``_pairs`` holds expected and returned arrays, ``_runs`` whole results. Relations between two arrays
 are found by functions that take a ``Context`` and return the end of a sentence or None: those in
-``numbers`` and ``places`` for arrays of one shape, those in ``shapes`` for others.
+``_numbers`` and ``_places`` for arrays of one shape, those in ``_shapes`` for others.
 
 A description is a relation between the two, such as "the negative" or "right up to step 3". It is
 given if it holds in every visible case that fails, or in all of the first property that does, and
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.diagnosis.errors import meaning_of_errors
-from stepgrader.diagnosis.numbers import (
+from stepgrader.diagnosis._errors import meaning_of_errors
+from stepgrader.diagnosis._numbers import (
     another_result,
     argument,
     bounded,
@@ -28,14 +28,14 @@ from stepgrader.diagnosis.numbers import (
     squashed,
     sums,
 )
-from stepgrader.diagnosis.pairs import EVIDENCE, Context, Pair
-from stepgrader.diagnosis.places import moved, region
-from stepgrader.diagnosis.runs import Run, of_form, partly_known, right_parts, swapped
-from stepgrader.diagnosis.shapes import longer, other_axis, reduced, reshaped
+from stepgrader.diagnosis._pairs import EVIDENCE, Context, Pair, numeric_parts
+from stepgrader.diagnosis._places import moved, region
+from stepgrader.diagnosis._runs import Run, of_form, partly_known, right_parts, swapped
+from stepgrader.diagnosis._shapes import longer, other_axis, reduced, reshaped
 from stepgrader.steps import CompiledStep
 from stepgrader.variations import matching
 
-__all__ = ["Pair", "describe", "explain"]
+__all__ = ["Pair", "describe", "explain", "numeric_parts"]
 
 
 def explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stepgrader.diagnosis.pairs import EVIDENCE, MANY, Context, Pair, aligned, count_wrong, sizes
-from stepgrader.diagnosis.places import input_regions
+from stepgrader.diagnosis._pairs import EVIDENCE, MANY, Context, Pair, aligned, count_wrong, sizes
+from stepgrader.diagnosis._places import input_regions
 from stepgrader.differences import near, short_number
 
 __all__ = [

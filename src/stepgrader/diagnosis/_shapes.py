@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stepgrader.diagnosis.pairs import EVIDENCE, Context, Pair, sizes
+from stepgrader.diagnosis._pairs import EVIDENCE, Context, Pair, sizes
 
 __all__ = ["longer", "other_axis", "reduced", "reshaped"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from stepgrader.diagnosis.pairs import EVIDENCE, MANY, Context, Pair, aligned
+from stepgrader.diagnosis._pairs import EVIDENCE, MANY, Context, Pair, aligned
 from stepgrader.differences import near, short_number
 
 __all__ = ["input_regions", "moved", "region"]

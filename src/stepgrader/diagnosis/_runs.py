@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgrader.diagnosis.pairs import (
+from stepgrader.diagnosis._pairs import (
     EVIDENCE,
     MAX_AXES,
     Pair,
