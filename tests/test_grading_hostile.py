@@ -207,7 +207,10 @@ def attacks(batch, exercise, source_folder):
         str(batch.out / "cases" / "guarded.json"),
         str(batch.folder / "a honest" / "guarded.ipynb"),
         str(source_folder / "steps.py"),
-        *(f"{place}/seqbook-{MARK}" for place in ("", "/var/tmp", "/dev", "/dev/shm", "/usr/lib")),
+        *(
+            f"{place}/seqbook-{MARK}"
+            for place in ("", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr/lib")
+        ),
         *(
             f"{place}/seqbook-{MARK}"
             for place in (Path.home(), Path.cwd(), sys.prefix, "/sandbox/worker")
@@ -236,16 +239,12 @@ def attacks(batch, exercise, source_folder):
     return {
         "ending": hostile.ENDING,
         "using up": hostile.USING_UP,
-        "files": hostile.FILES,
         "cheating": hostile.CHEATING,
         "values": hostile.VALUES,
         "forging": hostile.FORGING,
         "showing": hostile.SHOWING,
         "leaking": hostile.leaks(known),
-        "leaving": {
-            name: (source.replace("MARK", MARK), says)
-            for name, (source, says) in hostile.LEAVING.items()
-        },
+        "leaving": hostile.LEAVING,
         "reaching": {
             "files to write": (hostile.write_everywhere(targets), "came: []"),
             "files to read": (hostile.read_everywhere(secrets), "came: []"),
@@ -256,9 +255,9 @@ def attacks(batch, exercise, source_folder):
             ),
             "other modules": (
                 hostile.report(
-                    "import os\ncame += sorted(os.listdir('/sandbox')) + sorted(os.listdir('/usr'))"
+                    "import os\ncame += os.listdir('/sandbox') + sorted(os.listdir('/usr'))"
                 ),
-                "came: ['files', 'worker', 'bin', 'lib'",
+                "came: ['worker', 'bin', 'lib'",
             ),
             "environment": (hostile.report("import os\ncame += sorted(os.environ)"), "came: ['"),
             "system calls": (hostile.call_the_kernel(numbers), "came: []"),
@@ -665,40 +664,6 @@ def test_an_answer_may_use_what_torch_imports_late(bubblewrap):
         reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
     (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
     assert outcome["returned"] == pytest.approx(0.5)
-
-
-USING_FILES = """
-import tempfile
-
-def doubled(x):
-    found = sorted(os.listdir())
-    import matplotlib.pyplot as plt
-
-    with tempfile.NamedTemporaryFile() as file:
-        torch.save(x, file.name)
-        x = torch.load(file.name)
-    with open("x.txt", "w") as file:
-        print(x, file=file)
-    figure, axes = plt.subplots()
-    axes.plot([1, 2], label="$x^2$")
-    figure.savefig("x.png")
-    os.mkdir("folder")
-    os.rename("x.png", "folder/x.png")
-    torch.save(x, os.path.expanduser("~/x.pt"))
-    return found, sorted(os.listdir()), x
-"""
-
-
-def test_an_answer_may_write_files_and_draw_and_no_other_process_sees_them(bubblewrap, tmp_path):
-    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
-    cells = [("setup", "import os, torch"), ("doubled-answer", USING_FILES)]
-    with Sandbox() as made:
-        for _ in range(2):
-            reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
-            (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
-            before, after, x = outcome["returned"]["tuple"]
-            assert (before, x) == ([], 1.0)
-            assert {"folder", "x.pt", "x.txt"} <= set(after)
 
 
 def test_a_notebook_that_has_taken_its_time_waits_no_longer(guarded, unisolated, monkeypatch):

@@ -28,16 +28,15 @@ ENDED = struct.Struct("id")
 """Message about a child that ended: its exit status and its processor time in seconds."""
 
 
-def serve(*, proc: int | None) -> None:
+def serve(*, isolated: bool) -> None:
     r"""Answer requests from standard input, on standard output, until there are no more.
 
     Args:
-        proc: File descriptor of ``/proc``, which isolating an answer takes; None runs code without
-            isolation, on the machine of its author.
+        isolated: False runs code without isolation, on the machine of its author.
 
     Example:
         >>> import subprocess, sys
-        >>> code = "from stepgrader.worker.server import serve; serve(proc=None)"
+        >>> code = "from stepgrader.worker.server import serve; serve(isolated=False)"
         >>> subprocess.check_output([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
         b'\x00\x00\x00\x00\x00\x00\x00\x05ready'
     """
@@ -49,22 +48,20 @@ def serve(*, proc: int | None) -> None:
     if os.fork() == 0:
         for descriptor in (requests, answers, null, control.detach()):
             os.close(descriptor)
-        _be_the_runner(other, proc=proc)
+        _be_the_runner(other, isolated=isolated)
     other.close()
-    if proc is not None:
-        os.close(proc)
     if control.recv(5) != b"ready":
-        sys.exit("the process that runs answers has ended")
+        sys.exit("torch can't be imported")
     _write(answers, b"ready")
     while (request := _read(requests)) is not None:
         _write(answers, _supervise(control, request))
 
 
-def _be_the_runner(control: socket.socket, *, proc: int | None) -> None:
+def _be_the_runner(control: socket.socket, *, isolated: bool) -> None:
     try:
         from . import runner  # it imports torch
 
-        runner.run_forks(control, proc=proc)
+        runner.run_forks(control, isolated=isolated)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
