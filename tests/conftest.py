@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -108,11 +109,15 @@ FIGURE = {
 
 def build_pages(folder: Path, **settings) -> str:
     """Build a folder of sources into its folder ``html``; return the warnings."""
-    warnings = StringIO()
+    reported = StringIO()
     paths = folder, None, folder / "html", folder / "doctrees", "html"
-    with docutils_namespace():  # other builds of this process see nothing of it
-        Sphinx(*paths, confoverrides=settings, status=None, warning=warnings).build()
-    return warnings.getvalue()
+    with docutils_namespace(), warnings.catch_warnings():  # other builds see nothing of it
+        # Libraries may use what their own libraries deprecate. sphinx-external-toc asks every
+        # object of the process for its class, and some of torch.distributed warn when asked.
+        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+            warnings.simplefilter("ignore", category)
+        Sphinx(*paths, confoverrides=settings, status=None, warning=reported).build()
+    return reported.getvalue()
 
 
 def make_notebook(**sources: str) -> nbformat.NotebookNode:
