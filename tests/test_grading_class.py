@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from seqbook.exercises import COURSE
 from stepgrader.answers import candidates, fingerprint
 from stepgrader.atomic_files import SafeWriter
 from stepgrader.batch import Result
@@ -804,10 +805,10 @@ def test_a_rubric_that_can_not_be_used_is_refused(tmp_path, text, problem):
         read_rubric(tmp_path / "rubric.toml")
 
 
-def test_the_rubrics_of_the_exercises_can_be_read():
-    paths = list((Path(__file__).parents[1] / "exercises").glob("*/rubric.toml"))
-    assert paths
-    assert all(read_rubric(path) for path in paths)
+@pytest.mark.parametrize("name", COURSE.order)
+def test_the_open_question_of_each_exercise_has_a_rubric(name):
+    criteria = read_rubric(Path(__file__).parents[1] / "exercises" / name / "rubric.toml")
+    assert sum(criterion.points for criterion in criteria) == 8  # so that they weigh the same
 
 
 # -- similar notebooks
