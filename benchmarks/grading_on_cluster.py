@@ -12,7 +12,9 @@ as in the second batch of a class. Then each part of the work is measured by its
 - collecting: bring the result back and store it;
 - writing: tables, summary and the student's pages.
 
-The reckoning for a large class assumes that the workers grade on other machines, each with a
+Reading and writing are measured for all hand-ins and for a third of them: the difference gives what
+a notebook costs, and the rest, such as the start of Python, is paid once (``once``). The reckoning
+for a large class assumes that the workers grade on other machines, each with a
 processor for itself, and that this machine sends and collects while they grade.
 
 Run this on an idle machine. It writes ``benchmarks/results/grading_on_cluster.json``:
@@ -143,22 +145,32 @@ def store_cases(folder: Path) -> None:
     shutil.copytree(folder / "one" / "cases", folder / "two" / "cases")
 
 
+def seconds_to_grade_again(folder: Path, out: str) -> tuple[float, float]:
+    """Return the seconds of reading what is graded already, and of the whole command."""
+    exercises = AuthoredExercises(SOURCES, COURSE.order, [COURSE.package])
+    hidden = (COURSE.package, SOURCES, folder / "in", folder / out)
+    began = time.perf_counter()
+    grade_folder(folder / "in", folder / out, exercises, seed=SEED, jobs=1, hidden=hidden)
+    return time.perf_counter() - began, run(command(folder, out))
+
+
 def seconds_of_parts(folder: Path, client: Client) -> dict[str, float]:
-    """Return the seconds that each part takes for a notebook; the results are stored already."""
+    """Return the seconds of each part for a notebook, and ``once`` for all; they are graded."""
     exercises = AuthoredExercises(SOURCES, COURSE.order, [COURSE.package])
     hidden = (COURSE.package, SOURCES, folder / "in", folder / "two")
-    began = time.perf_counter()
-    results = grade_folder(
-        folder / "in", folder / "two", exercises, seed=SEED, jobs=1, hidden=hidden
-    )
-    count = len(results)
-    reading = time.perf_counter() - began
-    start = run([sys.executable, "-c", "import stepgrader.batch, seqbook.cli"])
-    writing = run(command(folder, "two")) - reading - start
+    third = folder / "third"
+    students = sorted((folder / "in").iterdir())
+    for student in students[::3]:
+        shutil.copytree(student, third / "in" / student.name)
+    shutil.copytree(folder / "two", third / "two")
+    seconds_to_grade_again(third, "two")  # imports everything
+    of_all, of_third = (seconds_to_grade_again(place, "two") for place in (folder, third))
+    more = len(students) - len(students[::3])
+    reading, whole = ((many - few) / more for many, few in zip(of_all, of_third, strict=True))
 
     compiled = CompiledExercises(exercises, SEED, folder / "two" / "cases")
     tasks: list[GradingTask] = []
-    for submission in list(find(folder / "in"))[:: max(1, count // SAMPLE)]:
+    for submission in list(find(folder / "in"))[:: max(1, len(students) // SAMPLE)]:
         notebook = read_notebook(read(submission))
         exercise = compiled[identify(notebook, submission.path.name, exercises)]
         tasks.append(GradingTask(exercise, code_of(notebook)))
@@ -180,11 +192,12 @@ def seconds_of_parts(folder: Path, client: Client) -> dict[str, float]:
         write_whole(folder / "stored" / f"{number}.json", content)
     collecting = time.perf_counter() - began
     parts = {
-        "reading": reading / count,
+        "once": of_all[1] - len(students) * whole,
+        "reading": reading,
         "sending": sending / len(tasks),
         "grading": sum(outcome.seconds for outcome in outcomes) / len(tasks),
         "collecting": collecting / len(tasks),
-        "writing": writing / count,
+        "writing": whole - reading,
     }
     return {part: round(seconds, 5) for part, seconds in parts.items()}
 
@@ -192,7 +205,7 @@ def seconds_of_parts(folder: Path, client: Client) -> dict[str, float]:
 def reckoned_seconds(parts: dict[str, float], notebooks: int, workers: int) -> float:
     """Return how long a class would take with so many workers."""
     during = max(parts["grading"] / workers, parts["sending"] + parts["collecting"])
-    return notebooks * (parts["reading"] + during + parts["writing"])
+    return parts["once"] + notebooks * (parts["reading"] + during + parts["writing"])
 
 
 def main() -> None:
@@ -226,14 +239,14 @@ def main() -> None:
         f"{workers} workers": round(reckoned_seconds(parts, CLASS, workers)) for workers in CLUSTERS
     }
     print(f"seconds in all: {seconds}")
-    print(f"seconds for a notebook: {parts}")
+    print(f"seconds for a notebook, and once: {parts}")
     print(f"seconds reckoned for {CLASS}: {reckoned}")
     measured: dict[str, Any] = {
         "hand_ins": arguments.hand_ins,
         "workers": arguments.workers,
         "files_compared": files,
         "seconds": {part: round(value, 1) for part, value in seconds.items()},
-        "seconds_per_notebook": parts,
+        "seconds_of_parts": parts,
         "seconds_reckoned": {"notebooks": CLASS, **reckoned},
     }
     write_record(benchmark_record(__file__, **measured), arguments.result)
