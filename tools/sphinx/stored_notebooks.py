@@ -103,12 +103,16 @@ def stored_claims(notebook: dict) -> list[StoredClaim]:
 def split_chapter(notebook: dict) -> dict[str, SplitCell]:
     """Split the cells that make claims into visible code and checks, see ``checks_in_cells``.
 
+    Cells that no page shows are left out: where the book is published, the first holds commands of
+    the shell.
+
     Raises:
         CheckError: The printed claims of a cell are not those that its code makes.
     """
     return split_cells(
         Cell(cell["id"], "".join(cell["source"]), _printed_claims(cell))
         for cell in code_cells(notebook)
+        if "remove-cell" not in cell["metadata"].get("tags", [])
     )
 
 
