@@ -514,7 +514,7 @@ def test_a_lost_reader_finds_the_start_from_any_address(browser, published, widt
 def test_paper_shows_what_is_read_and_nothing_else(browser, site, script):
     with visiting(browser, site, width=PAPER_WIDTH, scheme="dark", script=script) as visit:
         page = visit.open("lstm.html")
-        folded = page.locator("details.hide")
+        folded = page.locator("details.hide.above-input")
         assert folded.count() >= 4
         assert not folded.first.locator(".highlight").first.is_visible()
         page.emulate_media(media="print")
