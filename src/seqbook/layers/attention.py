@@ -50,7 +50,11 @@ _CAPACITY = 64  # positions, at least, of a cache with room for more
 def causal_mask(
     queries: int, keys: int | None = None, *, device: torch.device | str | None = None
 ) -> Tensor:
-    """Let each query attend to its own position and those before it.
+    r"""Let each query attend to its own position and those before it.
+
+    .. math:: M_{ij} = [\, j \le i + n_k - n_q \,]
+
+    for query i of :math:`n_q` and key j of :math:`n_k`.
 
     Args:
         queries: Number of queries.
@@ -75,7 +79,11 @@ def causal_mask(
 
 
 def padding_mask(lengths: Tensor, time: int) -> Tensor:
-    """Let every query attend to the keys of its own sequence and to no padding.
+    r"""Let every query attend to the keys of its own sequence and to no padding.
+
+    .. math:: M_{bj} = [\, j \le \ell_b \,]
+
+    for key j, counted from 1, of sequence b of length :math:`\ell_b`.
 
     Combine it with a causal mask by ``&``.
 
@@ -189,6 +197,10 @@ def chunked_attention(
 ) -> Tensor:
     r"""Attend without ever holding the whole matrix of scores.
 
+    .. math:: O_c = \operatorname{softmax}\left(\frac{Q_c K^\top}{\sqrt{d_k}}\right) V
+
+    for each chunk c of the queries.
+
     The weights of a query need its own row of scores and no other. So a few queries are taken at a
     time, and their weights dropped once their output is computed. The backward pass computes them
     again; its equations are those of ``seqbook.kernels.attention.ChunkedAttentionFunction``. So
@@ -265,13 +277,21 @@ class KeysAndValues(NamedTuple):
     values: Tensor
 
     def index_select(self, rows: Tensor) -> KeysAndValues:
-        """Select examples of the batch by their indices."""
+        """Select examples of the batch by their indices.
+
+        Shape:
+            rows: integers ``(selected,)``; results ``(selected, heads, keys, d_model / heads)``.
+        """
         return KeysAndValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
 
 @dataclass(frozen=True, eq=False)
 class KeyValueCache:
-    """Keys and values of past positions, in buffers with room for more.
+    r"""Keys and values of past positions, in buffers with room for more.
+
+    .. math:: K_{1:t+n} = [K_{1:t},\, K_{t+1:t+n}], \qquad V_{1:t+n} = [V_{1:t},\, V_{t+1:t+n}]
+
+    for n positions after the first t.
 
     ``append`` writes behind the past and returns a longer cache; this one stays as it was. The two
     share their buffers, which are copied only when they are full, twice as large, or when an
@@ -299,17 +319,29 @@ class KeyValueCache:
 
     @classmethod
     def of(cls, contents: KeysAndValues) -> KeyValueCache:
-        """Make a cache of these keys and values, with no room for more."""
+        """Make a cache of these keys and values, with no room for more.
+
+        Shape:
+            contents ``(batch, heads, length, d_model / heads)`` each.
+        """
         length = contents.keys.shape[2]
         return cls(contents, length, [length])
 
     def contents(self) -> KeysAndValues:
-        """Keys and values of the positions held."""
+        """Keys and values of the positions held.
+
+        Shape:
+            results ``(batch, heads, length, d_model / heads)``.
+        """
         keys, values = self.buffers
         return KeysAndValues(keys.narrow(2, 0, self.length), values.narrow(2, 0, self.length))
 
     def append(self, later: KeysAndValues) -> KeyValueCache:
-        """Append later positions."""
+        """Append later positions.
+
+        Shape:
+            later ``(batch, heads, added, d_model / heads)`` each.
+        """
         if torch.is_grad_enabled() and any(x.requires_grad for x in (*self.buffers, *later)):
             pairs = zip(self.contents(), later, strict=True)
             return KeyValueCache.of(KeysAndValues(*(torch.cat(pair, 2) for pair in pairs)))
@@ -324,7 +356,12 @@ class KeyValueCache:
         return KeyValueCache(cache.buffers, length, cache.written)
 
     def index_select(self, rows: Tensor) -> KeyValueCache:
-        """Select examples of the batch by their indices."""
+        """Select examples of the batch by their indices.
+
+        Shape:
+            rows: integers ``(selected,)``; buffers of the result
+            ``(selected, heads, capacity, d_model / heads)``.
+        """
         return KeyValueCache(self.buffers.index_select(rows), self.length, [self.length])
 
     def _with_capacity(self, capacity: int) -> KeyValueCache:
@@ -361,6 +398,11 @@ class MultiHeadAttention(nn.Module):
             as in torch); by default torch's own. Biases start at zero.
         device: Device of the parameters; by default torch's default device.
         dtype: Floating type of the parameters; by default torch's default type.
+
+    Shape:
+        in_proj_weight ``(3 * d_model, d_model)``; in_proj_bias ``(3 * d_model,)``; out_proj.weight
+        ``(d_model, d_model)``; out_proj.bias ``(d_model,)``. In the equation a projection of one
+        head is ``(d_model, d_model / heads)``.
 
     Raises:
         ValueError: A size is not positive, ``heads`` does not divide ``d_model``, or
@@ -433,7 +475,15 @@ class MultiHeadAttention(nn.Module):
     def weights(
         self, query: Tensor, key: Tensor | None = None, *, mask: Tensor | None = None
     ) -> Tensor:
-        """Attention weights ``(batch, heads, queries, keys)``; arguments as for ``forward``."""
+        r"""Compute the attention weights of each head; arguments and errors as for ``forward``.
+
+        .. math:: A_i = \operatorname{softmax}\left(
+            \frac{Q W_i^Q (K W_i^K)^\top}{\sqrt{d_k}}\right), \qquad d_k = d_\text{model} / h
+
+        Shape:
+            query ``(batch, queries, d_model)``; key ``(batch, keys, d_model)``; result
+            ``(batch, heads, queries, keys)``.
+        """
         query, (keys, values) = self.project(query, key)
         return scaled_dot_product_attention(query, keys, values, mask=_over_heads(mask)).weights
 
@@ -445,7 +495,9 @@ class MultiHeadAttention(nn.Module):
         Arguments, and what is raised, as for ``forward``.
 
         Shape:
-            results ``(batch, heads, queries or keys, d_model / heads)``.
+            query ``(batch, queries, d_model)``; key and value ``(batch, keys, d_model)``; results
+            ``(batch, heads, queries, d_model / heads)`` and, twice,
+            ``(batch, heads, keys, d_model / heads)``.
         """
         if key is None and value is None:
             query, keys, values = self._project("query", query, 0, 3)
@@ -471,6 +523,9 @@ class MultiHeadAttention(nn.Module):
         Args:
             key: ``(batch, keys, d_model)``.
             value: ``(batch, keys, d_model)``, by default the key.
+
+        Shape:
+            results ``(batch, heads, keys, d_model / heads)``.
 
         Raises:
             ValueError: A shape does not fit.
@@ -500,7 +555,17 @@ class MultiHeadAttention(nn.Module):
     def attend(
         self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
     ) -> Tensor:
-        """Attend with every head and mix the results: the second half of ``forward``."""
+        """Attend with every head and mix the results: the second half of ``forward``.
+
+        Shape:
+            query ``(batch, heads, queries, d_model / heads)``; keys and values
+            ``(batch, heads, keys, d_model / heads)``; mask as for ``forward``; result
+            ``(batch, queries, d_model)``.
+
+        Raises:
+            ValueError: Shapes do not fit.
+            TypeError: The mask is not boolean.
+        """
         outputs = self._attend(query, *keys_and_values, _over_heads(mask))
         return self.out_proj(outputs.transpose(1, 2).flatten(2))  # (batch, queries, d_model)
 

@@ -112,7 +112,13 @@ def _specification(reset: str) -> CellSpecification:
 
 
 class GRUCell(RecurrentCell):
-    """``gru_step`` with its parameters, laid out as in ``torch.nn.GRUCell``.
+    r"""``gru_step`` with its parameters, laid out as in ``torch.nn.GRUCell``.
+
+    .. math:: r_t, z_t &= \sigma(W_{rz} x_t + U_{rz} h_{t-1} + b_{rz}) \\
+        n_t &= \tanh(W_n x_t + b_n + r_t \odot (U_n h_{t-1} + b'_n)) \\
+        h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
+
+    with the reset gate after the matrix product; ``gru_step`` has both forms.
 
     Args:
         input_size: Number of input features.
@@ -125,9 +131,15 @@ class GRUCell(RecurrentCell):
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
 
+    Shape:
+        weight_ih ``(3 * hidden, features)``; weight_hh ``(3 * hidden, hidden)``; biases
+        ``(3 * hidden,)``.
+
     Raises:
         ValueError: A size is not positive or ``reset`` is unknown.
         TypeError: A size is not an integer.
+
+    Source: Cho et al. (2014), equations 5 to 8.
 
     Example:
         >>> import torch
@@ -177,7 +189,12 @@ class GRUCell(RecurrentCell):
 
 
 class GRU(RecurrentLayer):
-    """A GRU over sequences, with its parameters laid out as in ``torch.nn.GRU``.
+    r"""A GRU over sequences, with its parameters laid out as in ``torch.nn.GRU``.
+
+    .. math:: h^{(l)}_t = \operatorname{GRU}\big(h^{(l-1)}_t, h^{(l)}_{t-1}\big), \qquad
+        h^{(0)}_t = x_t
+
+    for one direction of layer l, with the step of ``gru_step``.
 
     Args:
         input_size: Number of input features.
@@ -197,6 +214,8 @@ class GRU(RecurrentLayer):
     Raises:
         ValueError: A size is not positive or an option is unknown.
         TypeError: A size is not an integer.
+
+    Source: Cho et al. (2014), equations 5 to 8.
 
     Example:
         >>> import torch

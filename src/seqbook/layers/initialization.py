@@ -23,7 +23,7 @@ def initialize(
     torch draws only on the generator's own device. So values are drawn there and copied.
 
     Args:
-        parameter: What to fill.
+        parameter: What to fill, of any shape ``(...)``.
         initializer: From ``torch.nn.init``, such as ``xavier_uniform_``.
         generator: Draws the values; by default torch's own of the parameter's device.
         **options: Other arguments of ``initializer``.

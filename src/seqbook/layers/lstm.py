@@ -20,6 +20,8 @@ __all__ = ["LSTM", "LSTMCell", "LSTMState", "lstm_step"]
 class LSTMState(NamedTuple):
     """The two states of an LSTM, of the same shape.
 
+    ``(batch, hidden)`` for a cell, ``(layers * directions, batch, hidden)`` for a layer.
+
     Attributes:
         hidden: h, the output of the step.
         cell: c, its memory.
@@ -54,8 +56,9 @@ def lstm_step(
     The rows of the weights and biases hold the four gates in this order, as torch orders them.
 
     Shape:
-        inputs ``(batch, features)``; hidden and cell ``(batch, hidden)``; weight_ih
-        ``(4 * hidden, features)``; weight_hh ``(4 * hidden, hidden)``; biases ``(4 * hidden,)``.
+        inputs ``(batch, features)``; hidden and cell, before and after the step,
+        ``(batch, hidden)``; weight_ih ``(4 * hidden, features)``; weight_hh
+        ``(4 * hidden, hidden)``; biases ``(4 * hidden,)``.
 
     Source: Hochreiter and Schmidhuber (1997), with the forget gate of Gers, Schmidhuber and
     Cummins (2000).
@@ -87,7 +90,11 @@ _SPECIFICATION = CellSpecification(gates=4, state=LSTMState._fields, step=_step,
 
 
 class LSTMCell(RecurrentCell):
-    """``lstm_step`` with its parameters, laid out as in ``torch.nn.LSTMCell``.
+    r"""``lstm_step`` with its parameters, laid out as in ``torch.nn.LSTMCell``.
+
+    .. math:: i_t, f_t, o_t &= \sigma(W_{ifo} x_t + U_{ifo} h_{t-1} + b_{ifo}) \\
+        g_t &= \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
+        c_t &= f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh(c_t)
 
     Args:
         input_size: Number of input features.
@@ -101,9 +108,15 @@ class LSTMCell(RecurrentCell):
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
 
+    Shape:
+        weight_ih ``(4 * hidden, features)``; weight_hh ``(4 * hidden, hidden)``; biases
+        ``(4 * hidden,)``.
+
     Raises:
         ValueError: A size is not positive, or there is a ``forget_bias`` but no bias.
         TypeError: A size is not an integer.
+
+    Source: Hochreiter and Schmidhuber (1997); Gers, Schmidhuber and Cummins (2000).
 
     Example:
         >>> import torch
@@ -150,7 +163,12 @@ class LSTMCell(RecurrentCell):
 
 
 class LSTM(RecurrentLayer):
-    """An LSTM over sequences, with its parameters laid out as in ``torch.nn.LSTM``.
+    r"""An LSTM over sequences, with its parameters laid out as in ``torch.nn.LSTM``.
+
+    .. math:: \big(h^{(l)}_t, c^{(l)}_t\big) = \operatorname{LSTM}\big(
+        h^{(l-1)}_t, (h^{(l)}_{t-1}, c^{(l)}_{t-1})\big), \qquad h^{(0)}_t = x_t
+
+    for one direction of layer l, with the step of ``lstm_step``.
 
     Args:
         input_size: Number of input features.
@@ -170,6 +188,8 @@ class LSTM(RecurrentLayer):
         ValueError: A size is not positive, an option is unknown, or there is a ``forget_bias`` but
             no bias.
         TypeError: A size is not an integer.
+
+    Source: Hochreiter and Schmidhuber (1997); Gers, Schmidhuber and Cummins (2000).
 
     Example:
         >>> import torch

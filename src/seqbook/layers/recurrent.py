@@ -186,6 +186,10 @@ class _RecurrentModule(nn.Module):
 class RecurrentCell(_RecurrentModule):
     """One step of a recurrent network with its parameters, laid out as in torch's cells.
 
+    .. math:: s_t = f(x_t, s_{t-1})
+
+    for the ``step`` f of the specification and the parts s of the state.
+
     The base class of ``RNNCell``, ``LSTMCell`` and ``GRUCell``.
 
     Args:
@@ -196,6 +200,10 @@ class RecurrentCell(_RecurrentModule):
         generator: Draws the initial parameters, uniform in ``±1/sqrt(H)``; by default torch's own.
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
+
+    Shape:
+        weight_ih ``(G * hidden, features)``; weight_hh ``(G * hidden, hidden)``; biases
+        ``(G * hidden,)``, for G gates.
 
     Raises:
         ValueError: A size is not positive.
@@ -242,6 +250,15 @@ class RecurrentCell(_RecurrentModule):
 class RecurrentLayer(_RecurrentModule):
     r"""Recurrent layers over whole sequences, one on top of another, in one or both directions.
 
+    .. math:: \overrightarrow{s}^{(l)}_t
+        &= f\big(u^{(l-1)}_t, \overrightarrow{s}^{(l)}_{t-1}\big), \qquad
+        \overleftarrow{s}^{(l)}_t = f\big(u^{(l-1)}_t, \overleftarrow{s}^{(l)}_{t+1}\big) \\
+        u^{(l)}_t &= \big[\overrightarrow{h}^{(l)}_t, \overleftarrow{h}^{(l)}_t\big], \qquad
+        u^{(0)}_t = x_t
+
+    for the ``step`` f of the specification, the state s and its first part h. With one direction
+    :math:`u_t` is the first half alone.
+
     The base class of ``RNN``, ``LSTM`` and ``GRU``.
 
     Layer l + 1 reads the outputs of layer l. With ``bidirectional``, a second network with its own
@@ -274,6 +291,8 @@ class RecurrentLayer(_RecurrentModule):
     Raises:
         ValueError: A size is not positive, or ``backward`` is neither of the two.
         TypeError: A size is not an integer.
+
+    Source: Schuster and Paliwal (1997) for the two directions.
 
     Example:
         >>> from seqbook.layers.gru import GRU

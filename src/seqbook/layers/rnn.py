@@ -82,7 +82,9 @@ def _specification(activation: str) -> CellSpecification:
 
 
 class RNNCell(RecurrentCell):
-    """``rnn_step`` with its parameters, laid out as in ``torch.nn.RNNCell``.
+    r"""``rnn_step`` with its parameters, laid out as in ``torch.nn.RNNCell``.
+
+    .. math:: h_t = \phi(W_x x_t + b_x + W_h h_{t-1} + b_h)
 
     Args:
         input_size: Number of input features.
@@ -94,9 +96,14 @@ class RNNCell(RecurrentCell):
         device: Where the parameters are, by default torch's default device.
         dtype: Their floating type, by default torch's default type.
 
+    Shape:
+        weight_ih ``(hidden, features)``; weight_hh ``(hidden, hidden)``; biases ``(hidden,)``.
+
     Raises:
         ValueError: A size is not positive or the activation is unknown.
         TypeError: A size is not an integer.
+
+    Source: Elman (1990).
 
     Example:
         >>> import torch
@@ -148,7 +155,12 @@ class RNNCell(RecurrentCell):
 
 
 class RNN(RecurrentLayer):
-    """A vanilla recurrent network over sequences, parameters laid out as in ``torch.nn.RNN``.
+    r"""A vanilla recurrent network over sequences, parameters laid out as in ``torch.nn.RNN``.
+
+    .. math:: h^{(l)}_t = \phi\big(W^{(l)}_x h^{(l-1)}_t + b^{(l)}_x
+        + W^{(l)}_h h^{(l)}_{t-1} + b^{(l)}_h\big), \qquad h^{(0)}_t = x_t
+
+    for one direction of layer l.
 
     Args:
         input_size: Number of input features.
@@ -169,6 +181,8 @@ class RNN(RecurrentLayer):
     Raises:
         ValueError: A size is not positive or an option is unknown.
         TypeError: A size is not an integer.
+
+    Source: Elman (1990).
 
     Example:
         >>> import torch

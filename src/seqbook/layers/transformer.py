@@ -89,6 +89,10 @@ def sinusoids(
 class SinusoidalPositions(nn.Module):
     """Add ``sinusoids`` to a sequence. There is nothing to learn, and no maximal length.
 
+    .. math:: y_t = x_t + p_t
+
+    for the ``sinusoids`` p.
+
     The table is computed when it is needed, for the device and type of the inputs. It is neither
     parameter nor buffer, so that a model made on the meta device has it too.
 
@@ -97,6 +101,8 @@ class SinusoidalPositions(nn.Module):
 
     Raises:
         ValueError: ``d_model`` is not even and positive.
+
+    Source: Vaswani et al. (2017), section 3.5.
 
     Example:
         >>> SinusoidalPositions(4)(torch.zeros(1, 2, 4))[0, 0].tolist()
@@ -110,7 +116,11 @@ class SinusoidalPositions(nn.Module):
         self._table: Tensor | None = None
 
     def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
-        """Add the encodings of positions from ``start`` on.
+        r"""Add the encodings of positions from ``start`` on.
+
+        .. math:: y_t = x_t + p_{s + t}, \qquad t = 0, 1, \dots
+
+        for the position s = ``start``.
 
         Shape:
             inputs and result ``(batch, time, d_model)``.
@@ -132,6 +142,10 @@ class SinusoidalPositions(nn.Module):
 
 class LearnedPositions(nn.Module):
     """Add a learned vector for each position to a sequence.
+
+    .. math:: y_t = x_t + w_t
+
+    for row t of ``weight``, ``(max_length, d_model)``, counted from 0.
 
     Args:
         d_model: Features of the sequence.
@@ -161,7 +175,11 @@ class LearnedPositions(nn.Module):
         initialize(self.weight, nn.init.normal_, std=0.02, generator=generator)
 
     def forward(self, inputs: Tensor, *, start: int = 0) -> Tensor:
-        """Add the vectors of positions from ``start`` on.
+        r"""Add the vectors of positions from ``start`` on.
+
+        .. math:: y_t = x_t + w_{s + t}, \qquad t = 0, 1, \dots
+
+        for the position s = ``start``.
 
         Shape:
             inputs and result ``(batch, time, d_model)``.
@@ -257,6 +275,10 @@ class EncoderLayer(_Layer):
     .. math:: \text{pre:}\quad & x + \operatorname{sublayer}(\operatorname{norm}(x)) \\
         \text{post:}\quad & \operatorname{norm}(x + \operatorname{sublayer}(x))
 
+    The two sublayers are multi-head attention of x to itself and, with activation :math:`\phi`,
+
+    .. math:: \operatorname{FFN}(x) = \phi(x W_1 + b_1)\, W_2 + b_2
+
     Args:
         d_model: Number of features of inputs and outputs.
         heads: Number of attention heads; it must divide ``d_model``.
@@ -270,6 +292,9 @@ class EncoderLayer(_Layer):
         generator: Draws the initial weights, Glorot-uniform; by default torch's own.
         device: Device of the parameters; by default torch's default device.
         dtype: Floating type of the parameters; by default torch's default type.
+
+    Shape:
+        In the equation :math:`W_1` is ``(d_model, d_ff)`` and :math:`W_2` ``(d_ff, d_model)``.
 
     Raises:
         ValueError: A size does not fit or an option is unknown.
@@ -288,6 +313,10 @@ class EncoderLayer(_Layer):
         Shape:
             source and result ``(batch, time, d_model)``; mask broadcastable to
             ``(batch, time, time)``, True = may attend.
+
+        Raises:
+            ValueError: Shapes do not fit.
+            TypeError: The mask is not boolean.
         """
         x = self._residual(source, self.norm1, lambda y: self.self_attn(y, mask=mask))
         return self._residual(x, self.norm2, self._feed_forward)
@@ -297,8 +326,10 @@ class LayerCache(NamedTuple):
     """What a decoder layer keeps between two steps.
 
     Attributes:
-        own: Keys and values of its own past positions, or None before the first.
-        memory: Keys and values of the encoder's output.
+        own: Keys and values of its own past positions, ``(batch, heads, time, d_model / heads)``
+            each, or None before the first.
+        memory: Keys and values of the encoder's output,
+            ``(batch, heads, source, d_model / heads)`` each.
 
     Example:
         >>> decoder = Decoder(1, 8, 2, 16)
@@ -311,14 +342,29 @@ class LayerCache(NamedTuple):
     memory: KeysAndValues
 
     def index_select(self, rows: Tensor) -> LayerCache:
-        """Select examples of the batch by their indices."""
+        """Select examples of the batch by their indices.
+
+        Shape:
+            rows: integers ``(selected,)``, the batch of the result.
+        """
         return LayerCache(self.own and self.own.index_select(rows), self.memory.index_select(rows))
 
 
 class DecoderLayer(_Layer):
-    """Self-attention, attention to the encoder's output, then a network at each position.
+    r"""Self-attention, attention to the encoder's output, then a network at each position.
+
+    .. math:: a &= y + \operatorname{MultiHead}(\operatorname{norm}_1(y)) \\
+        b &= a + \operatorname{MultiHead}(\operatorname{norm}_2(a), m, m) \\
+        y' &= b + \operatorname{FFN}(\operatorname{norm}_3(b))
+
+    for the encoder's output m and ``norm="pre"``; with ``"post"`` the norms follow the sums.
 
     Arguments as for ``EncoderLayer``.
+
+    Raises:
+        ValueError: As for ``EncoderLayer``.
+
+    Source: Vaswani et al. (2017), section 3.1.
 
     Example:
         >>> layer = DecoderLayer(8, 2, 16)
@@ -344,6 +390,13 @@ class DecoderLayer(_Layer):
             mask: Mask of the self-attention, broadcastable to ``(batch, time, time)``.
             memory_mask: Mask of the attention to ``memory``, broadcastable to
                 ``(batch, time, source)``.
+
+        Shape:
+            result: ``(batch, time, d_model)``.
+
+        Raises:
+            ValueError: Shapes do not fit.
+            TypeError: A mask is not boolean.
         """
         x = self._residual(target, self.norm1, lambda y: self.self_attn(y, mask=mask))
         x = self._residual(
@@ -352,7 +405,14 @@ class DecoderLayer(_Layer):
         return self._residual(x, self.norm3, self._feed_forward)
 
     def start(self, memory: Tensor) -> LayerCache:
-        """Return the cache before the first step: the projected output of the encoder."""
+        """Return the cache before the first step: the projected output of the encoder.
+
+        Shape:
+            memory ``(batch, source, d_model)``.
+
+        Raises:
+            ValueError: The shape does not fit.
+        """
         return LayerCache(None, self.multihead_attn.project_memory(memory))
 
     def step(
@@ -361,7 +421,8 @@ class DecoderLayer(_Layer):
         """The next position after the layer, equal to ``forward`` with a causal mask.
 
         Shape:
-            target and result ``(batch, 1, d_model)``.
+            target and result ``(batch, 1, d_model)``; memory_mask broadcastable to
+            ``(batch, 1, source)``.
 
         Raises:
             ValueError: There is not exactly one position.
@@ -433,7 +494,12 @@ class _Stack(nn.Module):
 
 
 class Encoder(_Stack):
-    """Encoder layers, one after the other.
+    r"""Encoder layers, one after the other.
+
+    .. math:: x^{(l)} = \operatorname{layer}_l(x^{(l-1)}), \qquad
+        y = \operatorname{norm}(x^{(N)})
+
+    for N layers; the last norm is left out without ``final_norm``.
 
     Args:
         layers: Number of layers.
@@ -450,19 +516,49 @@ class Encoder(_Stack):
         generator: Draws the initial weights; by default torch's own.
         device: Device of the parameters; by default torch's default device.
         dtype: Floating type of the parameters; by default torch's default type.
+
+    Raises:
+        ValueError: ``layers`` is not positive, or as for ``EncoderLayer``.
+
+    Source: Vaswani et al. (2017), section 3.1.
+
+    Example:
+        >>> encoder = Encoder(2, 8, 2, 16)
+        >>> encoder(torch.ones(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
     """
 
     layer = EncoderLayer
 
     def forward(self, source: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the sequence after all layers; see ``EncoderLayer.forward``."""
+        """Return the sequence after all layers; see ``EncoderLayer.forward``.
+
+        Shape:
+            source and result ``(batch, time, d_model)``; mask as there.
+        """
         for layer in self.layers:
             source = layer(source, mask=mask)
         return self.norm(source)
 
 
 class Decoder(_Stack):
-    """Decoder layers, one after the other; arguments as for ``Encoder``."""
+    r"""Decoder layers, one after the other; arguments as for ``Encoder``.
+
+    .. math:: y^{(l)} = \operatorname{layer}_l(y^{(l-1)}, m), \qquad
+        z = \operatorname{norm}(y^{(N)})
+
+    for N layers and the encoder's output m; the last norm is that of ``Encoder``.
+
+    Raises:
+        ValueError: As for ``Encoder``.
+
+    Source: Vaswani et al. (2017), section 3.1.
+
+    Example:
+        >>> decoder = Decoder(2, 8, 2, 16)
+        >>> decoder(torch.ones(3, 4, 8), memory=torch.ones(3, 5, 8)).shape
+        torch.Size([3, 4, 8])
+    """
 
     layer = DecoderLayer
 
@@ -474,19 +570,35 @@ class Decoder(_Stack):
         mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
     ) -> Tensor:
-        """Return the target sequence after all layers; see ``DecoderLayer.forward``."""
+        """Return the target sequence after all layers; see ``DecoderLayer.forward``.
+
+        Shape:
+            target and result ``(batch, time, d_model)``; memory ``(batch, source, d_model)``; masks
+            as there.
+        """
         for layer in self.layers:
             target = layer(target, memory, mask=mask, memory_mask=memory_mask)
         return self.norm(target)
 
     def start(self, memory: Tensor) -> list[LayerCache]:
-        """Project the encoder's output for each layer; see ``DecoderLayer.start``."""
+        """Project the encoder's output for each layer; see ``DecoderLayer.start``.
+
+        Shape:
+            memory ``(batch, source, d_model)``; one cache for each layer.
+        """
         return [cast(DecoderLayer, layer).start(memory) for layer in self.layers]
 
     def step(
         self, target: Tensor, caches: list[LayerCache], *, memory_mask: Tensor | None = None
     ) -> tuple[Tensor, list[LayerCache]]:
-        """The next position after all layers; see ``DecoderLayer.step``."""
+        """The next position after all layers; see ``DecoderLayer.step``.
+
+        Shape:
+            target and result ``(batch, 1, d_model)``; one cache for each layer.
+
+        Raises:
+            ValueError: There is not exactly one position, or not one cache for each layer.
+        """
         updated = []
         for layer, cache in zip(self.layers, caches, strict=True):
             step = cast(DecoderLayer, layer).step
@@ -496,7 +608,10 @@ class Decoder(_Stack):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder, from vectors to vectors, as ``torch.nn.Transformer``.
+    r"""Encoder and decoder, from vectors to vectors, as ``torch.nn.Transformer``.
+
+    .. math:: \operatorname{Transformer}(x, y)
+        = \operatorname{Decoder}(y, \operatorname{Encoder}(x))
 
     ``seqbook.models.seq2seq.TransformerSeq2Seq`` puts embeddings before it and a readout after it.
 
@@ -514,6 +629,9 @@ class Transformer(nn.Module):
         generator: Draws the initial weights; by default torch's own.
         device: Device of the parameters; by default torch's default device.
         dtype: Floating type of the parameters; by default torch's default type.
+
+    Raises:
+        ValueError: A size does not fit or an option is unknown.
 
     Source: Vaswani et al. (2017).
 
@@ -568,6 +686,10 @@ class Transformer(nn.Module):
         Shape:
             source ``(batch, source, d_model)``; target and result ``(batch, time, d_model)``; masks
             broadcastable to ``(batch, queries, keys)``, True = may attend.
+
+        Raises:
+            ValueError: Shapes do not fit.
+            TypeError: A mask is not boolean.
         """
         memory = self.encoder(source, mask=source_mask)
         return self.decoder(target, memory, mask=target_mask, memory_mask=memory_mask)
