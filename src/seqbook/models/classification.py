@@ -45,7 +45,12 @@ class LabelledSequences(NamedTuple):
         return LabelledSequences(*(part.to(device) for part in self))
 
     def rows(self, chosen: Tensor) -> LabelledSequences:
-        """Return the sequences with the given indices, cut to the longest of them."""
+        """Return the sequences with the given indices, cut to the longest of them.
+
+        Shape:
+            chosen: integers ``(selected,)``; inputs of the result
+            ``(selected, longest, features)``.
+        """
         lengths = self.lengths[chosen]
         return LabelledSequences(
             self.inputs[chosen, : int(lengths.max())], lengths, self.labels[chosen]
@@ -95,7 +100,7 @@ def pad(
 
 
 class LastStateReadout(nn.Module):
-    r"""A linear map of a recurrent layer's last state of each sequence.
+    """A linear map of a recurrent layer's last state of each sequence.
 
     .. math:: y = W h_T + b
 
@@ -109,6 +114,9 @@ class LastStateReadout(nn.Module):
         outputs: Number of outputs: one for each class, or one for a number.
         generator: Draws the initial weights, uniform in ``±1/sqrt(inputs)``; by default torch's
             own.
+
+    Shape:
+        W ``(outputs, directions * hidden)``; b ``(outputs,)``.
 
     Raises:
         ValueError: ``outputs`` is not positive.
@@ -161,7 +169,9 @@ class LastStateReadout(nn.Module):
 
 
 class SequenceClassifier(LastStateReadout):
-    """A ``LastStateReadout`` with one output, a logit, for each class.
+    r"""A ``LastStateReadout`` with one output, a logit, for each class.
+
+    .. math:: P(c \mid x) = \operatorname{softmax}(W h_T + b)_c
 
     Example:
         >>> from seqbook.layers.gru import GRU
@@ -176,19 +186,35 @@ class SequenceClassifier(LastStateReadout):
 
         .. math:: -\frac{1}{N} \sum_n \log P(c_n \mid x_n)
 
-        for N sequences x with the classes c.
+        for N sequences x with the classes c; a scalar ``()``.
+
+        Raises:
+            ValueError: A length is not in 1 to ``time``.
+            TypeError: The labels are not integers.
         """
         logits = self(sequences.inputs, lengths=sequences.lengths)
         return cross_entropy(logits, as_ids(sequences.labels, name="labels"))
 
     @torch.no_grad()
     def predict(self, sequences: LabelledSequences) -> Tensor:
-        """Return the most probable class of each sequence, int64 ``(sequences,)``."""
+        r"""Return the most probable class of each sequence, int64 ``(sequences,)``.
+
+        .. math:: \hat c_n = \operatorname{argmax}_c P(c \mid x_n)
+
+        Raises:
+            ValueError: A length is not in 1 to ``time``.
+        """
         return self(sequences.inputs, lengths=sequences.lengths).argmax(1)
 
 
 def accuracy(model: SequenceClassifier, sequences: LabelledSequences) -> float:
-    """Return the fraction of sequences whose class ``model`` predicts, 0 to 1.
+    r"""Return the fraction of sequences whose class ``model`` predicts, 0 to 1.
+
+    .. math:: \frac{1}{N} \sum_{n=1}^{N} [\, \hat c_n = c_n \,]
+
+    Args:
+        model: The classifier, which predicts :math:`\hat c`.
+        sequences: N sequences with the classes c.
 
     Example:
         >>> from seqbook.layers.gru import GRU

@@ -28,12 +28,13 @@ __all__ = ["Hypothesis", "beam", "greedy", "sample"]
 
 
 class Hypothesis(NamedTuple):
-    """A generated sequence.
+    r"""A generated sequence.
 
     Attributes:
         ids: Without start and end.
-        log_probability: Log-probability of the ids and, if it is ``complete``, the end after them;
-            in nats, of the model's own distribution, whatever the temperature.
+        log_probability: Log-probability of the ids y and, if it is ``complete``, the end after
+            them, :math:`\sum_t \log P(y_t \mid y_1, \dots, y_{t-1}, x)` for the source x; in nats,
+            of the model's own distribution, whatever the temperature.
         complete: Whether the model ended it. If not, ``max_length`` did.
 
     Example:
@@ -58,7 +59,9 @@ def greedy(
     max_length: int | Tensor | Sequence[int] = 100,
     cached: bool = True,
 ) -> list[Hypothesis]:
-    """Generate the most probable symbol at each step.
+    r"""Generate the most probable symbol at each step.
+
+    .. math:: y_t = \operatorname{argmax}_j P(j \mid y_1, \dots, y_{t-1}, x)
 
     Args:
         model: The model.
@@ -99,8 +102,9 @@ def sample(
 ) -> list[Hypothesis]:
     r"""Draw each symbol from the model's distribution, sharpened or flattened by a temperature.
 
-    Probabilities are proportional to :math:`p^{1 / T}`. As the temperature T goes to zero, the most
-    probable symbol is drawn.
+    .. math:: P_T(j) \propto P(j \mid y_1, \dots, y_{t-1}, x)^{1 / T}
+
+    As the temperature T goes to zero, the most probable symbol is drawn.
 
     Args:
         model: The model.
@@ -153,7 +157,12 @@ def beam(
     max_length: int | Tensor | Sequence[int] = 100,
     cached: bool = True,
 ) -> list[Hypothesis]:
-    """Keep the ``width`` most probable prefixes at each step, and return the best complete one.
+    r"""Keep the ``width`` most probable prefixes at each step, and return the best complete one.
+
+    .. math:: \log P(y_1, \dots, y_t \mid x)
+        = \sum_{s=1}^{t} \log P(y_s \mid y_1, \dots, y_{s-1}, x)
+
+    ranks the prefixes, in nats and not divided by their length.
 
     The search may drop the greedy path and end with something less probable. So the greedy result
     is one of those among which the best is chosen: the answer is never less probable than
@@ -171,6 +180,8 @@ def beam(
 
     Raises:
         ValueError: ``width`` is not positive, or as for ``greedy``.
+
+    Source: Sutskever, Vinyals and Le (2014).
 
     Example:
         >>> from seqbook.models.seq2seq import RecurrentSeq2Seq

@@ -22,14 +22,15 @@ def as_ids(
     """Convert ids to int64, the type that every operation of torch takes.
 
     Args:
-        values: Integers of any type and width, signed or not: a tensor, an array, also one that is
-            mapped from a file, or nested sequences.
+        values: Integers of any type and width, signed or not, and of any shape ``(...)``: a tensor,
+            an array, also one that is mapped from a file, or nested sequences.
         size: Number of symbols; ids are then checked to lie in 0 to ``size - 1``.
         dims: Number of dimensions that is expected.
         name: Name of the argument, for the error.
 
     Returns:
-        The ids, int64, on the device where they are. The tensor itself if it is int64 already.
+        The ids, int64 of the same shape, on the device where they are. The tensor itself if it is
+        int64 already.
 
     Raises:
         TypeError: The values are not integers.

@@ -94,7 +94,12 @@ class CharacterModel(nn.Module):
 
 
 def batchify(ids: np.ndarray | Tensor | Sequence[int], batch: int) -> tuple[Tensor, Tensor]:
-    """Cut a long text into ``batch`` contiguous rows, to be read side by side.
+    r"""Cut a long text into ``batch`` contiguous rows, to be read side by side.
+
+    .. math:: \text{inputs}_{b,t} = x_{b n + t}, \qquad \text{targets}_{b,t} = x_{b n + t + 1},
+        \qquad n = \left\lfloor \frac{T - 1}{B} \right\rfloor
+
+    for B rows of a text x of length T, all counted from 0.
 
     Each column continues where the one before it stopped, so that a state may be carried along the
     rows. Up to ``batch`` symbols at the end of the text are left out.

@@ -55,7 +55,13 @@ class ErrorRates(NamedTuple):
 
 
 def error_rates(outputs: Sequence[Sequence[str]], pairs: Sequence[Pair]) -> ErrorRates:
-    """Score what a model generated for the sources of ``pairs``.
+    r"""Score what a model generated for the sources of ``pairs``.
+
+    .. math:: \text{word} = \frac{1}{N} \sum_{n=1}^{N} [\, o_n \notin R_n \,], \qquad
+        \text{symbol} = \frac{\sum_n D(o_n, r_n)}{\sum_n |r_n|}
+
+    for the outputs o, the sets R of correct targets, the ``edit_distance`` D and the target
+    :math:`r_n` in :math:`R_n` that is nearest to :math:`o_n`.
 
     Args:
         outputs: One sequence for each pair.

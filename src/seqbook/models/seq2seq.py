@@ -63,7 +63,11 @@ class Memory(NamedTuple):
     final: tuple[Tensor, ...] = ()
 
     def index_select(self, rows: Tensor) -> Memory:
-        """Select examples of the batch by their indices."""
+        """Select examples of the batch by their indices.
+
+        Shape:
+            rows: integers ``(selected,)``, the batch of the result.
+        """
         final = tuple(part.index_select(1, rows) for part in self.final)
         return Memory(self.values.index_select(0, rows), self.mask.index_select(0, rows), final)
 
@@ -98,6 +102,13 @@ class Seq2Seq(nn.Module):
         Args:
             source: Ids ``(batch, source)``.
             lengths: Number of ids of each source that are not padding, ``(batch,)``.
+
+        Returns:
+            What the decoder reads, with values ``(batch, source, features)``.
+
+        Raises:
+            ValueError: There is not one length for each source, or a shape does not fit.
+            TypeError: The ids or lengths are not integers.
         """
         raise NotImplementedError
 
@@ -131,12 +142,23 @@ class Seq2Seq(nn.Module):
         return self.decode(examples.target[:, :-1], memory)
 
     def loss(self, examples: Encoded, *, label_smoothing: float = 0.0) -> Tensor:
-        """Compute the mean cross-entropy of the target symbols, without padding, in nats.
+        r"""Compute the mean cross-entropy of the target symbols, without padding, in nats.
+
+        .. math:: -\frac{1}{N} \sum_t \Big( (1 - \varepsilon) \log P(y_t)
+            + \frac{\varepsilon}{V} \sum_{v=1}^{V} \log P(v) \Big)
+
+        for the N target symbols y of all examples, START left out and END counted, each given those
+        before it and the source; V is the number of symbols.
 
         Args:
             examples: The batch.
-            label_smoothing: Fraction of each target's probability that is spread over all
-                symbols.
+            label_smoothing: Fraction :math:`\varepsilon` of each target's probability that is
+                spread over all symbols.
+
+        Shape:
+            result: a scalar ``()``.
+
+        Source: Szegedy et al. (2016), section 7, for label smoothing.
         """
         target = as_ids(examples.target, dims=2, name="target").to(self.device)
         return cross_entropy(
@@ -150,6 +172,10 @@ class Seq2Seq(nn.Module):
 class RecurrentState(NamedTuple):
     """State of a recurrent decoder between two steps.
 
+    Attributes:
+        parts: Parts of the decoder's recurrent state, each ``(num_layers, batch, hidden)``.
+        memory: Output of the encoder.
+
     Example:
         >>> model = RecurrentSeq2Seq(10, 12, embedding_size=4, hidden_size=6, network="LSTM")
         >>> memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
@@ -162,7 +188,11 @@ class RecurrentState(NamedTuple):
     memory: Memory
 
     def index_select(self, rows: Tensor) -> RecurrentState:
-        """Select examples of the batch by their indices."""
+        """Select examples of the batch by their indices.
+
+        Shape:
+            rows: integers ``(selected,)``, the batch of the result.
+        """
         parts = tuple(part.index_select(1, rows) for part in self.parts)
         return RecurrentState(parts, self.memory.index_select(rows))
 
@@ -194,6 +224,10 @@ class RecurrentSeq2Seq(Seq2Seq):
         generator: Draws the initial weights; by default torch's own.
         device: Device of the parameters; by default torch's default device.
         dtype: Floating type of the parameters; by default torch's default type.
+
+    Shape:
+        E ``(source, hidden)``; :math:`h_t` ``(hidden,)``; :math:`\hat h_t` ``(embedding,)``; the
+        probabilities ``(target_symbols,)``.
 
     Raises:
         ValueError: A size does not fit or ``network`` is unknown.
@@ -270,7 +304,12 @@ class RecurrentSeq2Seq(Seq2Seq):
         return logits[:, 0], RecurrentState(parts, state.memory)
 
     def attention_weights(self, examples: Encoded) -> Tensor:
-        """Compute the attention weights of each target symbol.
+        r"""Compute the attention weights of each target symbol.
+
+        .. math:: A = \operatorname{softmax}\left(\frac{(H W_q^\top) E^\top}{\sqrt{d}}\right)
+
+        for the decoder's states H and the encoder's states E in rows, and d hidden units; the
+        softmax leaves out padding.
 
         Shape:
             result ``(batch, target time - 1, source)``.
@@ -308,6 +347,12 @@ class RecurrentSeq2Seq(Seq2Seq):
 class TransformerState(NamedTuple):
     """State of a Transformer's decoder between two steps.
 
+    Attributes:
+        caches: Cache of each decoder layer.
+        memory_mask: Which source positions are not padding, bool ``(batch, 1, source)``; None if
+            all are.
+        position: Number of target symbols read.
+
     Example:
         >>> model = TransformerSeq2Seq(10, 12, d_model=8, heads=2, d_ff=16)
         >>> memory = model.encode(torch.tensor([[5, 6, 2]]), torch.tensor([3]))
@@ -321,7 +366,11 @@ class TransformerState(NamedTuple):
     position: int
 
     def index_select(self, rows: Tensor) -> TransformerState:
-        """Select examples of the batch by their indices."""
+        """Select examples of the batch by their indices.
+
+        Shape:
+            rows: integers ``(selected,)``, the batch of the result.
+        """
         caches, mask = [cache.index_select(rows) for cache in self.caches], self.memory_mask
         mask = None if mask is None else mask.index_select(0, rows)
         return TransformerState(caches, mask, self.position)
@@ -330,8 +379,12 @@ class TransformerState(NamedTuple):
 class TransformerSeq2Seq(Seq2Seq):
     r"""A Transformer between embeddings and a readout.
 
-    Embeddings are multiplied by :math:`\sqrt{d}`, sinusoids of the positions are added, and the
-    readout's weights are those of the target embedding.
+    .. math:: m = \operatorname{Encoder}(\sqrt{d}\, S_x + p), \qquad
+        h = \operatorname{Decoder}(\sqrt{d}\, E_y + p,\, m), \qquad
+        P(y_{t+1}) = \operatorname{softmax}(E h_t)
+
+    for the rows :math:`S_x` of the source embedding S, the rows :math:`E_y` of the target
+    embedding E, whose weights the readout shares, and the ``sinusoids`` p of the positions.
 
     Args:
         source_symbols: Number of source ids.
@@ -349,6 +402,12 @@ class TransformerSeq2Seq(Seq2Seq):
         generator: Draws the initial weights; by default torch's own.
         device: Device of the parameters; by default torch's default device.
         dtype: Floating type of the parameters; by default torch's default type.
+
+    Shape:
+        S ``(source_symbols, d_model)``; E ``(target_symbols, d_model)``.
+
+    Raises:
+        ValueError: A size does not fit or an option is unknown.
 
     Source: Vaswani et al. (2017), section 3.4; Press and Wolf (2017) for the shared weights.
 

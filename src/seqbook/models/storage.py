@@ -70,7 +70,7 @@ def write_tensors(
 
     Args:
         path: The file.
-        tensors: Tensors by name, on any device.
+        tensors: Tensors by name, of any shape ``(...)`` and on any device.
         description: Texts, numbers, lists and dictionaries.
 
     Raises:
@@ -101,6 +101,9 @@ def read_tensors(file: Path | str | BinaryIO) -> tuple[dict[str, Tensor], dict[s
 
     Args:
         file: A path, or an open binary file.
+
+    Returns:
+        The tensors by name, each of the shape ``(...)`` it was written with, and the description.
 
     Raises:
         OSError: The file can't be read.

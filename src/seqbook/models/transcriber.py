@@ -166,6 +166,9 @@ class Transcriber:
         Args:
             texts: Source texts.
             beam_width: Width of the beam; 1 is greedy decoding.
+
+        Raises:
+            ValueError: ``beam_width`` is not positive.
         """
         sources = [self.tokenize(text) for text in texts]
         generated = iter(self.generate([s for s in sources if s], beam_width=beam_width))
@@ -176,7 +179,13 @@ class Transcriber:
         return [detokenize(target, self.target_level) for target in targets]
 
     def score(self, pairs: Sequence[Pair], *, beam_width: int = 1, **options: Any) -> ErrorRates:
-        """Score the targets generated for the sources of ``pairs``; options as for ``generate``."""
+        """Score the targets generated for the sources of ``pairs``; options as for ``generate``.
+
+        Rates are fractions, see ``seqbook.models.metrics.error_rates``.
+
+        Raises:
+            ValueError: There are no pairs, or as for ``generate``.
+        """
         generated = self.generate([pair.source for pair in pairs], beam_width=beam_width, **options)
         return error_rates([self.vocabularies.decode_target(h.ids) for h in generated], pairs)
 

@@ -12,7 +12,11 @@ __all__ = ["LinearAR", "windows"]
 
 
 def windows(series: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a series into pairs of a window and the value after it.
+    r"""Cut a series into pairs of a window and the value after it.
+
+    .. math:: \text{past}_{t,k} = x_{t + \tau - 1 - k}, \qquad \text{next}_t = x_{t + \tau}
+
+    for the order :math:`\tau`, with t, k and the series x counted from 0.
 
     Row t of ``past`` holds the ``order`` values before ``next[t]``, the most recent first: column k
     is the series lagged by k + 1 steps.
@@ -88,7 +92,10 @@ class LinearAR:
 
     @classmethod
     def fit(cls, series: np.ndarray, order: int) -> LinearAR:
-        """Fit intercept and weights by least squares on all windows of a series.
+        r"""Fit intercept and weights by least squares on all windows of a series.
+
+        .. math:: (\hat c, \hat w) = \operatorname{argmin}_{c, w}
+            \sum_{t=\tau+1}^{T} \Big( x_t - c - \sum_{k=1}^{\tau} w_k\, x_{t-k} \Big)^2
 
         Args:
             series: Finite real numbers, ``(time,)`` with ``time > 2 * order``.
@@ -98,6 +105,8 @@ class LinearAR:
             TypeError: ``series`` does not hold real numbers, or ``order`` is not an integer.
             ValueError: ``series`` has another shape, is not finite, or has fewer windows than the
                 model has parameters, or ``order`` is negative.
+
+        Source: Yule (1927).
         """
         past, following = windows(series, order)
         if len(past) < order + 1:
@@ -127,7 +136,10 @@ class LinearAR:
 
     @property
     def spectral_radius(self) -> float:
-        """Largest modulus of a characteristic root; below 1 the process is stationary."""
+        r"""Largest modulus of a characteristic root, :math:`\max_k |z_k|`.
+
+        Below 1 the process is stationary. Of order 0 it is 0.
+        """
         return float(np.abs(self.roots).max()) if self.order else 0.0
 
     @property
@@ -141,7 +153,9 @@ class LinearAR:
         return float(self.intercept / (1 - self.weights.sum()))
 
     def predict(self, series: np.ndarray) -> np.ndarray:
-        """One-step predictions of ``series[order:]`` from the true values before each.
+        r"""One-step predictions of ``series[order:]`` from the true values before each.
+
+        .. math:: \hat x_t = c + \sum_{k=1}^{\tau} w_k\, x_{t-k}, \qquad t = \tau + 1, \dots, T
 
         Shape:
             series ``(time,)``; result ``(time - order,)``.
@@ -155,7 +169,10 @@ class LinearAR:
         return self.intercept + past @ self.weights
 
     def roll_out(self, history: np.ndarray, steps: int) -> np.ndarray:
-        """Multi-step forecast: each forecast is fed back as the input of the next step.
+        r"""Multi-step forecast: each forecast is fed back as the input of the next step.
+
+        .. math:: \hat x_{T+j} = c + \sum_{k=1}^{\tau} w_k\, \hat x_{T+j-k}, \qquad
+            \hat x_t = x_t \text{ for } t \le T
 
         Args:
             history: Finite real numbers, ``(time,)`` with ``time >= order``; the latest is last.
@@ -208,11 +225,14 @@ class LinearAR:
     def simulate(
         self, length: int, *, noise_std: float, generator: np.random.Generator, discard: int = 200
     ) -> np.ndarray:
-        """Draw a path with Gaussian noise.
+        r"""Draw a path with Gaussian noise.
+
+        .. math:: x_t = c + \sum_{k=1}^{\tau} w_k\, x_{t-k} + \varepsilon_t, \qquad
+            \varepsilon_t \sim \mathcal{N}(0, \sigma^2)
 
         Args:
             length: Number of values.
-            noise_std: Standard deviation of the noise, in the units of the series.
+            noise_std: Standard deviation :math:`\sigma` of the noise, in the units of the series.
             generator: Random generator.
             discard: Number of values, after a start at zero, that are dropped before the path.
 

@@ -202,7 +202,7 @@ def entropy(probabilities: np.ndarray) -> float:
     .. math:: H = -\sum_i p_i \log_2 p_i
 
     Args:
-        probabilities: A distribution of any shape; a joint distribution is a table.
+        probabilities: A distribution of any shape ``(...)``; a joint distribution is a table.
 
     Raises:
         TypeError: They are not real numbers.

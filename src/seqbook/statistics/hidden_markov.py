@@ -78,7 +78,9 @@ class HiddenMarkovModel:
     def sample(
         self, length: int, *, generator: np.random.Generator, sequences: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw sequences of states and symbols.
+        r"""Draw sequences of states and symbols.
+
+        .. math:: z_1 \sim \pi, \qquad z_t \sim A(z_{t-1}, \cdot), \qquad x_t \sim B(z_t, \cdot)
 
         Args:
             length: Number of steps.
@@ -110,7 +112,8 @@ class HiddenMarkovModel:
 
         The belief :math:`h_t = P(z_t \mid x_1..x_t)` follows from the previous one alone:
 
-        .. math:: h_t \propto (h_{t-1} A) \odot B(\cdot, x_t)
+        .. math:: h_t \propto (h_{t-1} A) \odot B(\cdot, x_t), \qquad
+            h_1 \propto \pi \odot B(\cdot, x_1)
 
         Shape:
             symbols: integer ids ``(time,)`` or ``(sequences, time)``.

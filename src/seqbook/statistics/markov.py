@@ -32,7 +32,11 @@ __all__ = [
 
 
 class SymbolModel(Protocol):
-    """A model that predicts the next symbol from the past.
+    r"""A model that predicts the next symbol from the past.
+
+    .. math:: P(x_t \mid x_1, \dots, x_{t-1}) = P(x_t \mid x_{t-k}, \dots, x_{t-1})
+
+    for a model of order k.
 
     Attributes:
         order: How many past symbols the prediction depends on.
@@ -96,7 +100,9 @@ def bits_per_symbol(model: SymbolModel, symbols: np.ndarray, *, skip: int = 0) -
 def sample(
     model: SymbolModel, length: int, *, generator: np.random.Generator, past: Sequence[int] = ()
 ) -> np.ndarray:
-    """Draw ``length`` symbols one after the other, each from the distribution given those before.
+    r"""Draw ``length`` symbols one after the other, each from the distribution given those before.
+
+    .. math:: x_t \sim P(\cdot \mid x_1, \dots, x_{t-1})
 
     Args:
         model: The model.
@@ -244,6 +250,8 @@ class AdditiveMarkov(_CountedMarkov):
         Raises:
             TypeError: ``symbols`` are not integers.
             ValueError: There are too few, or an id is outside 0 to ``size`` - 1.
+
+        Source: Jurafsky and Martin, Speech and Language Processing, chapter 3.
         """
         self._count(symbols, [self.order])
         return self

@@ -162,7 +162,8 @@ def detach_state(state: State) -> State:
     """Return the same state without the graph that made it.
 
     Args:
-        state: A tensor, or a tuple of tensors such as ``LSTMState``, whose type is kept.
+        state: A tensor, or a tuple of tensors such as ``LSTMState``, whose type is kept; of any
+            shapes ``(...)``.
 
     Raises:
         TypeError: It is neither.
@@ -187,7 +188,12 @@ def truncated_bptt(
     stateful: bool = True,
     state: Tensor | tuple | None = None,
 ) -> float:
-    """Add the gradient of a long sequence's loss to ``.grad``, cut every ``window`` steps.
+    r"""Add the gradient of a long sequence's loss to ``.grad``, cut every ``window`` steps.
+
+    .. math:: \hat g_t = \frac{\partial^+ \ell}{\partial h_t}
+        + [\, \tau \nmid t \,]\; \hat g_{t+1} \frac{\partial h_{t+1}}{\partial h_t}
+
+    for the window :math:`\tau`: a window ends at each step t that it divides.
 
     The sequence is run window by window and each window is backpropagated at once, so only one
     window's graph is ever in memory. A ``window`` of the whole length gives the full gradient.

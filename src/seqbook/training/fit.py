@@ -29,6 +29,12 @@ def language_model_loss(
 ) -> Callable[[int], Tensor]:
     r"""Loss of a language model on the windows of a text, for truncated backpropagation.
 
+    .. math:: -\frac{1}{B n} \sum_{b=1}^{B} \sum_{t=s+1}^{s+n}
+        \log P(x_{b,t+1} \mid x_{b,1}, \dots, x_{b,t})
+
+    for B rows and a window of the n symbols after the first s of a row; what is before the window
+    enters through the carried state.
+
     The text is cut into ``batch`` contiguous rows, of which each call reads the next ``window``
     symbols. The state is carried from window to window, the gradient is not. At the end of the
     rows the next reading starts, with a state of zero.
@@ -42,6 +48,9 @@ def language_model_loss(
     Returns:
         A function of the step's number, which it ignores, that returns the mean cross-entropy of
         the next window in nats per symbol.
+
+    Shape:
+        result of the function: a scalar ``()``.
 
     Raises:
         ValueError: ``batch`` or ``window`` does not fit, or an id is not one of the model's.
@@ -80,9 +89,11 @@ def fit_language_model(
     window: int,
     learning_rate: float,
 ) -> np.ndarray:
-    """Train a language model on a text by truncated backpropagation through time, with Adam.
+    r"""Train a language model on a text by truncated backpropagation through time, with Adam.
 
-    The learning rate falls linearly to zero.
+    The learning rate falls linearly, in step s of S, counted from 0, to
+
+    .. math:: \eta_s = \eta\, (1 - s / S)
 
     Args:
         model: Model whose parameters are changed.
@@ -130,7 +141,11 @@ def classifier_loss(
     batch: int,
     generator: torch.Generator,
 ) -> Callable[[int], Tensor]:
-    """Loss of a classifier on random batches.
+    r"""Loss of a classifier on random batches.
+
+    .. math:: -\frac{1}{B} \sum_{n=1}^{B} \log P(c_n \mid x_n)
+
+    for the B sequences x of a batch and their classes c.
 
     Each epoch goes through the sequences in a new random order; those left over at its end that
     fill no batch are skipped.
@@ -144,6 +159,9 @@ def classifier_loss(
     Returns:
         A function of the step's number, which it ignores, that returns the mean cross-entropy of
         the next batch in nats.
+
+    Shape:
+        result of the function: a scalar ``()``.
 
     Raises:
         ValueError: ``batch`` is not in 1 to the number of sequences.
@@ -180,7 +198,11 @@ def fit_classifier(
     batch: int,
     generator: torch.Generator,
 ) -> np.ndarray:
-    """Train a classifier with Adam.
+    r"""Train a classifier with Adam.
+
+    .. math:: \min_\theta\; -\sum_n \log P_\theta(c_n \mid x_n)
+
+    over the sequences x and their classes c, by steps on one batch each.
 
     Args:
         model: Classifier whose parameters are changed.

@@ -56,8 +56,8 @@ def training_steps(
                 print(step.number, step.loss, accuracy(model, held_out))
 
     Args:
-        parameters: Parameters to change.
-        loss: Function of the step's number that draws a batch and returns a scalar tensor.
+        parameters: Parameters to change, of any shapes ``(...)``.
+        loss: Function of the step's number that draws a batch and returns a scalar tensor ``()``.
         steps: Number of steps in all.
         learning_rate: Adam's step size, or a function that gives it for each step's number.
         clip_norm: Largest Euclidean norm of the gradient; a longer one is scaled down to it.
@@ -116,7 +116,11 @@ def train(
     learning_rate: float | Callable[[int], float],
     clip_norm: float = 1.0,
 ) -> np.ndarray:
-    """Run ``training_steps`` to its end; the arguments and errors are the same.
+    r"""Run ``training_steps`` to its end; the arguments and errors are the same.
+
+    .. math:: \theta_{s+1} = \theta_s - \eta \operatorname{Adam}
+        \left(g_s \min\left(1, \frac{c}{\lVert g_s \rVert}\right)\right), \qquad
+        g_s = \nabla L_s(\theta_s)
 
     Returns:
         The loss before each update, float64 ``(steps,)``.

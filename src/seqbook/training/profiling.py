@@ -23,7 +23,11 @@ __all__ = ["bytes_for_backward", "count_macs", "critical_path", "peak_bytes", "p
 
 
 def count_macs(compute: Callable[[], object]) -> int:
-    """Count the multiply-accumulate operations of matrix products.
+    r"""Count the multiply-accumulate operations of matrix products.
+
+    .. math:: \sum_i n_i\, k_i\, m_i
+
+    over the products of an :math:`n_i \times k_i` with a :math:`k_i \times m_i` matrix.
 
     Products inside torch's own recurrent layers and fused attention are not seen.
 
@@ -41,7 +45,11 @@ def count_macs(compute: Callable[[], object]) -> int:
 
 
 def peak_bytes(compute: Callable[[], object]) -> int:
-    """Count the bytes of all tensors that exist at the same time, at their maximum.
+    r"""Count the bytes of all tensors that exist at the same time, at their maximum.
+
+    .. math:: \max_t \sum_{i \text{ alive at } t} \text{bytes}_i
+
+    over the operations t and the buffers i of tensors.
 
     Tensors that existed before do not count, nor does the memory that a kernel needs inside.
 
@@ -60,7 +68,11 @@ def peak_bytes(compute: Callable[[], object]) -> int:
 
 
 def bytes_for_backward(compute: Callable[[], object]) -> int:
-    """Count the bytes that autograd keeps for the backward pass, each buffer once.
+    r"""Count the bytes that autograd keeps for the backward pass, each buffer once.
+
+    .. math:: \sum_i \text{bytes}_i
+
+    over the distinct buffers i that hold saved tensors.
 
     Args:
         compute: The forward pass; its result is dropped.
@@ -84,13 +96,17 @@ def bytes_for_backward(compute: Callable[[], object]) -> int:
 
 
 def critical_path(output: Tensor) -> int:
-    """Count the operations that had to wait for each other on the way to ``output``.
+    r"""Count the operations that had to wait for each other on the way to ``output``.
+
+    .. math:: \ell(v) = 1 + \max_{u \to v} \ell(u)
+
+    over the operations u whose results v reads; without any, the length is 1.
 
     It is the longest path through the graph that autograd has recorded: the time that is left
     with any number of processors, if each operation takes one unit.
 
     Args:
-        output: Result of the computation.
+        output: Result of the computation, of any shape ``(...)``.
 
     Raises:
         ValueError: Autograd has recorded nothing.

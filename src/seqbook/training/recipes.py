@@ -68,7 +68,12 @@ class Recipe:
             raise ValueError(f"seed: expected 0 to 2^32 - 1, got {self.seed}")
 
     def rate(self, step: int, steps: int) -> float:
-        """Return Adam's step size at a step, counted from 0, of a run of so many steps."""
+        r"""Return Adam's step size at a step, counted from 0, of a run of so many steps.
+
+        .. math:: \eta_n = \eta \min\left(\frac{n + 1}{w},\, 1 - \frac{n}{N}\right)
+
+        for step n of N, the ``learning_rate`` :math:`\eta` and w = ``warmup``.
+        """
         return self.learning_rate * min((step + 1) / self.warmup, 1 - step / steps)
 
 

@@ -19,7 +19,11 @@ SCORE_RATIO = 1.5
 
 
 def score_steps(steps: int, *, first: int = FIRST_SCORE, ratio: float = SCORE_RATIO) -> list[int]:
-    """Return the steps after which a run is scored: growing by a ratio, and the last.
+    r"""Return the steps after which a run is scored: growing by a ratio, and the last.
+
+    .. math:: \operatorname{round}(f r^i), \qquad i = 0, 1, \dots
+
+    for f = ``first`` and r = ``ratio``, below the number of steps.
 
     Args:
         steps: Steps of the run.
