@@ -137,7 +137,12 @@ def claim_equal(statement: str, actual: Any, expected: Any, *, tolerance: float 
 
 
 def measured(value: float, spec: str, *, noise: float = 1e-9) -> str:
-    """Format a measured number so that every machine prints the same text.
+    r"""Format a measured number so that every machine prints the same text.
+
+    .. math:: |x - v| \le \epsilon \max(1, |v|)
+
+    holds for the numbers x that must print as the value v does, for the ``noise``
+    :math:`\epsilon`.
 
     The last digits of a floating-point result depend on the instruction set and the number of
     threads. ``value`` is formatted only if all numbers within ``noise`` of it give the same text,

@@ -30,6 +30,9 @@ __all__ = [
 def as_array(name: str, values: Any) -> np.ndarray:
     """Return ``numpy.asarray(values)``, with the argument's name in the error if there is none.
 
+    Shape:
+        result: any, ``(...)``, that of the values.
+
     Raises:
         TypeError: NumPy can't read it, as a tensor on a GPU or one that requires gradients.
         ValueError: Its rows are of different lengths.
@@ -177,6 +180,9 @@ def check_symbols(
         size: Number of symbols, if ids have an upper limit.
         ndim: The numbers of dimensions allowed, of 1 and 2.
 
+    Shape:
+        result: int64 ``(time,)`` or ``(sequences, time)``, that of the values.
+
     Raises:
         TypeError: They are not integers.
         ValueError: The number of dimensions is wrong, or an id is outside 0 to ``size`` - 1.
@@ -203,12 +209,17 @@ def check_symbols(
 
 
 def check_distributions(name: str, values: Any, *, ndim: int | None = None) -> np.ndarray:
-    """Return probability distributions along the last axis, as a read-only float64 copy.
+    r"""Return probability distributions along the last axis, as a read-only float64 copy.
+
+    .. math:: p_i \ge 0, \qquad \Big| \sum_i p_i - 1 \Big| \le 10^{-9}
 
     Args:
         name: The argument's name.
         values: Probabilities, not negative, that sum to 1 along the last axis (within 1e-9).
         ndim: Number of dimensions; any, from 1, if not given.
+
+    Shape:
+        result: ``(..., outcomes)``, that of the values.
 
     Raises:
         TypeError: They are not real numbers.

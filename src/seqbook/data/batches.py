@@ -115,7 +115,12 @@ class Encoded(NamedTuple):
         return Encoded(*(part.to(device) for part in self))
 
     def rows(self, chosen: Tensor) -> Encoded:
-        """Return the examples with the given indices, cut to the longest of them."""
+        """Return the examples with the given indices, cut to the longest of them.
+
+        Shape:
+            chosen: integers ``(selected,)``; source of the result ``(selected, longest source)``,
+            target ``(selected, longest target)``.
+        """
         source_lengths, target_lengths = self.source_lengths[chosen], self.target_lengths[chosen]
         return Encoded(
             self.source[chosen, : int(source_lengths.max())],

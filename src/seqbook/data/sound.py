@@ -61,7 +61,14 @@ def load(digit: int) -> Recording:
 
 
 def to_wav(recording: Recording) -> bytes:
-    """Encode a recording as a 16-bit WAV file, the inverse of ``load``.
+    r"""Encode a recording as a 16-bit WAV file, the inverse of ``load``.
+
+    .. math:: k_t = \operatorname{round}(2^{15} x_t)
+
+    for sample x, at most :math:`2^{15} - 1`.
+
+    Shape:
+        samples of the recording ``(time,)``.
 
     Raises:
         TypeError: ``recording`` is not a ``Recording``, its samples are not real numbers, or its

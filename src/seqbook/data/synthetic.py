@@ -43,7 +43,11 @@ def adding(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> TaskBatch:
-    """Draw a batch of the adding problem: the sum of the two marked numbers.
+    r"""Draw a batch of the adding problem: the sum of the two marked numbers.
+
+    .. math:: y = \sum_{t=1}^{T} a_t m_t
+
+    for the numbers a and the marks m.
 
     The first feature is uniform in [0, 1]. The second marks one step in each half of the sequence
     with 1, all others with 0. The target is the sum of the two marked numbers.
@@ -129,6 +133,10 @@ def recall(
 ) -> TaskBatch:
     """Draw a batch of delayed recall: classify the first symbol after ``delay`` blanks.
 
+    .. math:: y = x_1
+
+    and all other inputs are blanks.
+
     The inputs are one-hot; the last feature is the blank symbol. A model without memory can only
     guess: an accuracy of 1 / ``symbols``, a cross-entropy of log ``symbols`` nats.
 
@@ -173,7 +181,11 @@ def copying(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> TaskBatch:
-    """Draw a batch of the copying problem: repeat a sequence after a delay.
+    r"""Draw a batch of the copying problem: repeat a sequence after a delay.
+
+    .. math:: y_{n + T + i} = x_i, \qquad i = 1, \dots, n
+
+    for n = ``count`` symbols and the ``delay`` T; all other targets are blanks.
 
     The input is ``count`` symbols, ``delay - 1`` blanks, a delimiter that asks for the answer, and
     ``count`` blanks during which the symbols are to be repeated. Before that the target is the

@@ -35,7 +35,7 @@ _manual = differentiable_once(alternative='backward="autograd"')
 
 
 class Activation(NamedTuple):
-    """An activation function and its derivative.
+    """An activation function and its derivative, both elementwise for tensors ``(...)``.
 
     Attributes:
         function: Maps the pre-activation to the output.
@@ -414,8 +414,13 @@ class GRUResetBeforeFunction(Function):
         \bar h_{t-1} &= g_{t-1} + \bar h_t z_t + k_t r_t
         + W_{hr}^\top \delta^r_t + W_{hz}^\top \delta^z_t
 
-    Arguments, results, shapes and errors are those of ``GRUFunction``, with :math:`r_t h_{t-1}` in
-    the place of the products m.
+    Arguments, results and errors are those of ``GRUFunction``, with :math:`r_t h_{t-1}` in the
+    place of the products m.
+
+    Shape:
+        inputs ``(time, batch, features)``; hidden ``(batch, hidden)``; weights and biases as in
+        ``torch.nn.GRU``; states ``(time + 1, batch, hidden)``; gates
+        ``(time, batch, 3 * hidden)``; states after the reset ``(time, batch, hidden)``.
 
     Source: Cho et al. (2014), equations 5 to 8.
 

@@ -126,11 +126,15 @@ def errors_by_damage(
 def errors_by_length(
     lengths: Sequence[int], errors: Mapping[str, np.ndarray], *, longest: int
 ) -> Figure:
-    """Draw error rates against the length of the input: the mean in bold, each seed thin.
+    r"""Draw error rates against the length of the input: the mean in bold, each seed thin.
+
+    .. math:: \bar e = \frac{1}{n} \sum_{i=1}^{n} e_i
+
+    over n seeds.
 
     Args:
         lengths: Numbers of symbols, ``(points,)``.
-        errors: Model to error rates, ``(seeds, points)``.
+        errors: Model to error rates e, ``(seeds, points)``.
         longest: Largest length in training, marked by a vertical line.
 
     Example:

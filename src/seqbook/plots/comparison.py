@@ -108,10 +108,12 @@ def gradient_by_lag(plain: Mapping[str, np.ndarray], biased: Mapping[str, np.nda
 def losses_by_step(
     losses: Mapping[str, Sequence[np.ndarray]], levels: Mapping[str, float], *, ylabel: str
 ) -> Figure:
-    """Draw training losses, one thin line per seed, with the name of the network at the end.
+    r"""Draw training losses, one thin line per seed, with the name of the network at the end.
+
+    .. math:: \bar \ell_s = \frac{1}{20} \sum_{i=0}^{19} \ell_{s-i}
 
     Args:
-        losses: Network to one history ``(steps,)`` per seed; drawn as moving averages of 20 steps.
+        losses: Network to one history :math:`\ell` ``(steps,)`` per seed, drawn as moving averages.
         levels: Label to the height of a dashed line, in the colour of the noise floor.
         ylabel: Label of the y axis, with its unit.
 
@@ -157,7 +159,11 @@ def learning_curves(
     *,
     ylabel: str,
 ) -> Figure:
-    """Draw scores against training steps: the mean over seeds in a band from minimum to maximum.
+    r"""Draw scores against training steps: the mean over seeds in a band from minimum to maximum.
+
+    .. math:: \bar y = \frac{1}{n} \sum_{i=1}^{n} y_i
+
+    for the scores y of n seeds after the same number of steps.
 
     Args:
         texts: Title of a panel to its networks' curves; the score before training is not drawn.

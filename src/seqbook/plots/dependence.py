@@ -25,6 +25,11 @@ __all__ = [
 def waveform(seconds: np.ndarray, samples: np.ndarray, *, zoom: tuple[float, float]) -> Figure:
     """Draw a sound and, below it, its part in the interval ``zoom`` in seconds.
 
+    Args:
+        seconds: Time of each sample in seconds, ``(time,)``.
+        samples: Sound pressure relative to full scale, ``(time,)``.
+        zoom: First and last second of the part.
+
     Example:
         >>> seconds = np.linspace(0, 1, 100)
         >>> figure = waveform(seconds, np.sin(50 * seconds), zoom=(0.2, 0.4))
@@ -46,6 +51,11 @@ def prices_and_shuffles(
 ) -> Figure:
     """Draw a price path over paths with the same daily returns in random order.
 
+    Args:
+        dates: Days, ``datetime64[D]`` ``(days,)``.
+        prices: Price on each day in US dollars, ``(days,)``.
+        shuffles: Other paths, each ``(days,)``.
+
     Example:
         >>> dates = np.datetime64("2004-08-19") + np.arange(3)
         >>> prices = np.array([100.0, 102.0, 101.0])
@@ -66,7 +76,13 @@ def prices_and_shuffles(
 def correlograms(
     autocorrelations: Mapping[str, np.ndarray], bands: Mapping[str, float], *, lag_name: str = "lag"
 ) -> Figure:
-    """Draw autocorrelations ``(lags + 1,)`` against lag, each with its white-noise band.
+    """Draw autocorrelations against lag, each with its white-noise band.
+
+    Args:
+        autocorrelations: Title to autocorrelations r from lag 0 on, ``(lags + 1,)``; lag 0 is not
+            drawn.
+        bands: Title to the half-width b of the band, see ``white_noise_band``.
+        lag_name: Label of the x axis, with its unit.
 
     Example:
         >>> figure = correlograms({"noise": np.array([1.0, 0.1, -0.1])}, {"noise": 0.2})
@@ -88,6 +104,10 @@ def correlograms(
 
 def permutation_tests(shuffled: Mapping[str, np.ndarray], observed: Mapping[str, float]) -> Figure:
     """Draw the statistics of permuted data as a histogram, that of the data as a vertical line.
+
+    Args:
+        shuffled: Title to the statistic of each permutation, ``(permutations,)``.
+        observed: Title to the statistic of the data.
 
     Example:
         >>> figure = permutation_tests({"noise": np.linspace(-1, 1, 50)}, {"noise": 0.3})
@@ -113,6 +133,13 @@ def effective_sizes(
     length: int,
 ) -> Figure:
     """Draw effective sample size against the AR(1) weight: formula as a curve, runs as dots.
+
+    Args:
+        parameter: Weights of the previous value, ``(points,)``.
+        exact: Effective sample size at each, ``(points,)``.
+        measured_at: Weights at which it was measured, ``(runs,)``.
+        measured: Sizes measured there, ``(runs,)``.
+        length: Number of values in a sample, drawn as a dashed line.
 
     Example:
         >>> weights = np.array([-0.5, 0.0, 0.5])
@@ -145,6 +172,13 @@ def splits(
 ) -> Figure:
     """Draw, for each way of splitting, the predictions of the held-out points over the series.
 
+    Args:
+        times: Time of each value, numbers or dates, ``(time,)``.
+        series: Values, ``(time,)``.
+        predictions: Title to the positions of held-out values in the series and the predictions of
+            them, ``(held out,)`` each.
+        ylabel: Label of the y axis, with its unit.
+
     Example:
         >>> times = np.datetime64("2004-08-19") + 300 * np.arange(4)
         >>> held_out = {"temporal": (np.array([2, 3]), np.array([1.0, 2.0]))}
@@ -163,6 +197,11 @@ def splits(
 
 def information_by_lag(lags: np.ndarray, information: np.ndarray, floor: float) -> Figure:
     """Draw mutual information in bits against lag and its noise floor, on logarithmic axes.
+
+    Args:
+        lags: Distances in characters, ``(lags,)``.
+        information: Mutual information at each, in bits, ``(lags,)``.
+        floor: That of shuffled text, in bits, drawn as a dashed line.
 
     Example:
         >>> lags = np.array([1, 2, 4])

@@ -49,9 +49,11 @@ def seeds(
     marker: str = "",
     height: float = 2.1,
 ) -> Figure:
-    """Draw panels of curves: the mean over seeds in bold, each seed thin.
+    r"""Draw panels of curves: the mean over seeds in bold, each seed thin.
 
-    On a logarithmic axis the mean is the geometric one.
+    On a logarithmic axis the mean over n seeds is the geometric one,
+
+    .. math:: \bar y = \exp\Big( \frac{1}{n} \sum_{i=1}^{n} \ln y_i \Big)
 
     Args:
         x: ``(points,)``, shared by the panels.

@@ -60,12 +60,12 @@ def stacks() -> Figure:
 
 
 def position_codes(codes: np.ndarray, products: Mapping[int, np.ndarray]) -> Figure:
-    """Draw position codes as a map and, below it, their inner products with codes nearby.
+    r"""Draw position codes as a map and, below it, their inner products with codes nearby.
 
     Args:
         codes: ``(time, d_model)``.
-        products: Position to its inner products with the positions before and after it,
-            ``(2 * reach + 1,)``.
+        products: Position t to its inner products :math:`p_t^\top p_{t+k}` with the positions
+            before and after it, ``(2 * reach + 1,)``.
 
     Example:
         >>> len(position_codes(np.ones((6, 4)), {2: np.ones(3)}).axes)

@@ -250,8 +250,6 @@ class AdditiveMarkov(_CountedMarkov):
         Raises:
             TypeError: ``symbols`` are not integers.
             ValueError: There are too few, or an id is outside 0 to ``size`` - 1.
-
-        Source: Jurafsky and Martin, Speech and Language Processing, chapter 3.
         """
         self._count(symbols, [self.order])
         return self
