@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -26,6 +27,35 @@ NEED_A_SANDBOX = {  # whose examples make what bubblewrap and the grader's proce
     "stepgrader.worker.runner",
     "stepgrader.worker.server",
 }
+COMPUTING = (  # modules whose functions and classes are mathematics
+    "seqbook.data.synthetic",
+    "seqbook.kernels.",
+    "seqbook.layers.",
+    "seqbook.models.classification",
+    "seqbook.models.decoding",
+    "seqbook.models.language_model",
+    "seqbook.models.metrics",
+    "seqbook.models.seq2seq",
+    "seqbook.statistics.",
+    "seqbook.training.bptt",
+    "seqbook.training.fit",
+    "seqbook.training.loop",
+    "seqbook.training.profiling",
+    "seqbook.training.recipes",
+    "seqbook.training.scoring",
+)
+WITHOUT_EQUATION = {  # in these modules, and what they do instead
+    "seqbook.kernels.differentiation.differentiable_once": "decorates a backward pass",
+    "seqbook.layers.attention.recorded_weights": "keeps what a layer computes",
+    "seqbook.layers.initialization.initialize": "draws by any of torch's initializers",
+    "seqbook.layers.recurrent.specification_option": "makes a property",
+    "seqbook.models.classification.pad": "adds zeros",
+    "seqbook.training.bptt.detach_state": "returns the same numbers",
+    "seqbook.training.profiling.processor_name": "returns a text",
+    "seqbook.training.scoring.score": "rounds what error_rates computes",
+}
+SHAPE = re.compile(r"``\((\.\.\.|[^`]*,[^`]*)?\)``")  # ``(batch, time)``; ``()`` of a scalar
+EQUATION = re.compile(r"\.\. math::|:math:`[^`]*(=|\\leftarrow)")
 
 
 def objects() -> dict[str, object]:
@@ -187,3 +217,51 @@ def lacks_example(value: object) -> bool:
         return False
     parts = [value, *vars(value).values()] if inspect.isclass(value) else [value]
     return not any(">>> " in (inspect.getdoc(part) or "") for part in parts)
+
+
+def test_callables_that_take_or_return_tensors_state_shapes():
+    documented = dict(callables())
+    lacking = []
+    for name, value in documented.items():
+        text = inspect.getdoc(value) or ""
+        if overridden := re.fullmatch(r"See ``(\S+)``\.", text):
+            module = name.rsplit(".", 2)[0]
+            text = inspect.getdoc(documented[f"{module}.{overridden[1]}"])
+        if re.search(r"\b(Tensor|ndarray)\b", annotations(value)) and not SHAPE.search(text):
+            lacking.append(name)
+    assert lacking == []
+
+
+def test_what_computes_shows_its_equation():
+    """A record (a named tuple) only holds what another entry computes."""
+    lacking = [
+        name
+        for name, value in objects().items()
+        if name.startswith(COMPUTING)
+        and (inspect.isroutine(value) or (inspect.isclass(value) and not issubclass(value, tuple)))
+        and not EQUATION.search(inspect.getdoc(value) or "")
+    ]
+    assert lacking == sorted(WITHOUT_EQUATION)
+
+
+def callables() -> Iterator[tuple[str, Callable]]:
+    """Yield the public functions, the classes and their public methods and properties."""
+    for name, value in objects().items():
+        if inspect.isclass(value):
+            yield name, value
+            if not issubclass(value, torch.autograd.Function):  # torch calls its methods; the class
+                for part in filter(lambda part: not part.startswith("_"), vars(value)):  # has them
+                    member = getattr(value, part)
+                    member = member.fget if isinstance(member, property) else member
+                    if inspect.isroutine(member):
+                        yield f"{name}.{part}", member
+        elif inspect.isroutine(value):
+            yield name, value
+
+
+def annotations(value: Callable) -> str:
+    """Return the annotations of all parameters and of the result, as one text."""
+    try:
+        return str(inspect.signature(value))
+    except ValueError:  # a class without a signature of its own
+        return ""

@@ -490,7 +490,9 @@ class MultiHeadAttention(nn.Module):
     def project(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None
     ) -> tuple[Tensor, KeysAndValues]:
-        """Project and split into heads: the first half of ``forward``.
+        r"""Project and split into heads: the first half of ``forward``.
+
+        .. math:: Q W_i^Q, \qquad K W_i^K, \qquad V W_i^V
 
         Arguments, and what is raised, as for ``forward``.
 
@@ -508,6 +510,8 @@ class MultiHeadAttention(nn.Module):
     def project_query(self, query: Tensor) -> Tensor:
         """Project the queries alone, for keys and values that are known already.
 
+        .. math:: Q W_i^Q
+
         Shape:
             query ``(batch, queries, d_model)``;
             result ``(batch, heads, queries, d_model / heads)``.
@@ -518,7 +522,9 @@ class MultiHeadAttention(nn.Module):
         return self._project("query", query, 0, 1)[0]
 
     def project_memory(self, key: Tensor, value: Tensor | None = None) -> KeysAndValues:
-        """Project keys and values alone, to keep them for many queries.
+        r"""Project keys and values alone, to keep them for many queries.
+
+        .. math:: K W_i^K, \qquad V W_i^V
 
         Args:
             key: ``(batch, keys, d_model)``.
@@ -555,7 +561,9 @@ class MultiHeadAttention(nn.Module):
     def attend(
         self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
     ) -> Tensor:
-        """Attend with every head and mix the results: the second half of ``forward``.
+        r"""Attend with every head and mix the results: the second half of ``forward``.
+
+        .. math:: [\operatorname{head}_1, \dots, \operatorname{head}_h]\, W^O
 
         Shape:
             query ``(batch, heads, queries, d_model / heads)``; keys and values

@@ -38,7 +38,7 @@ def edit_distance(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 class ErrorRates(NamedTuple):
-    """Error rates of generated sequences.
+    """Error rates of generated sequences, as fractions; ``error_rates`` has their equations.
 
     Attributes:
         word: Fraction of sequences that equal none of their correct targets.

@@ -113,7 +113,11 @@ class Seq2Seq(nn.Module):
         raise NotImplementedError
 
     def decode(self, target: Tensor, memory: Memory) -> Tensor:
-        """Compute the logits of what follows each target symbol.
+        r"""Compute the logits of what follows each target symbol.
+
+        .. math:: P(y_{t+1} \mid y_1, \dots, y_t, x) = \operatorname{softmax}(z_t)
+
+        for the logits z.
 
         Shape:
             target, ids, ``(batch, time)``; result ``(batch, time, symbols)``.

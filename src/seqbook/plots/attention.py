@@ -195,12 +195,14 @@ def scaling(
     jacobian: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> Figure:
-    """Draw entropy of the softmax and norm of its Jacobian against the size of queries and keys.
+    r"""Draw entropy of the softmax and norm of its Jacobian against the size of queries and keys.
 
     Args:
         widths: d_k, ``(points,)``.
-        entropy: Label to entropies in nats, ``(seeds, points)``.
-        jacobian: Label to norms of the Jacobian, ``(seeds, points)``.
+        entropy: Label to entropies :math:`-\sum_i p_i \ln p_i` of the weights p in nats,
+            ``(seeds, points)``.
+        jacobian: Label to norms :math:`\lVert \operatorname{diag}(p) - p p^\top \rVert`,
+            ``(seeds, points)``.
         expected: Label, one of them ``"not scaled"``, to the theoretical curves of both,
             ``(points,)`` each, NaN where there is none.
 

@@ -172,7 +172,9 @@ class MarkovChain:
             )
 
     def distribution(self, past: Sequence[int]) -> np.ndarray:
-        """Probabilities of the next symbol, ``(size,)``.
+        r"""Probabilities of the next symbol, ``(size,)``.
+
+        .. math:: A(x_{t-k}, \dots, x_{t-1}, \cdot)
 
         Depends on the last k symbols of ``past`` alone; before there are k, it is ``initial``.
 
@@ -242,7 +244,11 @@ class AdditiveMarkov(_CountedMarkov):
         self.alpha = check_number("alpha", alpha, minimum=0)
 
     def fit(self, symbols: np.ndarray) -> AdditiveMarkov:
-        """Count what follows each context, and return the model.
+        r"""Count what follows each context, and return the model.
+
+        .. math:: N(c, j) = \sum_{t=k+1}^{T} [\, (x_{t-k}, \dots, x_{t-1}) = c,\; x_t = j \,]
+
+        for contexts c of k = ``order`` symbols.
 
         Args:
             symbols: Integer ids, ``(time,)`` with ``time > order``.
@@ -299,7 +305,11 @@ class WittenBellMarkov(_CountedMarkov):
         self._cache: dict[tuple[int, ...], np.ndarray] = {}
 
     def fit(self, symbols: np.ndarray) -> WittenBellMarkov:
-        """Count what follows the contexts of every length, and return the model.
+        r"""Count what follows the contexts of every length, and return the model.
+
+        .. math:: N(c, j) = \sum_{t=k+1}^{T} [\, (x_{t-k}, \dots, x_{t-1}) = c,\; x_t = j \,]
+
+        for contexts c of every length k from 0 to ``order``.
 
         Args:
             symbols: Integer ids, ``(time,)`` with ``time > order``.

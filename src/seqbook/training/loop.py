@@ -13,12 +13,12 @@ __all__ = ["TrainingStep", "train", "training_steps"]
 
 
 class TrainingStep(NamedTuple):
-    """Record of one update of the parameters.
+    r"""Record of one update of the parameters.
 
     Attributes:
         number: Number of the step, counted from 0.
         loss: Loss before the update.
-        gradient_norm: Euclidean norm of the gradient before it was clipped.
+        gradient_norm: Euclidean norm :math:`\lVert g \rVert` of the gradient before it was clipped.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.tensor(3.0))
