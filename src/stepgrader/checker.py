@@ -164,6 +164,9 @@ class Checker:
     def total(result: Any) -> torch.Tensor:
         """Return the number whose gradients are compared: a weighted sum of all results.
 
+        Shape:
+            result: a scalar ``()``.
+
         Raises:
             ValueError: No gradient can flow back from the result.
         """

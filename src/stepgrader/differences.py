@@ -160,7 +160,7 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> Diff
 
 
 def as_numbers(value: Any) -> np.ndarray | None:
-    """Return an array of numbers or truth values; None for anything else.
+    """Return an array ``(...)`` of numbers or truth values; None for anything else.
 
     Example:
         >>> as_numbers([1, 2]), as_numbers([1, "two"]) is None
@@ -194,7 +194,14 @@ def numbers_in(value: Any) -> Iterator[float]:
 
 
 def near(expected: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return for each number whether it is within the tolerance; nan is near nan.
+    r"""Return for each number whether it is within the tolerance; nan is near nan.
+
+    .. math:: |a - b| \le \varepsilon \max(1, |a|)
+
+    for an expected a, the b that was given and the tolerance :math:`\varepsilon`.
+
+    Shape:
+        arrays and result ``(...)``.
 
     Example:
         >>> near(np.array([1.0, np.nan, 2.0]), np.array([1.05, np.nan, 3.0]), tolerance=0.1)

@@ -67,21 +67,21 @@ class CaseSampler:
         return tuple(int(n) for n in self.random.permutation(candidates)[:count])
 
     def normal(self, *shape: int) -> torch.Tensor:
-        """Return a float64 tensor of standard normal numbers with one decimal."""
+        """Return a float64 tensor ``(*shape,)`` of standard normal numbers with one decimal."""
         import torch
 
         return torch.from_numpy(self.array(*shape))
 
     def array(self, *shape: int) -> np.ndarray:
-        """Return a float64 array of standard normal numbers with one decimal."""
+        """Return a float64 array ``(*shape,)`` of standard normal numbers with one decimal."""
         return self.random.normal(size=shape).round(1) + 0.0
 
     def integers(self, high: int, *shape: int) -> np.ndarray:
-        """Return an int64 array of numbers from 0 to ``high`` - 1."""
+        """Return an int64 array ``(*shape,)`` of numbers from 0 to ``high`` - 1."""
         return self.random.integers(high, size=shape)
 
     def probabilities(self, *shape: int) -> np.ndarray:
-        """Return a float64 array of positive numbers with two decimals; rows sum to one."""
+        """Return a float64 array ``(*shape,)`` of positive two-decimal numbers; rows sum to one."""
         counts = 1 + self.random.multinomial(
             100 - shape[-1], np.ones(shape[-1]) / shape[-1], size=shape[:-1]
         )
@@ -95,7 +95,7 @@ class ModuleCase:
     Args:
         inputs: Arguments of the call, by name.
         options: Arguments of the constructor, by name. They are passed by position.
-        state: Parameters for ``load_state_dict``, in float64; None to load none.
+        state: Parameters ``(...)`` for ``load_state_dict``, in float64; None to load none.
 
     Example:
         >>> import torch

@@ -41,7 +41,7 @@ class Pair:
     """An expected array, the one that an answer gave, and what the answer was given.
 
     Args:
-        expected: The expected array.
+        expected: The expected array, of any shape ``(...)``, as are the others.
         got: The array that the answer returned.
         inputs: Arguments and parameters, by the name that a description gives them.
         others: The other expected results of the same call, by their names.
@@ -59,7 +59,7 @@ class Pair:
 
 
 def numeric_parts(value: Any, name: str = "result") -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each array of numbers in a result with its name.
+    """Yield each array of numbers ``(...)`` in a result with its name.
 
     Example:
         >>> [name for name, array in numeric_parts((1.5, np.ones(2)))]

@@ -120,7 +120,14 @@ def _gradients(returned: Any, watched: dict[str, torch.Tensor]) -> dict[str, tor
 
 
 def weighted_sum(returned: Any) -> torch.Tensor:
-    """Return the sum of all numbers in a result, weighted with cos(1), cos(2), and so on.
+    r"""Return the sum of all numbers in a result, weighted with cos(1), cos(2), and so on.
+
+    .. math:: \sum_{i=1}^{n} x_i \cos i
+
+    for the n numbers x of all tensors of a floating type, one after the other.
+
+    Shape:
+        result: a float64 scalar ``()``.
 
     Example:
         >>> round(weighted_sum((torch.tensor(1.0), torch.tensor([2.0]))).item(), 4)
