@@ -375,6 +375,19 @@ def test_scores_come_at_steps_that_grow_by_a_ratio(steps, expected):
     assert score_steps(steps) == expected
 
 
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"ratio": 1.0}, "ratio: .* above 1, got 1.0"),
+        ({"ratio": math.nan}, "ratio"),
+        ({"first": 0}, "first"),
+    ],
+)
+def test_scores_that_would_never_end_are_refused(wrong, problem):
+    with pytest.raises(ValueError, match=problem):
+        score_steps(500, **wrong)
+
+
 def test_a_real_run_is_scored_some_16_times():
     assert 14 <= len(score_steps(33_000)) <= 18
 

@@ -35,7 +35,6 @@ MODELS: dict[str, tuple[type[Seq2Seq], dict[str, Any]]] = {
     "gru": (RecurrentSeq2Seq, {"network": "GRU"}),
 }
 """Each kind of model: its class, and the options that the kind implies."""
-"""Class and fixed options of each kind of model."""
 
 _FORMAT = "seqbook transcriber 2"
 _CONTENT = {

@@ -100,4 +100,3 @@ RECIPES = {
     },
 }
 """Recipes of the command ``seqbook train``, by the name of the model."""
-"""The recipe of each kind of model, by name."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from seqbook.data.pairs import Pair
 from seqbook.models.transcriber import Transcriber
+from seqbook.validation import check_integer
 
 __all__ = ["FIRST_SCORE", "SCORE_RATIO", "score", "score_steps"]
 
@@ -30,10 +31,16 @@ def score_steps(steps: int, *, first: int = FIRST_SCORE, ratio: float = SCORE_RA
         first: First step to score after.
         ratio: Ratio of each to the one before it, above 1.
 
+    Raises:
+        ValueError: The first step is below 1, or the ratio is not above 1.
+
     Example:
         >>> score_steps(500)
         [100, 150, 225, 338, 500]
     """
+    check_integer("first", first, minimum=1)
+    if not ratio > 1:
+        raise ValueError(f"ratio: expected a number above 1, got {ratio}")
     growing = (round(first * ratio**i) for i in count())
     return [*takewhile(lambda step: step < steps, growing), steps]
 
