@@ -49,6 +49,8 @@ def load() -> Sunspots:
         FileNotFoundError: The data file is missing.
         DamagedDataError: The data file was altered.
 
+    The numbers are version 1 of the series; version 2 replaced it in 2015 with larger numbers.
+
     Source: SIDC, Royal Observatory of Belgium, as distributed by statsmodels (public domain).
 
     Example:

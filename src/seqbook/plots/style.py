@@ -29,6 +29,7 @@ COLOURS = {
     "held out": "#0064a5",
     "linear AR": "#0064a5",
     "best window": "#0064a5",
+    "counted window": "#007a55",
     "n-gram": "#0064a5",
     "filter": "#7b3fa0",
     "network": "#c04a00",
