@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from seqbook.plots.shapes import arrow, line
+from seqbook.plots.shapes import arrow, line, operation
 from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
 
 __all__ = [
@@ -251,8 +251,7 @@ def _branch(axes: Axes, start: float, text: str, *, post: bool) -> None:
     arrow(axes, (x, turn), (0.24, turn), mutation_scale=9)
     _box(axes, (x, start + 0.95), text, COLOURS["data"])
     _pill(axes, (0, turn + 0.6) if post else (1.1, start), "norm")
-    axes.plot(0, turn, "o", markersize=13, color="#333333", markerfacecolor="white", zorder=3)
-    axes.text(0, turn, "+", ha="center", va="center_baseline", color="#333333", zorder=4)
+    operation(axes, (0, turn), "+", COLOURS["data"])
 
 
 def _column(
