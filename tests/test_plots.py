@@ -185,6 +185,12 @@ FIGURES = {
         np.sin(np.outer(LAGS, 1 / LAGS[:8])), {3: np.hanning(9), 7: np.hanning(9) + 0.1}
     ),
     "transformer.stacks": transformer.stacks,
+    "transformer.norm_places": transformer.norm_places,
+    "transformer.work_per_step": lambda: transformer.work_per_step(6),
+    "transformer.attention_maps": lambda: transformer.attention_maps(
+        {"next-letter head": np.eye(4), "previous-letter head": np.eye(4)[::-1], "c": np.eye(4)},
+        "abcd",
+    ),
     "style.curves": lambda: style.curves(
         LAGS,
         {"GRU": 1 / LAGS, "LSTM": 1.02 / LAGS, "RNN": LAGS / 30},

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from seqbook.plots.shapes import arrow, line
-from seqbook.plots.style import COLOURS, label_ends, panels
+from seqbook.plots.shapes import arrow, line, operation
+from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
 
-__all__ = ["errors_by_time", "position_codes", "stacks", "where_heads_look"]
+__all__ = [
+    "attention_maps",
+    "errors_by_time",
+    "norm_places",
+    "position_codes",
+    "stacks",
+    "where_heads_look",
+    "work_per_step",
+]
 
 _HALF = 1.15  # of a box's width
 _BRANCH = 1.9  # height of a sub-layer
@@ -153,6 +162,96 @@ def where_heads_look(
         panel.spines[:].set_visible(False)
     axes[-1].set_xlabel("looks at the letter so far from its own")
     return figure
+
+
+def norm_places() -> Figure:
+    """Draw a post-LN and a pre-LN layer side by side, with the stream as a thick line.
+
+    Example:
+        >>> [axes.get_title() for axes in norm_places().axes]
+        ['post-LN', 'pre-LN']
+    """
+    figure, (post, pre) = plt.subplots(1, 2, figsize=(WIDTH, 3.5))
+    sublayers = ("self-\nattention", "feed-\nforward")
+    for axes, title in ((post, "post-LN"), (pre, "pre-LN")):
+        axes.set(xlim=(-0.8, 4), ylim=(-0.3, 6.6))
+        axes.axis("off")
+        axes.set_title(title, loc="center", color=COLOURS[title])
+        axes.plot([0, 0], [-0.2, 6.2], color=COLOURS[title], linewidth=3.5, alpha=0.5, zorder=1)
+        arrow(axes, (0, 6.2), (0, 6.55), colour=COLOURS[title], mutation_scale=12)
+        for number, text in enumerate(sublayers):
+            _branch(axes, 0.2 + 3 * number, text, post=title == "post-LN")
+    return figure
+
+
+def work_per_step(steps: int) -> Figure:
+    """Draw which positions a decoder computes at each step, without a cache and with one.
+
+    Args:
+        steps: Number of symbols written.
+
+    Example:
+        >>> [axes.get_title() for axes in work_per_step(4).axes]
+        ['recomputed: 10 positions', 'cached: 4 positions']
+    """
+    now, past = np.eye(steps), np.tril(np.ones((steps, steps)), -1)
+    counts = {"recomputed": now + past, "cached": now}
+    titles = {name: f"{name}: {int(each.sum())} positions" for name, each in counts.items()}
+    figure, grid = plt.subplots(1, 2, figsize=(WIDTH, WIDTH / 2 + 0.4))
+    for axes, (name, title) in zip(grid, titles.items(), strict=True):
+        shade = now + past * (1 if name == "recomputed" else 0.3)
+        axes.pcolormesh(shade, cmap="Blues", vmin=0, vmax=1.3, edgecolors="white", linewidth=1)
+        axes.set(aspect="equal", ylim=(steps, 0), xlabel="position")
+        axes.set_title(title, loc="center", color=COLOURS[name], fontsize=10)
+        _label_cells(axes, range(1, steps + 1), range(1, steps + 1))
+    grid[0].set_ylabel("step")
+    return figure
+
+
+def attention_maps(
+    weights: Mapping[str, np.ndarray], symbols: Sequence[str], *, columns: int = 2
+) -> Figure:
+    """Draw matrices of self-attention over the same symbols, darker for larger weights.
+
+    Args:
+        weights: Title to a matrix ``(time, time)``, whose rows are the queries.
+        symbols: Label of each position.
+        columns: Matrices side by side.
+
+    Example:
+        >>> figure = attention_maps({"head 1": np.eye(3), "head 2": np.eye(3)[::-1]}, "abc")
+        >>> len(figure.axes)
+        2
+    """
+    rows = -(-len(weights) // columns)
+    size = (WIDTH, rows * (WIDTH / columns + 0.2))
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axes in grid.flat[len(weights) :]:
+        axes.remove()
+    for axes, (title, values) in zip(grid.flat, weights.items(), strict=False):
+        axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors="#e8e8e8", linewidth=0.5)
+        axes.set(aspect="equal", ylim=(len(values), 0))
+        axes.set_title(title, loc="center")
+        _label_cells(axes, symbols, symbols)
+    return figure
+
+
+def _label_cells(axes: Axes, columns: Sequence[Any], rows: Sequence[Any]) -> None:
+    """Label the cells of a matrix at their centres, without ticks and frame."""
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [str(label) for label in columns])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [str(label) for label in rows])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _branch(axes: Axes, start: float, text: str, *, post: bool) -> None:
+    """Draw a sub-layer to the right of a stream at x = 0, and the norm on the stream or before."""
+    x, turn = 2.3, start + 1.9
+    line(axes, [(0, start), (x, start), (x, turn)])
+    arrow(axes, (x, turn), (0.24, turn), mutation_scale=9)
+    _box(axes, (x, start + 0.95), text, COLOURS["data"])
+    _pill(axes, (0, turn + 0.6) if post else (1.1, start), "norm")
+    operation(axes, (0, turn), "+", COLOURS["data"])
 
 
 def _column(
