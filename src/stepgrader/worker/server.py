@@ -28,15 +28,16 @@ ENDED = struct.Struct("id")
 """Message about a child that ended: its exit status and its processor time in seconds."""
 
 
-def serve(*, isolated: bool) -> None:
+def serve(*, proc: int | None) -> None:
     r"""Answer requests from standard input, on standard output, until there are no more.
 
     Args:
-        isolated: False runs code without isolation, on the machine of its author.
+        proc: File descriptor of ``/proc``, which isolating an answer takes; None runs code without
+            isolation, on the machine of its author.
 
     Example:
         >>> import subprocess, sys
-        >>> code = "from stepgrader.worker.server import serve; serve(isolated=False)"
+        >>> code = "from stepgrader.worker.server import serve; serve(proc=None)"
         >>> subprocess.check_output([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
         b'\x00\x00\x00\x00\x00\x00\x00\x05ready'
     """
@@ -48,20 +49,22 @@ def serve(*, isolated: bool) -> None:
     if os.fork() == 0:
         for descriptor in (requests, answers, null, control.detach()):
             os.close(descriptor)
-        _be_the_runner(other, isolated=isolated)
+        _be_the_runner(other, proc=proc)
     other.close()
+    if proc is not None:
+        os.close(proc)
     if control.recv(5) != b"ready":
-        sys.exit("torch can't be imported")
+        sys.exit("the process that runs answers has ended")
     _write(answers, b"ready")
     while (request := _read(requests)) is not None:
         _write(answers, _supervise(control, request))
 
 
-def _be_the_runner(control: socket.socket, *, isolated: bool) -> None:
+def _be_the_runner(control: socket.socket, *, proc: int | None) -> None:
     try:
         from . import runner  # it imports torch
 
-        runner.run_forks(control, isolated=isolated)
+        runner.run_forks(control, proc=proc)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
