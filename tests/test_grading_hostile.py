@@ -725,6 +725,17 @@ def test_where_python_lies_in_tmp_only_its_folder_is_seen_there(bubblewrap, monk
     assert f"'{Path(folder).name}': ['python']" in str(outcome["returned"])
 
 
+def test_a_set_of_texts_has_the_same_order_in_every_sandbox(bubblewrap):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    cells = [("doubled-answer", "def doubled(x): return hash('a text')")]
+    replies = []
+    for isolated in (True, True, False):
+        with Sandbox(isolated=isolated) as made:
+            replies.append(made.run({"cells": cells, "name": "doubled", "cases": [case]}))
+    assert replies[0].output.count(b"returned") == 1
+    assert replies[0] == replies[1] == replies[2]
+
+
 def test_a_notebook_that_has_taken_its_time_waits_no_longer(guarded, unisolated, monkeypatch):
     monkeypatch.setattr(stepgrader.grader, "NOTEBOOK_SECONDS", 0)
     steps = guarded[0].compile(SEED)

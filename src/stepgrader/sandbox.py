@@ -37,6 +37,8 @@ WORKER = PACKAGE / "worker"
 PYTHON = tuple(dict.fromkeys((sys.prefix, sys.base_prefix)))
 SYSTEM = ("/usr", "/usr/local")
 MOUNTED = ("bin", "lib", "lib32", "lib64", "pyvenv.cfg")  # of the system and of Python
+# Without the current folder and a user's packages. Not -I, which would ignore PYTHONHASHSEED.
+SHIELDED = ("-P", "-s")
 MAX_REPLY = 2**23
 ENVIRONMENT = {  # all that a sandbox has, beside the folders for files
     "PATH": os.defpath,
@@ -253,7 +255,7 @@ def _open_proc(isolated: bool) -> Iterator[list[int]]:
 
 def _plain_command() -> list[str]:
     code = f"import sys; sys.path.insert(0, {str(WORKER.parent)!r}); from worker import server; "
-    return [sys.executable, "-I", "-c", code + "server.serve(proc=None)"]
+    return [sys.executable, *SHIELDED, "-c", code + "server.serve(proc=None)"]
 
 
 def _isolated_command(hidden: Sequence[Path]) -> list[str]:
@@ -293,7 +295,7 @@ def _isolated_command(hidden: Sequence[Path]) -> list[str]:
         *(option for path in _mounted((PACKAGE, *hidden)) for option in _empty(path)),
         *("--ro-bind", str(WORKER), "/sandbox/worker"),
         *("--remount-ro", "/", "--chdir", "/"),
-        *(sys.executable, "-I", "-B", "-c", code),
+        *(sys.executable, *SHIELDED, "-B", "-c", code),
     ]
 
 
