@@ -62,6 +62,7 @@ def run_forks(control: socket.socket, *, proc: int | None) -> None:
     gc.collect()
     gc.freeze()
     if proc is not None:
+        hardening.use_huge_pages(proc=proc)
         _try_isolation(proc)
     control.sendall(b"ready")
     while True:
