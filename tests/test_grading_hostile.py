@@ -246,7 +246,17 @@ def attacks(batch, exercise, source_folder):
         "forging": hostile.FORGING,
         "showing": hostile.SHOWING,
         "leaking": hostile.leaks(known),
+        # "optim" lets the second clean process run it, which has imported torch's optimizers.
+        "leaking beside optimizers": {
+            name: (f"# optim\n{source}", says)
+            for name, (source, says) in hostile.leaks(known).items()
+            if name in ("memory of others", "printing")
+        },
         "leaving": hostile.leaving(places, MARK),
+        "leaving beside optimizers": {
+            name: (f"# optim\n{source}", says)
+            for name, (source, says) in hostile.leaving(places, MARK).items()
+        },
         "reaching": {
             "files to write": (hostile.write_everywhere(targets), "came: []"),
             "files to read": (hostile.read_everywhere(secrets), "came: []"),
@@ -264,6 +274,10 @@ def attacks(batch, exercise, source_folder):
             "environment": (hostile.report("import os\ncame += sorted(os.environ)"), "came: ['"),
             "system calls": (hostile.call_the_kernel(numbers), "came: []"),
             "channels": (hostile.CHANNELS, "came: []"),
+            "system calls beside optimizers": (
+                f"# optim\n{hostile.call_the_kernel(numbers)}",
+                "came: []",
+            ),
             "the host's name": (
                 hostile.report("import os\ncame.append(os.uname().nodename)"),
                 "came: ['sandbox']",
@@ -734,6 +748,18 @@ def test_a_set_of_texts_has_the_same_order_in_every_sandbox(bubblewrap):
             replies.append(made.run({"cells": cells, "name": "doubled", "cases": [case]}))
     assert replies[0].output.count(b"returned") == 1
     assert replies[0] == replies[1] == replies[2]
+
+
+def test_an_answer_with_an_optimizer_finds_it_imported(bubblewrap):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    source = "import sys\ndef doubled(x): return 'torch._dynamo' in sys.modules"
+    for isolated in (True, False):
+        with Sandbox(isolated=isolated) as made:
+            for remark, found in (("", False), ("  # torch.optim", True), ("", False)):
+                cells = [("setup", "import torch"), ("doubled-answer", source + remark)]
+                reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
+                (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
+                assert outcome["returned"] is found
 
 
 def test_a_notebook_that_has_taken_its_time_waits_no_longer(guarded, unisolated, monkeypatch):

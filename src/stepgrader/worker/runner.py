@@ -31,12 +31,16 @@ __all__ = ["run_forks", "run_step"]
 MEMORY = 2**30 - hardening.FILE_SPACE
 
 
-def run_forks(control: socket.socket, *, proc: int | None) -> None:
+def run_forks(
+    control: socket.socket, *, proc: int | None, optimizers: socket.socket | None = None
+) -> None:
     """Fork for every pair of pipes that comes, until no more come.
 
     Args:
         control: Brings the pipes of a step, for the request and for the answer, and then a byte
             when its child is to be killed.
+        optimizers: The same for a second clean process, which imports torch's optimizers too. It
+            does so when a first byte comes, and then says that it is ready. None if there is none.
         proc: File descriptor of ``/proc``, which isolating a fork takes; None forks without
             isolation, on the machine of its author.
 
@@ -58,11 +62,19 @@ def run_forks(control: socket.socket, *, proc: int | None) -> None:
     torch.set_num_threads(1)
     torch.compile = _uncompiled
     _warm_up_torch()
+    _settle_memory(proc)
+    if optimizers is not None:
+        if os.fork() == 0:
+            control.close()
+            control = optimizers
+            if not control.recv(1):
+                return
+            _warm_up_optimizers()
+            _settle_memory(proc)
+        else:
+            optimizers.close()
     memory = None if proc is None else hardening.address_space() + MEMORY
-    gc.collect()
-    gc.freeze()
     if proc is not None:
-        hardening.use_huge_pages(proc=proc)
         _try_isolation(proc)
     control.sendall(b"ready")
     while True:
@@ -138,10 +150,25 @@ def _do_nothing(timer: threading.Thread) -> None:
     pass
 
 
+def _settle_memory(proc: int | None) -> None:
+    """Let forks share what there is, and copy little of it."""
+    gc.collect()
+    gc.freeze()
+    if proc is not None:
+        hardening.use_huge_pages(proc=proc)
+
+
+def _warm_up_optimizers() -> None:
+    """Let torch load what its optimizers need, which takes about a second."""
+    weight = torch.ones(1, requires_grad=True)
+    torch.autograd.backward(weight.sum())
+    torch.optim.SGD([weight]).step()
+
+
 def _warm_up_torch() -> None:
     """Let torch load its lazy parts once, and not in every fork.
 
-    Its optimizers are left out: they import much more, which would make every fork slower.
+    Its optimizers are left out: they import much more, which few answers need.
     """
     weight = torch.ones(1, requires_grad=True)
     torch.autograd.backward(weight.tanh().sum())

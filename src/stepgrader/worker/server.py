@@ -3,7 +3,8 @@
 Requests and answers are framed: eight bytes of length, then the content. A request is a line of
 JSON with the limits and after it the JSON that ``runner.run_step`` takes; an answer is a line of
 JSON and after it what the student's process wrote, byte for byte and unread. This process holds
-them and never forks again: ``runner``, which forks for every step, holds none of them.
+them and never forks again: ``runner``, which forks for every step, holds none of them. There are
+two such processes: at the first request that mentions optimizers, one of them imports torch's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import time
 import traceback
 
 __all__ = ["ENDED", "LIMIT", "serve"]
+
+# What a request holds whose code may use torch's optimizers. A wrong guess costs a second.
+OPTIMIZERS = b"optim"
 
 MAX_OUTPUT = 4 * 2**20
 LIMIT = struct.Struct("I")
@@ -45,26 +49,37 @@ def serve(*, proc: int | None) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(null, stream)
-    control, other = socket.socketpair()
+    (plain, other), (optimizers, others) = socket.socketpair(), socket.socketpair()
     if os.fork() == 0:
-        for descriptor in (requests, answers, null, control.detach()):
+        for descriptor in (requests, answers, null, plain.detach(), optimizers.detach()):
             os.close(descriptor)
-        _be_the_runner(other, proc=proc)
+        _be_the_runner(other, others, proc=proc)
     other.close()
+    others.close()
     if proc is not None:
         os.close(proc)
-    if control.recv(5) != b"ready":
-        sys.exit("the process that runs answers has ended")
+    _wait_until_ready(plain)
     _write(answers, b"ready")
+    started = False
     while (request := _read(requests)) is not None:
+        control = optimizers if OPTIMIZERS in request else plain
+        if control is optimizers and not started:
+            optimizers.sendall(b"s")
+            _wait_until_ready(optimizers)
+            started = True
         _write(answers, _supervise(control, request))
 
 
-def _be_the_runner(control: socket.socket, *, proc: int | None) -> None:
+def _wait_until_ready(control: socket.socket) -> None:
+    if control.recv(5) != b"ready":
+        sys.exit("the process that runs answers has ended")
+
+
+def _be_the_runner(control: socket.socket, optimizers: socket.socket, *, proc: int | None) -> None:
     try:
         from . import runner  # it imports torch
 
-        runner.run_forks(control, proc=proc)
+        runner.run_forks(control, proc=proc, optimizers=optimizers)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
