@@ -95,7 +95,8 @@ def read_everywhere(paths: list[str]) -> str:
         import os
         for path in {paths!r}:
             try:
-                came.append((path, os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(80)))
+                found = os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(80)
+                came += [(path, found)] if found else []
             except OSError:
                 pass
         """
@@ -305,6 +306,82 @@ USING_UP = {
     "limits": (
         call("import resource as r\nr.setrlimit(r.RLIMIT_CPU, (100, 100))"),
         "not allowed to raise maximum limit",
+    ),
+}
+
+NO_SPACE = "No space left on device"
+
+# An answer may write files, in memory, into a folder that its process has for itself.
+FILES = {
+    "a full disk": (
+        call("with open('full', 'wb') as f:\n    while True: f.write(bytes(2**20))"),
+        "File too large",
+    ),
+    "a full disk of several files": (
+        call("for n in range(100): open(str(n), 'wb').write(bytes(2**22))"),
+        NO_SPACE,
+    ),
+    "many files": (call("for n in range(10**6): open(str(n), 'w').close()"), NO_SPACE),
+    "many folders": (call("import os\nfor n in range(10**6): os.mkdir(str(n))"), NO_SPACE),
+    "folders in folders": (
+        call("import os\nwhile True:\n    os.mkdir('x' * 250)\n    os.chdir('x' * 250)"),
+        NO_SPACE,
+    ),
+    "a file of sparse size": (
+        call("open('sparse', 'wb').truncate(2**40)"),
+        "File too large",
+    ),
+    "holes": (
+        call("f = open('holes', 'wb')\nf.seek(2**40)\nf.write(b'x')\nf.flush()"),
+        "File too large",
+    ),
+    "a file in memory that is full": (
+        call(
+            """
+            import mmap
+            for name in "ab":
+                file = open(name, "w+b")
+                file.truncate(2**26)
+                page = mmap.mmap(file.fileno(), 2**26)
+                for at in range(0, 2**26, mmap.PAGESIZE): page[at] = 1
+            """
+        ),
+        ENDED,
+    ),
+    "a FIFO": (call("import os\nos.mkfifo('pipe')"), DENIED),
+    "a device": (call("import os, stat\nos.mknod('d', stat.S_IFCHR, os.makedev(1, 1))"), DENIED),
+    "a hard link": (call("import os\nopen('a', 'w').close()\nos.link('a', 'b')"), DENIED),
+    "a link out": (call("import os\nos.symlink('/', 'out')"), DENIED),
+    "a program": (
+        call(
+            """
+            import os
+            open("program", "w").write("#!/bin/sh")
+            os.chmod("program", 0o4755)
+            os.execv("program", ["program"])
+            """
+        ),
+        DENIED,
+    ),
+    "a library": (
+        call(
+            """
+            import _ctypes, ctypes, shutil
+            shutil.copy(_ctypes.__file__, "library.so")
+            ctypes.CDLL("./library.so")
+            """
+        ),
+        "failed to map segment",
+    ),
+    "another file system": (
+        report(
+            """
+            import ctypes
+            mount = ctypes.CDLL(None).mount
+            came.append(mount(b"x", b"/sandbox/files", b"tmpfs", 0, b"size=9999999999"))
+            """
+        ),
+        "came: [-1]",
     ),
 }
 
@@ -703,6 +780,33 @@ def leaks(visible: dict[tuple, list]) -> dict[str, tuple[str, str]]:
                 """
             ),
             "came: [[], 0]",
+        ),
+    }
+
+
+def leaving(places: list[str], mark: str) -> dict[str, tuple[str, str]]:
+    """Return attacks that leave something for others, in these folders too, or look for it."""
+    folders = f"[os.path.expanduser(place) for place in {places!r}] + [tempfile.gettempdir()]"
+    return LEAVING | {
+        "in files": (
+            call(
+                f"""
+                import os, tempfile
+                for place in {folders}:
+                    open(place + "/seqbook-{mark}", "w").write("left")
+                """
+            ),
+            MISTAKE,
+        ),
+        "files of another": (
+            report(
+                f"""
+                import os, tempfile
+                for place in {folders}:
+                    came += os.listdir(place)
+                """
+            ),
+            "came: []",
         ),
     }
 

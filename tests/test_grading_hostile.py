@@ -25,6 +25,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -207,10 +208,7 @@ def attacks(batch, exercise, source_folder):
         str(batch.out / "cases" / "guarded.json"),
         str(batch.folder / "a honest" / "guarded.ipynb"),
         str(source_folder / "steps.py"),
-        *(
-            f"{place}/seqbook-{MARK}"
-            for place in ("", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/usr/lib")
-        ),
+        *(f"{place}/seqbook-{MARK}" for place in ("", "/var/tmp", "/dev", "/dev/shm", "/usr/lib")),
         *(
             f"{place}/seqbook-{MARK}"
             for place in (Path.home(), Path.cwd(), sys.prefix, "/sandbox/worker")
@@ -236,15 +234,29 @@ def attacks(batch, exercise, source_folder):
     # Above what is mounted there are folders, of which no more than their names can be read.
     mounted = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)]
     secrets = [path for path in secrets if not any(m.is_relative_to(path) for m in mounted)]
+    # So the /tmp of a Python that is installed below it is no folder for the answer's files.
+    in_tmp = any(Path(prefix).is_relative_to("/tmp") for prefix in sandbox.PYTHON)
+    places = [".", "~"] if in_tmp else [".", "~", "/tmp"]
     return {
         "ending": hostile.ENDING,
         "using up": hostile.USING_UP,
+        "files": hostile.FILES,
         "cheating": hostile.CHEATING,
         "values": hostile.VALUES,
         "forging": hostile.FORGING,
         "showing": hostile.SHOWING,
         "leaking": hostile.leaks(known),
-        "leaving": hostile.LEAVING,
+        # "optim" lets the second clean process run it, which has imported torch's optimizers.
+        "leaking beside optimizers": {
+            name: (f"# optim\n{source}", says)
+            for name, (source, says) in hostile.leaks(known).items()
+            if name in ("memory of others", "printing")
+        },
+        "leaving": hostile.leaving(places, MARK),
+        "leaving beside optimizers": {
+            name: (f"# optim\n{source}", says)
+            for name, (source, says) in hostile.leaving(places, MARK).items()
+        },
         "reaching": {
             "files to write": (hostile.write_everywhere(targets), "came: []"),
             "files to read": (hostile.read_everywhere(secrets), "came: []"),
@@ -255,13 +267,17 @@ def attacks(batch, exercise, source_folder):
             ),
             "other modules": (
                 hostile.report(
-                    "import os\ncame += os.listdir('/sandbox') + sorted(os.listdir('/usr'))"
+                    "import os\ncame += sorted(os.listdir('/sandbox')) + sorted(os.listdir('/usr'))"
                 ),
-                "came: ['worker', 'bin', 'lib'",
+                "came: ['files', 'worker', 'bin', 'lib'",
             ),
             "environment": (hostile.report("import os\ncame += sorted(os.environ)"), "came: ['"),
             "system calls": (hostile.call_the_kernel(numbers), "came: []"),
             "channels": (hostile.CHANNELS, "came: []"),
+            "system calls beside optimizers": (
+                f"# optim\n{hostile.call_the_kernel(numbers)}",
+                "came: []",
+            ),
             "the host's name": (
                 hostile.report("import os\ncame.append(os.uname().nodename)"),
                 "came: ['sandbox']",
@@ -664,6 +680,86 @@ def test_an_answer_may_use_what_torch_imports_late(bubblewrap):
         reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
     (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
     assert outcome["returned"] == pytest.approx(0.5)
+
+
+USING_FILES = """
+import tempfile
+
+def doubled(x):
+    found = sorted(os.listdir())
+    import matplotlib.pyplot as plt
+
+    with tempfile.NamedTemporaryFile() as file:
+        torch.save(x, file.name)
+        x = torch.load(file.name)
+    with open("x.txt", "w") as file:
+        print(x, file=file)
+    figure, axes = plt.subplots()
+    axes.plot([1, 2], label="$x^2$")
+    figure.savefig("x.png")
+    os.mkdir("folder")
+    os.rename("x.png", "folder/x.png")
+    torch.save(x, os.path.expanduser("~/x.pt"))
+    return found, sorted(os.listdir()), x
+"""
+
+
+def test_an_answer_may_write_files_and_draw_and_no_other_process_sees_them(bubblewrap, tmp_path):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    cells = [("setup", "import os, torch"), ("doubled-answer", USING_FILES)]
+    with Sandbox() as made:
+        for _ in range(2):
+            reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
+            (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
+            before, after, x = outcome["returned"]["tuple"]
+            assert (before, x) == ([], 1.0)
+            assert {"folder", "x.pt", "x.txt"} <= set(after)
+
+
+USING_TMP = """
+import os, tempfile
+
+def doubled(x):
+    with open("x", "w"), tempfile.TemporaryFile(), open("/tmp/x", "w"):
+        return {name: os.listdir(f"/tmp/{name}") for name in os.listdir("/tmp")}
+"""
+
+
+def test_where_python_lies_in_tmp_only_its_folder_is_seen_there(bubblewrap, monkeypatch):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    request = {"cells": [("doubled-answer", USING_TMP)], "name": "doubled", "cases": [case]}
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        (Path(folder) / "secret").touch()
+        monkeypatch.setattr(sandbox, "PYTHON", (*sandbox.PYTHON, f"{folder}/python"))
+        with Sandbox() as made:
+            wrote = json.loads(made.run(request).output.splitlines()[-1])["outcomes"]
+            assert "Read-only file system: '/tmp/x'" in wrote[0]["raised"]["message"]
+            request["cells"] = [("doubled-answer", USING_TMP.replace(', open("/tmp/x", "w")', ""))]
+            (outcome,) = json.loads(made.run(request).output.splitlines()[-1])["outcomes"]
+    assert f"'{Path(folder).name}': ['python']" in str(outcome["returned"])
+
+
+def test_a_set_of_texts_has_the_same_order_in_every_sandbox(bubblewrap):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    cells = [("doubled-answer", "def doubled(x): return hash('a text')")]
+    replies = []
+    for isolated in (True, True, False):
+        with Sandbox(isolated=isolated) as made:
+            replies.append(made.run({"cells": cells, "name": "doubled", "cases": [case]}))
+    assert replies[0].output.count(b"returned") == 1
+    assert replies[0] == replies[1] == replies[2]
+
+
+def test_an_answer_with_an_optimizer_finds_it_imported(bubblewrap):
+    case = {"inputs": {"x": 1.0}, "gradients": [], "options": None, "state": None}
+    source = "import sys\ndef doubled(x): return 'torch._dynamo' in sys.modules"
+    for isolated in (True, False):
+        with Sandbox(isolated=isolated) as made:
+            for remark, found in (("", False), ("  # torch.optim", True), ("", False)):
+                cells = [("setup", "import torch"), ("doubled-answer", source + remark)]
+                reply = made.run({"cells": cells, "name": "doubled", "cases": [case]})
+                (outcome,) = json.loads(reply.output.splitlines()[-1])["outcomes"]
+                assert outcome["returned"] is found
 
 
 def test_a_notebook_that_has_taken_its_time_waits_no_longer(guarded, unisolated, monkeypatch):

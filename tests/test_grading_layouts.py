@@ -130,6 +130,16 @@ RIGHT = {
         plus_one=f"import tempfile\nwith tempfile.TemporaryDirectory() as folder:\n"
         f"    torch.save(torch.ones(1), folder + '/a')\n{ONE}"
     ),
+    "a plot in the function": lay_out(
+        plus_one="from matplotlib import pyplot\n\ndef plus_one(x):\n    figure, axes = "
+        "pyplot.subplots()\n    axes.plot([1])\n    figure.savefig('x.png')\n"
+        "    pyplot.close(figure)\n    return x + 1"
+    ),
+    "a file in the function": lay_out(
+        plus_one="import tempfile\n\ndef plus_one(x):\n    torch.save(torch.ones(1), 'one.pt')\n"
+        "    with tempfile.TemporaryDirectory() as folder:\n"
+        "        torch.save(x.detach(), folder + '/x.pt')\n    return x + torch.load('one.pt')"
+    ),
     "helper in a cell": lay_out(
         top=["def add(x, y):\n    return x + y"], plus_one="def plus_one(x):\n    return add(x, 1)"
     ),
@@ -230,6 +240,15 @@ SAID = {
         ),
         "plus_one",
         "one comes from a cell that is not graded; write it into the cell of the answer",
+    ),
+    "a file from another cell": (
+        lay_out(
+            top=["torch.save(torch.ones(1), 'one.pt')"],
+            plus_one="def plus_one(x):\n    return x + torch.load('one.pt')",
+        ),
+        "plus_one",
+        "after the setup cell and the earlier answers alone, it fails: line 2 of "
+        "your cell raised FileNotFoundError",
     ),
     "data from two cells": (
         lay_out(
@@ -333,6 +352,7 @@ def checked(tmp_path_factory, exercise):
         [sys.executable, Path(__file__).with_name("run_cells.py")],
         input=json.dumps(request),
         env={**os.environ, "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython"))},
+        cwd=tmp_path_factory.mktemp("notebooks"),
         capture_output=True,
         text=True,
     )
@@ -392,6 +412,8 @@ def test_a_tick_without_a_word_means_points(checked, graded, layout):
     [
         "a plot in the answer",
         "a file in the answer",
+        "a plot in the function",
+        "a file in the function",
         "scripted by a decorator",
         "compiled by a decorator",
         "checker in the answer",

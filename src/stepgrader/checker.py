@@ -7,7 +7,8 @@ import functools
 import inspect
 import io
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import FunctionType
 from typing import Any
@@ -249,9 +250,7 @@ class Checker:
         self, step: CompiledStep, selected: Mapping[str, Selection], names: Mapping[str, Any]
     ) -> Verdict:
         namespace = new_namespace()
-        precision = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
+        with _new_process():
             run_cell(self._setup, "<setup>", namespace)
             steps = list(self._steps)
             for name in steps[: steps.index(step.name) + 1]:
@@ -264,8 +263,6 @@ class Checker:
                 return Verdict("missing")
             answer = namespace[step.name]
             return judge(step, [run_case(answer, request) for request in step.requests])
-        finally:
-            torch.set_default_dtype(precision)
 
     def _name(self, answer: Any, names: Mapping[str, Any]) -> str:
         """Return the name of the step that asks for an answer: its own, or what it is bound to."""
@@ -370,6 +367,21 @@ class Checker:
 def _shell() -> Any:
     """Return the IPython that runs this code; None outside of a notebook or such a terminal."""
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+@contextlib.contextmanager
+def _new_process() -> Iterator[None]:
+    """Give answers what they find in a new process: torch's precision, and no files beside them."""
+    precision, folder_before = torch.get_default_dtype(), tempfile.tempdir
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
+            torch.set_default_dtype(torch.float32)
+            tempfile.tempdir = folder
+            with contextlib.chdir(folder):
+                yield
+        finally:
+            torch.set_default_dtype(precision)
+            tempfile.tempdir = folder_before
 
 
 def _executed_cells() -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ MAGIC_LINE = re.compile(r"\s*(?:[\w.,\s]+=\s*)?[%!]|\s*\?|.*\?\s*$")
 LEFT_MARGIN = r"^(?:async def|def|class) {}\b|^{}\s*="
 GIVEN = frozenset(dir(builtins)) | frozenset(new_namespace())
 # What a cell has to be installed for is known of these alone; and of what the setup cell imports.
-INSTALLED = (*sys.stdlib_module_names, "torch", "numpy")
+INSTALLED = (*sys.stdlib_module_names, "torch", "numpy", "matplotlib")
 # Functions that a constant may call: quick, without files, and the same in every run.
 PURE_CALLS = frozenset(
     [

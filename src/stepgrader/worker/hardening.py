@@ -2,10 +2,11 @@
 
 The outer layer is bubblewrap: no network, a read-only system, nothing of the course mounted.
 In it, one clean process imports torch once and forks for every step of every submission. Each
-fork gets user, process and IPC namespaces of its own, so it can neither see nor signal the clean
-process or any other submission. It then drops its capabilities, and a seccomp filter leaves it the
-system calls that computing takes: none for further processes, the network, locks, the cache of
-files, or memory that its limits don't count.
+fork gets user, process, IPC and mount namespaces of its own, so it can neither see nor signal the
+clean process or any other submission. The one place that it can write to is a small file system in
+memory, which no other process sees and which ends with it. It then drops its capabilities, and a
+seccomp filter leaves it the system calls that computing takes: none for further processes, the
+network, locks, the cache of files, or memory that its limits don't count.
 """
 
 from __future__ import annotations
@@ -20,17 +21,36 @@ import signal
 import struct
 from typing import Any
 
-__all__ = ["address_space", "die_with_parent", "drop_root", "fork_apart", "lock_down"]
+__all__ = [
+    "FILES",
+    "FILE_SPACE",
+    "address_space",
+    "die_with_parent",
+    "drop_root",
+    "fork_apart",
+    "lock_down",
+    "mount_files",
+    "use_huge_pages",
+]
+
+FILES = "/sandbox/files"
+"""The folder, in the sandbox, that a fork may write to."""
+FILE_SPACE = 2**26
+"""Bytes that all files in it take together, and at most one of them."""
+FILE_COUNT = 1000
 
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWIPC = 0x10000000, 0x20000000, 0x08000000
-PR_SET_PDEATHSIG = 1
+CLONE_NEWNS = 0x00020000
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+HUGE_PAGE, MADV_COLLAPSE = 2**21, 25
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 NOBODY = 65534
 
 # System calls that are allowed, by number on x86-64 and AArch64 (None: not there). All others fail
 # with "not permitted".
 ALLOWED = {
-    # files and folders, which are read-only
+    # files and folders, which are read-only except for the fork's own
     "open": (2, None),
     "openat": (257, 56),
     "close": (3, 57),
@@ -49,6 +69,19 @@ ALLOWED = {
     "getdents64": (217, 61),
     "getcwd": (79, 17),
     "chdir": (80, 49),
+    "mkdir": (83, None),
+    "mkdirat": (258, 34),
+    "rmdir": (84, None),
+    "unlink": (87, None),
+    "unlinkat": (263, 35),
+    "rename": (82, None),
+    "renameat": (264, 38),
+    "renameat2": (316, 276),
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "truncate": (76, 45),
+    "ftruncate": (77, 46),
     "umask": (95, 166),
     "lseek": (8, 62),
     "read": (0, 63),
@@ -212,8 +245,40 @@ def address_space() -> int:
     return high
 
 
+def use_huge_pages(*, proc: int) -> None:
+    """Move large parts of this process's memory to huge pages, where the kernel can.
+
+    A fork copies the tables of all pages of memory, which for torch takes most of its time, and of
+    a huge page that is one entry for 512.
+
+    Args:
+        proc: File descriptor of the folder ``/proc``.
+
+    Example:
+        >>> import subprocess, sys
+        >>> code = '''
+        ... import os
+        ... from stepgrader.worker.hardening import use_huge_pages
+        ... numbers = list(range(10**6))
+        ... use_huge_pages(proc=os.open("/proc", os.O_PATH))
+        ... print(sum(numbers))
+        ... '''
+        >>> print(subprocess.check_output([sys.executable, "-c", code], text=True), end="")
+        499999500000
+    """
+    with open(os.open("self/maps", os.O_RDONLY, dir_fd=proc)) as file:
+        rows = [line.split() for line in file]
+    for span, rights, _, _, file_number, *_ in rows:
+        start, end = (int(bound, 16) for bound in span.split("-"))
+        start, end = -(-start // HUGE_PAGE) * HUGE_PAGE, end // HUGE_PAGE * HUGE_PAGE
+        if start < end and rights == "rw-p" and file_number == "0":
+            _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_COLLAPSE)
+
+
 def fork_apart() -> int:
-    """Fork a child in user, process and IPC namespaces of its own; return what ``os.fork`` does.
+    """Fork a child in namespaces of its own; return what ``os.fork`` does.
+
+    They are those of users, processes, IPC and mounts.
 
     ``unshare`` would need a process between the two, and with it a second copy of the page tables
     of torch, which take most of the time that a step takes. The C library does not learn of this
@@ -236,7 +301,7 @@ def fork_apart() -> int:
         the child is process 1
     """
     number = CLONE[platform.machine()]
-    flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | signal.SIGCHLD
+    flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNS | signal.SIGCHLD
     ctypes.pythonapi.PyOS_BeforeFork()
     child: int = _locked_libc.syscall(number, flags, 0, 0, 0, 0)
     if child == 0:
@@ -247,6 +312,55 @@ def fork_apart() -> int:
     if child < 0:
         raise OSError(error, f"clone: {os.strerror(error)}")
     return child
+
+
+def mount_files(folder: str, *, proc: int, uid: int, gid: int) -> None:
+    """Give a child of ``fork_apart`` an empty file system of its own, and work in it.
+
+    It lies in memory, nobody else sees it, and it is gone when the process ends. To make files in
+    it, the child needs a user in its namespace of users, which it writes to its folder in
+    ``/proc``. The sandbox shows no ``/proc``, so the grader passes it open; close it afterwards.
+
+    Args:
+        folder: An empty folder.
+        proc: File descriptor of the folder ``/proc``.
+        uid: User that the process had before the fork.
+        gid: Its group.
+
+    Raises:
+        OSError: The system allows no such file system.
+
+    Example:
+        >>> import subprocess, sys
+        >>> code = '''
+        ... import os, tempfile
+        ... from stepgrader.worker.hardening import drop_root, fork_apart, mount_files
+        ... proc, folder = os.open("/proc", os.O_PATH), tempfile.mkdtemp()
+        ... os.chmod(folder, 0o755)
+        ... drop_root()
+        ... uid, gid = os.getuid(), os.getgid()
+        ... if fork_apart() == 0:
+        ...     mount_files(folder, proc=proc, uid=uid, gid=gid)
+        ...     print(open("seen-by-the-child", "w").name, os.listdir(folder))
+        ... else:
+        ...     os.wait()
+        ...     print(os.listdir(folder))
+        ... '''
+        >>> print(subprocess.check_output([sys.executable, "-c", code], text=True), end="")
+        seen-by-the-child ['seen-by-the-child']
+        []
+    """
+    _call(_libc.prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)  # to own its folder in /proc
+    lines = {"uid_map": f"{uid} {uid} 1", "setgroups": "deny", "gid_map": f"{gid} {gid} 1"}
+    for name, line in lines.items():
+        file = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
+        os.write(file, line.encode())
+        os.close(file)
+    _call(_libc.prctl, PR_SET_DUMPABLE, 0, 0, 0, 0)
+    options = f"size={FILE_SPACE},nr_inodes={FILE_COUNT},mode=700".encode()
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _call(_libc.mount, b"files", folder.encode(), b"tmpfs", flags, options)
+    os.chdir(folder)
 
 
 def lock_down(*, bytes_of_memory: int, cpu_seconds: int) -> None:
@@ -269,7 +383,7 @@ def lock_down(*, bytes_of_memory: int, cpu_seconds: int) -> None:
     limits = {
         resource.RLIMIT_AS: bytes_of_memory,
         resource.RLIMIT_CPU: cpu_seconds,
-        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_FSIZE: FILE_SPACE,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,

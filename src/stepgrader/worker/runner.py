@@ -12,6 +12,10 @@ import json
 import os
 import signal
 import socket
+import sys
+import tempfile
+import threading
+import traceback
 from typing import Any
 
 import torch
@@ -23,22 +27,31 @@ from .server import ENDED, LIMIT
 
 __all__ = ["run_forks", "run_step"]
 
-MEMORY = 2**30  # that an answer may use beside what python and torch take
+# That an answer may use beside what python and torch take, and beside its files.
+MEMORY = 2**30 - hardening.FILE_SPACE
 
 
-def run_forks(control: socket.socket, *, isolated: bool) -> None:
+def run_forks(
+    control: socket.socket, *, proc: int | None, optimizers: socket.socket | None = None
+) -> None:
     """Fork for every pair of pipes that comes, until no more come.
 
     Args:
         control: Brings the pipes of a step, for the request and for the answer, and then a byte
             when its child is to be killed.
-        isolated: False forks without isolation, on the machine of its author.
+        optimizers: The same for a second clean process, which imports torch's optimizers too. It
+            does so when a first byte comes, and then says that it is ready. None if there is none.
+        proc: File descriptor of ``/proc``, which isolating a fork takes; None forks without
+            isolation, on the machine of its author.
+
+    Raises:
+        OSError: The system does not allow the isolation.
 
     Example:
         >>> import subprocess, sys
         >>> ours, theirs = socket.socketpair()
         >>> code = "import socket, sys; from stepgrader.worker.runner import run_forks; "
-        >>> code += "run_forks(socket.socket(fileno=int(sys.argv[1])), isolated=False)"
+        >>> code += "run_forks(socket.socket(fileno=int(sys.argv[1])), proc=None)"
         >>> command = [sys.executable, "-c", code, str(theirs.fileno())]
         >>> with theirs, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
         ...     word = ours.recv(5)
@@ -49,15 +62,26 @@ def run_forks(control: socket.socket, *, isolated: bool) -> None:
     torch.set_num_threads(1)
     torch.compile = _uncompiled
     _warm_up_torch()
-    memory = hardening.address_space() + MEMORY if isolated else None
-    gc.collect()
-    gc.freeze()
+    _settle_memory(proc)
+    if optimizers is not None:
+        if os.fork() == 0:
+            control.close()
+            control = optimizers
+            if not control.recv(1):
+                return
+            _warm_up_optimizers()
+            _settle_memory(proc)
+        else:
+            optimizers.close()
+    memory = None if proc is None else hardening.address_space() + MEMORY
+    if proc is not None:
+        _try_isolation(proc)
     control.sendall(b"ready")
     while True:
         message, pipes, _, _ = socket.recv_fds(control, LIMIT.size, 2)
         if not message:
             return
-        child = os.fork() if memory is None else hardening.fork_apart()
+        child = os.fork() if proc is None else _fork_isolated(proc)
         if child == 0:
             try:
                 _run_child(*pipes, memory=memory, cpu_seconds=LIMIT.unpack(message)[0])
@@ -73,6 +97,28 @@ def run_forks(control: socket.socket, *, isolated: bool) -> None:
         control.sendall(ENDED.pack(status, usage.ru_utime + usage.ru_stime))
 
 
+def _fork_isolated(proc: int) -> int:
+    uid, gid = os.getuid(), os.getgid()
+    child = hardening.fork_apart()
+    if child == 0:
+        try:
+            hardening.mount_files(hardening.FILES, proc=proc, uid=uid, gid=gid)
+            os.close(proc)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return child
+
+
+def _try_isolation(proc: int) -> None:
+    """Raise an error now if the system does not allow it, and not with the first answer."""
+    child = _fork_isolated(proc)
+    if child == 0:
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        sys.exit("an answer's process can't be isolated")
+
+
 def _run_child(source: int, output: int, *, memory: int | None, cpu_seconds: int) -> None:
     os.setsid()  # a signal to its process group reaches beyond its namespace
     with open(source, "rb", closefd=False) as file:
@@ -82,7 +128,12 @@ def _run_child(source: int, output: int, *, memory: int | None, cpu_seconds: int
     os.dup2(output, 3)
     os.closerange(4, 4096)
     if memory is not None:
+        # There are no threads, and matplotlib starts one to warn that its first import is slow.
+        threading.Timer.start = _do_nothing  # type: ignore[assignment]
         hardening.lock_down(bytes_of_memory=memory, cpu_seconds=cpu_seconds)
+    else:
+        os.chdir(tempfile.mkdtemp())
+    tempfile.tempdir = os.getcwd()
     os.dup2(0, 2)
     run_step(request, 3)
 
@@ -95,10 +146,29 @@ def _uncompiled(model: Any = None, **_options: Any) -> Any:
     return model if model is not None else lambda function: function
 
 
+def _do_nothing(timer: threading.Thread) -> None:
+    pass
+
+
+def _settle_memory(proc: int | None) -> None:
+    """Let forks share what there is, and copy little of it."""
+    gc.collect()
+    gc.freeze()
+    if proc is not None:
+        hardening.use_huge_pages(proc=proc)
+
+
+def _warm_up_optimizers() -> None:
+    """Let torch load what its optimizers need, which takes about a second."""
+    weight = torch.ones(1, requires_grad=True)
+    torch.autograd.backward(weight.sum())
+    torch.optim.SGD([weight]).step()
+
+
 def _warm_up_torch() -> None:
     """Let torch load its lazy parts once, and not in every fork.
 
-    Its optimizers are left out: they import much more, which would make every fork slower.
+    Its optimizers are left out: they import much more, which few answers need.
     """
     weight = torch.ones(1, requires_grad=True)
     torch.autograd.backward(weight.tanh().sum())

@@ -3,7 +3,8 @@
 Requests and answers are framed: eight bytes of length, then the content. A request is a line of
 JSON with the limits and after it the JSON that ``runner.run_step`` takes; an answer is a line of
 JSON and after it what the student's process wrote, byte for byte and unread. This process holds
-them and never forks again: ``runner``, which forks for every step, holds none of them.
+them and never forks again: ``runner``, which forks for every step, holds none of them. There are
+two such processes: at the first request that mentions optimizers, one of them imports torch's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import traceback
 
 __all__ = ["ENDED", "LIMIT", "serve"]
 
+# What a request holds whose code may use torch's optimizers. A wrong guess costs a second.
+OPTIMIZERS = b"optim"
+
 MAX_OUTPUT = 4 * 2**20
 LIMIT = struct.Struct("I")
 """Message with the pipes of a step: the seconds of processor time that it may use."""
@@ -28,15 +32,16 @@ ENDED = struct.Struct("id")
 """Message about a child that ended: its exit status and its processor time in seconds."""
 
 
-def serve(*, isolated: bool) -> None:
+def serve(*, proc: int | None) -> None:
     r"""Answer requests from standard input, on standard output, until there are no more.
 
     Args:
-        isolated: False runs code without isolation, on the machine of its author.
+        proc: File descriptor of ``/proc``, which isolating an answer takes; None runs code without
+            isolation, on the machine of its author.
 
     Example:
         >>> import subprocess, sys
-        >>> code = "from stepgrader.worker.server import serve; serve(isolated=False)"
+        >>> code = "from stepgrader.worker.server import serve; serve(proc=None)"
         >>> subprocess.check_output([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
         b'\x00\x00\x00\x00\x00\x00\x00\x05ready'
     """
@@ -44,24 +49,37 @@ def serve(*, isolated: bool) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(null, stream)
-    control, other = socket.socketpair()
+    (plain, other), (optimizers, others) = socket.socketpair(), socket.socketpair()
     if os.fork() == 0:
-        for descriptor in (requests, answers, null, control.detach()):
+        for descriptor in (requests, answers, null, plain.detach(), optimizers.detach()):
             os.close(descriptor)
-        _be_the_runner(other, isolated=isolated)
+        _be_the_runner(other, others, proc=proc)
     other.close()
-    if control.recv(5) != b"ready":
-        sys.exit("torch can't be imported")
+    others.close()
+    if proc is not None:
+        os.close(proc)
+    _wait_until_ready(plain)
     _write(answers, b"ready")
+    started = False
     while (request := _read(requests)) is not None:
+        control = optimizers if OPTIMIZERS in request else plain
+        if control is optimizers and not started:
+            optimizers.sendall(b"s")
+            _wait_until_ready(optimizers)
+            started = True
         _write(answers, _supervise(control, request))
 
 
-def _be_the_runner(control: socket.socket, *, isolated: bool) -> None:
+def _wait_until_ready(control: socket.socket) -> None:
+    if control.recv(5) != b"ready":
+        sys.exit("the process that runs answers has ended")
+
+
+def _be_the_runner(control: socket.socket, optimizers: socket.socket, *, proc: int | None) -> None:
     try:
         from . import runner  # it imports torch
 
-        runner.run_forks(control, isolated=isolated)
+        runner.run_forks(control, proc=proc, optimizers=optimizers)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
