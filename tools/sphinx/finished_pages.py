@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import code_lines
 import lean_pages
 import search_entries
 import style_sheets
@@ -89,7 +90,7 @@ class FinishedPages:
         if pages:
             search_entries.complete(outdir, self.search_index, self.names)
             for name in sorted(pages):
-                text = lean_pages.fewer_scripts(accessible(pages[name]))
+                text = lean_pages.fewer_scripts(code_lines.with_lines(accessible(pages[name])))
                 pages[name] = lean_pages.lighter_pictures(outdir / name, text)
             self._note_parts(outdir, pages)
             version = self._style_sheet(outdir)
