@@ -37,6 +37,9 @@ def shown_elsewhere(env) -> Iterator[str]:
             yield f"{cited.citation_id} {cited.bibliography_key} {label} {cited.entry!r}"
     for label, entry in sorted(getattr(env, "sphinx_exercise_registry", {}).items()):
         yield f"{label}: {entry['docname']} {entry['node'].attributes} {entry['node'][0]}"
+    for page in sorted(env.found_docs):
+        for other, figure in env.metadata[page].get("pictures shown", ()):
+            yield f"{other}: {env.metadata[other].get('pictures', {}).get(figure)}"
     static = (Path(env.srcdir) / folder for folder in env.config.html_static_path)
     loaded = (path for folder in static for path in folder.rglob("*") if path.is_file())
     yield from _digests(path for path in loaded if path.suffix in {".js", ".mjs", ".css"})
