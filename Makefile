@@ -4,7 +4,7 @@ BIN := .venv/bin
 HTML := _build/html/index.html
 NOTEBOOKS := $(wildcard book/*.ipynb) $(wildcard exercises/*/*.ipynb)
 REPORTS := _build/tests
-OF_PAGES := $(addprefix tests/test_,api_reference.py browser.py site.py publishing.py live_figures.py)
+OF_PAGES := $(addprefix tests/test_,api_reference.py browser.py site.py publishing.py live_figures.py page_design.py)
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 --runxfail \
          -n 2 --dist loadfile -p no:cacheprovider $(NOTEBOOKS)
 

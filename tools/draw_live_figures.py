@@ -12,6 +12,7 @@ from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from py_mini_racer import MiniRacer
 from train_live_models import LIVE, load, read_letters, spell, written_reader
@@ -91,9 +92,30 @@ def positions() -> Figure:
     return position_codes(codes, products)
 
 
-def gates() -> Figure:
+def written_text(seed: int = 1, *, prompt: str = "Alice ", longest: int = 220) -> str:
+    """The text that the network on the start page writes, drawn with the page's own numbers."""
+    vocabulary, model = written_reader()
+    draws = page(
+        f"(() => {{ const u = uniforms({seed}); return Array.from({{length: 999}}, u) }})()"
+    )
+    text = prompt
+    while len(text) < longest:
+        ids = torch.as_tensor(vocabulary.encode(text))[None]
+        with torch.no_grad():
+            scores = model(ids)[0][0, -1] / 0.5
+        scores[vocabulary.encode(["<unk>"])] = -torch.inf
+        later = scores.softmax(-1).cumsum(-1) > draws[len(text) - len(prompt)]
+        text += vocabulary.symbols[int(later.int().argmax())]
+    return text
+
+
+def writer() -> Figure:
+    """The beginning of the text that the network writes, with the gates of one unit."""
+    return gates(written_text()[:39])
+
+
+def gates(sentence: str = "`That's very important,' the King said,") -> Figure:
     """One unit's gates and cell along a sentence."""
-    sentence = "`That's very important,' the King said,"
     unit = load("weights-alice")[0]["units"][0]["unit"]
     vocabulary, model = written_reader()
     gate_values = read_letters(model, vocabulary.encode(sentence))
@@ -115,7 +137,7 @@ def spelling() -> Figure:
     return alignment(weights, [*word, "end"], [*sounds, "end"])
 
 
-FIGURES = [roots, gradients, scaling, positions, gates, spelling]
+FIGURES = [roots, gradients, scaling, positions, gates, spelling, writer]
 
 
 if __name__ == "__main__":

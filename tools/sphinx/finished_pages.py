@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import code_lines
 import lean_pages
 import search_entries
 import style_sheets
@@ -36,6 +37,9 @@ def shown_elsewhere(env) -> Iterator[str]:
             yield f"{cited.citation_id} {cited.bibliography_key} {label} {cited.entry!r}"
     for label, entry in sorted(getattr(env, "sphinx_exercise_registry", {}).items()):
         yield f"{label}: {entry['docname']} {entry['node'].attributes} {entry['node'][0]}"
+    for page in sorted(env.found_docs):
+        for other, figure in env.metadata[page].get("pictures shown", ()):
+            yield f"{other}: {env.metadata[other].get('pictures', {}).get(figure)}"
     static = (Path(env.srcdir) / folder for folder in env.config.html_static_path)
     loaded = (path for folder in static for path in folder.rglob("*") if path.is_file())
     yield from _digests(path for path in loaded if path.suffix in {".js", ".mjs", ".css"})
@@ -89,7 +93,7 @@ class FinishedPages:
         if pages:
             search_entries.complete(outdir, self.search_index, self.names)
             for name in sorted(pages):
-                text = lean_pages.fewer_scripts(accessible(pages[name]))
+                text = lean_pages.fewer_scripts(code_lines.with_lines(accessible(pages[name])))
                 pages[name] = lean_pages.lighter_pictures(outdir / name, text)
             self._note_parts(outdir, pages)
             version = self._style_sheet(outdir)

@@ -35,7 +35,9 @@ NOT_FOUND = Path(__file__).with_name("404.html")
 def description(doctree: nodes.document) -> str:
     """Return the beginning of a page: whole sentences of its first paragraph of plain words."""
     for paragraph in doctree.findall(nodes.paragraph):
-        inside = isinstance(paragraph.parent, (nodes.section, nodes.document))
+        parent = paragraph.parent
+        inside = isinstance(parent, (nodes.section, nodes.document))
+        inside = inside or "opening-words" in parent.get("classes", ())
         plain = not next(paragraph.findall(nodes.math), None)
         if inside and plain and "chapter-minutes" not in paragraph["classes"]:
             text = " ".join(paragraph.astext().split()).removeprefix(OPENING)

@@ -11,8 +11,9 @@ const EXAMPLES = {
   "Not English": "Jabberwocky, mimsy borogoves! Ok?",
   "Without spaces": "thequeenofheartsshemadesometarts",
 };
-const ROWS = ["forget", "input", "output", "cell"];
-const [COLUMN, BAR, ROW] = [13, 14, 86];
+export const ROWS = ["forget", "input", "output", "cell"];
+export const COLUMN = 13;
+const [BAR, ROW] = [14, 86];
 
 /** The letters of a text that the network knows, and those that it does not. */
 export function readable(text) {
@@ -29,6 +30,20 @@ function expected(logits) {
   const p = softmax(logits);
   const order = [...p.keys()].sort((a, b) => p[b] - p[a]).slice(0, 3);
   return order.map((id) => `${named(symbols[id])} ${percent(p[id])}`).join(", ");
+}
+
+/** Draw a letter, and below it the gates and the cell of one unit, as bars. */
+export function drawStep(layer, { letter, step }, unit, x, top) {
+  layer.append(svg("text", { class: "live-text live-letter", x: x + COLUMN / 2, y: top + 13, "text-anchor": "middle" }, letter));
+  ROWS.forEach((name, k) => {
+    const y = top + 18 + 17 * k;
+    const value = name === "cell" ? Math.tanh(step.cell[unit]) : step[name][unit];
+    const [from, tall] = name === "cell" ? [0.5 - Math.max(0, value) / 2, Math.abs(value) / 2] : [1 - value, value];
+    layer.append(
+      svg("rect", { class: "live-track", x, y, width: COLUMN - 2, height: BAR }),
+      svg("rect", { class: "live-bar", x, y: y + BAR * from, width: COLUMN - 2, height: BAR * tall }),
+    );
+  });
 }
 
 export function mount(room, description) {
@@ -64,16 +79,7 @@ export function mount(room, description) {
     read.forEach((step, t) => {
       const x = 52 + COLUMN * (t % columns);
       const top = ROW * Math.floor(t / columns);
-      view.layer.append(svg("text", { class: "live-text live-letter", x: x + COLUMN / 2, y: top + 13, "text-anchor": "middle" }, letters[t]));
-      ROWS.forEach((name, k) => {
-        const y = top + 18 + 17 * k;
-        const value = name === "cell" ? Math.tanh(step.cell[unit]) : step[name][unit];
-        const [from, tall] = name === "cell" ? [0.5 - Math.max(0, value) / 2, Math.abs(value) / 2] : [1 - value, value];
-        view.layer.append(
-          svg("rect", { class: "live-track", x, y, width: COLUMN - 2, height: BAR }),
-          svg("rect", { class: "live-bar", x, y: y + BAR * from, width: COLUMN - 2, height: BAR * tall }),
-        );
-      });
+      drawStep(view.layer, { letter: letters[t], step }, unit, x, top);
       if (t === chosen) view.layer.append(svg("rect", { class: "live-frame", x: x - 1.5, y: top + 0.5, width: COLUMN + 1, height: ROW - 3 }));
     });
     const excuse = unknown.length ? ` Left out, since Alice has none: ${unknown.slice(0, 8).join(" ")}.` : "";

@@ -60,15 +60,17 @@ const layer = (weights, prefix, suffix = "") => ({
   biasHH: weights[`${prefix}.bias_hh_l0${suffix}`],
 });
 
-/** Read symbols; for each the gates, both states, and the logits of the symbol after it. */
+/** Read one more symbol: the gates, both states, and the logits of the symbol after it. */
+export function readCharacter(weights, id, state) {
+  const next = lstmStep(weights["embedding.weight"][id], state, layer(weights, "layer"));
+  return { ...next, logits: affine(weights["readout.weight"], next.hidden, weights["readout.bias"]) };
+}
+
+/** Read symbols, from a state of zeros. */
 export function readCharacters(weights, ids) {
-  const lstm = layer(weights, "layer");
-  const size = lstm.weightHH[0].length;
-  let state = { hidden: new Float64Array(size), cell: new Float64Array(size) };
-  return ids.map((id) => {
-    state = lstmStep(weights["embedding.weight"][id], state, lstm);
-    return { ...state, logits: affine(weights["readout.weight"], state.hidden, weights["readout.bias"]) };
-  });
+  const size = weights["readout.weight"][0].length;
+  let step = { hidden: new Float64Array(size), cell: new Float64Array(size) };
+  return ids.map((id) => (step = readCharacter(weights, id, step)));
 }
 
 /** Read a word with a GRU in both directions: a vector for each letter, and the last state. */
