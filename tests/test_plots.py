@@ -43,6 +43,10 @@ LENGTHS = 2 ** np.arange(6, 13)
 # Every public drawing function, called with small data that have the shapes of the book's.
 FIGURES = {
     "attention.encoder_decoders": attention.encoder_decoders,
+    "attention.projections": lambda: attention.projections(
+        np.eye(3), {name: np.ones((3, 2)) for name in "QKV"}, tokens=["dog", "bites", "man"]
+    ),
+    "attention.heads": attention.heads,
     "attention.errors_by_damage": lambda: attention.errors_by_damage(
         {
             name: {"without attention": np.array([error, 1.1 * error]), "with attention": WAVE[:2]}
@@ -71,7 +75,7 @@ FIGURES = {
         WIDTHS,
         {"scaled": np.full((3, 11), 6.4), "not scaled": 6 / WIDTHS[None]},
         {"scaled": np.full((3, 11), 0.05), "not scaled": 1 / WIDTHS[None]},
-        {"scaled": (np.full(11, 6.4),) * 2, "not scaled": (6 / WIDTHS, np.full(11, np.nan))},
+        keys=1024,
     ),
     "attention.masks": lambda: attention.masks(
         {name: np.tril(np.ones((5, 5), bool)) for name in ("padding", "causal", "both")},

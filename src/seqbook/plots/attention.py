@@ -1,4 +1,4 @@
-"""Figures about attention: alignment, errors by length, scaling, masks, time and memory."""
+"""Figures about attention: projections, heads, alignment, scaling, masks, errors and costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from seqbook.plots.shapes import arrow, node
@@ -20,7 +22,9 @@ __all__ = [
     "encoder_decoders",
     "errors_by_damage",
     "errors_by_length",
+    "heads",
     "masks",
+    "projections",
     "scaling",
     "soft_look_up",
 ]
@@ -76,6 +80,118 @@ def _attention_lines(axes: Axes, weights: Sequence[float]) -> None:
             alpha=0.35 + 0.6 * weight,
         )
     axes.text(3.2, 2.45, "weights of $s_2$", ha="center", va="bottom", color=colour)
+
+
+def projections(
+    inputs: np.ndarray, weights: Mapping[str, np.ndarray], *, tokens: Sequence[str]
+) -> Figure:
+    r"""Draw how queries, keys and values are made from one sequence, with all numbers.
+
+    .. math:: Q = X W_Q, \quad K = X W_K, \quad V = X W_V
+
+    Args:
+        inputs: X, ``(tokens, d)``, whole numbers.
+        weights: ``"Q"``, ``"K"`` and ``"V"`` to the matrices, ``(d, d_k)`` each.
+        tokens: Label of each row of X.
+
+    Example:
+        >>> figure = projections(np.eye(2), {"Q": np.eye(2), "K": np.ones((2, 1))}, tokens="ab")
+        >>> len(figure.axes)
+        1
+    """
+    rows, width = inputs.shape
+    step = max(rows, width) + 1.7
+    top = step * (len(weights) - 1)
+    figure, (axes,) = panels(1, height=0.225 * (top + rows + 1.6))
+    axes.set(xlim=(0, 21), ylim=(top + rows + 0.2, -1.5), aspect="equal")
+    axes.axis("off")
+    middle = top / 2
+    _matrix(axes, (2.6, middle), inputs, f"$X$  {rows} × {width}", COLOURS["data"])
+    for i, token in enumerate(tokens):
+        axes.text(2.3, middle + i + 0.5, token, ha="right", va="center", color=COLOURS["data"])
+    for i, (name, weight) in enumerate(weights.items()):
+        y = i * step
+        colour = COLOURS[_ROLES[name]]
+        columns = weight.shape[1]
+        centre = y + rows / 2
+        arrow(axes, (2.8 + width, middle + rows / 2), (9.2, centre), colour=colour)
+        axes.text(9.8, centre, "×", ha="center", va="center", color=colour)
+        label = f"$W_{name}$  {width} × {columns}"
+        _matrix(axes, (10.4, centre - width / 2), weight, label, colour)
+        axes.text(13.9 + columns / 2, centre, "=", ha="center", va="center", color=colour)
+        label = f"${name}$  {rows} × {columns}"
+        _matrix(axes, (16.4, y), inputs @ weight, label, colour, filled=True)
+    return figure
+
+
+def heads() -> Figure:
+    """Draw two heads: the columns of Q, K and V are split, and the two outputs are joined.
+
+    Example:
+        >>> len(heads().axes)
+        1
+    """
+    figure, (axes,) = panels(1, height=4.0)
+    axes.set(xlim=(-0.4, 21.2), ylim=(16.6, -2.2), aspect="equal")
+    axes.axis("off")
+    colours = [COLOURS["with attention"], COLOURS["without attention"]]
+    for i, name in enumerate("QKV"):
+        y = 5.4 * i
+        for head, colour in enumerate(colours):
+            _matrix(axes, (2 * head, y), np.zeros((3, 2)), "", colour, filled=True, numbers=False)
+        axes.text(2, y - 0.3, f"${name}$", ha="center", va="bottom", color=COLOURS["data"])
+    axes.text(2, 15.0, "3 × 4, split", ha="center", va="center", color=COLOURS["data"])
+    for head, colour in enumerate(colours):
+        y = 1.2 + 8 * head
+        frame = Rectangle((6.3, y - 1.7), 8.4, 6.4, facecolor="none", edgecolor=colour, alpha=0.5)
+        axes.add_patch(frame)
+        for i in range(3):
+            arrow(axes, (4.2, 5.4 * i + 1.5), (6.2, y + 1.5), colour=colour, mutation_scale=8)
+        label = f"$A_{head + 1}$  3 × 3"
+        _matrix(axes, (6.8, y), np.zeros((3, 3)), label, colour, numbers=False)
+        arrow(axes, (10.0, y + 1.5), (11.4, y + 1.5), colour=colour)
+        label = f"$H_{head + 1}$  3 × 2"
+        _matrix(axes, (11.6, y), np.zeros((3, 2)), label, colour, filled=True, numbers=False)
+        arrow(axes, (14.7, y + 1.5), (16.2, 6.7), colour=colour, mutation_scale=8)
+        joined = (16.4 + 2 * head, 5.2)
+        _matrix(axes, joined, np.zeros((3, 2)), "", colour, filled=True, numbers=False)
+        axes.text(10.5, y + 3.8, f"head {head + 1}", ha="center", va="center", color=colour)
+    centred: dict[str, Any] = {"ha": "center", "color": COLOURS["data"]}
+    axes.text(18.4, 4.9, "$[H_1, H_2]$", va="bottom", **centred)
+    axes.text(18.4, 8.9, "3 × 4, joined", va="center", **centred)
+    arrow(axes, (18.4, 9.6), (18.4, 12.0))
+    axes.text(18.7, 10.7, "× $W^O$", va="center", color=COLOURS["data"])
+    output = "output  3 × 4"
+    _matrix(axes, (16.4, 13.2), np.zeros((3, 4)), output, COLOURS["data"], numbers=False)
+    return figure
+
+
+_ROLES = {"Q": "with attention", "K": "without attention", "V": "LSTM"}  # to colours
+
+
+def _matrix(
+    axes: Axes,
+    corner: tuple[float, float],
+    entries: np.ndarray,
+    label: str,
+    colour: str,
+    *,
+    filled: bool = False,
+    numbers: bool = True,
+) -> None:
+    """Draw a matrix as a grid of unit cells, its label above."""
+    left, top = corner
+    for (i, j), entry in np.ndenumerate(entries):
+        cell = Rectangle((left + j, top + i), 1, 1, facecolor="white", edgecolor=colour)
+        if filled:
+            cell.set_facecolor((*to_rgb(colour), 0.15))
+        axes.add_patch(cell)
+        if numbers:
+            place = (left + j + 0.5, top + i + 0.5)
+            axes.text(*place, f"{entry:.0f}", ha="center", va="center_baseline", color=colour)
+    if label:
+        middle = left + entries.shape[1] / 2
+        axes.text(middle, top - 0.25, label, ha="center", va="bottom", color=colour)
 
 
 def errors_by_damage(
@@ -193,9 +309,15 @@ def scaling(
     widths: np.ndarray,
     entropy: Mapping[str, np.ndarray],
     jacobian: Mapping[str, np.ndarray],
-    expected: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    keys: int,
 ) -> Figure:
     r"""Draw entropy of the softmax and norm of its Jacobian against the size of queries and keys.
+
+    .. math:: H \approx \ln n - \tfrac12 s^2, \quad \lVert J \rVert \approx \sqrt{e/n}
+
+    for n normal scores of variance s^2 (the second for s = 1) are dashed; s^2 is 1 scaled, d_k
+    not scaled, where the first is drawn up to 8.
 
     Args:
         widths: d_k, ``(points,)``.
@@ -203,14 +325,12 @@ def scaling(
             ``(seeds, points)``.
         jacobian: Label to norms :math:`\lVert \operatorname{diag}(p) - p p^\top \rVert`,
             ``(seeds, points)``.
-        expected: Label, one of them ``"not scaled"``, to the theoretical curves of both,
-            ``(points,)`` each, NaN where there is none.
+        keys: Number of keys n.
 
     Example:
         >>> sizes, ones = 2 ** np.arange(4), np.ones((1, 4))
         >>> measured = {"scaled": ones, "not scaled": ones / 2}
-        >>> theory = {"not scaled": (np.full(4, 0.5), np.full(4, np.nan))}
-        >>> len(scaling(sizes, measured, measured, theory).axes)
+        >>> len(scaling(sizes, measured, measured, keys=8).axes)
         2
     """
     figure, axes = panels(2, height=2.4, sharex=True)
@@ -225,17 +345,20 @@ def scaling(
             panel.plot(widths, values.T, color=COLOURS[name], linewidth=0.7, alpha=0.5)
             panel.plot(widths, values.mean(0), color=COLOURS[name])
             ends[name] = (widths[-1], values[:, -1].mean(), COLOURS[name])
-        for theory in expected.values():
-            panel.plot(widths, theory[number], "--", linewidth=1.3, color=COLOURS["theory"])
+        level = (np.log(keys) - 1 / 2, np.sqrt(np.exp(1) / keys))[number]
+        panel.plot(widths[[0, -1]], [level, level], "--", linewidth=1.3, color=COLOURS["theory"])
         panel.set_title(title)
         panel.set(xscale="log", yscale="log" if number else "linear", xlim=widths[[0, -1]])
         label_ends(panel, ends)
+    narrow = widths[widths <= 8]
+    falling = np.log(keys) - narrow / 2
+    axes[0].plot(narrow, falling, "--", linewidth=1.3, color=COLOURS["theory"])
     axes[1].set_xlabel("$d_k$, width of queries and keys")
     axes[1].set_xticks(widths[::2], [str(width) for width in widths[::2]])
     axes[1].xaxis.set_minor_locator(NullLocator())
     axes[0].annotate(
         "theory (dashed)",
-        (widths[2], expected["not scaled"][0][2]),
+        (widths[2], np.log(keys) - widths[2] / 2),
         xytext=(12, 2),
         textcoords="offset points",
         color=COLOURS["theory"],
