@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.autograd.functional import jacobian
+from torch.utils.flop_counter import FlopCounterMode
 
 from seqbook.kernels.recurrent import ACTIVATIONS
 from seqbook.layers.gru import GRU
@@ -149,6 +150,38 @@ def test_one_window_of_the_whole_length_gives_the_full_gradient(kind):
         value = truncated_bptt(layer, squared_error, inputs=inputs, targets=targets, window=window)
         assert value == pytest.approx(loss, rel=1e-12)
         torch.testing.assert_close(gradient(layer), full, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("window", [2, 8, 32])
+def test_a_window_keeps_its_inputs_its_states_and_the_weights(window):
+    """The chapter's formula for the memory of truncated backpropagation."""
+    batch, time, features, size = 4, 32, 3, 16
+    layer, kept = RNN(features, size), []
+
+    def keep(tensor):
+        kept[-1] += tensor.numel()
+        return tensor
+
+    def watched(inputs, state):
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            return layer(inputs, state)
+
+    inputs, targets = torch.ones(batch, time, features), torch.ones(batch, time, size)
+    truncated_bptt(watched, squared_error, inputs=inputs, targets=targets, window=window)
+    states, weights = (window + 1) * batch * size, size * (features + size)
+    assert kept == [states + window * batch * features + weights] * (time // window)
+
+
+def test_truncation_leaves_the_work_nearly_as_it_is():
+    layer = RNN(3, 16, backward="autograd")  # whose products the counter sees
+    arguments = {"inputs": torch.ones(4, 128, 3), "targets": torch.ones(4, 128, 16)}
+    work = []
+    for window in (2, 128):
+        with FlopCounterMode(display=False) as counter:
+            truncated_bptt(layer, squared_error, window=window, **arguments)
+        work.append(counter.get_total_flops())
+    assert work[0] <= work[1] < 1.2 * work[0]
 
 
 @pytest.mark.parametrize("kind", [RNN, LSTM, GRU])

@@ -134,6 +134,7 @@ FIGURES = {
         (WAVE > 0).astype(int), {name: WAVE**2 for name in list(COLOURS)[:2]}
     ),
     "gradients.gradient_path": gradients.gradient_path,
+    "gradients.windows": gradients.windows,
     "gradients.seeds": lambda: gradients.seeds(
         LAGS, {"one": {"default": np.exp(-np.outer([0.2, 0.3], LAGS))}}, xlabel="lag"
     ),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from seqbook.plots.shapes import arrow, node
 from seqbook.plots.style import COLOURS, label_ends, panels
 
-__all__ = ["clipped_runs", "gradient_path", "seeds"]
+__all__ = ["clipped_runs", "gradient_path", "seeds", "windows"]
 
 
 def gradient_path() -> Figure:
@@ -35,6 +35,32 @@ def gradient_path() -> Figure:
         arrow(axes, (t, 1.05), (t, 2), colour=back, gap=14)
         arrow(axes, (t + 1, 1), (t, 1), bend=0.5, colour=back, gap=14)
     arrow(axes, (4, 1), (5, 1), gap=14)
+    return figure
+
+
+def windows() -> Figure:
+    """Draw truncated backpropagation in two windows of three steps: stateful and stateless.
+
+    Example:
+        >>> [axes.get_title() for axes in windows().axes]
+        ['stateful', 'stateless']
+    """
+    figure, both = panels(2, height=1.25)
+    at = [0, 1, 2, 3, 5, 6, 7]  # places of h_0 to h_6
+    for axes, kind in zip(both, ("stateful", "stateless"), strict=True):
+        axes.set(xlim=(-0.5, 7.5), ylim=(-0.5, 0.9))
+        axes.axis("off")
+        axes.set_title(kind)
+        zeros = {1: 0} if kind == "stateful" else {1: 0, 4: 4.1}
+        for t in range(1, 7):
+            place, before = (at[t], 0), (zeros.get(t, at[t - 1]), 0)
+            node(axes, place, f"$h_{t}$", COLOURS["RNN"], fontsize=13)
+            arrow(axes, before, place, gap=14)
+            if t in zeros:
+                node(axes, before, "$0$", COLOURS["data"], fontsize=11)
+            if t not in (1, 4):
+                arrow(axes, place, before, bend=0.6, colour=COLOURS["gradient"], gap=14)
+        axes.axvline(3.55, linestyle="--", linewidth=1.3, color=COLOURS["not clipped"])
     return figure
 
 

@@ -113,15 +113,15 @@ def bptt_terms(
     The explicit partial derivative, marked +, holds :math:`h_{i-1}` fixed; the total
     derivative on the left does not. Its entries are those of an outer product:
 
-    .. math:: \frac{\partial^+ h_i[k]}{\partial W_h[a, b]}
-        = \delta_{ka}\, \phi'(a_i)[a]\, h_{i-1}[b]
+    .. math:: \frac{\partial^+ h_i[k]}{\partial W_h[m, n]}
+        = \delta_{km}\, \phi'(a_i)[m]\, h_{i-1}[n]
 
     Shape:
         hidden ``(time, hidden)``, the states :math:`h_1` to :math:`h_T`; initial ``(hidden,)``, the
         state :math:`h_0`;
         weight_hh ``(hidden, hidden)``; result float64 ``(time, hidden, hidden, hidden)``:
-        ``result[i - 1, k, a, b]`` is term i of the derivative of ``h_T[k]`` with respect to
-        ``W_h[a, b]``. Its sum over the first axis is the whole derivative.
+        ``result[i - 1, k, m, n]`` is term i of the derivative of ``h_T[k]`` with respect to
+        ``W_h[m, n]``. Its sum over the first axis is the whole derivative.
 
     Raises:
         ValueError: The shapes do not fit, or the activation is unknown.
@@ -150,7 +150,7 @@ def bptt_terms(
     product = torch.eye(hidden.shape[1], dtype=hidden.dtype, device=hidden.device)
     terms = []
     for i in reversed(range(len(hidden))):
-        terms.append(torch.einsum("ka,a,b->kab", product, derivatives[i], before[i]))
+        terms.append(torch.einsum("km,m,n->kmn", product, derivatives[i], before[i]))
         product = product @ jacobians[i]
     return torch.stack(terms[::-1])
 
