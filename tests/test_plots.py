@@ -151,13 +151,11 @@ FIGURES = {
         {"no memory": 0.17},
         ylabel="error",
     ),
-    "comparison.learning_curves": lambda: comparison.learning_curves(
-        {"English": {"GRU": comparison.LearningCurve(LAGS, 4 / LAGS * np.ones((3, 1)))}},
-        {"English": {"n-gram": 2.3}},
-        ylabel="bits",
-    ),
     "comparison.gate_along_text": lambda: comparison.gate_along_text(
         "one line and another", np.linspace(0, 1, 20), columns=10
+    ),
+    "comparison.states_along_string": lambda: comparison.states_along_string(
+        {"LSTM": LAGS[:, None] * [0.1, 1.0], "GRU": WAVE[:90].reshape(30, 3)}, "a" * 15 + "b" * 15
     ),
     "gates.conveyor_belt": gates.conveyor_belt,
     "gates.reading_numbers": lambda: gates.reading_numbers(

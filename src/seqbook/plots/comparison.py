@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,31 +12,13 @@ from seqbook.plots.shapes import arrow, line, node, operation
 from seqbook.plots.style import COLOURS, label_ends, panels
 
 __all__ = [
-    "LearningCurve",
     "gate_along_text",
     "gradient_by_lag",
     "latch",
-    "learning_curves",
     "losses_by_step",
+    "states_along_string",
     "step_diagrams",
 ]
-
-
-class LearningCurve(NamedTuple):
-    """Scores in the course of training, for several seeds.
-
-    Attributes:
-        steps: Numbers of training steps, ``(points,)``.
-        scores: ``(seeds, points)``.
-
-    Example:
-        >>> curve = LearningCurve(np.array([0, 100]), np.array([[6.0, 3.0]]))
-        >>> curve.scores.shape
-        (1, 2)
-    """
-
-    steps: np.ndarray
-    scores: np.ndarray
 
 
 def step_diagrams() -> Figure:
@@ -153,45 +134,30 @@ def losses_by_step(
     return figure
 
 
-def learning_curves(
-    texts: Mapping[str, Mapping[str, LearningCurve]],
-    levels: Mapping[str, Mapping[str, float]],
-    *,
-    ylabel: str,
-) -> Figure:
-    r"""Draw scores against training steps: the mean over seeds in a band from minimum to maximum.
-
-    .. math:: \bar y = \frac{1}{n} \sum_{i=1}^{n} y_i
-
-    for the scores y of n seeds after the same number of steps.
+def states_along_string(states: Mapping[str, np.ndarray], letters: str) -> Figure:
+    """Draw the state of every unit along a string, one network below the other.
 
     Args:
-        texts: Title of a panel to its networks' curves; the score before training is not drawn.
-        levels: Title of a panel to the dashed levels of other models.
-        ylabel: Label of the y axis, with its unit.
+        states: Network to the states of its units, ``(time, units)``. The unit with the widest
+            range of values is drawn in the network's colour, the others thin and grey.
+        letters: The string; a dashed line stands where its letter changes for the first time.
 
     Example:
-        >>> curve = LearningCurve(np.array([0, 1, 2]), np.array([[6.0, 3.0, 2.5]]))
-        >>> figure = learning_curves({"English": {"GRU": curve}}, {"English": {}}, ylabel="bits")
-        >>> len(figure.axes)
+        >>> states = np.array([[1.0, 0.1], [2.0, 0.1], [1.0, 0.0], [0.0, 0.0]])
+        >>> len(states_along_string({"LSTM": states}, "aabb").axes)
         1
     """
-    figure, axes = panels(len(texts), height=2.6)
-    for panel, (title, curves) in zip(axes, texts.items(), strict=True):
-        ends = {}
-        for name, (steps, scores) in curves.items():
-            steps, scores = steps[1:], scores[:, 1:]
-            low, high = scores.min(0), scores.max(0)
-            panel.fill_between(steps, low, high, color=COLOURS[name], alpha=0.2, linewidth=0)
-            panel.plot(steps, scores.mean(0), color=COLOURS[name])
-            ends[name] = (steps[-1], scores[:, -1].mean(), COLOURS[name])
-        for name, level in levels[title].items():
-            panel.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
-            ends[name] = (steps[-1], level, COLOURS[name])
-        panel.set(ylabel=ylabel, xlim=(steps[0], steps[-1]))
-        panel.set_title(title)
-        label_ends(panel, ends)
-    axes[-1].set_xlabel("training step")
+    figure, axes = panels(len(states), height=1.7, sharex=True)
+    change = len(letters) - len(letters.lstrip(letters[0]))
+    steps = np.arange(1, len(letters) + 1)
+    for panel, (name, values) in zip(axes, states.items(), strict=True):
+        widest = int(np.ptp(values, axis=0).argmax())
+        panel.plot(steps, values, color=COLOURS["mean"], linewidth=0.8, alpha=0.6)
+        panel.plot(steps, values[:, widest], color=COLOURS[name], linewidth=2.2)
+        panel.axvline(change + 0.5, linestyle="--", linewidth=1.3, color=COLOURS["noise floor"])
+        panel.set_title(name, color=COLOURS[name])
+        panel.set(ylabel="state", xlim=(1, len(letters)))
+    axes[-1].set_xlabel("letters read")
     return figure
 
 
