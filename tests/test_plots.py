@@ -293,6 +293,20 @@ def test_curves_show_the_data_and_name_them_at_their_ends():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("order", "bits per character")
 
 
+@pytest.mark.parametrize("lit", ["forget", "input", "update", "output"])
+def test_a_lit_part_of_the_conveyor_belt_alone_is_in_colour(lit):
+    whole, part = gates.conveyor_belt(), gates.conveyor_belt(lit)
+    assert [text.get_text() for text in words(part)] == [text.get_text() for text in words(whole)]
+    labels = {text.get_text(): text.get_color() for text in words(part)}
+    for name in ("forget", "input", "output"):
+        assert same_color(labels[name], COLOURS["LSTM" if name == lit else "mean"])
+
+
+def test_the_conveyor_belt_has_only_known_parts():
+    with pytest.raises(ValueError, match="lit: expected 'forget'"):
+        gates.conveyor_belt("peephole")
+
+
 def test_the_real_prices_are_labelled_by_year():
     google = prices.load()
     figure = dependence.prices_and_shuffles(google.dates, google.close, [google.close[::-1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,52 +11,92 @@ from matplotlib.figure import Figure
 
 from seqbook.plots.shapes import arrow, line, node, operation
 from seqbook.plots.style import COLOURS, WIDTH, panels
+from seqbook.validation import check_choice
 
 __all__ = ["conveyor_belt", "reading_images", "reading_numbers"]
 
 
-def conveyor_belt() -> Figure:
+def conveyor_belt(lit: str | None = None) -> Figure:
     """Draw one step of an LSTM: the cell state passes straight through, the gates are below it.
 
+    Args:
+        lit: Part to draw in colour, all else in grey: ``"forget"``, ``"input"``, ``"update"`` or
+            ``"output"``. By default no part is grey.
+
     Example:
-        >>> len(conveyor_belt().axes)
-        1
+        >>> len(conveyor_belt().axes), len(conveyor_belt("forget").axes)
+        (1, 1)
     """
-    figure, (axes,) = panels(1, height=3.1)
+    if lit is not None:
+        check_choice("lit", lit, ("forget", "input", "update", "output"))
+    figure, (axes,) = panels(1, height=3.1 if lit is None else 2.7)
     axes.set(xlim=(-0.9, 10.6), ylim=(-1.35, 3.75))
     axes.axis("off")
-    belt, wire = COLOURS["LSTM"], COLOURS["mean"]
-    axes.plot([0.1, 9.5], [3, 3], color=belt, linewidth=4, alpha=0.5, zorder=1)
-    for x, y, text in (
-        (-0.4, 3, "$c_{t-1}$"),
-        (10.05, 3, "$c_t$"),
-        (-0.4, 0, "$h_{t-1}$"),
-        (10.05, 0.75, "$h_t$"),
-        (0.9, -1.1, "$x_t$"),
+    wire, unlit = COLOURS["mean"], "#c4c4c4"
+
+    def colour(parts: str, otherwise: str, *, pale: str = unlit) -> str:
+        if lit is None:
+            return otherwise
+        return COLOURS["LSTM"] if lit in parts.split() else pale
+
+    for left, right, parts in (
+        (0.1, 2, "forget update"),
+        (2, 4.5, "update"),
+        (4.5, 8.4, "update output"),
+        (8.4, 9.5, "update output"),
     ):
-        axes.text(x, y, text, ha="center", va="center", fontsize=13, color=COLOURS["data"])
-    line(axes, [(0.1, 0), (7, 0)])
-    line(axes, [(0.9, -0.8), (0.9, 0)])
+        tint = colour(parts, COLOURS["LSTM"])
+        band: dict[str, Any] = {"linewidth": 4, "alpha": 0.5, "solid_capstyle": "butt"}
+        axes.plot([left, right], [3, 3], color=tint, zorder=1, **band)
+    for x, y, text, parts in (
+        (-0.4, 3, "$c_{t-1}$", "forget update"),
+        (10.05, 3, "$c_t$", "update output"),
+        (-0.4, 0, "$h_{t-1}$", "forget input output"),
+        (10.05, 0.75, "$h_t$", "output"),
+        (0.9, -1.1, "$x_t$", "forget input output"),
+    ):
+        tint = colour(parts, COLOURS["data"], pale=wire)
+        axes.text(x, y, text, ha="center", va="center", fontsize=13, color=tint)
+    for points, parts in (
+        ([(0.1, 0), (2, 0)], "forget input output"),
+        ([(0.9, -0.8), (0.9, 0)], "forget input output"),
+        ([(2, 0), (5.3, 0)], "input output"),
+        ([(5.3, 0), (7, 0)], "output"),
+        ([(3.7, 1.3), (3.7, 2), (4.25, 2)], "input"),
+        ([(5.3, 1.3), (5.3, 2), (4.75, 2)], "input"),
+        ([(8.4, 3), (8.4, 2.35)], "output"),
+    ):
+        line(axes, points, colour=colour(parts, wire))
     for x, symbol, name in (
         (2, "$f_t$", "forget"),
         (3.7, "$i_t$", "input"),
         (5.3, "$\\tilde c_t$", "candidate"),
         (7, "$o_t$", "output"),
     ):
-        arrow(axes, (x, 0), (x, 0.5))
-        node(axes, (x, 0.85), symbol, belt, shape="round,pad=0.3", fontsize=12)
-        axes.text(x, -0.4, name, ha="center", va="center", fontsize=9, color="#555555")
-    arrow(axes, (2, 1.3), (2, 2.72))
-    line(axes, [(3.7, 1.3), (3.7, 2), (4.25, 2)])
-    line(axes, [(5.3, 1.3), (5.3, 2), (4.75, 2)])
-    arrow(axes, (4.5, 2.27), (4.5, 2.72))
-    line(axes, [(8.4, 3), (8.4, 2.35)])
-    axes.text(8.4, 2.1, "tanh", ha="center", va="center", fontsize=10, color=COLOURS["data"])
-    arrow(axes, (8.4, 1.85), (8.4, 1.05))
-    arrow(axes, (7.45, 0.78), (8.12, 0.78))
-    arrow(axes, (8.68, 0.78), (9.6, 0.78))
-    for place, sign in (((2, 3), "×"), ((4.5, 2), "×"), ((4.5, 3), "+"), ((8.4, 0.78), "×")):
-        operation(axes, place, sign, "#333333", edge=wire, size=14)
+        part = "input" if name == "candidate" else name
+        arrow(axes, (x, 0), (x, 0.5), colour=colour(part, wire))
+        tint = colour(part, COLOURS["LSTM"], pale=wire)
+        node(axes, (x, 0.85), symbol, tint, shape="round,pad=0.3", fontsize=12)
+        tint = colour(part, "#555555", pale=wire)
+        axes.text(x, -0.4, name, ha="center", va="center", fontsize=9, color=tint)
+    tint = colour("output", COLOURS["data"], pale=wire)
+    axes.text(8.4, 2.1, "tanh", ha="center", va="center", fontsize=10, color=tint)
+    for start, end, parts in (
+        ((2, 1.3), (2, 2.72), "forget update"),
+        ((4.5, 2.27), (4.5, 2.72), "update"),
+        ((8.4, 1.85), (8.4, 1.05), "output"),
+        ((7.45, 0.78), (8.12, 0.78), "output"),
+        ((8.68, 0.78), (9.6, 0.78), "output"),
+    ):
+        arrow(axes, start, end, colour=colour(parts, wire))
+    for place, sign, parts in (
+        ((2, 3), "×", "forget update"),
+        ((4.5, 2), "×", "input update"),
+        ((4.5, 3), "+", "update"),
+        ((8.4, 0.78), "×", "output"),
+    ):
+        tint = colour(parts, "#333333", pale=wire)
+        operation(axes, place, sign, tint, edge=colour(parts, wire), size=14)
     return figure
 
 

@@ -20,6 +20,7 @@ WIDTH = 4.8  # inches; on a phone 343 CSS pixels show it and the labels beside i
 COLOURS = {
     "data": "#333333",
     "training": "#767676",
+    "validation": "#0064a5",
     "mean": "#767676",
     "noise floor": "#9a6a00",
     "uniform": "#9a6a00",
