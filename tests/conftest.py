@@ -111,6 +111,8 @@ def build_pages(folder: Path, **settings) -> str:
     """Build a folder of sources into its folder ``html``; return the warnings."""
     reported = StringIO()
     paths = folder, None, folder / "html", folder / "doctrees", "html"
+    # Extensions add to the dictionary, and that of Sphinx itself would keep it for other builds.
+    settings = {"source_suffix": {".rst": "restructuredtext"}} | settings
     with docutils_namespace(), warnings.catch_warnings():  # other builds see nothing of it
         # Libraries may use what their own libraries deprecate. sphinx-external-toc asks every
         # object of the process for its class, and some of torch.distributed warn when asked.

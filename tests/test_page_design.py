@@ -229,7 +229,6 @@ def write_book(tmp_path):
             tmp_path,
             extensions=["myst_nb", "sphinx_external_toc", "claims_as_lines", "chapter_cards"],
             nb_execution_mode="off",
-            source_suffix={".md": "myst-nb", ".ipynb": "myst-nb"},  # not Sphinx's own, which stays
             numfig=True,
             myst_enable_extensions=["colon_fence"],
             exclude_patterns=["html", "doctrees"],
