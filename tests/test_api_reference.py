@@ -141,7 +141,7 @@ def test_code_is_linked_to_its_entry():
     assert links["Seq2Seq.loss"] == "models.html#seqbook.models.seq2seq.Seq2Seq.loss"
     chapter = BeautifulSoup((HTML / "gru.html").read_text("utf-8"), "html.parser")
     targets = {link["href"] for link in chapter.select("article a.reference") if link.code}
-    assert "api/layers.html#module-seqbook.layers.gru" in targets
+    assert "api/layers.html#seqbook.layers.gru.GRU" in targets
     architecture = BeautifulSoup((HTML / "architecture.html").read_text("utf-8"), "html.parser")
     links = {link.get_text(): link["href"] for link in architecture.select("article dd a")}
     assert links["src/seqbook/layers/lstm.py"] == "api/layers.html#module-seqbook.layers.lstm"
