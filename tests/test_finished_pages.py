@@ -207,14 +207,14 @@ def course(tmp_path):
     for name in ("gates", "attention"):
         notebook = make_notebook(sum="claim('Two is two.', 2 == 2)")
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "python"}
-        notebook.cells[0].source = f"# About {name}\n\n```{{chapter-minutes}}\n```\n\nWords."
+        notebook.cells[0].source = f"# About {name}\n\nWords."
         notebook.cells[1].outputs = [new_output("stream", name="stdout", text="✓ Two is two.\n")]
         write(notebook, folder / f"{name}.ipynb")
     return folder
 
 
 def build_course(folder):
-    extensions = ["claims_as_lines", "chapter_minutes", "claims_table", "notebook_status"]
+    extensions = ["claims_as_lines", "chapter_table", "claims_table", "notebook_status"]
     return build(
         folder,
         extensions=["myst_nb", "sphinx_external_toc", *extensions, "finished_pages"],

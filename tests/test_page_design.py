@@ -9,8 +9,18 @@ import pytest
 from browser import NARROW, expect, settle, visiting
 from bs4 import BeautifulSoup
 from code_lines import with_lines
-from conftest import CHAPTERS, FIGURE, HTML, PIXEL, ROOT, build_pages, make_notebook, write
-from cut_fonts import FONTS, LATIN, SYLLABLE, read_ranges
+from conftest import (
+    CHAPTERS,
+    FIGURE,
+    HTML,
+    PIXEL,
+    ROOT,
+    build_pages,
+    contrast,
+    make_notebook,
+    write,
+)
+from cut_fonts import FONTS, LATIN, read_ranges, syllables
 from draw_live_figures import written_text
 from nbformat.v4 import new_output
 
@@ -21,17 +31,6 @@ GROUNDS = ("background", "surface", "success-bg")
 
 
 # Type and colour.
-
-
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_contrast_is_that_of_the_guidelines():
@@ -55,11 +54,10 @@ def test_the_fonts_are_small_and_have_what_the_book_uses():
     assert style.count("font-display: swap") == len(files) == 5
     assert len(list(FONTS.glob("LICENSE-*.txt"))) == 2
     assert set(range(0x20, 0x7F)) <= read_ranges(style, "Book Serif") <= LATIN
-    sources = [*(ROOT / "book").glob("*.md"), *(ROOT / "book").glob("*.ipynb")]
-    used = set(SYLLABLE.findall("".join(path.read_text(encoding="utf-8") for path in sources)))
-    missing = {letter for letter in used if ord(letter) not in read_ranges(style, "Book Hangul")}
+    used = syllables()
+    missing = used - read_ranges(style, "Book Hangul")
     # Others are drawn in a font of the reader's machine: `tools/cut_fonts.py` adds them.
-    assert len(missing) <= 0.05 * len(used), "".join(sorted(missing))
+    assert len(missing) <= 0.05 * len(used), "".join(map(chr, sorted(missing)))
 
 
 def test_the_fonts_are_loaded_and_used(browser, site):

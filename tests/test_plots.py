@@ -9,7 +9,8 @@ from itertools import combinations, pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.colors import same_color, to_rgb
+from conftest import contrast
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -271,11 +272,7 @@ def test_words_are_readable_on_a_phone(figure):
 
 @pytest.mark.parametrize("name", COLOURS)
 def test_every_colour_stands_out_from_white(name):
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(COLOURS[name])
-    ]
-    luminance = np.dot([0.2126, 0.7152, 0.0722], linear)  # WCAG 2.2
-    assert 1.05 / (luminance + 0.05) >= 4.5
+    assert contrast(COLOURS[name], "#ffffff") >= 4.5
 
 
 def test_curves_show_the_data_and_name_them_at_their_ends():

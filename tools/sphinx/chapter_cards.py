@@ -138,9 +138,8 @@ class Card(SphinxDirective):
     def chapters(self) -> list[str]:
         return numbered_pages(self.env.config.external_site_map)
 
-    @property
-    def summary(self) -> Summary:
-        return summaries(self.env, [self.env.docname])[self.env.docname]
+    def summary(self, chapter: str) -> Summary:
+        return summaries(self.env, [chapter])[chapter]
 
     def content_nodes(self) -> list[nodes.Node]:
         holder = nodes.container()
@@ -148,8 +147,7 @@ class Card(SphinxDirective):
         return holder.children
 
     def link(self, chapter: str) -> nodes.Node:
-        title = summaries(self.env, [chapter])[chapter].title
-        return page_link(chapter, title, at=self.env.docname)
+        return page_link(chapter, self.summary(chapter).title, at=self.env.docname)
 
 
 class Opening(Card):
@@ -179,7 +177,7 @@ class Opening(Card):
         return [card]
 
     def _facts(self) -> nodes.definition_list:
-        chapter = self.summary
+        chapter = self.summary(self.env.docname)
         seconds = chapter.runs_within_seconds
         facts = [
             ("Time to read", [nodes.Text(f"{chapter.reading_minutes} minutes")]),
@@ -226,7 +224,7 @@ class Ending(Card):
         findings = self.options.get("findings")
         if not findings:
             return
-        claims = self.summary.claims
+        claims = self.summary(self.env.docname).claims
         places = {claim.anchor.removeprefix("claim-"): place for place, claim in enumerate(claims)}
         tiles = nodes.bullet_list("", classes=["ending-findings"])
         for anchor, headline in findings:
@@ -254,7 +252,7 @@ class Ending(Card):
             yield way
         if number < len(self.chapters):
             following = self.chapters[number]
-            minutes = summaries(self.env, [following])[following].reading_minutes
+            minutes = self.summary(following).reading_minutes
             words = nodes.strong("", f"Next: chapter {number + 1}, {minutes} minutes")
             yield nodes.paragraph("", "", words, nodes.Text(" "), self.link(following))
 
@@ -270,14 +268,12 @@ class ChapterMap(Card):
         shown = self.env.metadata[self.env.docname].setdefault("pictures shown", [])
         cards = nodes.enumerated_list("", classes=["chapter-map"], enumtype="arabic")
         for number, (name, figure, limit) in enumerate(entries, start=1):
-            chapter = summaries(self.env, [name])[name]
+            minutes_to_read = self.summary(name).reading_minutes
             shown.append((name, figure))
             title = nodes.paragraph("", "", classes=["map-title"])
             title += nodes.inline("", f"{number} ", classes=["map-number"])
             title += self.link(name)
-            minutes = nodes.paragraph(
-                "", f"{chapter.reading_minutes} minutes", classes=["map-minutes"]
-            )
+            minutes = nodes.paragraph("", f"{minutes_to_read} minutes", classes=["map-minutes"])
             card = nodes.list_item("", title, minutes, map_picture("", page=name, figure=figure))
             if limit:
                 card += nodes.paragraph("", "", *limit, classes=["map-limit"])

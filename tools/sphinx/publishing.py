@@ -39,7 +39,7 @@ def description(doctree: nodes.document) -> str:
         inside = isinstance(parent, (nodes.section, nodes.document))
         inside = inside or "opening-words" in parent.get("classes", ())
         plain = not next(paragraph.findall(nodes.math), None)
-        if inside and plain and "chapter-minutes" not in paragraph["classes"]:
+        if inside and plain:
             text = " ".join(paragraph.astext().split()).removeprefix(OPENING)
             return shortened(text[:1].upper() + text[1:])
     return ""

@@ -131,18 +131,18 @@ def recall(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> TaskBatch:
-    """Draw a batch of delayed recall: classify the first symbol after ``delay`` blanks.
+    """Draw a batch of delayed recall: classify the first of ``delay`` + 1 symbols.
 
     .. math:: y = x_1
 
-    and all other inputs are blanks.
+    and all other inputs are the blank symbol.
 
     The inputs are one-hot; the last feature is the blank symbol. A model without memory can only
     guess: an accuracy of 1 / ``symbols``, a cross-entropy of log ``symbols`` nats.
 
     Args:
         batch: Number of sequences.
-        delay: Number of blanks after the symbol.
+        delay: Number of blank symbols after the first.
         generator: Random generator. It draws on its own device, so that the batch depends on its
             seed and not on ``device``.
         symbols: Size of the alphabet, at least 2.
@@ -185,12 +185,12 @@ def copying(
 
     .. math:: y_{n + T + i} = x_i, \qquad i = 1, \dots, n
 
-    for n = ``count`` symbols and the ``delay`` T; all other targets are blanks.
+    for n = ``count`` symbols and the ``delay`` T; all other targets are the blank symbol.
 
-    The input is ``count`` symbols, ``delay - 1`` blanks, a delimiter that asks for the answer, and
-    ``count`` blanks during which the symbols are to be repeated. Before that the target is the
-    blank. In the one-hot inputs and in the targets the blank is the symbol ``symbols``, the
-    delimiter ``symbols + 1``.
+    The input is ``count`` symbols, ``delay - 1`` blank symbols, a delimiter that asks for the
+    answer, and ``count`` blank symbols during which the first symbols are to be repeated. Until
+    then the target is the blank symbol. In the one-hot inputs and in the targets the blank symbol
+    is number ``symbols``, the delimiter ``symbols + 1``.
 
     Args:
         batch: Number of sequences.
@@ -237,7 +237,7 @@ def copying(
 def copying_loss(*, delay: int, count: int = 10, symbols: int = 8) -> float:
     r"""Least cross-entropy in ``copying`` of a model without memory, in nats per step.
 
-    It predicts the blanks and guesses the symbols:
+    It predicts the blank symbols and guesses the symbols:
 
     .. math:: \frac{n \log K}{T + 2 n}
 

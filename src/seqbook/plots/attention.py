@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
-from seqbook.plots.shapes import arrow, node
+from seqbook.plots.shapes import arrow, label_cells, node
 from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
 
 __all__ = [
@@ -387,11 +387,7 @@ def masks(allowed: Mapping[str, np.ndarray], *, steps: Sequence[str]) -> Figure:
         )
         panel.set(aspect="equal", ylim=(len(mask), 0))
         panel.set_title(title)
-        centres = np.arange(len(steps)) + 0.5
-        panel.set_xticks(centres, steps)
-        panel.set_yticks(centres, steps if panel is grid[0, 0] else [""] * len(steps))
-        panel.tick_params(length=0)
-        panel.spines[:].set_visible(False)
+        label_cells(panel, steps, steps if panel is grid[0, 0] else [""] * len(steps))
     return figure
 
 
@@ -410,13 +406,10 @@ def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str])
     rows, columns = weights.shape
     figure, (axes,) = panels(1, height=min(0.75 + WIDTH * 0.8 * rows / columns, 5.2))
     axes.pcolormesh(weights, cmap="Blues", vmin=0, vmax=1, edgecolors="#e8e8e8", linewidth=0.5)
-    axes.set_xticks(np.arange(columns) + 0.5, source)
-    axes.set_yticks(np.arange(rows) + 0.5, target)
+    label_cells(axes, source, target)
     axes.set(xlabel="read", ylabel="written", ylim=(rows, 0))
-    axes.tick_params(length=0)
     axes.xaxis.set_label_position("top")
     axes.xaxis.tick_top()
-    axes.spines[:].set_visible(False)
     return figure
 
 

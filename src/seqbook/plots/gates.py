@@ -42,8 +42,7 @@ def conveyor_belt(lit: str | None = None) -> Figure:
     for left, right, parts in (
         (0.1, 2, "forget update"),
         (2, 4.5, "update"),
-        (4.5, 8.4, "update output"),
-        (8.4, 9.5, "update output"),
+        (4.5, 9.5, "update output"),
     ):
         tint = colour(parts, COLOURS["LSTM"])
         band: dict[str, Any] = {"linewidth": 4, "alpha": 0.5, "solid_capstyle": "butt"}

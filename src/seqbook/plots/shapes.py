@@ -1,15 +1,16 @@
-"""Parts of diagrams: nodes, operations, lines and arrows."""
+"""Parts of diagrams: nodes, operations, lines, arrows and labels of cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from seqbook.plots.style import COLOURS
 
-__all__ = ["arrow", "line", "node", "operation"]
+__all__ = ["arrow", "label_cells", "line", "node", "operation"]
 
 Place = tuple[float, float]
 
@@ -107,3 +108,24 @@ def arrow(
     if bend:
         style["connectionstyle"] = f"arc3,rad={bend}"
     axes.annotate("", end, start, arrowprops=style, zorder=2)
+
+
+def label_cells(axes: Axes, columns: Sequence[Any], rows: Sequence[Any]) -> None:
+    """Label the cells of a matrix at their centres, without ticks and frame.
+
+    Args:
+        axes: Where the matrix is drawn, with cells of size 1.
+        columns: Label of each column.
+        rows: Label of each row.
+
+    Example:
+        >>> from seqbook.plots.style import panels
+        >>> figure, (axes,) = panels(1)
+        >>> label_cells(axes, "ab", range(2))
+        >>> [label.get_text() for label in axes.get_xticklabels()]
+        ['a', 'b']
+    """
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [str(label) for label in columns])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [str(label) for label in rows])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

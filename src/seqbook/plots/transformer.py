@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from seqbook.plots.shapes import arrow, line, operation
+from seqbook.plots.shapes import arrow, label_cells, line, operation
 from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
 
 __all__ = [
@@ -154,12 +154,8 @@ def where_heads_look(
         panel.pcolormesh(
             values, cmap="Blues", vmin=uniform, vmax=1, edgecolors="#e8e8e8", linewidth=0.5
         )
-        heads, places = values.shape
-        panel.set_xticks(np.arange(places) + 0.5, [f"{o:+d}" if o else "0" for o in offsets])
-        panel.set_yticks(np.arange(heads) + 0.5, np.arange(heads) + 1)
-        panel.set(ylim=(heads, 0), ylabel="head", title=title)
-        panel.tick_params(length=0)
-        panel.spines[:].set_visible(False)
+        label_cells(panel, [f"{o:+d}" if o else "0" for o in offsets], range(1, len(values) + 1))
+        panel.set(ylim=(len(values), 0), ylabel="head", title=title)
     axes[-1].set_xlabel("looks at the letter so far from its own")
     return figure
 
@@ -203,7 +199,7 @@ def work_per_step(steps: int) -> Figure:
         axes.pcolormesh(shade, cmap="Blues", vmin=0, vmax=1.3, edgecolors="white", linewidth=1)
         axes.set(aspect="equal", ylim=(steps, 0), xlabel="position")
         axes.set_title(title, loc="center", color=COLOURS[name], fontsize=10)
-        _label_cells(axes, range(1, steps + 1), range(1, steps + 1))
+        label_cells(axes, range(1, steps + 1), range(1, steps + 1))
     grid[0].set_ylabel("step")
     return figure
 
@@ -232,16 +228,8 @@ def attention_maps(
         axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors="#e8e8e8", linewidth=0.5)
         axes.set(aspect="equal", ylim=(len(values), 0))
         axes.set_title(title, loc="center")
-        _label_cells(axes, symbols, symbols)
+        label_cells(axes, symbols, symbols)
     return figure
-
-
-def _label_cells(axes: Axes, columns: Sequence[Any], rows: Sequence[Any]) -> None:
-    """Label the cells of a matrix at their centres, without ticks and frame."""
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [str(label) for label in columns])
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [str(label) for label in rows])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
 
 
 def _branch(axes: Axes, start: float, text: str, *, post: bool) -> None:

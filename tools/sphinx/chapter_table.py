@@ -1,25 +1,8 @@
-"""The minutes that a chapter takes, stated on its page and in the start page's table.
+"""``{chapter-table}``: all chapters with their times, which ``stored_notebooks`` counts."""
 
-``{chapter-minutes}`` stands in a chapter; ``{chapter-table}`` lists every chapter of the book.
-``stored_notebooks`` says how the minutes are counted.
-"""
-
-from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
-from stored_notebooks import Summary, chapters, summaries
+from stored_notebooks import Summary, chapters
 from tables import page_link, table
-
-
-class ChapterMinutes(SphinxDirective):
-    """One line with the minutes of the notebook it stands in."""
-
-    def run(self):
-        (chapter,) = summaries(self.env, [self.env.docname]).values()
-        text = (
-            f"{chapter.reading_minutes} minutes to read. Its cells run in under "
-            f"{chapter.runs_within_seconds} seconds on two cores, without a GPU."
-        )
-        return [nodes.paragraph("", "", nodes.emphasis("", text), classes=["chapter-minutes"])]
 
 
 class ChapterTable(SphinxDirective):
@@ -39,6 +22,5 @@ class ChapterTable(SphinxDirective):
 
 def setup(app):
     app.setup_extension("stored_notebooks")
-    app.add_directive("chapter-minutes", ChapterMinutes)
     app.add_directive("chapter-table", ChapterTable)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
