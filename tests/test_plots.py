@@ -295,8 +295,9 @@ def test_a_lit_part_of_the_conveyor_belt_alone_is_in_colour(lit):
     whole, part = gates.conveyor_belt(), gates.conveyor_belt(lit)
     assert [text.get_text() for text in words(part)] == [text.get_text() for text in words(whole)]
     labels = {text.get_text(): text.get_color() for text in words(part)}
-    for name in ("forget", "input", "output"):
-        assert same_color(labels[name], COLOURS["LSTM" if name == lit else "mean"])
+    for name in ("forget", "input", "candidate", "output"):
+        part = "input" if name == "candidate" else name  # they act together
+        assert same_color(labels[name], COLOURS["LSTM" if part == lit else "mean"])
 
 
 def test_the_conveyor_belt_has_only_known_parts():
