@@ -1,12 +1,25 @@
 import pytest
 from conftest import build_pages, make_notebook
-from stored_notebooks import count_words_and_lines, reading_minutes
+from stored_notebooks import Length, measure_length
 
 
 def test_reading_is_counted_in_words_and_lines():
     notebook = make_notebook(one="x = 1\n\nprint(x)", two="y = 2\n")
     notebook.cells[0].source = "Before.\n\n# The title\n\nTwo words, 한글."
-    assert count_words_and_lines(notebook) == (6, 3)
+    assert measure_length(notebook) == Length(words=6, code_lines=3, folded_lines=0)
+
+
+def test_code_that_a_page_folds_is_counted_apart():
+    check = 'y = 3\nclaim("It is {y}.", y > 2, y=y)'
+    notebook = make_notebook(
+        set_up="import torch", shown=f"x = 1\nprint(x)\n{check}", solution="z = 2\nprint(z)"
+    )
+    cells = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+    cells["set-up"].metadata["tags"] = ["remove-cell"]
+    cells["shown"].outputs = [{"name": "stdout", "text": "1\n✓ It is 3.\n"}]
+    cells["solution"].metadata["tags"] = ["hide-cell"]
+    length = measure_length(notebook)
+    assert (length.code_lines, length.folded_lines) == (3, 3)
 
 
 @pytest.mark.parametrize(
@@ -14,7 +27,8 @@ def test_reading_is_counted_in_words_and_lines():
     [(1, 0, 5), (1000, 0, 5), (1001, 0, 10), (200, 80, 5), (200, 81, 10)],
 )
 def test_reading_minutes_are_rounded_up_to_five(words, lines, minutes):
-    assert reading_minutes(words, lines) == minutes
+    assert Length(words, lines, folded_lines=0).minutes == minutes
+    assert Length(words, 0, folded_lines=lines).minutes_with_checks == minutes
 
 
 def build(folder, source):

@@ -179,8 +179,9 @@ class Opening(Card):
     def _facts(self) -> nodes.definition_list:
         chapter = self.summary(self.env.docname)
         seconds = chapter.runs_within_seconds
+        with_checks = f"; with every check and solution, {chapter.minutes_with_checks}"
         facts = [
-            ("Time to read", [nodes.Text(f"{chapter.reading_minutes} minutes")]),
+            ("Time to read", [nodes.Text(f"{chapter.reading_minutes} minutes{with_checks}")]),
             ("Runs in", [nodes.Text(f"under {seconds} seconds on two cores, without a GPU")]),
         ]
         if needs := self.options.get("needs"):

@@ -4,7 +4,8 @@ Pages beside the chapters show titles, claims and minutes of the chapters. Such 
 again only when one of these has changed, not after every edit of a notebook: with the page,
 Sphinx's environment stores a digest of what the page may show of each notebook.
 
-Reading time is counted, not guessed: 200 words of prose a minute and 20 lines of code a minute.
+Reading time is counted, not guessed: 200 words of prose a minute and 20 lines of code a minute,
+first without the code that a page folds, then with every check and solution opened.
 MyST's own count would leave out what stands in directives: 800 to 1,200 words of questions and
 exercises in each chapter. Running time is the bound in the notebook's own metadata, which
 ``make notebooks`` enforces.
@@ -24,6 +25,8 @@ from checks_in_cells import Cell, SplitCell, split_cells
 TICK = "✓ "
 WORDS_PER_MINUTE = 200
 CODE_LINES_PER_MINUTE = 20
+HIDDEN = "remove-cell"  # the tag of a cell that is not on the page
+FOLDED = {"hide-cell", "hide-input"}  # tags of a cell whose code is seen after a click
 
 
 class StoredClaim(NamedTuple):
@@ -33,6 +36,34 @@ class StoredClaim(NamedTuple):
     statement: str
 
 
+class Length(NamedTuple):
+    """How much there is to read on a page.
+
+    Args:
+        words: Words of prose.
+        code_lines: Lines of code in view.
+        folded_lines: Lines of code that unfold: checks, solutions of exercises, and the like.
+    """
+
+    words: int
+    code_lines: int
+    folded_lines: int
+
+    @property
+    def minutes(self) -> int:
+        """The minutes of reading, rounded up to five."""
+        return self._minutes(self.code_lines)
+
+    @property
+    def minutes_with_checks(self) -> int:
+        """The same for a reader who unfolds all code."""
+        return self._minutes(self.code_lines + self.folded_lines)
+
+    def _minutes(self, code_lines: int) -> int:
+        minutes = self.words / WORDS_PER_MINUTE + code_lines / CODE_LINES_PER_MINUTE
+        return 5 * math.ceil(minutes / 5)
+
+
 class Summary(NamedTuple):
     """What other pages may show of a notebook."""
 
@@ -40,6 +71,7 @@ class Summary(NamedTuple):
     claims: tuple[StoredClaim, ...]
     kinds: tuple[str, ...]  # of the claims
     reading_minutes: int
+    minutes_with_checks: int  # for a reader who unfolds all code
     runs_within_seconds: int
 
     @property
@@ -56,30 +88,38 @@ def read_notebook(path: Path) -> dict:
 def read_summary(path: Path, _modified: int) -> Summary:
     """Summarize a notebook as it is since it was last modified."""
     notebook = read_notebook(path)
+    length = measure_length(notebook)
     return Summary(
         title_of(notebook),
         tuple(stored_claims(notebook)),
         tuple(kinds_of_claims(notebook)),
-        reading_minutes(*count_words_and_lines(notebook)),
+        length.minutes,
+        length.minutes_with_checks,
         notebook["metadata"]["seqbook"]["runs_within_seconds"],
     )
 
 
-def count_words_and_lines(notebook: dict) -> tuple[int, int]:
-    """Count the words of prose and the lines of code that a page shows."""
-    source: dict[str, list[str]] = {"markdown": [], "code": []}
-    for cell in notebook["cells"]:
-        if "remove-cell" not in cell["metadata"].get("tags", []):  # not on the page
-            source[cell["cell_type"]].append("".join(cell["source"]))
-    prose = "\n".join(source["markdown"])
-    code_lines = [line for cell in source["code"] for line in cell.splitlines() if line.strip()]
-    return len(re.findall(r"\w+", prose)), len(code_lines)
+def measure_length(notebook: dict) -> Length:
+    """Count the words of prose and the lines of code that a page shows, in view and folded."""
+    prose = "\n".join(
+        "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"
+    )
+    checked = split_chapter(notebook)
+    in_view = folded = 0
+    for cell in code_cells(notebook):
+        tags = set(cell["metadata"].get("tags", []))
+        if HIDDEN in tags:
+            continue
+        source = "".join(cell["source"])
+        split = checked.get(cell["id"])
+        visible = "" if tags & FOLDED else split.visible if split else source
+        in_view += _lines(visible)
+        folded += _lines(source) - _lines(visible)
+    return Length(len(re.findall(r"\w+", prose)), in_view, folded)
 
 
-def reading_minutes(words: int, code_lines: int) -> int:
-    """Return the minutes of reading, rounded up to five."""
-    minutes = words / WORDS_PER_MINUTE + code_lines / CODE_LINES_PER_MINUTE
-    return 5 * math.ceil(minutes / 5)
+def _lines(code: str) -> int:
+    return sum(1 for line in code.splitlines() if line.strip())
 
 
 def code_cells(notebook: dict) -> list[dict]:
@@ -112,7 +152,7 @@ def split_chapter(notebook: dict) -> dict[str, SplitCell]:
     return split_cells(
         Cell(cell["id"], "".join(cell["source"]), _printed_claims(cell))
         for cell in code_cells(notebook)
-        if "remove-cell" not in cell["metadata"].get("tags", [])
+        if HIDDEN not in cell["metadata"].get("tags", [])
     )
 
 
