@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from seqbook.data import (
     DamagedDataError,
+    co2,
     place_names,
     prices,
     pronunciations,
@@ -48,6 +49,20 @@ def test_sunspots_are_the_published_record():
 def test_sunspots_between_two_years_holds_both():
     span = sunspots.load().between(1749, 1924)
     assert (span.years[0], span.years[-1], len(span.numbers)) == (1749, 1924, 176)
+
+
+def test_carbon_dioxide_is_a_whole_number_of_years_without_gaps():
+    months, ppm = co2.load()
+    assert (str(months[0]), str(months[-1]), len(months)) == ("1965-01", "2000-12", 36 * 12)
+    assert np.array_equal(np.diff(months), np.ones(431, "timedelta64[M]"))
+    assert (ppm[0], ppm[-1], ppm.dtype) == (319.4, 369.44, np.float64)
+
+
+def test_carbon_dioxide_rises_and_is_highest_in_may():
+    by_year = co2.load().ppm.reshape(-1, 12)
+    assert np.diff(by_year.mean(1)).min() > 0
+    months, times = np.unique(by_year.argmax(1), return_counts=True)
+    assert months[times.argmax()] == 4  # May, counted from 0
 
 
 @pytest.mark.parametrize(("first", "last"), [(1699, 1800), (1900, 2009), (1900, 1899)])

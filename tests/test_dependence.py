@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from seqbook.statistics.autoregressive import LinearAR
 from seqbook.statistics.dependence import (
     autocorrelation,
     effective_sample_size,
     entropy,
     mutual_information,
+    partial_autocorrelation,
     permutation_test,
     white_noise_band,
 )
@@ -82,6 +84,50 @@ def test_the_band_holds_95_percent_of_white_noise(generator):
     assert np.mean(np.abs(correlations) < white_noise_band(400)) == pytest.approx(0.95, abs=0.015)
     with pytest.raises(ValueError, match="length: expected an integer of at least 1, got 0"):
         white_noise_band(0)
+
+
+@given(varied, st.data())
+def test_partial_autocorrelation_solves_the_yule_walker_equations(series, data):
+    max_lag = data.draw(st.integers(0, min(len(series) - 1, 8)))
+    actual = partial_autocorrelation(series, max_lag=max_lag)
+    r = autocorrelation(series, max_lag=max_lag)
+    expected = [np.linalg.solve(toeplitz(r[:k]), r[1 : k + 1])[-1] for k in range(1, max_lag + 1)]
+    assert actual[0] == 1
+    np.testing.assert_allclose(actual[1:], expected, atol=1e-8)
+    assert np.abs(actual).max() <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("weights", [[0.8], [1.3, -0.7], [0.3, 0.2, 0.4]])
+def test_partial_autocorrelation_cuts_off_after_the_order(weights, generator):
+    series = np.zeros(20_500)
+    order = len(weights)
+    for t in range(order, len(series)):
+        series[t] = series[t - order : t] @ weights[::-1] + generator.normal()
+    series = series[500:]
+    actual = partial_autocorrelation(series, max_lag=12)
+    assert actual[order] == pytest.approx(weights[-1], abs=0.03)
+    assert np.abs(actual[order + 1 :]).max() < 4 / np.sqrt(len(series))
+    assert np.abs(autocorrelation(series, max_lag=12)[order + 1]) > 0.1  # which decays instead
+
+
+def test_partial_autocorrelation_is_the_last_weight_of_a_regression(generator):
+    series = generator.normal(size=5000)
+    series = series[1:] + 0.6 * series[:-1]  # a moving average, which does not cut off
+    actual = partial_autocorrelation(series, max_lag=6)
+    for lag in range(1, 7):
+        assert actual[lag] == pytest.approx(LinearAR.fit(series, lag).weights[-1], abs=2e-3)
+
+
+@pytest.mark.parametrize("max_lag", [-1, 3])
+def test_a_partial_lag_beyond_the_series_is_refused(max_lag):
+    message = f"max_lag: expected an integer from 0 to 2, got {max_lag}"
+    with pytest.raises(ValueError, match=message):
+        partial_autocorrelation([1, 2, 4], max_lag=max_lag)
+
+
+def test_a_constant_has_no_partial_autocorrelation():
+    with pytest.raises(ValueError, match="expected one that varies, got a constant"):
+        partial_autocorrelation(np.full(4, 0.1), max_lag=1)
 
 
 @pytest.mark.parametrize("statistic", [np.mean, np.std, lambda x: np.sum(x**2)])

@@ -36,6 +36,7 @@ from seqbook.plots import (
 
 DAYS = np.datetime64("2004-08-19") + np.arange(0, 1500, 3)
 WAVE = np.sin(np.arange(500) / 9)
+MONTHS = np.datetime64("1965-01") + np.arange(len(WAVE))
 LAGS = np.arange(1, 31)
 WEIGHTS = np.linspace(-0.9, 0.9, 31)
 WIDTHS = 2 ** np.arange(11)
@@ -103,6 +104,9 @@ FIGURES = {
     ),
     "dependence.correlograms": lambda: dependence.correlograms(
         {"one": WAVE[:20], "two": WAVE[20:60]}, {"one": 0.1, "two": 0.2}
+    ),
+    "dependence.decomposition": lambda: dependence.decomposition(
+        MONTHS, {"series": 300 + WAVE, "trend": np.full(len(WAVE), 300.0), "rest": WAVE}, unit="ppm"
     ),
     "dependence.permutation_tests": lambda: dependence.permutation_tests(
         {"one": WAVE, "two": 2 * WAVE}, {"one": 0.3, "two": 4.0}

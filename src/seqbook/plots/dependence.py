@@ -13,6 +13,7 @@ from seqbook.plots.style import COLOURS, panels
 
 __all__ = [
     "correlograms",
+    "decomposition",
     "effective_sizes",
     "information_by_lag",
     "permutation_tests",
@@ -99,6 +100,33 @@ def correlograms(
         panel.vlines(lags, 0, values[1:], color=COLOURS["data"], linewidth=1.6)
         panel.set_title(name)
     axes[-1].set_xlabel(lag_name)
+    return figure
+
+
+def decomposition(dates: np.ndarray, parts: Mapping[str, np.ndarray], *, unit: str) -> Figure:
+    """Draw a series and the parts that add up to it, one below the other.
+
+    Args:
+        dates: Months or days, ``datetime64`` ``(time,)``.
+        parts: Title to the series or one of its parts, ``(time,)``, from top to bottom.
+        unit: Label of every y axis.
+
+    Example:
+        >>> dates = np.datetime64("2000-01") + np.arange(3)
+        >>> parts = {"series": np.array([1.0, 3.0, 2.0]), "trend": np.array([1.5, 2.0, 2.5])}
+        >>> len(decomposition(dates, parts, unit="ppm").axes)
+        2
+    """
+    figure, axes = panels(len(parts), height=1.3, sharex=True)
+    for panel, (name, values) in zip(axes, parts.items(), strict=True):
+        if values.min() < 0 < values.max():
+            panel.axhline(0, color=COLOURS["mean"], linewidth=0.8)
+        panel.plot(dates, values, color=COLOURS["data"], linewidth=1)
+        panel.set_title(name)
+        panel.set_ylabel(unit)
+    axes[-1].set_xlim(dates[0], dates[-1])
+    axes[-1].xaxis.set_major_locator(YearLocator(base=5))
+    axes[-1].xaxis.set_major_formatter(DateFormatter("%Y"))
     return figure
 
 

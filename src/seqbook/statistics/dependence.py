@@ -25,6 +25,7 @@ __all__ = [
     "effective_sample_size",
     "entropy",
     "mutual_information",
+    "partial_autocorrelation",
     "permutation_test",
     "white_noise_band",
 ]
@@ -67,6 +68,44 @@ def autocorrelation(series: np.ndarray, *, max_lag: int) -> np.ndarray:
     total = centered @ centered
     lags = range(max_lag + 1)
     return np.array([centered[k:] @ centered[: len(series) - k] / total for k in lags])
+
+
+def partial_autocorrelation(series: np.ndarray, *, max_lag: int) -> np.ndarray:
+    r"""Sample partial autocorrelation at the lags 0 to ``max_lag``.
+
+    .. math:: \alpha_k = \phi_{k,k}, \qquad
+        \sum_{j=1}^{k} r_{|i-j|}\, \phi_{k,j} = r_i \quad (i = 1, \dots, k)
+
+    :math:`\alpha_k` is the weight of the value k steps back in the best linear prediction from the
+    last k values, hence what this value adds to the nearer ones. The weights solve the Yule-Walker
+    equations of the sample autocorrelations r, one order after the other (Durbin's recursion). A
+    regression on the lagged values gives nearly the same, and differs at the ends of the series.
+
+    Args:
+        series: Finite real numbers, ``(time,)``.
+        max_lag: Largest lag, from 0 to T - 1.
+
+    Shape:
+        result ``(max_lag + 1,)`` with ``result[0] == 1``; each entry lies between -1 and 1.
+
+    Raises:
+        TypeError: As for ``autocorrelation``.
+        ValueError: As for ``autocorrelation``.
+
+    Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 3.2 and appendix A3.2.
+
+    Example:
+        >>> partial_autocorrelation([1, -1, 1, -1], max_lag=2).round(2)
+        array([ 1.  , -0.75, -0.14])
+    """
+    r = autocorrelation(series, max_lag=max_lag)
+    partial, weights, unexplained = np.ones(len(r)), np.empty(0), 1.0
+    for lag in range(1, len(r)):
+        last = (r[lag] - weights @ r[lag - 1 : 0 : -1]) / unexplained
+        weights = np.append(weights - last * weights[::-1], last)
+        unexplained *= 1 - last**2
+        partial[lag] = last
+    return partial
 
 
 def white_noise_band(length: int) -> float:
