@@ -5,6 +5,7 @@ What the page computes is compared with seqbook and torch; then every figure is 
 
 import json
 import re
+from collections import Counter
 from contextlib import ExitStack
 from functools import cache
 
@@ -20,6 +21,8 @@ from train_live_models import (
     load,
     notable_units,
     read_letters,
+    word_probability,
+    words_of,
     written_reader,
     written_speller,
 )
@@ -35,12 +38,14 @@ from seqbook.models.language_model import bits_per_character
 from seqbook.models.metrics import error_rates
 from seqbook.plots.style import COLOURS
 from seqbook.statistics.autoregressive import LinearAR
-from seqbook.training.bptt import jacobian_products
+from seqbook.training.bptt import bptt_terms, jacobian_products
 
 TOLERANCE = 1e-4
 FIGURES = {
+    "chain": "sequences",
     "roots": "autoregressive",
     "gradients": "bptt",
+    "unrolled": "bptt",
     "gates": "lstm",
     "scaling": "attention",
     "spelling": "attention",
@@ -125,6 +130,47 @@ def test_a_spectral_radius_is_the_largest_eigenvalue(javascript, generator):
     same(radii, [np.abs(np.linalg.eigvals(m)).max() for m in matrices])
 
 
+def cut_unit(w, inputs, initial, reach):
+    """States of one unit and, by autograd, what each step of the last few adds to dh/dw."""
+    copies = torch.full((len(inputs),), w, dtype=torch.float64, requires_grad=True)
+    states = [torch.tensor(initial, dtype=torch.float64)]
+    for k, (copy, x) in enumerate(zip(copies, inputs, strict=True)):
+        past = states[-1].detach() if k == len(inputs) - reach else states[-1]
+        states.append(torch.tanh(copy * past + x))
+    states[-1].backward()
+    return torch.stack(states).detach(), copies.grad[len(inputs) - reach :]
+
+
+def test_the_unrolled_unit_s_terms_are_autograd_s_and_the_package_s(javascript, generator):
+    settings = [[0.8, [1, -0.5, 0.25], 0.5]]
+    settings += [[w, generator.normal(size=5).tolist(), -0.3] for w in (-1.5, -0.4, 0, 0.7, 1.5)]
+    for w, inputs, initial in settings:
+        for reach in range(1, len(inputs) + 1):
+            arguments = [w, inputs, initial, reach]
+            found = javascript("mathematics", "unrolledUnit(...x)", arguments)
+            states, terms = cut_unit(*arguments)
+            same(found["states"], states)
+            same(found["terms"][-reach:], terms)
+            assert found["terms"][:-reach] == [None] * (1 + len(inputs) - reach)
+            same(found["sum"], terms.sum())
+        weight = torch.tensor([[w]], dtype=torch.float64)
+        whole = bptt_terms(states[1:, None], weight, initial=states[:1])
+        same(found["terms"][1:], whole.flatten())
+
+
+def test_the_unrolled_unit_tells_what_it_does_in_order(javascript):
+    told = "events(x).map((event) => [...event, told(event, WEIGHT, x)])"
+    whole = javascript("unrolled", told, 3)
+    order = [f"{kind} {k}" for kind, k, _ in whole]
+    back = [f"{kind} {k}" for k in (3, 2, 1) for kind in ("reached", "term")]
+    assert order == ["nothing 0", "state 1", "state 2", "state 3", *back, "sum 0"]
+    assert whole[-1][2].endswith("0.056 + 0.574 + 0.174 = 0.804.")
+    short = javascript("unrolled", told, 2)
+    assert [kind for kind, *_ in short][-2:] == ["cut", "sum"]
+    assert "0.574 + 0.174 = 0.748" in short[-1][2]
+    assert "0.056 is missing" in short[-1][2]
+
+
 def test_gradient_norms_are_the_package_s_products_of_jacobians(javascript):
     sizes = "{ size: 32, steps: 100, lags: 60, seed: x[0] }"
     for seed, radius, strength in [(1, 1.3, 0.5), (2, 0.5, 0.0), (3, 1.6, 1.0), (4, 1.0, 0.3)]:
@@ -197,6 +243,55 @@ def test_codes_of_positions_and_their_products_are_the_package_s(javascript, wid
     for position in (0, 20, 63):
         products = javascript("positions", "products(x[0], x[1])", [codes.tolist(), position])
         same(products, codes @ codes[position])
+
+
+CHAINED = ["queen", "a", "alice", "jabberwocky", "zzz", "o'clock", "'", "disappointm"]
+
+
+def test_a_word_s_factors_multiply_to_its_probability_in_either_order(javascript):
+    counts = Counter(words_of(alice_parts()[0]))
+    parts = load("words-alice")[0]
+    assert parts["counted"] == " ".join(f"{w} {n}" for w, n in sorted(counts.items()))
+    assert parts["card"]["different words"] == len(counts)
+    chains = javascript(
+        "mathematics words-alice",
+        "((m) => x.map((w) => [false, true].map((b) => chainOfWord(m, w, b))))"
+        "(wordModel(counted, share))",
+        CHAINED,
+    )
+    for word, both in zip(CHAINED, chains, strict=True):
+        expected = np.log(word_probability(word, counts, parts["share"]))
+        for chain, order in zip(both, (word, word[::-1]), strict=True):
+            logarithms = np.log([factor["probability"] for factor in chain])
+            same(logarithms.sum(), expected)
+            same(logarithms.cumsum(), np.log([factor["joint"] for factor in chain]))
+            assert "".join(factor["symbol"] for factor in chain) == order
+
+
+def test_what_follows_a_part_of_a_word_is_a_distribution_and_gives_its_factors(javascript):
+    # By the rule of sums the probability of a part is that of all its continuations.
+    model = "((m) => x.map(([part, back]) => nextOfWord(m, part, back)))(wordModel(counted, share))"
+    parts = [["", False], ["qu", False], ["ing", True], ["xq", False], ["queen", True]]
+    for pairs in javascript("mathematics words-alice", model, parts):
+        same(sum(p for _, p in pairs), 1)
+        assert all(p > 0 for symbol, p in pairs if symbol)
+    counts = Counter(words_of(alice_parts()[0]))
+    begin = sum(n for word, n in counts.items() if word.startswith("q"))
+    follow = sum(n for word, n in counts.items() if word.startswith("qu"))
+    seen = javascript("mathematics words-alice", "nextOfWord(wordModel(counted, 0), 'q', false)")
+    assert dict(seen)["u"] == pytest.approx(follow / begin)
+
+
+def test_the_word_model_is_as_good_as_its_page_says():
+    parts = [words_of(part) for part in alice_parts()]
+    counts, stated = Counter(parts[0]), load("words-alice")[0]
+    for name, words in zip(("validation", "test"), parts[1:], strict=True):
+        costs = [
+            n * np.log2(word_probability(w, counts, stated["share"]))
+            for w, n in Counter(words).items()
+        ]
+        bits = -sum(costs) / len(words)
+        assert bits == pytest.approx(stated["card"][f"bits per word, {name}"], abs=0.006)
 
 
 def test_the_reader_s_gates_and_predictions_are_torch_s(javascript, generator):
@@ -457,7 +552,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", ["gates", "spelling"])
+@pytest.mark.parametrize("name", ["chain", "gates", "spelling"])
 def test_any_text_may_be_typed(touch, name):
     figure = touch(name, width=NARROW)
     for text, answer in STRANGE.items():
@@ -467,6 +562,42 @@ def test_any_text_may_be_typed(touch, name):
         assert drawn(figure).count("<text") <= 100
         assert figure.locator("img[src=x]").count() == 0
         assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_a_word_has_one_probability_from_either_end(touch):
+    figure = touch("chain")
+    figure.get_by_role("textbox").fill("NIGHT")
+    readout = figure.locator(".live-says")
+    expect(readout).to_contain_text("P(night)")
+    forwards = re.findall(r"P\(night\) = (.*?); their bits add up to ([\d.]+)", said(figure))
+    assert "P(i | n)" in said(figure)
+    figure.get_by_role("combobox").select_option("backwards")
+    expect(readout).to_contain_text("P(h | t)")
+    assert forwards == re.findall(
+        r"P\(night\) = (.*?); their bits add up to ([\d.]+)", said(figure)
+    )
+    figure.locator(".live-row").nth(5).click()
+    expect(readout).to_contain_text("P(start | night)")
+    expect(figure.get_by_role("slider")).to_have_attribute("aria-valuetext", "P(start | night)")
+
+
+def test_steps_are_gone_through_by_the_keyboard_and_the_cut_is_seen(touch):
+    figure = touch("unrolled")
+    onwards, back = (figure.get_by_role("button", name=name) for name in ("Next step", "Back"))
+    onwards.focus()
+    for _ in range(12):  # more than there are: at the end nothing happens, and the focus stays
+        figure.page.keyboard.press("Enter")
+    readout = figure.locator(".live-says")
+    expect(readout).to_contain_text("0.056 + 0.574 + 0.174 = 0.804")
+    expect(onwards).to_be_focused()
+    expect(onwards).to_have_attribute("aria-disabled", "true")
+    assert figure.locator(".live-cut").count() == 0
+    figure.get_by_role("combobox").select_option("1")
+    expect(readout).to_contain_text("one term, 0.174")
+    assert figure.locator(".live-cut").count() == 1
+    back.click()
+    expect(readout).to_contain_text("cut here")
+    expect(onwards).to_have_attribute("aria-disabled", "false")
 
 
 def test_the_speller_pronounces_what_is_typed(touch):

@@ -137,7 +137,61 @@ def spelling() -> Figure:
     return alignment(weights, [*word, "end"], [*sounds, "end"])
 
 
-FIGURES = [roots, gradients, scaling, positions, gates, spelling, writer]
+def chain(word: str = "queen") -> Figure:
+    """The factors of a word's probability, in both orders of its letters, as bits."""
+    parts = load("words-alice")[0]
+    model = f"wordModel({json.dumps(parts['counted'])}, {parts['share']})"
+    figure, axes = panels(2, height=1.9, sharex=True)
+    for panel, backwards in zip(axes, (False, True), strict=True):
+        found = page(f"chainOfWord({model}, {json.dumps(word)}, {str(backwards).lower()})")
+        bits = [-np.log2(factor["probability"]) for factor in found]
+        last = "start" if backwards else "end"
+        names = [factor["symbol"] or last for factor in found]
+        given = [f" | {factor['given']}" if factor["given"] else "" for factor in found]
+        rows = np.arange(len(found))
+        panel.barh(rows, bits, color=COLOURS["linear AR"])
+        panel.set_yticks(rows, [f"P({x}{y})" for x, y in zip(names, given, strict=True)])
+        panel.invert_yaxis()
+        for row, value in enumerate(bits):
+            panel.text(value + 0.1, row, f"{value:.1f}", va="center")
+        order = "right to left" if backwards else "left to right"
+        panel.set_title(f"{word}, {order}: {sum(bits):.1f} bits")
+        panel.set(xlim=(0, 9))
+    axes[-1].set_xlabel("bits")
+    return figure
+
+
+def unrolled() -> Figure:
+    """Three steps of one unit: its states, and the derivatives on their way back."""
+    found = page("unrolledUnit(0.8, [1, -0.5, 0.25], 0.5)")
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.2), constrained_layout=True)
+    axes.set(xlim=(-0.45, 3.45), ylim=(-0.6, 3.3))
+    axes.axis("off")
+
+    def box(k: int, row: float, words: str, colour: str) -> None:
+        style = {"boxstyle": "round,pad=0.4", "facecolor": "none", "edgecolor": colour}
+        axes.text(k, row, words, ha="center", va="center", bbox=style)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": colour})
+
+    forward, backward = COLOURS["linear AR"], COLOURS["network"]
+    for k, state in enumerate(found["states"]):
+        box(k, 2.4, f"$h_{k}$\n{state:.3f}", forward)
+        if k:
+            arrow((k - 0.7, 2.4), (k - 0.3, 2.4), forward)
+            axes.text(k, 3.15, f"$x_{k}$ = {(1, -0.5, 0.25)[k - 1]}", ha="center")
+            arrow((k, 3.1), (k, 2.75), forward)
+            box(k, 1.2, f"d$h_3$/d$h_{k}$\n{found['reached'][k]:.3f}", backward)
+            box(k, 0.2, f"term {k}\n{found['terms'][k]:.3f}", backward)
+            arrow((k, 0.87), (k, 0.55), backward)
+        if k > 1:
+            arrow((k - 0.36, 1.2), (k - 0.64, 1.2), backward)
+    axes.text(3.4, -0.5, f"sum of the terms: {found['sum']:.3f}", ha="right")
+    return figure
+
+
+FIGURES = [chain, unrolled, roots, gradients, scaling, positions, gates, spelling, writer]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Train the two networks that run in the pages, and write their weights as JavaScript modules.
+"""Train the networks that run in the pages, and write their weights as JavaScript modules.
 
-    OMP_NUM_THREADS=1 .venv/bin/python tools/train_live_models.py [alice] [spelling]
+    OMP_NUM_THREADS=1 .venv/bin/python tools/train_live_models.py [alice] [spelling] [heads] [words]
 
 Each takes a few minutes of one core, from a fixed seed. Weights are kept as whole numbers from
 -127 to 127 with one factor for each row, which is a quarter of their size. What is scored is what
@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from seqbook.data import pronunciations, text
 from seqbook.data.batches import Vocabularies, encode_pairs
 from seqbook.data.pairs import Pair, Split
 from seqbook.data.vocabulary import Vocabulary
+from seqbook.layers.attention import causal_mask, recorded_weights
 from seqbook.layers.lstm import LSTM
+from seqbook.layers.transformer import Encoder, SinusoidalPositions
 from seqbook.models.decoding import greedy
 from seqbook.models.language_model import CharacterModel, bits_per_character
 from seqbook.models.metrics import error_rates
@@ -32,11 +35,58 @@ from seqbook.training.loop import train
 LIVE = Path(__file__).parents[1] / "book" / "_static" / "live"
 ALICE = {"width": 24, "hidden": 96}
 SPELLING = {"embedding_size": 40, "hidden_size": 88}
+HEADS = {"layers": 2, "d_model": 64, "heads": 4, "d_ff": 128}
 
 
 def alice_parts() -> list[str]:
     """The three parts of Alice, each in one line: readers type no line ends."""
     return [" ".join(part.split()) for part in text.load("alice")]
+
+
+def words_of(letters: str) -> list[str]:
+    """The words of a text in small letters, with the apostrophes within them."""
+    return re.findall("[a-z]+(?:'[a-z]+)*", letters.lower())
+
+
+def word_probability(word: str, counts: Counter[str], share: float) -> float:
+    """Probability of a word: as often as it was counted, but for a ``share`` of single letters.
+
+    With that probability the letters are drawn one by one, each as often as in all words, and the
+    word ends after each with the probability that gives words the same mean length.
+    """
+    letters = Counter("".join(counts.elements()))
+    stop = counts.total() / letters.total()
+    by_letters = np.prod([letters[x] / letters.total() for x in word])
+    by_letters *= stop * (1 - stop) ** (len(word) - 1)
+    return (1 - share) * counts[word] / counts.total() + share * by_letters
+
+
+def count_words() -> None:
+    """Count the words of Alice, and choose in the validation part the share of single letters."""
+    parts = [words_of(part) for part in alice_parts()]
+    counts = Counter(parts[0])
+
+    def bits(words: list[str], share: float) -> float:
+        once = Counter(words)
+        costs = [n * np.log2(word_probability(w, counts, share)) for w, n in once.items()]
+        return -sum(costs) / len(words)
+
+    share = min((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), key=lambda share: bits(parts[1], share))
+    card = {
+        "training": f"the first {len(parts[0]):,} words of Alice's Adventures in Wonderland",
+        "different words": len(counts),
+        "bits per word, validation": round(bits(parts[1], share), 2),
+        "bits per word, test": round(bits(parts[2], share), 2),
+        "test words that were never counted": round(
+            sum(word not in counts for word in parts[2]) / len(parts[2]), 3
+        ),
+    }
+    listed = " ".join(f"{word} {count}" for word, count in sorted(counts.items()))
+    lines = ["// Written by tools/train_live_models.py."]
+    found = {"card": card, "share": share, "counted": listed}
+    lines += [f"export const {k} = {json.dumps(v)};" for k, v in found.items()]
+    (LIVE / "words-alice.mjs").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(json.dumps(card, indent=1))
 
 
 def character_model(symbols: int, seed: int = 0) -> CharacterModel:
@@ -181,6 +231,147 @@ def spelling_errors(model: RecurrentSeq2Seq, vocabularies: Vocabularies, words: 
     return error_rates(written, pairs)
 
 
+class CausalTransformer(torch.nn.Module):
+    """Predict each next letter by self-attention to the letters so far."""
+
+    def __init__(self, symbols: int, seed: int = 0, *, dropout: float = 0.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        width = HEADS["d_model"]
+        self.embedding = torch.nn.Embedding(symbols, width)
+        self.positions = SinusoidalPositions(width)
+        self.encoder = Encoder(**HEADS, dropout=dropout, generator=generator)
+        self.readout = torch.nn.Linear(width, symbols)
+        torch.nn.init.normal_(self.embedding.weight, generator=generator)
+        bound = width**-0.5
+        torch.nn.init.uniform_(self.readout.weight, -bound, bound, generator=generator)
+        torch.nn.init.zeros_(self.readout.bias)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits of the letter after each, ``(batch, time, symbols)``."""
+        x = self.positions(self.embedding(ids))
+        return self.readout(self.encoder(x, mask=causal_mask(ids.shape[1])))
+
+
+def train_heads(*, steps: int = 5000, seed: int = 0, batch: int = 32, window: int = 64) -> None:
+    """Learn to predict the next letter of Alice by self-attention."""
+    parts = alice_parts()
+    vocabulary = Vocabulary.from_sequence(parts[0], unknown="<unk>")
+    ids = [torch.as_tensor(vocabulary.encode(part)) for part in parts]
+    torch.manual_seed(seed)  # of the dropout
+    model = CausalTransformer(len(vocabulary), seed, dropout=0.1)
+    generator = torch.Generator().manual_seed(100 + seed)
+
+    def loss(_step: int) -> torch.Tensor:
+        first = torch.randint(len(ids[0]) - window, (batch, 1), generator=generator)
+        chosen = ids[0][first + torch.arange(window + 1)]
+        logits = model(chosen[:, :-1])
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), chosen[:, 1:].flatten())
+
+    train(
+        model.parameters(),
+        loss,
+        steps=steps,
+        learning_rate=lambda step: 0.004 * min(1, (step + 1) / 200) * (1 - step / steps),
+    )
+    model.eval()
+    exact = bits_with_past(model, ids[2])
+    model.load_state_dict(rounded(model.state_dict()))
+    card = {
+        "model": f"Transformer with {HEADS['layers']} layers of {HEADS['heads']} heads",
+        "training": f"Alice's Adventures in Wonderland, the first {len(parts[0]):,} characters",
+        "bits per character, validation": round(bits_with_past(model, ids[1]), 3),
+        "bits per character, test": round(bits_with_past(model, ids[2]), 3),
+        "the same before rounding the weights": round(exact, 3),
+    }
+    notable = notable_heads(model.double(), vocabulary, parts)
+    write(
+        "weights-heads",
+        card,
+        {"symbols": vocabulary.symbols, "shape": HEADS, "notable": notable},
+        model,
+    )
+
+
+@torch.no_grad()
+def bits_with_past(model: CausalTransformer, ids: torch.Tensor, window: int = 64) -> float:
+    """Bits per character of a text, of which each is predicted from 32 to 63 before it."""
+    half = window // 2
+    nats = []
+    for chosen in ids.unfold(0, window + 1, half).split(64):
+        logits = model(chosen[:, :-1])[:, half - 1 : -1]
+        targets = chosen[:, half:-1]
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), reduction="none"
+        )
+        nats.append(loss)
+    return torch.cat(nats).mean().item() / np.log(2)
+
+
+def head_places(letters: str) -> dict[str, np.ndarray]:
+    """Where a head may look: for each letter (row) marks on the letters so far (columns)."""
+    time = len(letters)
+    own, other = np.indices((time, time))
+    starts = [max(0, letters.rfind(" ", 0, t + 1) + 1) for t in range(time)]
+    same = np.array([[a == b for b in letters] for a in letters])
+    follows = np.zeros((time, time), bool)
+    follows[:, 1:] = same[:, :-1]
+    past = other <= own
+    return {
+        "its own letter": own == other,
+        "the letter before": own - other == 1,
+        "the letter two places before": own - other == 2,
+        "the last space": (other == np.array(starts)[:, None] - 1) & past,
+        "earlier places of the same letter": same & (other < own),
+        "what followed the same letter before": follows & past,
+    }
+
+
+@torch.no_grad()
+def head_weights(model: CausalTransformer, ids: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Weights of all heads on texts ``(batch, time)``: ``(batch, layers, heads, time, time)``."""
+    with recorded_weights(model) as weights:
+        model(torch.as_tensor(ids))
+    return torch.stack(list(weights.values()), 1).numpy()
+
+
+def notable_heads(
+    model: CausalTransformer, vocabulary: Vocabulary, parts: list[str], window: int = 40
+) -> list[dict]:
+    """For each head those of ``head_places`` that it prefers most to equal weights, in validation.
+
+    The shares stated, of the head and of equal weights, are those in the test part, which had no
+    say in the choice.
+    """
+
+    def shares(text: str) -> dict[str, np.ndarray]:
+        """The mean weight of each head on each kind of place, last that of equal weights."""
+        texts = [text[k : k + window] for k in range(0, 8000, window)]
+        found = head_weights(model, np.stack([vocabulary.encode(part) for part in texts]))
+        found = found.reshape(len(texts), -1, window, window)
+        alike = np.tri(window) / np.arange(1, window + 1)[:, None]
+        found = np.concatenate([found, np.broadcast_to(alike, found[:, :1].shape)], 1)
+        marks = [head_places(letters) for letters in texts]
+        result = {}
+        for name in marks[0]:
+            places = np.stack([mark[name] for mark in marks])[:, None]
+            result[name] = (found * places).sum((0, 2, 3)) / places.any(-1).sum()
+        return result
+
+    validation, test = (shares(part) for part in parts[1:])
+    notable = []
+    for number in range(HEADS["layers"] * HEADS["heads"]):
+        name = max(
+            validation,
+            key=lambda each, number=number: validation[each][number] - validation[each][-1],
+        )
+        seen = {"share": test[name][number], "alike": test[name][-1]}
+        shown = {key: round(float(value), 2) for key, value in seen.items()}
+        layer, head = divmod(number, HEADS["heads"])
+        notable.append({"layer": layer, "head": head, "on": name} | shown)
+    return notable
+
+
 def rounded(state: dict) -> dict:
     """Weights as a page reads them: rounded by ``pack``."""
     return {name: unpack(pack(tensor)) for name, tensor in state.items()}
@@ -229,7 +420,7 @@ def load(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
     """Read what a module exports: everything but the weights, and the weights."""
     content = (LIVE / f"{name}.mjs").read_text(encoding="utf-8")
     exports = dict(re.findall(r"^export const (\w+) = (\{$.*?^\}|.*?);$", content, re.M | re.S))
-    packed = json.loads(re.sub(r",\s*\}$", "}", exports.pop("weights")))
+    packed = json.loads(re.sub(r",\s*\}$", "}", exports.pop("weights", "{}")))
     parts = {key: json.loads(value) for key, value in exports.items()}
     return parts, {key: unpack(value) for key, value in packed.items()}
 
@@ -265,9 +456,16 @@ def written_speller() -> tuple[Vocabularies, RecurrentSeq2Seq]:
     return vocabularies, model
 
 
+TRAININGS = {
+    "alice": train_alice,
+    "spelling": train_spelling,
+    "heads": train_heads,
+    "words": count_words,
+}
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or ("alice", "spelling"):
+    for name in sys.argv[1:] or TRAININGS:
         started = time.process_time()
-        {"alice": train_alice, "spelling": train_spelling}[name]()
+        TRAININGS[name]()
         print(f"{name}: {time.process_time() - started:.0f} s of one core", file=sys.stderr)

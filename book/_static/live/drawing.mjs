@@ -120,6 +120,26 @@ export function button(words, onClick) {
 export const buttons = (label, ...children) =>
   html("div", { class: "live-buttons", role: "group", "aria-label": label }, ...children);
 
+/** Buttons that go through the steps 0 to `last`, of which there may be more later. */
+export function stepper({ label, at, last, onInput }) {
+  const clamp = (step) => Math.max(0, Math.min(last, step));
+  const go = (step) => {
+    if (clamp(step) === at) return;
+    set(step);
+    onInput();
+  };
+  const made = [["Start again", () => 0], ["Back", () => at - 1], ["Next step", () => at + 1]].map(([words, to]) => button(words, () => go(to())));
+  /** Go to a step; with a number of steps, so many there are from now on. */
+  function set(step, steps = last) {
+    last = steps;
+    at = clamp(step);
+    // Not `disabled`: the focus would be lost.
+    made.forEach((each, k) => each.setAttribute("aria-disabled", String(at === (k < 2 ? 0 : last))));
+  }
+  set(at);
+  return { element: buttons(label, ...made), at: () => at, last: () => last, set };
+}
+
 /** The line that says what the picture shows; read out when it has come to rest. */
 export function sayer(lines = 2) {
   const element = html("p", { class: "live-says", role: "status", style: `--lines: ${lines}` });
@@ -196,3 +216,14 @@ export const fixed = (x, digits = 2) => {
 };
 
 export const percent = (share) => `${(100 * share).toFixed(0)} %`;
+
+/** A power of ten or two, with its exponent above the line. */
+export const raised = (base, exponent) =>
+  `${base}${String(exponent).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? (c === "-" ? "⁻" : c))}`;
+
+/** A probability with two digits, however small. */
+export function probable(p) {
+  if (p >= 0.001 || p === 0) return Number(p.toPrecision(2)).toString();
+  const [digits, exponent] = p.toExponential(1).split("e");
+  return `${digits} · ${raised(10, Number(exponent))}`;
+}

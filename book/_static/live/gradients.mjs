@@ -1,7 +1,7 @@
 // How a gradient's norm changes with the lag, against the spectral radius of W.
 
 import { gradientNorms, randomNetwork } from "./mathematics.mjs";
-import { axes, button, buttons, controls, curve, fixed, label, oncePerFrame, picture, redrawOnChange, sayer, slider } from "./drawing.mjs";
+import { axes, button, buttons, controls, curve, fixed, label, oncePerFrame, picture, raised, redrawOnChange, sayer, slider } from "./drawing.mjs";
 
 export const LAGS = 60;
 // The first forty steps let the states settle.
@@ -19,7 +19,7 @@ export function mount(room, description) {
   function draw() {
     const width = view.clear(room);
     const norms = gradientNorms(drawn, { radius: Number(radius.input.value), strength: Number(strength.input.value) });
-    const power = (k) => [k, `10${String(k).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻")}`];
+    const power = (k) => [k, raised(10, k)];
     const frame = axes(view.layer, {
       box: { left: 44, right: width - 12, top: 42, bottom: 228 },
       xlim: [0, LAGS], ylim: [-15, 10],

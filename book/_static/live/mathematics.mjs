@@ -55,6 +55,59 @@ export function softmax(scores) {
 /** Entropy of probabilities, in nats. */
 export const entropy = (p) => p.reduce((sum, x) => sum - (x > 0 ? x * Math.log(x) : 0), 0);
 
+// The chain rule, on words that were counted
+
+/** A model of words from `counted`, "word count word count ...": a word as often as it was
+    counted, but for a `share` of words whose letters are drawn one by one. */
+export function wordModel(counted, share) {
+  const parts = counted.split(" ");
+  const counts = parts.flatMap((word, k) => (k % 2 ? [] : [[word, Number(parts[k + 1])]]));
+  const letters = {};
+  for (const [word, count] of counts) {
+    for (const letter of word) letters[letter] = (letters[letter] ?? 0) + count;
+  }
+  const total = counts.reduce((sum, [, count]) => sum + count, 0);
+  const all = Object.values(letters).reduce((sum, count) => sum + count);
+  for (const letter of Object.keys(letters)) letters[letter] /= all;
+  return { counts, total, letters, share, stop: total / all };
+}
+
+/** Probability that a word begins with these letters (read backwards: that it ends with them),
+    or, if `whole`, that it is the word. */
+export function partOfWord({ counts, total, letters, share, stop }, part, { backwards, whole }) {
+  if (part === "") return whole ? 0 : 1;
+  const fits = (word) => (whole ? word === part : backwards ? word.endsWith(part) : word.startsWith(part));
+  const seen = counts.reduce((sum, [word, count]) => (fits(word) ? sum + count : sum), 0);
+  let drawn = whole ? stop : 1;
+  for (const letter of part) drawn *= letters[letter] ?? 0;
+  return ((1 - share) * seen) / total + share * drawn * (1 - stop) ** (part.length - 1);
+}
+
+/** The factors of a word's probability in the order of reading. The last is its end or, read
+    backwards, its start, with the symbol "". */
+export function chainOfWord(model, word, backwards) {
+  let before = 1;
+  return Array.from({ length: word.length + 1 }, (_, read) => {
+    const known = Math.min(read + 1, word.length);
+    const part = backwards ? word.slice(word.length - known) : word.slice(0, known);
+    const joint = partOfWord(model, part, { backwards, whole: read === word.length });
+    const given = backwards ? word.slice(word.length - read) : word.slice(0, read);
+    const symbol = backwards ? (word[word.length - read - 1] ?? "") : (word[read] ?? "");
+    const factor = { symbol, given, probability: joint / before, joint };
+    before = joint;
+    return factor;
+  });
+}
+
+/** The distribution of the next letter, and of the end (""), after letters that were read. */
+export function nextOfWord(model, given, backwards) {
+  const before = partOfWord(model, given, { backwards, whole: false });
+  return ["", ...Object.keys(model.letters)].map((symbol) => {
+    const part = backwards ? symbol + given : given + symbol;
+    return [symbol, partOfWord(model, part, { backwards, whole: symbol === "" }) / before];
+  });
+}
+
 // Autoregression: x(t) = w1 x(t-1) + w2 x(t-2)
 
 /** The weights of the AR(2) process with these two roots, [w1, w2]. */
@@ -162,6 +215,25 @@ export function gradientNorms({ unit, inputs, norms }, { radius, strength }) {
     linear: norms.map((norm, lag) => norm * radius ** lag),
     tanh: productNorms(weights, run.map((hidden) => hidden.map((h) => 1 - h * h))),
   };
+}
+
+/** One unit h = tanh(w h + x), forwards over the inputs and back from the last state. Of step k,
+    from 1: states[k], slopes[k], reached[k], which is the derivative of the last state by it, and
+    terms[k], what that step adds to the derivative by w. The backward pass ends after `reach`
+    steps; what it does not come to is undefined. */
+export function unrolledUnit(w, inputs, initial, reach = inputs.length) {
+  const [states, slopes, reached, terms] = [[initial], [], [], []];
+  inputs.forEach((x, k) => {
+    states[k + 1] = Math.tanh(w * states[k] + x);
+    slopes[k + 1] = 1 - states[k + 1] ** 2;
+  });
+  let derivative = 1;
+  for (let k = inputs.length; k > inputs.length - reach; k--) {
+    reached[k] = derivative;
+    terms[k] = derivative * slopes[k] * states[k - 1];
+    derivative *= w * slopes[k];
+  }
+  return { states, slopes, reached, terms, sum: terms.reduce((sum, term) => sum + term, 0) };
 }
 
 // Attention and positions
