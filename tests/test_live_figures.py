@@ -18,11 +18,15 @@ from conftest import HTML, ROOT, build_pages
 from train_live_models import (
     LIVE,
     alice_parts,
+    bits_with_past,
+    head_weights,
     load,
+    notable_heads,
     notable_units,
     read_letters,
     word_probability,
     words_of,
+    written_heads,
     written_reader,
     written_speller,
 )
@@ -33,7 +37,7 @@ from seqbook.data.pairs import Pair
 from seqbook.layers.attention import scaled_dot_product_attention
 from seqbook.layers.rnn import RNN
 from seqbook.layers.transformer import sinusoids
-from seqbook.models.decoding import greedy
+from seqbook.models.decoding import beam, greedy
 from seqbook.models.language_model import bits_per_character
 from seqbook.models.metrics import error_rates
 from seqbook.plots.style import COLOURS
@@ -49,7 +53,9 @@ FIGURES = {
     "gates": "lstm",
     "scaling": "attention",
     "spelling": "attention",
+    "heads": "attention",
     "positions": "transformer",
+    "beam": "transformer",
 }
 
 
@@ -323,6 +329,105 @@ def test_the_reader_is_as_good_as_its_page_says(javascript):
     assert notable_units(model, vocabulary, parts) == stated["units"]
 
 
+def test_the_heads_weights_and_predictions_are_torch_s_and_causal(javascript, generator):
+    vocabulary, model = written_heads()
+    unseen = alice_parts()[2]
+    random = ["".join(generator.choice(vocabulary.symbols[:-1], size=28)) for _ in range(3)]
+    texts = [unseen[k : k + 28] for k in range(0, 280, 28)] + random + ["a", " ", "''"]
+    ids = [vocabulary.encode(text).tolist() for text in texts]
+    actual = javascript(
+        "networks weights-heads",
+        "((w) => x.map((ids) => readWithHeads(w, ids, shape)))(unpack(weights))",
+        ids,
+    )
+    for found, letters in zip(actual, ids, strict=True):
+        with torch.no_grad():
+            same(found["logits"], model(torch.tensor([letters]))[0])
+        expected = head_weights(model, np.array([letters]))[0]
+        for layer, heads in enumerate(found["looks"]):
+            for head, rows in enumerate(heads):
+                for t, row in enumerate(rows):
+                    same(row, expected[layer, head, t, : t + 1])
+                    same(expected[layer, head, t, t + 1 :], 0)
+
+
+def test_the_heads_are_as_good_as_their_page_says_and_look_where_it_says():
+    vocabulary, model = written_heads()
+    parts, stated = alice_parts(), load("weights-heads")[0]
+    bits = bits_with_past(model, torch.as_tensor(vocabulary.encode(parts[2])))
+    assert bits == pytest.approx(stated["card"]["bits per character, test"], abs=0.002)
+    assert notable_heads(model, vocabulary, parts) == stated["notable"]
+    first = {each["on"]: each["share"] for each in stated["notable"] if each["layer"] == 0}
+    assert first["the letter before"] > 0.5
+    assert min(first["the letter two places before"], first["the last space"]) > 0.25
+
+
+HAND = "beamSearch(tabulated, { width: x, longest: 3 })"
+
+
+def test_wider_beams_find_better_words_in_the_table_and_three_finds_the_best(javascript):
+    names = "(({ best }) => [best.symbols.map((k) => 'ABC'[k]).join(''), best.total])"
+    found = [javascript("beam mathematics", f"{names}({HAND})", width) for width in (1, 2, 3, 4)]
+    assert [word for word, _ in found] == ["AAA", "BAB", "CCC", "CCC"]
+    np.testing.assert_allclose([p for _, p in found], [0.1, 0.126, 0.1805, 0.1805])
+    table = javascript("beam", "TABLE")
+    rows = [table.get(prefix, table["other"]) for prefix in table]
+    np.testing.assert_allclose([sum(row) for row in rows], 1)
+    every = {
+        word: np.prod([table.get(word[:k], table["other"])[int(word[k])] for k in range(3)])
+        for word in (f"{a}{b}{c}" for a in range(3) for b in range(3) for c in range(3))
+    }
+    best = javascript("beam mathematics", "mostProbable(tabulated, 3).symbols.join('')")
+    assert max(every, key=every.get) == best == "222"
+
+
+def test_a_step_of_a_beam_keeps_the_most_probable_candidates(javascript):
+    steps = javascript("beam mathematics", f"{HAND}.steps.map((s) => s.candidates)", 2)
+    assert [len(candidates) for candidates in steps] == [3, 6, 6]
+    for candidates in steps:
+        kept = [each["total"] for each in candidates if each["kept"]]
+        dropped = [each["total"] for each in candidates if not each["kept"]]
+        assert len(kept) == 2
+        assert min(kept) >= max(dropped)
+
+
+def test_the_speller_s_beam_is_the_package_s(javascript):
+    vocabularies, model = written_speller()
+    sources = [tuple(w) for w in ("lifelong", "beauty", "ack", "antelope", "a", "zzz", "qqqqqqqq")]
+    sources += [pair.source for pair in pronunciations.load().test[::1500]]
+    ids = [vocabularies.source.encode(source).tolist() for source in sources]
+    batch = vocabularies.encode_sources(sources)
+    search = (
+        "((w) => x[0].map((ids) => { const { best } = beamSearch(speller(w, ids),"
+        " { width: x[1], longest: 14, end: 2 }); return best && [best.symbols, best.total]; }))"
+        "(unpack(weights))"
+    )
+    modules = "mathematics networks weights-spelling"
+    alone = javascript(modules, search, [ids, 1])
+    for width in (1, 2, 4):
+        expected = beam(model, *batch, width=width, max_length=14)
+        for mine, first, theirs in zip(
+            javascript(modules, search, [ids, width]), alone, expected, strict=True
+        ):
+            # The package's beam begins with the greedy result.
+            found = [each for each in (mine, first) if each]
+            assert bool(found) == theirs.complete
+            if found:
+                symbols, total = max(found, key=lambda each: each[1])
+                assert symbols == [*theirs.ids, 2]
+                same(np.log(total), theirs.log_probability)
+
+
+def test_a_beam_of_two_mends_the_words_to_try(javascript):
+    vocabularies, model = written_speller()
+    held_out = {"".join(pair.source): pair.targets for pair in pronunciations.load().test}
+    for word in filter(None, javascript("beam", "EXAMPLES")):
+        batch = vocabularies.encode_sources([tuple(word)])
+        (first,), (found,) = greedy(model, *batch), beam(model, *batch, width=2)
+        assert vocabularies.decode_target(first.ids) not in held_out[word]
+        assert vocabularies.decode_target(found.ids) in held_out[word]
+
+
 def words() -> list[tuple[str, ...]]:
     """Held-out words, words at the limits of what can be typed, and nonsense."""
     held_out = [pair.source for pair in pronunciations.load().test[::200]]
@@ -552,7 +657,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", ["chain", "gates", "spelling"])
+@pytest.mark.parametrize("name", ["chain", "gates", "heads", "spelling"])
 def test_any_text_may_be_typed(touch, name):
     figure = touch(name, width=NARROW)
     for text, answer in STRANGE.items():
@@ -598,6 +703,45 @@ def test_steps_are_gone_through_by_the_keyboard_and_the_cut_is_seen(touch):
     back.click()
     expect(readout).to_contain_text("cut here")
     expect(onwards).to_have_attribute("aria-disabled", "false")
+
+
+def test_a_beam_is_followed_to_its_answer_and_changed_there(touch):
+    figure = touch("beam", width=NARROW)
+    onwards = figure.get_by_role("button", name="Next step")
+    readout = figure.locator(".live-says")
+    for _ in range(8):
+        onwards.press("Enter")
+    expect(readout).to_contain_text("A beam of 2 writes BAB, with the probability 0.126.")
+    expect(readout).to_contain_text("Greedy search writes AAA, which has only 0.100.")
+    assert figure.locator(".live-dropped").count() == 1 + 4 + 4
+    figure.get_by_role("slider").press("ArrowRight")
+    expect(readout).to_contain_text("A beam of 3 writes CCC")
+    expect(readout).to_contain_text("the most probable of all 27 words")
+    figure.get_by_role("button", name="lifelong").click()
+    expect(readout).to_contain_text("Step 1")
+    for _ in range(30):
+        onwards.press("Enter")
+    expect(readout).to_contain_text("writes L AY F L AO NG")
+    for text in STRANGE:  # whatever is typed, a tree or the table's is drawn
+        figure.get_by_role("textbox").fill(text)
+        settle(figure.page, milliseconds=150)
+        onwards.press("Enter")
+        assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_a_head_s_weights_are_read_by_pointing_and_by_choosing(touch):
+    figure = touch("heads")
+    readout = figure.locator(".live-says")
+    expect(readout).to_contain_text("letter 26, “g”, reads “n” 1 back")
+    figure.locator(".live-cell").nth(10 * 11 // 2 + 3).hover()  # row 10, from 0
+    expect(readout).to_contain_text("letter 11,")
+    figure.locator(".live-cell").nth(2).click()
+    expect(readout).to_contain_text("letter 2, “h”, reads")
+    before = said(figure)
+    figure.get_by_role("combobox").select_option(index=0)
+    expect(readout).not_to_have_text(before)
+    assert figure.locator(".live-masked").count() == 1
+    assert figure.locator(".live-cell").count() == 26 * 27 // 2
 
 
 def test_the_speller_pronounces_what_is_typed(touch):

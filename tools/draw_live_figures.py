@@ -7,6 +7,7 @@ the page's own ``mathematics.mjs``, run in V8; the trained networks are the pack
 """
 
 import json
+import re
 import sys
 from functools import cache
 
@@ -15,10 +16,19 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from py_mini_racer import MiniRacer
-from train_live_models import LIVE, load, read_letters, spell, written_reader
+from train_live_models import (
+    LIVE,
+    head_weights,
+    load,
+    read_letters,
+    spell,
+    written_heads,
+    written_reader,
+)
 
 from seqbook.plots import use_house_style
 from seqbook.plots.attention import alignment
+from seqbook.plots.shapes import label_cells
 from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
 from seqbook.plots.transformer import position_codes
 
@@ -26,7 +36,9 @@ from seqbook.plots.transformer import position_codes
 @cache
 def _engine() -> MiniRacer:
     engine = MiniRacer()
-    engine.eval((LIVE / "mathematics.mjs").read_text(encoding="utf-8").replace("export ", ""))
+    for module in ("mathematics", "beam"):
+        code = (LIVE / f"{module}.mjs").read_text(encoding="utf-8")
+        engine.eval(re.sub(r"^import .*$|^export ", "", code, flags=re.M))
     return engine
 
 
@@ -191,7 +203,67 @@ def unrolled() -> Figure:
     return figure
 
 
-FIGURES = [chain, unrolled, roots, gradients, scaling, positions, gates, spelling, writer]
+def beam(width: int = 2) -> Figure:
+    """The tree of a beam search on the page's table."""
+    found = page(f"beamSearch(tabulated, {{ width: {width}, longest: 3 }})")
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.2), constrained_layout=True)
+    axes.set(xlim=(-0.5, 8.5), ylim=(-0.5, 3.4))
+    axes.axis("off")
+    axes.plot(4, 3, "o", color=COLOURS["linear AR"])
+    places = {(): 4.0}
+    for level, step in enumerate(found["steps"]):
+        kept = [tuple(each["symbols"]) for each in step["open"]]
+        rows = sorted(
+            step["candidates"], key=lambda x: (places[tuple(x["symbols"][:-1])], x["symbols"])
+        )
+        for number, each in enumerate(rows):
+            symbols = tuple(each["symbols"])
+            x = places[symbols] = 9 / len(rows) * (number + 0.5) - 0.5
+            y = 2.0 - level
+            stays = symbols in kept
+            colour = COLOURS["linear AR" if stays else "mean"]
+            parent = places[symbols[:-1]], y + (0.7 if level else 0.93)
+            line = "-" if stays else ":"
+            axes.plot([parent[0], x], [parent[1], y + 0.28], line, color=colour, linewidth=1)
+            style = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": colour}
+            words = f"{'ABC'[symbols[-1]]}\n{each['total']:.3f}"
+            axes.text(x, y, words, ha="center", va="center", color=colour, bbox=style)
+    return figure
+
+
+def heads(sentence: str = "the queen said to the king") -> Figure:
+    """The weights of two heads, of either layer, over a sentence."""
+    vocabulary, model = written_heads()
+    weights = head_weights(model, vocabulary.encode(sentence)[None])[0]
+    notable = load("weights-heads")[0]["notable"]
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 2 * WIDTH - 1), constrained_layout=True)
+    for panel, layer in zip(axes, (0, 1), strict=True):
+        most = max(
+            (each for each in notable if each["layer"] == layer),
+            key=lambda each: each["share"] - each["alike"],
+        )
+        shown = np.ma.masked_array(weights[layer, most["head"]], np.tri(len(sentence)) == 0)
+        time = len(sentence)
+        panel.imshow(shown, cmap="Blues", vmin=0, vmax=1, extent=(0, time, time, 0))
+        panel.set(facecolor="#d9d9d9")
+        panel.set_title(f"layer {layer + 1}, head {most['head'] + 1}", loc="center")
+        label_cells(panel, [*sentence.replace(" ", "_")], [*sentence.replace(" ", "_")])
+    return figure
+
+
+FIGURES = [
+    chain,
+    unrolled,
+    beam,
+    heads,
+    roots,
+    gradients,
+    scaling,
+    positions,
+    gates,
+    spelling,
+    writer,
+]
 
 
 if __name__ == "__main__":

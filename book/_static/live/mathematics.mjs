@@ -252,3 +252,44 @@ export function sinusoids(time, width, longest = 10000) {
     }),
   );
 }
+
+// Search
+
+/** Beam search. `extend(prefix)` gives a probability for each symbol after a prefix, which holds
+    its `symbols`, and may note in it what it needs for the next. At every step each open prefix is
+    extended by every symbol, and the `width` most probable candidates stay open. Those that wrote
+    the `end` are complete and take no place; the search stops when no open prefix can overtake the
+    best of them, or after `longest` symbols. Without an `end`, prefixes are complete then. */
+export function beamSearch(extend, { width, longest, end }) {
+  let open = [{ symbols: [], total: 1 }];
+  let best;
+  const steps = [];
+  while (steps.length < longest) {
+    const candidates = open.flatMap((parent) =>
+      [...extend(parent)].map((probability, symbol) => ({ parent, symbol, probability, symbols: [...parent.symbols, symbol], total: parent.total * probability })),
+    );
+    candidates.sort((a, b) => b.total - a.total);
+    const complete = (each) => (end === undefined ? steps.length === longest - 1 : each.symbol === end);
+    // As many places as the package looks at: at most half of these end. Of width 1 it is greedy.
+    for (const each of candidates.slice(0, width === 1 ? 1 : 2 * width)) {
+      if (complete(each) && !(best?.total >= each.total)) best = each;
+    }
+    open = candidates.filter(({ symbol }) => symbol !== end).slice(0, width);
+    for (const each of candidates) {
+      each.ended = complete(each);
+      each.kept = open.includes(each);
+    }
+    steps.push({ candidates, open });
+    if (best?.total >= open[0].total) break;
+  }
+  return { steps, best };
+}
+
+/** The most probable of all words of so many symbols, by trying all of them. */
+export function mostProbable(extend, longest, prefix = { symbols: [], total: 1 }) {
+  if (prefix.symbols.length === longest) return prefix;
+  const words = [...extend(prefix)].map((probability, symbol) =>
+    mostProbable(extend, longest, { parent: prefix, symbol, symbols: [...prefix.symbols, symbol], total: prefix.total * probability }),
+  );
+  return words.reduce((best, word) => (word.total > best.total ? word : best));
+}

@@ -1,7 +1,7 @@
 // The trained networks, computed in the page as torch computes them. Weights come from
 // tools/train_live_models.py; tests/test_live_figures.py compares every output.
 
-import { affine, dot, sigmoid, softmax } from "./mathematics.mjs";
+import { affine, dot, sigmoid, sinusoids, softmax } from "./mathematics.mjs";
 
 const PADDING = 0;
 const START = 1;
@@ -101,6 +101,9 @@ export function decodeStep(weights, symbol, hidden, values) {
   return { logits: affine(weights["readout.weight"], combined, weights["readout.bias"]), looks, state };
 }
 
+/** Probabilities of the symbols that may be written: all but padding and the start. */
+const writable = (logits) => softmax(logits.map((x, id) => (id === PADDING || id === START ? -Infinity : x)));
+
 /** Write the most probable symbol at each step, until the end or `longest` symbols. */
 export function pronounce(weights, letters, longest) {
   const { values, final } = encodeWord(weights, [...letters, END]);
@@ -108,11 +111,80 @@ export function pronounce(weights, letters, longest) {
   let [symbol, state] = [START, final];
   while (steps.length < longest && symbol !== END) {
     const step = decodeStep(weights, symbol, state, values);
-    const allowed = step.logits.map((x, id) => (id === PADDING || id === START ? -Infinity : x));
-    const probabilities = softmax(allowed);
+    const probabilities = writable(step.logits);
     symbol = probabilities.indexOf(Math.max(...probabilities));
     state = step.state;
     steps.push({ symbol, looks: step.looks, logits: step.logits, probability: probabilities[symbol] });
   }
   return steps;
+}
+
+/** What the speller would write after a prefix, for `beamSearch`. */
+export function speller(weights, letters) {
+  const { values, final } = encodeWord(weights, [...letters, END]);
+  return (prefix) => {
+    const before = prefix.parent ? prefix.parent.state : final;
+    const step = decodeStep(weights, prefix.symbols.at(-1) ?? START, before, values);
+    prefix.state = step.state;
+    return writable(step.logits);
+  };
+}
+
+/** A vector with mean 0 and variance 1, then a factor and a summand for each entry. */
+export function layerNorm(x, weight, bias) {
+  const mean = x.reduce((sum, each) => sum + each, 0) / x.length;
+  const centred = x.map((each) => each - mean);
+  const deviation = Math.sqrt(dot(centred, centred) / x.length + 1e-5);
+  return centred.map((each, k) => (each / deviation) * weight[k] + bias[k]);
+}
+
+/** Attention of each vector to itself and those before it, in several heads: the outputs, and the
+    weights of each head as rows of queries, as long as the past. */
+function causalAttention(inputs, heads, { inWeight, inBias, outWeight, outBias }) {
+  const projected = inputs.map((x) => chunks(affine(inWeight, x, inBias), 3).map((part) => chunks(part, heads)));
+  const looks = Array.from({ length: heads }, (_, head) =>
+    projected.map(([queries], t) => {
+      const query = queries[head];
+      return softmax(projected.slice(0, t + 1).map(([, keys]) => dot(query, keys[head]) / Math.sqrt(query.length)));
+    }),
+  );
+  const outputs = inputs.map((x, t) => {
+    const joined = looks.flatMap((rows, head) => {
+      const mixed = new Float64Array(x.length / heads);
+      rows[t].forEach((share, s) => projected[s][2][head].forEach((value, k) => (mixed[k] += share * value)));
+      return [...mixed];
+    });
+    return affine(outWeight, joined, outBias);
+  });
+  return { outputs, looks };
+}
+
+/** Read letters with a Transformer that looks back only: looks[layer][head][t] are the weights
+    of letter t on those so far, logits[t] those of the letter after it. */
+export function readWithHeads(weights, ids, { layers, heads, d_model: width }) {
+  const codes = sinusoids(ids.length, width);
+  let states = ids.map((id, t) => weights["embedding.weight"][id].map((x, k) => x + codes[t][k]));
+  const looks = [];
+  for (let number = 0; number < layers; number++) {
+    const named = (name) => weights[`encoder.layers.${number}.${name}`];
+    const norm = (x, name) => layerNorm(x, named(`${name}.weight`), named(`${name}.bias`));
+    const attention = causalAttention(states.map((x) => norm(x, "norm1")), heads, {
+      inWeight: named("self_attn.in_proj_weight"),
+      inBias: named("self_attn.in_proj_bias"),
+      outWeight: named("self_attn.out_proj.weight"),
+      outBias: named("self_attn.out_proj.bias"),
+    });
+    looks.push(attention.looks);
+    states = states.map((x, t) => {
+      const attended = x.map((each, k) => each + attention.outputs[t][k]);
+      const inner = affine(named("linear1.weight"), norm(attended, "norm2"), named("linear1.bias"));
+      const added = affine(named("linear2.weight"), inner.map((each) => Math.max(0, each)), named("linear2.bias"));
+      return attended.map((each, k) => each + added[k]);
+    });
+  }
+  const logits = states.map((x) => {
+    const final = layerNorm(x, weights["encoder.norm.weight"], weights["encoder.norm.bias"]);
+    return affine(weights["readout.weight"], final, weights["readout.bias"]);
+  });
+  return { looks, logits };
 }
