@@ -23,7 +23,7 @@ HIDDEN = "remove-cell"  # of the cell that installs the package, which no page s
 IGNORED_OUTPUTS: dict[str, int] = {
     "book/attention.ipynb": 3,
     "book/recurrent.ipynb": 1,
-    "book/transformer.ipynb": 2,
+    "book/transformer.ipynb": 3,
     "exercises/lstm_in_pytorch/lstm_in_pytorch.ipynb": 1,
 }
 
