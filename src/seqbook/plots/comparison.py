@@ -188,7 +188,8 @@ def gate_along_text(characters: Sequence[str], gate: np.ndarray, *, columns: int
 
 def _gru_step(axes: Axes, colour: str) -> None:
     _belt(axes, "$h_{t-1}$", "$h_t$", colour)
-    line(axes, [(1.1, 3.2), (1.1, 0.2), (7.6, 0.2)])
+    arrow(axes, (0.6, 3.2), (0.6, 0.2), mutation_scale=9)
+    line(axes, [(0.6, 0.2), (7.6, 0.2)])
     _input(axes)
     for x, name in ((2.8, "$z$"), (5.2, "$r$"), (7.6, "$n$")):
         arrow(axes, (x, 0.2), (x, 0.98), mutation_scale=9)
@@ -209,7 +210,7 @@ def _lstm_step(axes: Axes, colour: str) -> None:
     _state_label(axes, (0.15, 0.2), "$h_{t-1}$", "right")
     line(axes, [(0.2, 0.2), (7.4, 0.2)])
     _input(axes)
-    for x, name in ((2.2, "$f$"), (3.9, "$i$"), (5.5, "$g$"), (7.4, "$o$")):
+    for x, name in ((2.2, "$f$"), (3.9, "$i$"), (5.5, r"$\tilde{c}$"), (7.4, "$o$")):
         arrow(axes, (x, 0.2), (x, 0.98), mutation_scale=9)
         node(axes, (x, 1.3), name, colour, shape="round,pad=0.3")
     arrow(axes, (2.2, 1.62), (2.2, 2.98), mutation_scale=9)
