@@ -65,6 +65,13 @@ def test_carbon_dioxide_rises_and_is_highest_in_may():
     assert months[times.argmax()] == 4  # May, counted from 0
 
 
+def test_sunspots_split_into_four_fifths_and_the_last_fifth():
+    sun = sunspots.load()
+    training, test = sun.split()
+    assert (training.years[-1], test.years[0], len(test.years)) == (1946, 1947, 62)
+    assert np.array_equal(np.append(training.numbers, test.numbers), sun.numbers)
+
+
 @pytest.mark.parametrize(("first", "last"), [(1699, 1800), (1900, 2009), (1900, 1899)])
 def test_years_outside_the_record_are_refused(first, last):
     message = r"(first: .* from 1700 to 2008, got 1699|last: .* from 1900 to 2008, got (2009|1899))"

@@ -130,7 +130,16 @@ FIGURES = {
     "dependence.information_by_lag": lambda: dependence.information_by_lag(
         LAGS, 1 / LAGS + 0.02, 0.02
     ),
+    "diagrams.causal_convolution": diagrams.causal_convolution,
     "diagrams.three_kinds": diagrams.three_kinds,
+    "forecast.intervals": lambda: forecast.intervals(
+        np.arange(1900, 1990),
+        WAVE[:90],
+        {1940: (WAVE[:9] - 1, WAVE[:9], WAVE[:9] + 1)},
+        ylabel="units",
+    ),
+    "forecast.powers_of_a_root": lambda: forecast.powers_of_a_root(0.7 + 0.4j, 20),
+    "forecast.rolling_origins": lambda: forecast.rolling_origins(4, 3),
     "forecast.roots_and_roll_outs": lambda: forecast.roots_and_roll_outs(
         {"stable": np.array([0.9, -0.5j, 0.5j]), "unstable": np.array([1.1])},
         {"stable": WAVE[:90].reshape(3, 30), "unstable": WAVE[:60].reshape(2, 30)},

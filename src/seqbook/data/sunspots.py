@@ -41,6 +41,22 @@ class Sunspots(NamedTuple):
         inside = (self.years >= first) & (self.years <= last)
         return Sunspots(self.years[inside], self.numbers[inside])
 
+    def split(self) -> tuple[Sunspots, Sunspots]:
+        """Return the earlier four fifths and the last fifth: the training and the test years.
+
+        One-step forecasts are compared by their root mean square error on the test years.
+
+        Example:
+            >>> training, test = load().split()
+            >>> int(training.years[-1]), int(test.years[0]), len(test.years)
+            (1946, 1947, 62)
+        """
+        first = len(self.years) * 4 // 5
+        return (
+            Sunspots(self.years[:first], self.numbers[:first]),
+            Sunspots(self.years[first:], self.numbers[first:]),
+        )
+
 
 def load() -> Sunspots:
     """Load the yearly sunspot numbers.

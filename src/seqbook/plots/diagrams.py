@@ -7,7 +7,30 @@ from matplotlib.figure import Figure
 from seqbook.plots.shapes import arrow, node
 from seqbook.plots.style import COLOURS, panels
 
-__all__ = ["three_kinds"]
+__all__ = ["causal_convolution", "three_kinds"]
+
+
+def causal_convolution() -> Figure:
+    """Draw a convolution of width 3 with two zeros on the left: a window slid along the series.
+
+    Example:
+        >>> len(causal_convolution().axes)
+        1
+    """
+    figure, (axes,) = panels(1, height=1.7)
+    axes.set(xlim=(-1.6, 5.6), ylim=(-0.5, 1.5))
+    axes.axis("off")
+    for t in range(-1, 6):
+        name = f"$x_{t}$" if t > 0 else "0"
+        node(axes, (t, 0), name, COLOURS["data" if t > 0 else "mean"], fontsize=13)
+    for t in range(1, 6):
+        shown = t in (1, 4)
+        colour = COLOURS["network" if shown else "mean"]
+        node(axes, (t, 1), f"$y_{t}$", colour, fontsize=13)
+        if shown:
+            for lag in range(3):
+                arrow(axes, (t - lag, 0), (t, 1), gap=14)
+    return figure
 
 
 def three_kinds() -> Figure:
