@@ -9,6 +9,7 @@ is written: the rounded weights, on the test part. ``load`` reads a module back,
 
 import base64
 import json
+import math
 import re
 import sys
 import time
@@ -56,7 +57,7 @@ def word_probability(word: str, counts: Counter[str], share: float) -> float:
     """
     letters = Counter("".join(counts.elements()))
     stop = counts.total() / letters.total()
-    by_letters = np.prod([letters[x] / letters.total() for x in word])
+    by_letters = math.prod(letters[x] / letters.total() for x in word)
     by_letters *= stop * (1 - stop) ** (len(word) - 1)
     return (1 - share) * counts[word] / counts.total() + share * by_letters
 
@@ -240,7 +241,8 @@ class CausalTransformer(torch.nn.Module):
         width = HEADS["d_model"]
         self.embedding = torch.nn.Embedding(symbols, width)
         self.positions = SinusoidalPositions(width)
-        self.encoder = Encoder(**HEADS, dropout=dropout, generator=generator)
+        layers, heads, d_ff = HEADS["layers"], HEADS["heads"], HEADS["d_ff"]
+        self.encoder = Encoder(layers, width, heads, d_ff, dropout=dropout, generator=generator)
         self.readout = torch.nn.Linear(width, symbols)
         torch.nn.init.normal_(self.embedding.weight, generator=generator)
         bound = width**-0.5
@@ -364,7 +366,7 @@ def notable_heads(
     notable = []
     for number in range(HEADS["layers"] * HEADS["heads"]):
         clear = [name for name, share in validation.items() if share[number] > 1.3 * share[-1]]
-        name = max(clear, key=lambda each, number=number: more[each][number])
+        _, name = max((more[each][number], each) for each in clear)
         seen = {"share": test[name][number], "alike": test[name][-1]}
         shown = {key: round(float(value), 2) for key, value in seen.items()}
         layer, head = divmod(number, HEADS["heads"])
