@@ -50,7 +50,7 @@ COLOURS = {
     "not clipped": "#b3446c",
     "letters alone": "#9a6a00",
     "threshold": "#9a6a00",
-    "stateful": "#0064a5",
+    "trained": "#0064a5",
     "stateless": "#b3446c",
     "echo": "#c04a00",
     "chance": "#9a6a00",

@@ -113,8 +113,8 @@ def bptt_terms(
     The explicit partial derivative, marked +, holds :math:`h_{i-1}` fixed; the total
     derivative on the left does not. Its entries are those of an outer product:
 
-    .. math:: \frac{\partial^+ h_i[k]}{\partial W_h[m, n]}
-        = \delta_{km}\, \phi'(a_i)[m]\, h_{i-1}[n]
+    .. math:: \frac{\partial^+ h_{i,k}}{\partial W_{mn}}
+        = [\, k = m \,]\, \phi'(a_{i,m})\, h_{i-1,n}
 
     Shape:
         hidden ``(time, hidden)``, the states :math:`h_1` to :math:`h_T`; initial ``(hidden,)``, the
@@ -190,8 +190,9 @@ def truncated_bptt(
 ) -> float:
     r"""Add the gradient of a long sequence's loss to ``.grad``, cut every ``window`` steps.
 
-    .. math:: \hat g_t = \frac{\partial^+ \ell}{\partial h_t}
-        + [\, \tau \nmid t \,]\; \hat g_{t+1} \frac{\partial h_{t+1}}{\partial h_t}
+    .. math:: \hat{\bar h}_t = \frac{\partial^+ \ell}{\partial h_t}
+        + [\, \tau \nmid t \,]\; J_{t+1}^\top\, \hat{\bar h}_{t+1}, \qquad
+        J_{t+1} = \frac{\partial h_{t+1}}{\partial h_t}
 
     for the window :math:`\tau`: a window ends at each step t that it divides.
 
@@ -255,10 +256,10 @@ def randomised_bptt(
     r"""Add an unbiased estimate of the full gradient to ``.grad``, from windows of random length.
 
     At each multiple of ``window`` the graph is cut with probability 1 - p, and otherwise the
-    gradient that passes is multiplied by 1 / p, with p = ``keep``:
+    gradient that passes is multiplied by 1 / p, with p = ``keep`` and the Jacobians J of the steps:
 
-    .. math:: \hat g_t = \frac{\partial^+ \ell}{\partial h_t}
-        + \xi_t\, \hat g_{t+1} \frac{\partial h_{t+1}}{\partial h_t}, \qquad
+    .. math:: \hat{\bar h}_t = \frac{\partial^+ \ell}{\partial h_t}
+        + \xi_t\, J_{t+1}^\top\, \hat{\bar h}_{t+1}, \qquad
         \xi_t = \begin{cases} 1/p & \text{with probability } p \\ 0 & \text{else} \end{cases}
 
     The factors are independent and have mean one, and so has each of their products: the mean
