@@ -206,6 +206,10 @@ RIGHT = {
     "scripted by a decorator": lay_out(plus_one=SCRIPTED),
     "scripted by a call": lay_out(plus_one=f"{ONE}\n\nplus_one = torch.jit.script(plus_one)"),
     "compiled by a decorator": lay_out(plus_one=f"@torch.compile(backend='eager')\n{ONE}"),
+    "threads": lay_out(
+        plus_one="torch.set_num_threads(2)\n\ndef plus_one(x):\n"
+        "    torch.ones(200_000).exp()\n    return x + 1"
+    ),
     "class that is made by a function": lay_out(
         Affine=f"def build():\n{''.join('    ' + line for line in AFFINE.splitlines(True))}\n"
         "    return Affine\n\nAffine = build()"
@@ -416,6 +420,7 @@ def test_a_tick_without_a_word_means_points(checked, graded, layout):
         "a file in the function",
         "scripted by a decorator",
         "compiled by a decorator",
+        "threads",
         "checker in the answer",
         "helpers that need each other",
     ],

@@ -60,6 +60,7 @@ def run_forks(
         (b'ready', 0)
     """
     torch.set_num_threads(1)
+    torch.set_num_threads = torch.set_num_interop_threads = _keep_one_thread
     torch.compile = _uncompiled
     _warm_up_torch()
     _settle_memory(proc)
@@ -144,6 +145,10 @@ def _uncompiled(model: Any = None, **_options: Any) -> Any:
     A function computes the same without being compiled.
     """
     return model if model is not None else lambda function: function
+
+
+def _keep_one_thread(nthreads: int) -> None:
+    """Replace ``torch.set_num_threads``: a sandbox may start no threads, so torch would crash."""
 
 
 def _do_nothing(timer: threading.Thread) -> None:
