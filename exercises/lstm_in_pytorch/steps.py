@@ -472,16 +472,19 @@ def _order(sampler: CaseSampler, count: int) -> torch.Tensor:
 
 
 def _epoch_case(batches: int, *, missing: int = 0):
-    """An epoch of full batches, or with a last batch that is smaller by ``missing``."""
+    """An epoch of full batches, or with a last batch that is smaller by ``missing``.
+
+    One stored sequence is not visited.
+    """
 
     def case(sampler: CaseSampler) -> dict:
         batch_size = 2 + sampler.size // 2
         sequences = batches * batch_size - missing
-        lengths = [1 + (i % 3) for i in range(sequences)]
+        lengths = [1 + (i % 3) for i in range(sequences + 1)]
         data = _data(sampler, lengths, 2, 3)
-        order = _order(sampler, sequences)
+        order = _order(sampler, sequences + 1)[:-1]
         while order.equal(torch.arange(sequences)):
-            order = _order(sampler, sequences)
+            order = _order(sampler, sequences + 1)[:-1]
         return _start(sampler) | {
             "learning_rate": 0.1,
             "data": data,
@@ -1362,8 +1365,10 @@ STEPS = [
             "a last batch that is smaller": _epoch_case(3, missing=1),
         },
         mistakes=known_mistakes(
-            "You climb: the loss must fall, so follow the negative gradient. Was a sign added?",
+            "Your steps raise the loss: follow the negative gradient. Was a sign added?",
             ("loss.backward()", "(-loss).backward()"),
+            "You divide by the number of stored sequences; divide by the number of those visited.",
+            ("total / len(order)", "total / len(labels)"),
             "The gradients of all batches add up: torch adds to .grad until zero_grad is called.",
             ("        optimizer.zero_grad()\n", ""),
             "You step before the backward pass, so each step uses the gradient of the batches "
