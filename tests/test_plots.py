@@ -175,9 +175,6 @@ FIGURES = {
     "gates.reading_numbers": lambda: gates.reading_numbers(
         WAVE[:30] ** 2, (LAGS % 13 == 0).astype(int), {"forget": WAVE[:30], "cell": WAVE[30:60]}
     ),
-    "gates.reading_images": lambda: gates.reading_images(
-        {"digit": WAVE[:256].reshape(4, 8, 8), "gate": WAVE[200:456].reshape(4, 8, 8)}
-    ),
     "language.units_on_text": lambda: language.units_on_text(
         "a line\nand another", {"one": WAVE[:18], "two": -WAVE[:18]}
     ),

@@ -32,7 +32,7 @@ and their place in it, each with the words of it that are set large. Then come t
 graded, a button with which readers mark the chapter as read, and the next chapter.
 
 :::{chapter-map}
-- {doc}`lstm`, `fig-belt`: *Are all four gates needed?*
+- {doc}`lstm`, `fig-belt`: *Are all three gates needed?*
 :::
 
 shows every chapter of the book as a card: its time, a figure of it, and what it leaves unsolved;

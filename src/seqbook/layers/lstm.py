@@ -53,7 +53,8 @@ def lstm_step(
         c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
         h_t &= o_t \odot \tanh(c_t)
 
-    The rows of the weights and biases hold the four gates in this order, as torch orders them.
+    The rows of the weights and biases hold i, f, g and o in this order, as torch does; g is the
+    candidate.
 
     Shape:
         inputs ``(batch, features)``; hidden and cell, before and after the step,

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from seqbook.plots.shapes import arrow, line, node, operation
-from seqbook.plots.style import COLOURS, WIDTH, panels
+from seqbook.plots.style import COLOURS, panels
 from seqbook.validation import check_choice
 
-__all__ = ["conveyor_belt", "reading_images", "reading_numbers"]
+__all__ = ["conveyor_belt", "reading_numbers"]
 
 
 def conveyor_belt(lit: str | None = None) -> Figure:
@@ -127,29 +126,4 @@ def reading_numbers(
             panel.axvline(step, color=COLOURS["mean"], linewidth=1, linestyle=":")
         panel.set_title(title)
     axes[-1].set(xlabel="step", xlim=(0.4, len(numbers) + 0.6))
-    return figure
-
-
-def reading_images(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Draw rows of small images: the digits, and quantities of a model at each of their pixels.
-
-    Args:
-        rows: Row title to maps ``(count, 8, 8)``; each row has its own grey scale, dark is high.
-
-    Example:
-        >>> images = np.arange(128.0).reshape(2, 8, 8)
-        >>> len(reading_images({"digit": images, "forget gate": images}).axes)
-        4
-    """
-    count = len(next(iter(rows.values())))
-    figure, grid = plt.subplots(
-        len(rows), count, figsize=(WIDTH, 1.2 * len(rows)), squeeze=False, layout="none"
-    )  # constrained layout would widen the first column to hold the title
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.86, wspace=0.08, hspace=0.3)
-    for axes, (title, images) in zip(grid, rows.items(), strict=True):
-        for panel, image in zip(axes, images, strict=True):
-            panel.imshow(image, cmap="Greys", vmin=images.min(), vmax=images.max())
-            panel.set(xticks=[], yticks=[])
-            panel.spines[:].set_visible(True)
-        axes[0].set_title(title)
     return figure

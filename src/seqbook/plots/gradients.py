@@ -74,6 +74,7 @@ def seeds(
     levels: Mapping[str, float] | None = None,
     marker: str = "",
     height: float = 2.1,
+    ylim: tuple[float, float] | None = None,
 ) -> Figure:
     r"""Draw panels of curves: the mean over seeds in bold, each seed thin.
 
@@ -90,6 +91,7 @@ def seeds(
         levels: Label to the height of a dashed line in every panel.
         marker: Marker drawn at each point of a mean.
         height: Height of a panel, in inches.
+        ylim: Range of the y axis of every panel; by default each panel has its own.
 
     Example:
         >>> lags = np.arange(1, 5)
@@ -108,7 +110,7 @@ def seeds(
         for name, level in (levels or {}).items():
             panel.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS[name])
             ends[name] = (x[-1], level, COLOURS[name])
-        panel.set(yscale=yscale, xscale=xscale, xlim=(x[0], x[-1]))
+        panel.set(yscale=yscale, xscale=xscale, xlim=(x[0], x[-1]), ylim=ylim)
         panel.set_title(title)
         if xscale == "log":
             panel.set_xticks(x, [f"{value:g}" for value in x])
