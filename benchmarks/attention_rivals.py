@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,7 +143,7 @@ def main() -> None:
     def write(run: dict) -> None:
         runs.append(run)
         print(run, file=sys.stderr, flush=True)
-        settings = {"batch": BATCH, "learning_rate": RATE, "rising_steps": RISE}
+        settings: dict[str, Any] = {"batch": BATCH, "learning_rate": RATE, "rising_steps": RISE}
         settings |= {"copying": COPYING, "names": NAMES, "phrases_of_each_kind": COUNT}
         write_record(benchmark_record(__file__, settings=settings, runs=runs), RESULT)
 
