@@ -67,9 +67,9 @@ FIGURES = {
     "attention.soft_look_up": lambda: attention.soft_look_up(
         np.arange(360.0),
         {
-            "length 0": np.full(360, 7.0),
-            "length 3": 7 + WAVE[:360],
-            "length 30": 7 + 3 * WAVE[:360],
+            "norm 0": np.full(360, 7.0),
+            "norm 3": 7 + WAVE[:360],
+            "norm 30": 7 + 3 * WAVE[:360],
         },
         {"north": (0, 4), "south": (180, 10)},
     ),

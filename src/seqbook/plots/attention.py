@@ -40,11 +40,11 @@ def encoder_decoders() -> Figure:
         2
     """
     figure, (closed, opened) = plt.subplots(
-        2, 1, figsize=(WIDTH, 4.3), height_ratios=[1, 1.75], squeeze=True
+        2, 1, figsize=(WIDTH, 4.7), height_ratios=[1, 1.7], squeeze=True
     )
     ring = {"shape": "circle,pad=0.25"}
     for axes, title, top in ((closed, "one vector in between", 0.7), (opened, "with attention", 3)):
-        axes.set(xlim=(-0.4, 7.4), ylim=(-1.55, top))
+        axes.set(xlim=(-0.4, 7.4), ylim=(-2.15, top))
         axes.axis("off")
         axes.set_title(title)
         for t in range(4):
@@ -56,26 +56,28 @@ def encoder_decoders() -> Figure:
         for t, place in enumerate(_DECODER_STEPS):
             arrow(axes, (place - 1 if t else 3, 0), (place, 0), gap=12)
             arrow(axes, (place, 0), (place, -1.2), gap=12)
-            if t:
-                arrow(axes, (place - 1, -1.2), (place, 0), gap=12)
+            arrow(axes, (place - 1, -1.2), (place, 0), gap=12)
             node(axes, (place, 0), f"$s_{t + 1}$", COLOURS["network"], **ring)
             node(axes, (place, -1.2), f"$y_{t + 1}$", COLOURS["data"], **ring)
-    closed.text(4, 0.3, "all there is", ha="center", va="bottom", color=COLOURS["GRU"])
+        first = _DECODER_STEPS[0] - 1
+        node(axes, (first, -1.2), "$y_0$", COLOURS["data"], **ring)
+        for place, name in ((first, "start"), (_DECODER_STEPS[-1], "end")):
+            axes.text(place, -1.75, name, ha="center", va="center", color=COLOURS["data"])
+    closed.text(4, 0.3, "only this vector", ha="center", va="bottom", color=COLOURS["GRU"])
     _attention_lines(opened, (0.1, 0.75, 0.1, 0.05))
     return figure
 
 
 def _attention_lines(axes: Axes, weights: Sequence[float]) -> None:
-    """Draw the attention weights of the second decoder state as lines of that width."""
+    """Draw the attention weights of the second decoder state as arrows of that width."""
     colour = COLOURS["with attention"]
     for t, weight in enumerate(weights):
         arrow(
             axes,
-            (_DECODER_STEPS[1], 0.4),
             (t + 0.05, 0.4),
+            (_DECODER_STEPS[1], 0.4),
             colour=colour,
-            bend=0.34 + 0.05 * (3 - t),
-            arrowstyle="-",
+            bend=-0.34 - 0.05 * (3 - t),
             linewidth=0.8 + 4.5 * weight,
             alpha=0.35 + 0.6 * weight,
         )
@@ -212,7 +214,7 @@ def errors_by_damage(
     figure, (axes,) = panels(1, height=0.75 * len(errors) + 0.6)
     for row, (damage, models) in enumerate(errors.items()):
         for lane, (name, values) in enumerate(models.items()):
-            y = row + 0.3 * (lane - (len(models) - 1) / 2)
+            y = row + 0.56 / len(models) * (lane - (len(models) - 1) / 2)
             axes.plot(values, np.full(len(values), y), "o", color=COLOURS[name], alpha=0.75)
             if row == 0:
                 style: dict[str, Any] = {
@@ -226,7 +228,7 @@ def errors_by_damage(
             axes.plot([level, level], [row - 0.32, row + 0.32], color=COLOURS["overlooked"])
     first = next(row for row, damage in enumerate(errors) if damage in overlooked)
     axes.annotate(
-        "overlooked",
+        "writes the\noriginal phrase",
         (overlooked[list(errors)[first]], first),
         xytext=(6, 0),
         textcoords="offset points",
@@ -266,8 +268,7 @@ def errors_by_length(
         ends[name] = (lengths[-1], values[:, -1].mean(), COLOURS[name])
     top = max(values.max() for values in errors.values()) * 1.22
     axes.axvline(longest, linestyle="--", linewidth=1.3, color=COLOURS["training"])
-    place: dict[str, Any] = {"xytext": (-5, -2), "textcoords": "offset points"}
-    place |= {"ha": "right", "va": "top"}
+    place: dict[str, Any] = {"xytext": (5, -2), "textcoords": "offset points", "va": "top"}
     axes.annotate("longest in training", (longest, top), color=COLOURS["training"], **place)
     axes.set(xlabel="length (symbols)", ylabel="symbol error", ylim=(-0.02, top))
     axes.set_xlim(lengths[0], lengths[-1])
@@ -279,7 +280,7 @@ def errors_by_length(
 def soft_look_up(
     angles: np.ndarray, found: Mapping[str, np.ndarray], entries: Mapping[str, tuple[float, float]]
 ) -> Figure:
-    """Draw the output of attention against the direction of the query, for several lengths of it.
+    """Draw the output of attention against the direction of the query, for several norms of it.
 
     Args:
         angles: Directions of the query in degrees, ``(points,)``.
@@ -288,7 +289,7 @@ def soft_look_up(
 
     Example:
         >>> angles = np.arange(360.0)
-        >>> outputs = {"length 3": np.cos(np.deg2rad(angles))}
+        >>> outputs = {"norm 3": np.cos(np.deg2rad(angles))}
         >>> figure = soft_look_up(angles, outputs, {"north": (0, 1), "south": (180, -1)})
         >>> figure.axes[0].get_ylabel()
         'value found'
@@ -323,7 +324,7 @@ def scaling(
         widths: d_k, ``(points,)``.
         entropy: Label to entropies :math:`-\sum_i p_i \ln p_i` of the weights p in nats,
             ``(seeds, points)``.
-        jacobian: Label to norms :math:`\lVert \operatorname{diag}(p) - p p^\top \rVert`,
+        jacobian: Label to Frobenius norms :math:`\lVert \operatorname{diag}(p) - p p^\top \rVert`,
             ``(seeds, points)``.
         keys: Number of keys n.
 
@@ -336,7 +337,7 @@ def scaling(
     figure, axes = panels(2, height=2.4, sharex=True)
     measurements = {
         "entropy of the weights (nats)": entropy,
-        "norm of the softmax's Jacobian": jacobian,
+        "Frobenius norm of the softmax's Jacobian": jacobian,
     }
     for number, (title, measured) in enumerate(measurements.items()):
         panel = axes[number]
@@ -353,7 +354,7 @@ def scaling(
     narrow = widths[widths <= 8]
     falling = np.log(keys) - narrow / 2
     axes[0].plot(narrow, falling, "--", linewidth=1.3, color=COLOURS["theory"])
-    axes[1].set_xlabel("$d_k$, width of queries and keys")
+    axes[1].set_xlabel("$d_k$, entries of a query or key")
     axes[1].set_xticks(widths[::2], [str(width) for width in widths[::2]])
     axes[1].xaxis.set_minor_locator(NullLocator())
     axes[0].annotate(
