@@ -19,6 +19,7 @@ from train_live_models import (
     LIVE,
     alice_parts,
     bits_with_past,
+    character_model,
     head_weights,
     load,
     notable_heads,
@@ -327,6 +328,18 @@ def test_the_reader_is_as_good_as_its_page_says(javascript):
     assert bits == pytest.approx(stated["card"]["bits per character, test"], abs=0.002)
     assert bits < 2.3
     assert notable_units(model, vocabulary, parts) == stated["units"]
+
+
+def test_an_untrained_reader_has_gates_that_follow_spaces_and_nothing_else_as_closely():
+    vocabulary, _ = written_reader()
+    stated = {(u["gate"], u["follows"]): abs(u["r"]) for u in load("weights-alice")[0]["units"]}
+    for seed in range(3):
+        model = character_model(len(vocabulary), seed).double()
+        for unit in notable_units(model, vocabulary, alice_parts()):
+            if unit["follows"] == "spaces":
+                assert abs(unit["r"]) > 0.6
+            else:
+                assert abs(unit["r"]) < stated[unit["gate"], unit["follows"]] - 0.2
 
 
 def test_the_heads_weights_and_predictions_are_torch_s_and_causal(javascript, generator):

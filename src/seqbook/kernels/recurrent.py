@@ -163,7 +163,8 @@ class RNNFunction(Function):
 class LSTMFunction(Function):
     r"""An LSTM over time and its backward pass.
 
-    With the gates i, f, o, the candidate g and :math:`c_t = f_t c_{t-1} + i_t g_t`,
+    With the gates i, f, o, the candidate :math:`\tilde c_t` (g in the code, as in torch) and
+    :math:`c_t = f_t c_{t-1} + i_t \tilde c_t`,
     :math:`h_t = o_t \tanh c_t`, and with the gradients :math:`g^h_t` and :math:`g^c_t` that reach
     the two states from outside the recurrence,
 
@@ -174,9 +175,9 @@ class LSTMFunction(Function):
     forward pass has fixed for all steps:
 
     .. math:: \delta_t = \big(
-        \bar c_t \cdot g_t\, i_t (1 - i_t),\;
+        \bar c_t \cdot \tilde c_t\, i_t (1 - i_t),\;
         \bar c_t \cdot c_{t-1} f_t (1 - f_t),\;
-        \bar c_t \cdot i_t (1 - g_t^2),\;
+        \bar c_t \cdot i_t (1 - \tilde c_t^2),\;
         \bar h_t \cdot \tanh(c_t)\, o_t (1 - o_t) \big)
 
     ``LSTMFunction.apply(inputs, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh)`` returns the

@@ -48,13 +48,13 @@ def lstm_step(
 
     .. math:: i_t &= \sigma(W_i x_t + U_i h_{t-1} + b_i) \\
         f_t &= \sigma(W_f x_t + U_f h_{t-1} + b_f) \\
-        g_t &= \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
+        \tilde c_t &= \tanh(W_c x_t + U_c h_{t-1} + b_c) \\
         o_t &= \sigma(W_o x_t + U_o h_{t-1} + b_o) \\
-        c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
+        c_t &= f_t \odot c_{t-1} + i_t \odot \tilde c_t \\
         h_t &= o_t \odot \tanh(c_t)
 
-    The rows of the weights and biases hold i, f, g and o in this order, as torch does; g is the
-    candidate.
+    The rows of the weights and biases hold i, f, :math:`\tilde c` and o in this order, as in torch,
+    which calls the candidate g.
 
     Shape:
         inputs ``(batch, features)``; hidden and cell, before and after the step,
@@ -94,8 +94,8 @@ class LSTMCell(RecurrentCell):
     r"""``lstm_step`` with its parameters, laid out as in ``torch.nn.LSTMCell``.
 
     .. math:: i_t, f_t, o_t &= \sigma(W_{ifo} x_t + U_{ifo} h_{t-1} + b_{ifo}) \\
-        g_t &= \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
-        c_t &= f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh(c_t)
+        \tilde c_t &= \tanh(W_c x_t + U_c h_{t-1} + b_c) \\
+        c_t &= f_t \odot c_{t-1} + i_t \odot \tilde c_t, \qquad h_t = o_t \odot \tanh(c_t)
 
     Args:
         input_size: Number of input features.
