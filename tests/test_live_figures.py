@@ -301,12 +301,17 @@ def test_the_word_model_is_as_good_as_its_page_says():
         assert bits == pytest.approx(stated["card"][f"bits per word, {name}"], abs=0.006)
 
 
+def ids_of_texts(vocabulary, generator, length, *more):
+    """Ids of ten unseen texts of this length, three of random letters, and some more."""
+    unseen = alice_parts()[2]
+    random = ["".join(generator.choice(vocabulary.symbols[:-1], size=length)) for _ in range(3)]
+    texts = [unseen[k : k + length] for k in range(0, 10 * length, length)]
+    return [vocabulary.encode(text).tolist() for text in [*texts, *random, *more]]
+
+
 def test_the_reader_s_gates_and_predictions_are_torch_s(javascript, generator):
     vocabulary, model = written_reader()
-    unseen = alice_parts()[2]
-    random = ["".join(generator.choice(vocabulary.symbols[:-1], size=76)) for _ in range(3)]
-    texts = [unseen[k : k + 76] for k in range(0, 760, 76)] + random + ["a", "'", "  "]
-    ids = [vocabulary.encode(text).tolist() for text in texts]
+    ids = ids_of_texts(vocabulary, generator, 76, "a", "'", "  ")
     actual = javascript(
         "networks weights-alice",
         "((w) => x.map((ids) => readCharacters(w, ids)))(unpack(weights))",
@@ -344,10 +349,7 @@ def test_an_untrained_reader_has_gates_that_follow_spaces_and_nothing_else_as_cl
 
 def test_the_heads_weights_and_predictions_are_torch_s_and_causal(javascript, generator):
     vocabulary, model = written_heads()
-    unseen = alice_parts()[2]
-    random = ["".join(generator.choice(vocabulary.symbols[:-1], size=28)) for _ in range(3)]
-    texts = [unseen[k : k + 28] for k in range(0, 280, 28)] + random + ["a", " ", "''"]
-    ids = [vocabulary.encode(text).tolist() for text in texts]
+    ids = ids_of_texts(vocabulary, generator, 28, "a", " ", "''")
     actual = javascript(
         "networks weights-heads",
         "((w) => x.map((ids) => readWithHeads(w, ids, shape)))(unpack(weights))",

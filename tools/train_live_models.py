@@ -14,7 +14,9 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,6 +113,20 @@ def speller(vocabularies: Vocabularies, seed: int = 0, *, dropout: float = 0.0) 
     )
 
 
+def round_and_score(
+    model: Any, bits: Callable[[Any, Any], float], ids: Sequence[Sized]
+) -> dict[str, Any]:
+    """Round a model's weights as a page reads them, and return its card: what ``bits`` it needs."""
+    exact = bits(model, ids[2])
+    model.load_state_dict(rounded(model.state_dict()))
+    return {
+        "training": f"Alice's Adventures in Wonderland, the first {len(ids[0]):,} characters",
+        "bits per character, validation": round(bits(model, ids[1]), 3),
+        "bits per character, test": round(bits(model, ids[2]), 3),
+        "the same before rounding the weights": round(exact, 3),
+    }
+
+
 def train_alice(*, steps: int = 3500, seed: int = 0) -> None:
     """Learn to predict the next letter of Alice."""
     parts = alice_parts()
@@ -118,15 +134,8 @@ def train_alice(*, steps: int = 3500, seed: int = 0) -> None:
     ids = [vocabulary.encode(part) for part in parts]
     model = character_model(len(vocabulary), seed)
     fit_language_model(model, ids[0], steps=steps, batch=16, window=100, learning_rate=0.006)
-    exact = bits_per_character(model, ids[2])
-    model.load_state_dict(rounded(model.state_dict()))
-    card = {
-        "model": f"LSTM with {ALICE['hidden']} units",
-        "training": f"Alice's Adventures in Wonderland, the first {len(parts[0]):,} characters",
-        "bits per character, validation": round(bits_per_character(model, ids[1]), 3),
-        "bits per character, test": round(bits_per_character(model, ids[2]), 3),
-        "the same before rounding the weights": round(exact, 3),
-    }
+    card = {"model": f"LSTM with {ALICE['hidden']} units"}
+    card |= round_and_score(model, bits_per_character, ids)
     units = notable_units(model.double(), vocabulary, parts)
     write("weights-alice", card, {"symbols": vocabulary.symbols, "units": units}, model)
 
@@ -277,15 +286,8 @@ def train_heads(*, steps: int = 5000, seed: int = 0, batch: int = 32, window: in
         learning_rate=lambda step: 0.004 * min(1, (step + 1) / 200) * (1 - step / steps),
     )
     model.eval()
-    exact = bits_with_past(model, ids[2])
-    model.load_state_dict(rounded(model.state_dict()))
-    card = {
-        "model": f"Transformer with {HEADS['layers']} layers of {HEADS['heads']} heads",
-        "training": f"Alice's Adventures in Wonderland, the first {len(parts[0]):,} characters",
-        "bits per character, validation": round(bits_with_past(model, ids[1]), 3),
-        "bits per character, test": round(bits_with_past(model, ids[2]), 3),
-        "the same before rounding the weights": round(exact, 3),
-    }
+    card = {"model": f"Transformer with {HEADS['layers']} layers of {HEADS['heads']} heads"}
+    card |= round_and_score(model, bits_with_past, ids)
     notable = notable_heads(model.double(), vocabulary, parts)
     write(
         "weights-heads",

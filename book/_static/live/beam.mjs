@@ -1,8 +1,8 @@
 // Beam search, one step at a time: on a small table, and with the network that pronounces words.
 
 import { beamSearch, mostProbable } from "./mathematics.mjs";
-import { speller, unpack } from "./networks.mjs";
-import { button, buttons, controls, fixed, html, oncePerFrame, picture, probable, redrawOnChange, sayer, slider, stepper, svg, textField } from "./drawing.mjs";
+import { knownTo, speller, unpack } from "./networks.mjs";
+import { button, buttons, controls, decimals, fixed, html, leftOut, lettersOfWord, oncePerFrame, picture, redrawOnChange, sayer, slider, stepper, svg, textField } from "./drawing.mjs";
 import { card, letters as alphabet, phonemes, weights as packed } from "./weights-spelling.mjs";
 
 export const LONGEST = { word: 8, answer: 14 };
@@ -23,13 +23,6 @@ export const TABLE = {
 };
 export const tabulated = ({ symbols }) => TABLE[symbols.join("")] ?? TABLE.other;
 
-/** The letters of a text that the speller knows, and those that it does not. */
-export function readable(text) {
-  const all = Array.from(text.toLowerCase().replaceAll("’", "'").replace(/\s/g, ""));
-  const known = all.filter((letter) => letter.length === 1 && alphabet.indexOf(letter) > 2);
-  return { known: known.slice(0, LONGEST.word), unknown: [...new Set(all.filter((x) => !known.includes(x)))] };
-}
-
 /** What is searched: the table, or what the speller writes for a word. */
 export function problem(weights, known) {
   if (!known.length) {
@@ -38,9 +31,6 @@ export function problem(weights, known) {
   const extend = speller(weights, known.map((letter) => alphabet.indexOf(letter)));
   return { extend, longest: LONGEST.answer, names: phonemes.map((name, id) => (id === END ? "end" : name)), join: " ", end: END };
 }
-
-/** A probability with as many digits as the tree has. */
-export const three = (p) => (p >= 0.0005 ? fixed(p, 3) : probable(p));
 
 /** What happens, in order: [kind, level]. */
 export const events = ({ steps }) => [["start", 0], ...steps.flatMap((_, k) => [["extend", k], ["choose", k]]), ["answer", 0]];
@@ -66,7 +56,7 @@ export function mount(room, description) {
 
   function readWord() {
     let known;
-    ({ known, unknown } = readable(text));
+    ({ known, unknown } = lettersOfWord(text, knownTo(alphabet), LONGEST.word));
     task = problem(weights, known);
     greedy = beamSearch(task.extend, { ...task, width: 1 }).best;
     searchAgain(() => 2);
@@ -128,33 +118,33 @@ export function mount(room, description) {
   }
 
   function told(kind, level) {
-    const excuse = unknown.length ? ` Left out, since no word that the network learned has it: ${unknown.slice(0, 8).join(" ")}.` : "";
+    const excuse = leftOut(unknown, "no word that the network learned has it");
     const beam = Number(width.input.value);
     if (kind === "start") return `The search begins with one prefix, the empty one, of probability 1. Press “Next step”.${excuse}`;
     if (kind === "extend") {
       const { candidates } = search.steps[level];
       const from = level === 0 ? 1 : search.steps[level - 1].open.length;
       const [best] = candidates;
-      const product = level === 0 ? "" : `${three(best.parent.total)} · ${three(best.probability)} = `;
+      const product = level === 0 ? "" : `${decimals(best.parent.total)} · ${decimals(best.probability)} = `;
       const hidden = candidates.length > SHOWN.nodes ? ", of which the most probable are drawn" : "";
-      return `Step ${level + 1}: ${from === 1 ? "the one open prefix is" : `each of the ${from} open prefixes is`} extended by every symbol. That gives ${candidates.length} candidates${hidden}. The most probable is ${written(best)}: ${product}${three(best.total)}.${excuse}`;
+      return `Step ${level + 1}: ${from === 1 ? "the one open prefix is" : `each of the ${from} open prefixes is`} extended by every symbol. That gives ${candidates.length} candidates${hidden}. The most probable is ${written(best)}: ${product}${decimals(best.total)}.${excuse}`;
     }
     if (kind === "choose") {
       const { candidates, open } = search.steps[level];
       const ends = task.end === undefined ? [] : candidates.slice(0, SHOWN.nodes).filter((each) => each.ended && each.total >= 0.001);
-      const over = ends.length ? ` Ended: ${ends.map((each) => `${written(each)} ${three(each.total)}`).join(", ")}.` : "";
-      return `Step ${level + 1}, beam of ${beam}: ${open.length === 1 ? "only the most probable candidate stays" : `the ${open.length} most probable candidates stay`}, ${open.map((each) => `${written(each)} ${three(each.total)}`).join(", ")}.${over} The others are dropped.${excuse}`;
+      const over = ends.length ? ` Ended: ${ends.map((each) => `${written(each)} ${decimals(each.total)}`).join(", ")}.` : "";
+      return `Step ${level + 1}, beam of ${beam}: ${open.length === 1 ? "only the most probable candidate stays" : `the ${open.length} most probable candidates stay`}, ${open.map((each) => `${written(each)} ${decimals(each.total)}`).join(", ")}.${over} The others are dropped.${excuse}`;
     }
     const { best } = search;
     if (!best) return `No prefix has ended within ${task.longest} symbols.${excuse}`;
     const better = best.total > (greedy?.total ?? 1) * (1 + 1e-9);
-    const against = beam === 1 ? "This is greedy search." : better ? `Greedy search writes ${written(greedy)}, which has only ${three(greedy.total)}.` : `Greedy search writes ${best.total < greedy?.total ? "something more probable" : "the same"}.`;
+    const against = beam === 1 ? "This is greedy search." : better ? `Greedy search writes ${written(greedy)}, which has only ${decimals(greedy.total)}.` : `Greedy search writes ${best.total < greedy?.total ? "something more probable" : "the same"}.`;
     let bound = "";
     if (task.end === undefined) {
       const top = mostProbable(task.extend, task.longest);
-      bound = top.total > best.total ? ` The most probable of all 27 words is ${written(top)}, with ${three(top.total)}: its beginning was dropped.` : " It is the most probable of all 27 words.";
+      bound = top.total > best.total ? ` The most probable of all 27 words is ${written(top)}, with ${decimals(top.total)}: its beginning was dropped.` : " It is the most probable of all 27 words.";
     }
-    return `A beam of ${beam} writes ${written(best)}, with the probability ${three(best.total)}. ${against}${bound}${excuse}`;
+    return `A beam of ${beam} writes ${written(best)}, with the probability ${decimals(best.total)}. ${against}${bound}${excuse}`;
   }
 
   const redraw = oncePerFrame(draw);

@@ -1,7 +1,7 @@
 // Type a word: its probability is a product of conditional ones, in either order of its letters.
 
 import { chainOfWord, nextOfWord, wordModel } from "./mathematics.mjs";
-import { button, buttons, choice, controls, fixed, html, oncePerFrame, percent, picture, probable, redrawOnChange, sayer, slider, svg, textField } from "./drawing.mjs";
+import { button, buttons, choice, controls, decimals, fixed, html, leftOut, lettersOfWord, oncePerFrame, percent, picture, probable, redrawOnChange, sayer, slider, svg, textField } from "./drawing.mjs";
 import { card, counted, share } from "./words-alice.mjs";
 
 export const LONGEST = 11;
@@ -9,13 +9,6 @@ export const EXAMPLES = ["queen", "thing", "night", "jabberwocky"];
 const ORDERS = [["forwards", "from left to right"], ["backwards", "from right to left"]];
 const [LABELS, NUMBERS, TOP] = [150, 56, 100];
 const ROWS = 286; // pixels for all factors
-
-/** The letters of a text that occur in words, and those that do not. */
-export function readable(text) {
-  const all = Array.from(text.toLowerCase().replaceAll("’", "'").replace(/\s/g, ""));
-  const known = all.filter((letter) => /^[a-z']$/.test(letter));
-  return { known: known.slice(0, LONGEST).join(""), unknown: [...new Set(all.filter((x) => !known.includes(x)))] };
-}
 
 /** A factor's name, as P(e | qu). */
 export function named({ symbol, given }, backwards) {
@@ -38,7 +31,9 @@ export function mount(room, description) {
   const chosenChain = () => chains[backwards() ? 1 : 0];
 
   function readWord() {
-    ({ known: word, unknown } = readable(text));
+    const read = lettersOfWord(text, (letter) => /^[a-z']$/.test(letter), LONGEST);
+    unknown = read.unknown;
+    word = read.known.join("");
     chains = word ? [false, true].map((back) => chainOfWord(model, word, back)) : undefined;
     factor.input.max = word.length + 1;
     factor.set(Math.min(2, word.length + 1));
@@ -71,7 +66,7 @@ export function mount(room, description) {
 
   function draw() {
     const width = view.clear(room);
-    const excuse = unknown.length ? ` Left out, since no word of Alice has it: ${unknown.slice(0, 8).join(" ")}.` : "";
+    const excuse = leftOut(unknown, "no word of Alice has it");
     if (!word) return say(`Type a word in Latin letters.${excuse}`);
     const back = backwards();
     const chain = chosenChain();
@@ -87,7 +82,7 @@ export function mount(room, description) {
       view.layer.append(
         svg("rect", { class: k === chosen ? "live-row live-chosen" : "live-row", "data-factor": k, x: 0, y, width, height: tall - 2 }),
         svg("text", { class: "live-text live-through", x: LABELS, y: middle, "text-anchor": "end" }, named(each, back)),
-        svg("text", { class: "live-text live-through", x: LABELS + 8, y: middle }, each.probability >= 0.0005 ? fixed(each.probability, 3) : probable(each.probability)),
+        svg("text", { class: "live-text live-through", x: LABELS + 8, y: middle }, decimals(each.probability)),
         svg("rect", { class: "live-blue live-through", x: left, y: y + 3, width: Math.max(0, wide), height: tall - 8 }),
         svg("text", { class: "live-text live-through", x: left + wide + 5, y: middle }, fixed(bits(each.probability), 1)),
       );

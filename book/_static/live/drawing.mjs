@@ -120,6 +120,28 @@ export function button(words, onClick) {
 export const buttons = (label, ...children) =>
   html("div", { class: "live-buttons", role: "group", "aria-label": label }, ...children);
 
+/** Of some letters the first that are known, and each of the others once. */
+function known(letters, knows, longest) {
+  return { known: letters.filter(knows).slice(0, longest), unknown: [...new Set(letters.filter((letter) => !knows(letter)))] };
+}
+
+/** The letters of a text that stand among the symbols of a network that has read Alice, and the others. */
+export function lettersOfText(text, symbols, longest) {
+  const plain = text.replace(/[‘‛]/g, "`").replaceAll("’", "'").replace(/[“”]/g, '"').replace(/\s+/g, " ");
+  return known(Array.from(plain), (letter) => letter !== "<unk>" && symbols.includes(letter), longest);
+}
+
+/** The letters of a word that are known, in small letters and without spaces, and the others. */
+export const lettersOfWord = (text, knows, longest) =>
+  known(Array.from(text.toLowerCase().replaceAll("’", "'").replace(/\s/g, "")), knows, longest);
+
+/** A sentence about letters that were left out, after what else is said; nothing if there are none. */
+export const leftOut = (letters, because) =>
+  letters.length ? ` Left out, since ${because}: ${letters.slice(0, 8).join(" ")}.` : "";
+
+/** A letter in a sentence. */
+export const quoted = (letter) => (letter === " " ? "a space" : `“${letter}”`);
+
 /** Buttons that go through the steps 0 to `last`, of which there may be more later. */
 export function stepper({ label, at, last, onInput }) {
   const clamp = (step) => Math.max(0, Math.min(last, step));
@@ -227,3 +249,6 @@ export function probable(p) {
   const [digits, exponent] = p.toExponential(1).split("e");
   return `${digits} · ${raised(10, Number(exponent))}`;
 }
+
+/** A probability with three decimals, or with two digits if that would show nothing. */
+export const decimals = (p) => (p >= 0.0005 ? fixed(p, 3) : probable(p));

@@ -2,7 +2,7 @@
 
 import { readCharacters, unpack } from "./networks.mjs";
 import { softmax } from "./mathematics.mjs";
-import { button, buttons, choice, controls, fixed, html, label, oncePerFrame, percent, picture, redrawOnChange, sayer, slider, svg, textField } from "./drawing.mjs";
+import { button, buttons, choice, controls, fixed, html, label, leftOut, lettersOfText, oncePerFrame, percent, picture, quoted, redrawOnChange, sayer, slider, svg, textField } from "./drawing.mjs";
 import { card, symbols, units, weights as packed } from "./weights-alice.mjs";
 
 export const LONGEST = 76;
@@ -15,21 +15,12 @@ export const ROWS = ["forget", "input", "output", "cell"];
 export const COLUMN = 13;
 const [BAR, ROW] = [14, 86];
 
-/** The letters of a text that the network knows, and those that it does not. */
-export function readable(text) {
-  const plain = text.replace(/[‘‛]/g, "`").replaceAll("’", "'").replace(/[“”]/g, '"').replace(/\s+/g, " ");
-  const all = Array.from(plain);
-  const known = all.filter((letter) => letter !== "<unk>" && symbols.includes(letter));
-  return { known: known.slice(0, LONGEST), unknown: [...new Set(all.filter((x) => !known.includes(x)))] };
-}
-
-const named = (letter) => (letter === " " ? "a space" : `“${letter}”`);
 
 /** The most probable next letters, in words. */
 function expected(logits) {
   const p = softmax(logits);
   const order = [...p.keys()].sort((a, b) => p[b] - p[a]).slice(0, 3);
-  return order.map((id) => `${named(symbols[id])} ${percent(p[id])}`).join(", ");
+  return order.map((id) => `${quoted(symbols[id])} ${percent(p[id])}`).join(", ");
 }
 
 /** Draw a letter, and below it the gates and the cell of one unit, as bars. */
@@ -57,7 +48,7 @@ export function mount(room, description) {
   const { element: says, say } = sayer(4);
 
   function readText() {
-    ({ known: letters, unknown } = readable(text));
+    ({ known: letters, unknown } = lettersOfText(text, symbols, LONGEST));
     read = readCharacters(weights, letters.map((letter) => symbols.indexOf(letter)));
     letterSlider.input.max = Math.max(1, letters.length);
     letterSlider.set(letters.length);
@@ -82,10 +73,10 @@ export function mount(room, description) {
       drawStep(view.layer, { letter: letters[t], step }, unit, x, top);
       if (t === chosen) view.layer.append(svg("rect", { class: "live-frame", x: x - 1.5, y: top + 0.5, width: COLUMN + 1, height: ROW - 3 }));
     });
-    const excuse = unknown.length ? ` Left out, since Alice has none: ${unknown.slice(0, 8).join(" ")}.` : "";
+    const excuse = leftOut(unknown, "Alice has none");
     if (!read.length) return say(`Type a few words.${excuse}`);
     const step = read[chosen];
-    say(`After ${named(letters[chosen])} unit ${unit + 1} has forget gate ${fixed(step.forget[unit])}, input gate ${fixed(step.input[unit])}, output gate ${fixed(step.output[unit])}, cell ${fixed(Math.tanh(step.cell[unit]))} (as tanh). The network expects ${expected(step.logits)}.${excuse}`);
+    say(`After ${quoted(letters[chosen])} unit ${unit + 1} has forget gate ${fixed(step.forget[unit])}, input gate ${fixed(step.input[unit])}, output gate ${fixed(step.output[unit])}, cell ${fixed(Math.tanh(step.cell[unit]))} (as tanh). The network expects ${expected(step.logits)}.${excuse}`);
   }
 
   const redraw = oncePerFrame(draw);

@@ -2,7 +2,7 @@
 
 import { readWithHeads, unpack } from "./networks.mjs";
 import { softmax } from "./mathematics.mjs";
-import { button, buttons, choice, controls, html, oncePerFrame, percent, picture, redrawOnChange, sayer, slider, svg, textField } from "./drawing.mjs";
+import { button, buttons, choice, controls, html, leftOut, lettersOfText, oncePerFrame, percent, picture, quoted, redrawOnChange, sayer, slider, svg, textField } from "./drawing.mjs";
 import { card, notable, shape, symbols, weights as packed } from "./weights-heads.mjs";
 
 export const LONGEST = 28;
@@ -10,15 +10,6 @@ export const EXAMPLES = ["the queen said to the king", "a mock turtle, a mock tu
 const [LEFT, TOP] = [20, 98]; // of the matrix, below the lines
 const WIDEST = 340;
 
-/** The letters of a text that the network knows, and those that it does not. */
-export function readable(text) {
-  const plain = text.replace(/[‘‛]/g, "`").replaceAll("’", "'").replace(/[“”]/g, '"').replace(/\s+/g, " ");
-  const all = Array.from(plain);
-  const known = all.filter((letter) => letter !== "<unk>" && symbols.includes(letter));
-  return { known: known.slice(0, LONGEST), unknown: [...new Set(all.filter((x) => !known.includes(x)))] };
-}
-
-const named = (letter) => (letter === " " ? "a space" : `“${letter}”`);
 const shown = (letter) => (letter === " " ? "␣" : letter);
 
 /** The largest of some shares with their names, in words. */
@@ -38,7 +29,7 @@ export function mount(room, description) {
   let cell = 1;
 
   function readText() {
-    ({ known: letters, unknown } = readable(text));
+    ({ known: letters, unknown } = lettersOfText(text, symbols, LONGEST));
     read = readWithHeads(weights, letters.map((letter) => symbols.indexOf(letter)), shape);
     query.input.max = Math.max(1, letters.length);
     query.set(letters.length);
@@ -47,7 +38,7 @@ export function mount(room, description) {
 
   function draw() {
     const width = Math.min(view.clear(room), LEFT + WIDEST);
-    const excuse = unknown.length ? ` Left out, since Alice has none: ${unknown.slice(0, 8).join(" ")}.` : "";
+    const excuse = leftOut(unknown, "Alice has none");
     if (!letters.length) return say(`Type a few words.${excuse}`);
     const { layer, head, on, share: usual, alike } = notable[headChoice.input.value];
     score.textContent = `In the last tenth of the book this head has ${percent(usual)} of its weight on ${on}; equal weights would have ${percent(alike)}. ${origin}`;
@@ -77,9 +68,9 @@ export function mount(room, description) {
     if (letters.length > 9) {
       view.layer.append(svg("text", { class: "live-text", x: right - 6, y: TOP + cell * 1.5 + 4, "text-anchor": "end" }, "masked: still to come"));
     }
-    const places = (k) => `${named(letters[k])}${k === chosen ? " itself" : ` ${chosen - k} back`}`;
+    const places = (k) => `${quoted(letters[k])}${k === chosen ? " itself" : ` ${chosen - k} back`}`;
     const next = softmax(read.logits[chosen]);
-    say(`Layer ${layer + 1}, head ${head + 1}: letter ${chosen + 1}, ${named(letters[chosen])}, reads ${largest(rows[chosen], places)}. The whole network expects next: ${largest(next, (id) => named(symbols[id]))}.${excuse}`);
+    say(`Layer ${layer + 1}, head ${head + 1}: letter ${chosen + 1}, ${quoted(letters[chosen])}, reads ${largest(rows[chosen], places)}. The whole network expects next: ${largest(next, (id) => quoted(symbols[id]))}.${excuse}`);
   }
 
   const redraw = oncePerFrame(draw);

@@ -119,6 +119,9 @@ export function pronounce(weights, letters, longest) {
   return steps;
 }
 
+/** Says of a letter whether it is one of a speller's, after the three symbols that are no letters. */
+export const knownTo = (alphabet) => (letter) => letter.length === 1 && alphabet.indexOf(letter) > 2;
+
 /** What the speller would write after a prefix, for `beamSearch`. */
 export function speller(weights, letters) {
   const { values, final } = encodeWord(weights, [...letters, END]);

@@ -1,20 +1,12 @@
 // Type a word: a trained network pronounces it, and shows at which letters it looked.
 
-import { pronounce, unpack } from "./networks.mjs";
-import { button, buttons, controls, fixed, html, picture, percent, redrawOnChange, sayer, svg, textField } from "./drawing.mjs";
+import { knownTo, pronounce, unpack } from "./networks.mjs";
+import { button, buttons, controls, fixed, html, leftOut, lettersOfWord, picture, percent, redrawOnChange, sayer, svg, textField } from "./drawing.mjs";
 import { card, letters as alphabet, phonemes, weights as packed } from "./weights-spelling.mjs";
 
 export const LONGEST = { word: 16, answer: 20 };
 export const EXAMPLES = ["knighthood", "psychology", "photographs", "enough"];
 const IPA = { AA: "ɑ", AE: "æ", AH: "ʌ", AO: "ɔ", AW: "aʊ", AY: "aɪ", B: "b", CH: "tʃ", D: "d", DH: "ð", EH: "ɛ", ER: "ɝ", EY: "eɪ", F: "f", G: "ɡ", HH: "h", IH: "ɪ", IY: "i", JH: "dʒ", K: "k", L: "l", M: "m", N: "n", NG: "ŋ", OW: "oʊ", OY: "ɔɪ", P: "p", R: "ɹ", S: "s", SH: "ʃ", T: "t", TH: "θ", UH: "ʊ", UW: "u", V: "v", W: "w", Y: "j", Z: "z", ZH: "ʒ" };
-
-/** The letters of a text that the network knows, and those that it does not. */
-export function readable(text) {
-  const marks = text.toLowerCase().replaceAll("’", "'").replace(/\s/g, "");
-  const all = Array.from(marks);
-  const known = all.filter((letter) => letter.length === 1 && alphabet.indexOf(letter) > 2);
-  return { known: known.slice(0, LONGEST.word), unknown: [...new Set(all.filter((x) => !known.includes(x)))] };
-}
 
 export function mount(room, description) {
   const weights = unpack(packed);
@@ -24,8 +16,8 @@ export function mount(room, description) {
 
   function draw() {
     const width = view.clear(room);
-    const { known, unknown } = readable(word);
-    const excuse = unknown.length ? ` Left out, since no word that it learned has it: ${unknown.slice(0, 8).join(" ")}.` : "";
+    const { known, unknown } = lettersOfWord(word, knownTo(alphabet), LONGEST.word);
+    const excuse = leftOut(unknown, "no word that it learned has it");
     if (!known.length) return say(`Type a word in Latin letters.${excuse}`);
     const steps = pronounce(weights, known.map((letter) => alphabet.indexOf(letter)), LONGEST.answer);
     const columns = [...known, "end"];
