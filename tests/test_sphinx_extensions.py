@@ -1,12 +1,13 @@
 import pytest
 from conftest import build_pages, make_notebook
-from stored_notebooks import Length, measure_length
+from stored_notebooks import Length, measure_length, split_chapter
 
 
 def test_reading_is_counted_in_words_and_lines():
     notebook = make_notebook(one="x = 1\n\nprint(x)", two="y = 2\n")
     notebook.cells[0].source = "Before.\n\n# The title\n\nTwo words, 한글."
-    assert measure_length(notebook) == Length(words=6, code_lines=3, folded_lines=0)
+    length = measure_length(notebook, split_chapter(notebook))
+    assert length == Length(words=6, code_lines=3, folded_lines=0)
 
 
 def test_code_that_a_page_folds_is_counted_apart():
@@ -18,8 +19,12 @@ def test_code_that_a_page_folds_is_counted_apart():
     cells["set-up"].metadata["tags"] = ["remove-cell"]
     cells["shown"].outputs = [{"name": "stdout", "text": "1\n✓ It is 3.\n"}]
     cells["solution"].metadata["tags"] = ["hide-cell"]
-    length = measure_length(notebook)
-    assert (length.code_lines, length.folded_lines) == (3, 3)
+    hidden = notebook.cells[0].copy()
+    hidden.metadata = {"tags": ["remove-cell"]}
+    hidden.id = "hidden"
+    notebook.cells.append(hidden)
+    length = measure_length(notebook, split_chapter(notebook))
+    assert length == Length(words=2, code_lines=3, folded_lines=3)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -88,34 +88,39 @@ def read_notebook(path: Path) -> dict:
 def read_summary(path: Path, _modified: int) -> Summary:
     """Summarize a notebook as it is since it was last modified."""
     notebook = read_notebook(path)
-    length = measure_length(notebook)
+    split = split_chapter(notebook)
+    length = measure_length(notebook, split)
     return Summary(
         title_of(notebook),
         tuple(stored_claims(notebook)),
-        tuple(kinds_of_claims(notebook)),
+        tuple(kinds_of_claims(split)),
         length.minutes,
         length.minutes_with_checks,
         notebook["metadata"]["seqbook"]["runs_within_seconds"],
     )
 
 
-def measure_length(notebook: dict) -> Length:
-    """Count the words of prose and the lines of code that a page shows, in view and folded."""
-    prose = "\n".join(
-        "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"
-    )
-    checked = split_chapter(notebook)
-    in_view = folded = 0
-    for cell in code_cells(notebook):
+def measure_length(notebook: dict, split: Mapping[str, SplitCell]) -> Length:
+    """Count the words of prose and the lines of code that a page shows, in view and folded.
+
+    Args:
+        notebook: The stored notebook.
+        split: What ``split_chapter`` makes of it.
+    """
+    words = in_view = folded = 0
+    for cell in notebook["cells"]:
         tags = set(cell["metadata"].get("tags", []))
+        source = "".join(cell["source"])
         if HIDDEN in tags:
             continue
-        source = "".join(cell["source"])
-        split = checked.get(cell["id"])
-        visible = "" if tags & FOLDED else split.visible if split else source
-        in_view += _lines(visible)
-        folded += _lines(source) - _lines(visible)
-    return Length(len(re.findall(r"\w+", prose)), in_view, folded)
+        if cell["cell_type"] == "markdown":
+            words += len(re.findall(r"\w+", source))
+            continue
+        visible = split[cell["id"]].visible if cell["id"] in split else source
+        seen = 0 if tags & FOLDED else _lines(visible)
+        in_view += seen
+        folded += _lines(source) - seen
+    return Length(words, in_view, folded)
 
 
 def _lines(code: str) -> int:
@@ -156,10 +161,9 @@ def split_chapter(notebook: dict) -> dict[str, SplitCell]:
     )
 
 
-def kinds_of_claims(notebook: dict) -> list[str]:
-    """Return the kind of each stored claim of a chapter, in their order."""
-    cells = split_chapter(notebook).values()
-    return [claim.kind for cell in cells for claim, _ in cell.claims]
+def kinds_of_claims(split: Mapping[str, SplitCell]) -> list[str]:
+    """Return the kind of each claim of a split chapter, in their order."""
+    return [claim.kind for cell in split.values() for claim, _ in cell.claims]
 
 
 def _printed_claims(cell: dict) -> list[str]:
