@@ -48,6 +48,7 @@ WITHOUT_EQUATION = {  # in these modules, and what they do instead
     "seqbook.kernels.differentiation.differentiable_once": "decorates a backward pass",
     "seqbook.layers.attention.recorded_weights": "keeps what a layer computes",
     "seqbook.layers.initialization.initialize": "draws by any of torch's initializers",
+    "seqbook.layers.linear_recurrence.check_inputs": "checks an argument",
     "seqbook.layers.recurrent.specification_option": "makes a property",
     "seqbook.models.classification.pad": "adds zeros",
     "seqbook.training.bptt.detach_state": "returns the same numbers",

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from seqbook.data.synthetic import adding, adding_error, copying, copying_loss, recall
+from seqbook.data.synthetic import (
+    adding,
+    adding_error,
+    associative_recall,
+    copying,
+    copying_loss,
+    recall,
+)
 
 
 @pytest.fixture
@@ -54,6 +61,23 @@ def test_recall_shows_the_answer_first_and_then_only_blanks(generator):
     assert set(targets.tolist()) == set(range(5))
 
 
+def test_associative_recall_asks_once_for_each_key_that_it_showed(generator):
+    inputs, targets = associative_recall(400, pairs=5, keys=7, values=3, generator=generator)
+    assert (inputs.shape, targets.shape) == ((400, 15, 10), (400, 5))
+    assert torch.equal(inputs.sum(-1), torch.ones(400, 15))
+    ids = inputs.argmax(-1)
+    assert set(ids[:, 0].tolist()) == set(range(7))
+    in_order = 0
+    for row, answers in zip(ids.tolist(), targets.tolist(), strict=True):
+        shown = dict(zip(row[0:10:2], row[1:10:2], strict=True))
+        asked = row[10:]
+        assert len(shown) == 5
+        assert set(asked) == set(shown)
+        assert [shown[key] - 7 for key in asked] == answers
+        in_order += asked == list(shown)
+    assert in_order < 20  # 1 of 120 orders: 3.3 expected of 400
+
+
 def test_copying_asks_for_the_presented_symbols(generator):
     inputs, targets = copying(300, delay=4, count=3, symbols=5, generator=generator)
     assert (inputs.shape, targets.shape) == ((300, 10, 7), (300, 10))
@@ -81,6 +105,7 @@ def test_the_copying_baseline_is_the_loss_of_blanks_then_guesses(generator):
         lambda g: adding(5, length=20, generator=g),
         lambda g: recall(5, delay=9, generator=g),
         lambda g: copying(5, delay=9, generator=g),
+        lambda g: associative_recall(5, pairs=4, generator=g),
     ],
 )
 def test_batches_come_from_the_generator_alone(draw):
@@ -117,6 +142,10 @@ def test_batches_come_from_the_generator_alone(draw):
             lambda g: copying(3, delay=1, count=0, generator=g),
             "count: expected an integer of at least 1, got 0",
         ),
+        (
+            lambda g: associative_recall(3, pairs=4, keys=3, generator=g),
+            "keys: expected an integer of at least 4, got 3",
+        ),
         (lambda _: adding_error(10, window=11), "window: expected an integer from 0 to 10, got 11"),
         (lambda _: adding_error(10, window=-1), "window: expected an integer from 0 to 10, got -1"),
         (lambda _: copying_loss(delay=0), "delay: expected an integer of at least 1, got 0"),
@@ -131,11 +160,13 @@ TASKS = {
     "adding": lambda g, **options: adding(5, length=20, generator=g, **options),
     "recall": lambda g, **options: recall(5, delay=9, generator=g, **options),
     "copying": lambda g, **options: copying(5, delay=9, generator=g, **options),
+    "associative": lambda g, **options: associative_recall(5, pairs=4, generator=g, **options),
 }
 SIZES = {
     adding: {"batch": 2, "length": 5},
     recall: {"batch": 2, "delay": 3, "symbols": 4},
     copying: {"batch": 2, "delay": 3, "count": 2, "symbols": 4},
+    associative_recall: {"batch": 2, "pairs": 3, "values": 4},
     adding_error: {"length": 5, "window": 2},
     copying_loss: {"delay": 3, "count": 2, "symbols": 4},
 }
@@ -177,7 +208,7 @@ def test_the_default_type_is_torchs(draw, generator):
 )
 def test_an_invalid_size_is_an_error_that_names_it(function, name, wrong, generator):
     arguments = SIZES[function] | {name: wrong}
-    if function in (adding, recall, copying):
+    if function in (adding, recall, copying, associative_recall):
         arguments["generator"] = generator
     with pytest.raises(TypeError, match=f"^{name}: expected an integer .*, got {wrong!r}"):
         function(**arguments)

@@ -1,4 +1,4 @@
-"""Synthetic tasks with long-range dependence: adding, delayed recall and copying.
+"""Synthetic tasks with long-range dependence: adding, recall and copying.
 
 Each call draws a new batch, so that a model can't memorise the data. The best score of a model with
 too short a memory is known in closed form: a learning curve that stays at it has learned nothing
@@ -15,7 +15,15 @@ from torch import Tensor
 
 from seqbook.validation import check_instance, check_integer
 
-__all__ = ["TaskBatch", "adding", "adding_error", "copying", "copying_loss", "recall"]
+__all__ = [
+    "TaskBatch",
+    "adding",
+    "adding_error",
+    "associative_recall",
+    "copying",
+    "copying_loss",
+    "recall",
+]
 
 
 class TaskBatch(NamedTuple):
@@ -23,7 +31,7 @@ class TaskBatch(NamedTuple):
 
     Attributes:
         inputs: ``(batch, time, features)``.
-        targets: One for each sequence, ``(batch,)``, or for each step, ``(batch, time)``.
+        targets: One for each sequence, ``(batch,)``, or several, ``(batch, time)``.
 
     Example:
         >>> inputs, targets = recall(2, delay=3, generator=torch.Generator().manual_seed(0))
@@ -169,6 +177,73 @@ def recall(
     targets = torch.randint(symbols, (batch,), generator=generator, device=generator.device)
     ids = torch.nn.functional.pad(targets[:, None], (0, delay), value=symbols)
     return TaskBatch(_one_hot(ids, symbols + 1).to(place, dtype), targets.to(place))
+
+
+def associative_recall(
+    batch: int,
+    *,
+    pairs: int,
+    generator: torch.Generator,
+    keys: int | None = None,
+    values: int = 8,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> TaskBatch:
+    r"""Draw a batch of associative recall: return the value that was shown with a key.
+
+    .. math:: k_1, v_1, \dots, k_n, v_n, k_{\pi(1)}, \dots, k_{\pi(n)} \quad\longmapsto\quad
+        v_{\pi(1)}, \dots, v_{\pi(n)}
+
+    for n = ``pairs`` different keys and a random order π. Values may repeat. What must be
+    remembered grows with n, while the distance to it can be short: the task asks how much a state
+    holds, and ``recall`` for how long.
+
+    The inputs are one-hot, the values after the keys. A model without memory is right in one of
+    ``values`` answers.
+
+    Args:
+        batch: Number of sequences.
+        pairs: Number of keys shown, each of which is asked for once.
+        generator: Random generator. It draws on its own device, so that the batch depends on its
+            seed and not on ``device``.
+        keys: Number of keys to draw from, by default twice ``pairs``.
+        values: Number of values to draw from, at least 2.
+        device: Device of the batch, by default the generator's.
+        dtype: Floating type of the inputs, by default torch's default type.
+
+    Shape:
+        inputs ``(batch, 3 * pairs, keys + values)``; targets int64 ``(batch, pairs)``, for the
+        last ``pairs`` steps.
+
+    Raises:
+        TypeError: A size is not an integer, ``generator`` is not a ``torch.Generator``, or
+            ``dtype`` is not a floating type.
+        ValueError: A size is too small, or there are fewer keys than pairs.
+
+    Source: Arora et al. (2023), section 3.1, with all questions at the end.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> inputs, targets = associative_recall(1, pairs=2, keys=2, generator=generator)
+        >>> ids = inputs.argmax(-1)[0]
+        >>> shown = {int(key): int(value) - 2 for key, value in ids[:4].view(2, 2)}
+        >>> [shown[int(key)] for key in ids[4:]] == targets[0].tolist()
+        True
+    """
+    _check_sizes(batch=(batch, 1), pairs=(pairs, 1), values=(values, 2))
+    keys = 2 * pairs if keys is None else keys
+    _check_sizes(keys=(keys, pairs))
+    place, dtype = _placement(generator, device, dtype)
+    source = generator.device
+    order = torch.rand(batch, keys, generator=generator, device=source).argsort(1)
+    shown = order[:, :pairs]
+    answers = torch.randint(values, (batch, pairs), generator=generator, device=source)
+    asked = torch.rand(batch, pairs, generator=generator, device=source).argsort(1)
+    context = torch.stack([shown, answers + keys], 2).flatten(1)
+    ids = torch.cat([context, shown.gather(1, asked)], 1)
+    return TaskBatch(
+        _one_hot(ids, keys + values).to(place, dtype), answers.gather(1, asked).to(place)
+    )
 
 
 def copying(
