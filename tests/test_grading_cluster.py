@@ -88,14 +88,19 @@ def judges(cluster):
 
 
 def runs_a_step(judge):
-    """Whether the sandbox of a process has forked for a step: into a namespace of its own."""
+    """Whether the sandbox of a process has forked for a step: into a namespace and a session.
+
+    When it starts, the sandbox tries a namespace for a moment, without a session. A process that
+    ends then is only started again.
+    """
 
     def forked(process):
         with contextlib.suppress(OSError):  # it has ended
             inside = Path(f"/proc/{process}/comm").read_text().strip() != "bwrap"
             space = os.readlink(f"/proc/{process}/ns/user")
             for child in children(process):
-                if (inside and os.readlink(f"/proc/{child}/ns/user") != space) or forked(child):
+                isolated = inside and os.readlink(f"/proc/{child}/ns/user") != space
+                if (isolated and os.getsid(child) == child) or forked(child):
                     return True
         return False
 
