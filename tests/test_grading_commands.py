@@ -468,7 +468,7 @@ def test_the_grades_stand_in_a_table(graded):
     # scaled calls plus_one, whose mistake is charged once.
     assert points == {"ann": "7", "bob": "6", "cem": "6", "dan": "4", "eve": "0"}
     assert {row["out_of"] for row in found.values()} == {str(POINTS), ""}
-    assert found["eve"]["remark"].startswith("not read: it is not JSON")
+    assert found["eve"]["remark"].startswith("not read: it is not valid JSON")
     steps = [row for row in rows(graded / "out" / "steps.csv") if row["student"] == "bob"]
     assert [row["status"] for row in steps] == ["wrong", "right", "right", "right"]
     assert [row["right_versions"] for row in steps] == ["", "plus_one", "", ""]
@@ -484,7 +484,7 @@ def test_each_student_gets_a_page_in_two_forms(graded):
     page = (graded / "out" / "feedback" / "dan.md").read_text(encoding="utf-8")
     assert "not written yet" in page
     page = (graded / "out" / "feedback" / "eve.html").read_text(encoding="utf-8")
-    assert "This could not be read: it is not JSON" in page
+    assert "This could not be read: it is not valid JSON" in page
 
 
 def test_points_go_by_property_or_are_all_or_nothing(bubblewrap, tmp_path, run, exercises):
