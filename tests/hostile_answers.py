@@ -8,11 +8,11 @@ import base64
 import textwrap
 import zlib
 
-TIME = "it did not end in time"
-ENDED = "the process ended before it answered"
+TIME = "it ran out of time"
+ENDED = "the process ended before it returned a result"
 UNREADABLE = "can't be read"
 MISTAKE = "this returns x as it came"  # what is said of an answer that gained nothing
-HIDDEN = "on an input that is not shown"
+HIDDEN = "on a hidden input"
 DENIED = "PermissionError: [Errno 1] Operation not permitted"
 
 
@@ -255,10 +255,13 @@ USING_UP = {
         DENIED,
     ),
     "descriptors": (DESCRIPTORS, "Too many open files"),
-    "output": (call("import os\nwhile True: os.write(3, bytes(2**16))"), "it wrote too much"),
+    "output": (
+        call("import os\nwhile True: os.write(3, bytes(2**16))"),
+        "it wrote too much output",
+    ),
     "output in lines": (
         call("import os\nwhile True: os.write(3, b'1\\n' * 2**15)"),
-        "it wrote too much",
+        "it wrote too much output",
     ),
     "printing": (call("for _ in range(100): print('x' * 2**20)"), MISTAKE),
     "printing gigabytes": (call("while True: print('x' * 2**20)"), TIME),
@@ -301,8 +304,8 @@ USING_UP = {
         "more than 100000 values",
     ),
     "many short texts": (call("return ['x'] * 300_000"), "more than 100000 values"),
-    "a long list": (call("return [0.123456789] * 400_000"), "it wrote too much"),
-    "a long text": (call("return 'x' * 3_000_000"), "it wrote too much"),
+    "a long list": (call("return [0.123456789] * 400_000"), "it wrote too much output"),
+    "a long text": (call("return 'x' * 3_000_000"), "it wrote too much output"),
     "limits": (
         call("import resource as r\nr.setrlimit(r.RLIMIT_CPU, (100, 100))"),
         "not allowed to raise maximum limit",
@@ -535,7 +538,7 @@ VALUES = {
     "NaN": (call("return x * float('nan')"), "got nan"),
     "infinity": (call("return x * float('inf')"), "got inf"),
     "infinite tolerance": (call("return float('inf')"), "expected shape"),
-    "truth": (call("return x > 0"), "expected numbers, got True and False"),
+    "truth": (call("return x > 0"), "expected numbers, got Boolean values"),
     "complex": (call("return 2 * x.to(torch.complex128)"), "complex128"),
     "half": (call("return (2 * x).half()"), "got inf"),
     "text": (call("return str((2 * x).tolist())"), "got a str"),

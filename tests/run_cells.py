@@ -9,15 +9,19 @@ import json
 import sys
 from pathlib import Path
 
-import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from seqbook import exercises
+from stepgrader.worker.process_state import original_libraries, usual_settings
 
 
 def run(sources):
-    torch.set_default_dtype(torch.float32)
+    with usual_settings(), original_libraries().restored():
+        return run_in_shell(sources)
+
+
+def run_in_shell(sources):
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
     outputs = []
@@ -30,5 +34,6 @@ def run(sources):
 
 if __name__ == "__main__":
     request = json.load(sys.stdin)
+    sys.path.insert(0, "")  # as in a notebook's kernel
     exercises.COURSE = dataclasses.replace(exercises.COURSE, released=Path(request["released"]))
     json.dump([run(sources) for sources in request["notebooks"]], sys.stdout)

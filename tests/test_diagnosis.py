@@ -59,7 +59,7 @@ def changed(array, place, amount=1.5):
         (np.square, "the square of what is expected"),
         (np.tanh, "tanh of what is expected"),
         (lambda e: np.where(e > 0, e, np.nan), "right except where it is nan"),
-        (lambda e: np.exp(e), "a value of which the logarithm is expected"),
+        (lambda e: np.exp(e), "right except for a last step: the logarithm of it is expected"),
         (lambda e: 0 * e, "0 everywhere"),
         (lambda e: e * np.nan, "nan everywhere"),
         (lambda e: e.swapaxes(1, 2), "right but transposed: its axes are in the order 0, 2, 1"),
@@ -82,12 +82,12 @@ def changed(array, place, amount=1.5):
         ),
         (lambda e: e.mean(1), "the mean along axis 1 of what is expected"),
         (lambda e: e[:, -1], "the last entry along axis 1 of what is expected"),
-        (lambda e: e[:, None], "right except for an axis of length 1 that is missing or too many"),
+        (lambda e: e[:, None], "right except for a missing or extra axis of length 1"),
         (
             lambda e: e.reshape(-1),
             "right except for its shape: the numbers are right and in the right order",
         ),
-        (lambda e: np.sort(e, 1), "made of the right numbers, in other places"),
+        (lambda e: np.sort(e, 1), "made of the right numbers, but in the wrong places"),
     ],
 )
 def test_a_relation_is_named(got, words):
@@ -126,6 +126,11 @@ def test_of_few_numbers_nothing_is_concluded(expected, got):
     assert words is None or words == "1 everywhere"  # which is plain to see
 
 
+def test_a_factor_close_to_one_is_not_told_as_one():
+    numbers = np.array([[1.3, -2.1, 0.7], [3.9, 1.1, -0.4]])
+    assert describe([Pair(numbers, 1.00003 * numbers)], 1e-7) == "1.00003 times what is expected"
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_of_unrelated_numbers_nothing_is_said(seed):
     """Whole numbers from 0 to 3, and real ones, of every shape with at most four in an axis."""
@@ -156,18 +161,21 @@ def test_a_factor_that_differs_is_explained_by_a_size():
     )
     factors = iter([0.3, 0.7])
     assert said(lambda e: e * next(factors)) == (
-        "what is expected times a factor, another in each case"
+        "what is expected times a factor that differs from case to case"
     )
 
 
 @pytest.mark.parametrize(
     ("got", "words"),
     [
-        (lambda e, b: e - b, "too small by exactly the argument b: was that left out"),
-        (lambda e, b: e + b, "too large by exactly the argument b: was that added once too often"),
-        (lambda e, b: e - 2 * b, "too small by twice the argument b: does that have"),
-        (lambda e, b: 2 * b - e, "right but for a sign: it lies on the other side of the argument"),
-        (lambda e, b: e / b, "right when multiplied by the argument b: was that left out"),
+        (lambda e, b: e - b, "too small by exactly the argument b: was it left out"),
+        (lambda e, b: e + b, "too large by exactly the argument b: was it added once too often"),
+        (lambda e, b: e - 2 * b, "too small by twice the argument b: does it have"),
+        (
+            lambda e, b: 2 * b - e,
+            "right except for a sign: it lies on the other side of the argument",
+        ),
+        (lambda e, b: e / b, "right when multiplied by the argument b: was it left out"),
         (lambda e, b: np.broadcast_to(b, e.shape).copy(), "just the argument b"),
     ],
 )
@@ -222,10 +230,12 @@ def test_the_axis_of_probabilities_is_named():
 
 def test_truth_values_are_compared_as_such():
     masks = [np.tri(*shape[1:], dtype=bool) for shape in SQUARES]
-    assert said(lambda e: ~e, masks) == "True where False is expected, and the reverse"
+    assert said(lambda e: ~e, masks) == "True where False is expected, and vice versa"
     assert said(lambda e: e.T, masks) == "right but transposed: its axes 0 and 1 are swapped"
     assert said(lambda e: np.tril(e, -1), masks) == "right, but one place too late along axis 0"
-    assert said(lambda e: e.astype(int), masks) == "right but for its type: yours holds numbers"
+    assert (
+        said(lambda e: e.astype(int), masks) == "right except for its type: yours contains numbers"
+    )
 
 
 # Of whole answers.
@@ -270,7 +280,7 @@ def test_a_mistake_in_one_of_several_results_is_named():
     wanted = lambda x: (2 * x, x**2)  # noqa: E731
     found = explain(*answered(wanted, lambda x: (x**3, x**2), [cube]))
     assert found == (
-        "result[0] is that of a known mistake, which may be yours in part: You take cubes."
+        "result[0] is what a known mistake gives, which may be part of yours: You take cubes."
     )
     assert "cubes" not in explain(*answered(wanted, lambda x: (x**4, x**2), [cube]))
 
@@ -291,7 +301,7 @@ def test_the_first_property_alone_may_be_named():
         return -x if len(x) == 4 else x.cos()
 
     assert explain(*answered(lambda x: x * 1, answer)) == (
-        "With a batch: the result is the negative of what is expected."
+        "For a batch: the result is the negative of what is expected."
     )
 
 
@@ -306,7 +316,7 @@ def test_nothing_is_said_of_hidden_cases():
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda x: x @ x.new_ones(2, 3), "with the second matrix transposed it would"),
+        (lambda x: x @ x.new_ones(2, 3), "transpose the second matrix?"),
         (lambda x: x[:, [x.shape[1]]], "An index is one too large"),
         (lambda x: x.requires_grad_().numpy(), "stay with torch"),
     ],

@@ -76,9 +76,9 @@ def test_a_right_answer_gets_its_points_and_is_told_what_was_tested(say):
 
 def test_a_wrong_answer_is_shown_the_smallest_input(say):
     assert say(lambda x: 3 * x + 1) == [
-        "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers",
+        "✗ plus_one: 0 of 1 point; first property that fails: rows of numbers",
         "  6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got 5.8",
-        "  With rows of numbers: the result is too large by twice the argument x: does that have "
+        "  For rows of numbers: the result is too large by twice the argument x: does it have "
         "the right sign and factor?",
         "  inputs:",
         "    x = [[1.6, -0.6], [0.1, 1.1], [0.8, -1.1]] (3, 2)",
@@ -86,6 +86,24 @@ def test_a_wrong_answer_is_shown_the_smallest_input(say):
         "  got [[5.8, -0.8], [1.3, 4.3], [3.4, -2.3]] (3, 2)",
         "  it should return check.expected; to try it yourself: plus_one(**check.inputs)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("excess", "finding", "shown"),
+    [
+        (3e-4, "expected 5.523, got 5.5233", "[5.5233, 5.5233]"),
+        (3e-5, "expected 5.523, got 5.52303", "[5.52303, 5.52303]"),
+        (1e-11, "expected 5.523, got 5.52300000001", "[5.52300000001, 5.52300000001]"),
+    ],
+)
+def test_numbers_that_differ_are_shown_with_digits_that_differ(excess, finding, shown):
+    sample = {"all": lambda sampler: {"x": torch.full((2,), 5.523, dtype=torch.float64)}}
+    step = Step("same", lambda x: x * 1, sample, [], [], tolerance=1e-13)
+    compiled = compile_step(step)
+    verdict = judge(compiled, outcomes(compiled, lambda x: x + excess))
+    assert verdict.finding.endswith(finding)
+    expected, got = verdict.example.splitlines()[-2:]
+    assert (expected, got) == ("expected [5.523, 5.523] (2,)", f"got {shown} (2,)")
 
 
 def test_of_large_arrays_the_part_that_is_wrong_is_shown():
@@ -133,7 +151,7 @@ def test_of_a_long_axis_the_numbers_around_the_wrong_one_are_shown(place, shown)
 def test_a_known_mistake_is_told_in_words(say):
     """Words say more than numbers, which stay away; they are at hand all the same."""
     assert say(lambda x: x - 1) == [
-        "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers",
+        "✗ plus_one: 0 of 1 point; first property that fails: rows of numbers",
         "  You take one away; the task adds it.",
         "  6 of 6 numbers differ, the first at [0, 0]: expected 2.6, got 0.6",
         "  it should return check.expected; to try it yourself: plus_one(**check.inputs)",
@@ -150,19 +168,22 @@ def test_the_first_property_that_fails_is_named(say):
     """Zeros, which come last, are the only ones for which this is wrong."""
     lines = say(lambda x: x + (x / x).detach())
     assert lines[:2] == [
-        "✗ plus_one: 0.5 of 1 point, 1 of 2 properties hold, the first that fails: zeros",
+        "✗ plus_one: 0.5 of 1 point; 1 of 2 properties hold; first property that fails: zeros",
         "  2 of 2 numbers differ, the first at [0]: expected 1, got nan",
     ]
-    assert lines[-3:-1] == ["  what holds: rows of numbers", "  what fails: zeros"]
+    assert lines[-3:-1] == [
+        "  properties that hold: rows of numbers",
+        "  properties that fail: zeros",
+    ]
 
 
 def test_without_the_first_property_the_others_earn_nothing(say):
     """Which may hold by chance, as for the number one on an input of zeros."""
     lines = say(lambda x: torch.ones_like(x) + x - x.detach())
-    assert lines[0] == "✗ plus_one: 0 of 1 point, the first that fails: rows of numbers"
+    assert lines[0] == "✗ plus_one: 0 of 1 point; first property that fails: rows of numbers"
     assert lines[-4:-1] == [
-        "  what holds: zeros",
-        "  what fails: rows of numbers",
+        "  properties that hold: zeros",
+        "  properties that fail: rows of numbers",
         "  the first property must hold for the others to earn points",
     ]
 
@@ -202,8 +223,7 @@ def leave(x):
         (
             lambda x: torch.tensor(x.tolist()) + 1,
             "plus_one",
-            "no gradient flows back to x: was the result cut off from it, by detach, item, numpy "
-            "or a new tensor?",
+            "no gradient flows back to x: is the graph cut by detach, item, numpy or a new tensor?",
         ),
         (
             lambda x: x.mul_(2) / 2 + 1,
@@ -213,7 +233,7 @@ def leave(x):
         (
             lambda x: None,
             "plus_one",
-            "expected numbers of shape (3, 2), got None: is there a return?",
+            "expected numbers of shape (3, 2), got None: is a return statement missing?",
         ),
         (lambda x: "x", "plus_one", "expected numbers of shape (3, 2), got a str"),
         (lambda x: {}, "plus_one", "expected numbers of shape (3, 2), got a dict with []"),
@@ -223,7 +243,7 @@ def leave(x):
             "plus_one",
             "expected numbers of shape (3, 2), got a ragged or mixed list",
         ),
-        (lambda x: x > 0, "plus_one", "expected numbers, got True and False"),
+        (lambda x: x > 0, "plus_one", "expected numbers, got Boolean values"),
         (
             lambda x: x.to(torch.complex64),
             "plus_one",
@@ -251,14 +271,14 @@ def leave(x):
         (lambda x: [], "extremes", "expected 2 values, got 0"),
         (lambda x: (x.min(), "b"), "extremes", "result[1]: expected a number, got a str"),
         (lambda x: (x.min(), x[0]), "extremes", "result[1]: expected shape (), got (3,)"),
-        (lambda x: (x.min(), True), "extremes", "result[1]: expected numbers, got True and False"),
+        (lambda x: (x.min(), True), "extremes", "result[1]: expected numbers, got Boolean values"),
         (lambda x: (x.min(), x.min()), "extremes", "result[1]: expected 1.2, got -2.6"),
         (lambda x: (n for n in x), "extremes", "expected a tuple of 2 values, got a generator"),
     ],
 )
 def test_what_is_wrong_is_said_exactly(say, answer, name, finding):
     head, found, *_, last = say(answer, name)
-    assert head.startswith(f"✗ {name}: 0 of 1 point, the first that fails: ")
+    assert head.startswith(f"✗ {name}: 0 of 1 point; first property that fails: ")
     if answer in (raise_text, leave):
         line = answer.__code__.co_firstlineno + 1
         assert found == f"  line {line} of your cell raised {finding}"
@@ -319,7 +339,7 @@ def test_what_is_wrong_with_a_module_is_said(say, before, after, finding):
     source = solved("Affine").replace(before, after)
     assert source != solved("Affine")
     head, found, *_ = say(written(source, name="Affine"), "Affine")
-    assert head == "✗ Affine: 0 of 3 points, the first that fails: a small batch"
+    assert head == "✗ Affine: 0 of 3 points; first property that fails: a small batch"
     assert finding in found
 
 
@@ -392,7 +412,7 @@ def test_a_step_may_ask_for_new_results(same):
     )
     checks = compile_step(step)
     verdict = verdict_on(checks, lambda x: [same(x)])
-    assert verdict.finding == "the result shares its memory with the argument x; return new tensors"
+    assert verdict.finding == "the result shares memory with the argument x; return new tensors"
     assert verdict.diagnosis == "You return the argument."
     assert verdict_on(checks, lambda x: [same(x.clone())]).status == "right"
     assert (
@@ -414,7 +434,7 @@ def test_what_is_not_written_yet_is_no_mistake(say):
 def test_what_torch_does_not_implement_is_a_mistake(say):
     source = solved("Affine").replace("forward", "foward")
     first, second, *_ = say(written(source, name="Affine"), "Affine")
-    assert first == "✗ Affine: 0 of 3 points, the first that fails: a small batch"
+    assert first == "✗ Affine: 0 of 3 points; first property that fails: a small batch"
     assert 'NotImplementedError: Module [Affine] is missing the required "forward"' in second
 
 
@@ -439,7 +459,7 @@ def test_an_error_of_an_earlier_step_is_told_from_one_of_this(say):
 
 
 WRONG = "def plus_one(x):\n    return x + 3"
-NOTE = "  it calls plus_one, which is wrong: this step may be right"
+NOTE = "  it calls plus_one, which is wrong, so this step itself may be right"
 
 
 def test_a_step_that_calls_a_wrong_one_may_be_right(say):
@@ -455,7 +475,7 @@ def test_a_step_that_makes_a_mistake_of_its_own_is_not_said_to_be_right(say):
     lines = say(written(WRONG, twice, name="scaled"), "scaled")
     assert lines[1:3] == [
         "  You multiply by y twice.",
-        "  it calls plus_one, which is wrong: correct that first",
+        "  it calls plus_one, which is wrong; fix that first",
     ]
 
 
@@ -584,7 +604,7 @@ def test_an_argument_that_is_changed_is_shown_after_the_call(check, say):
     answer = written("def plus_one(x):\n    x += 1\n    return x * 1", name="plus_one")
     words = 'inputs = check.inputs; plus_one(**inputs); inputs["x"]'
     assert say(answer)[-1] == (
-        f'  the argument should stay check.inputs["x"]; to try it yourself: {words}'
+        f'  the argument should still equal check.inputs["x"]; to try it yourself: {words}'
     )
     names = {"check": check, "plus_one": answer}
     *before, last = words.split("; ")
@@ -607,26 +627,26 @@ def shown(tensor):
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        ("plus_one", "without quotes, as in check(plus_one); got the text 'plus_one'"),
-        ("scaled", "without quotes, as in check(scaled); got the text 'scaled'"),
-        ("plus", "without quotes, as in check(plus_one); got the text 'plus'"),
-        (torch.ones(2), "without calling it, as in check(plus_one); got what it gave, Tensor"),
-        (None, "without calling it, as in check(plus_one); got what it gave, NoneType"),
+        ("plus_one", "without quotes, as in check(plus_one); got the string 'plus_one'"),
+        ("scaled", "without quotes, as in check(scaled); got the string 'scaled'"),
+        ("plus", "without quotes, as in check(plus_one); got the string 'plus'"),
+        (torch.ones(2), "without calling it, as in check(plus_one); got its result, Tensor"),
+        (None, "without calling it, as in check(plus_one); got its result, NoneType"),
         (
             lambda x: x,
-            "under the name that its task gave it, one of plus_one, scaled, extremes, Affine; got "
+            "under the name that its task gives it, one of plus_one, scaled, extremes, Affine; got "
             "<lambda>",
         ),
         (
             torch.sigmoid,
-            "under the name that its task gave it, one of plus_one, scaled, extremes, Affine; got "
+            "under the name that its task gives it, one of plus_one, scaled, extremes, Affine; got "
             "sigmoid",
         ),
     ],
 )
 def test_what_is_no_answer_is_refused(check, answer, problem):
     with pytest.raises(
-        ValueError, match=r"^check: give it the function or class itself, "
+        ValueError, match=r"^check: expected the function or class itself, "
     ) as found:
         check(answer)
     assert str(found.value).endswith(f"itself, {problem}")
@@ -658,7 +678,7 @@ def test_the_name_that_an_answer_is_bound_to_counts(check, capsys):
 
 def test_an_object_of_a_class_is_refused(check):
     affine = written(solved("Affine"), name="Affine")
-    with pytest.raises(ValueError, match=r"as in check\(Affine\); got what it gave, Affine$"):
+    with pytest.raises(ValueError, match=r"as in check\(Affine\); got its result, Affine$"):
         check(affine(2, 3.0))
 
 
@@ -709,7 +729,7 @@ def test_of_a_hidden_case_nothing_is_shown(tiny):
     verdict = judge(step, outcomes(step, right_where_visible))
     assert verdict.status == "wrong"
     assert verdict.property == "rows of numbers"
-    assert verdict.finding == "a value is wrong, on an input that is not shown"
+    assert verdict.finding == "a value is wrong, on a hidden input"
     assert (verdict.example, verdict.case) == (None, None)
 
 
@@ -731,7 +751,7 @@ def test_of_a_hidden_case_the_kind_of_fault_is_told(tiny, wrong, finding):
     of_hidden = outcomes(step.hidden, wrong)
     # The step has known mistakes; without them, what is said is the kind of fault alone.
     verdict = judge(step, outcomes(step.visible, lambda x: x + 1) + of_hidden)
-    assert verdict.finding == f"{finding}, on an input that is not shown"
+    assert verdict.finding == f"{finding}, on a hidden input"
 
 
 def test_an_error_on_a_hidden_case_tells_no_message(tiny):
@@ -740,7 +760,7 @@ def test_an_error_on_a_hidden_case_tells_no_message(tiny):
 
     (step,) = [one for one in tiny.compile(3) if one.name == "plus_one"]
     verdict = judge(step, outcomes(step.visible, lambda x: x + 1) + outcomes(step.hidden, betray))
-    assert verdict.finding == "your code raised an error, on an input that is not shown"
+    assert verdict.finding == "your code raised an error, on a hidden input"
 
 
 # Values on their way in and out.

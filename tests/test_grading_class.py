@@ -98,6 +98,34 @@ def test_halves_of_a_hundredth_are_rounded_up_everywhere(tmp_path):
     assert [rule.points(points, days=1) for points in (0.15, 0.25, 1.15)] == [0.14, 0.23, 1.04]
 
 
+def test_the_summary_counts_notebooks_and_not_rows(tmp_path):
+    def result(student, file, graded=None, **more):
+        return Result(Submission(student, Path(file), **more), graded, "it is not JSON")
+
+    step = GradedStep("gate", "A gate", 2, 2, Verdict("right"))
+    lstm = Graded("lstm", "The LSTM", [step])
+    results = [
+        result("ada", "red.ipynb", lstm),
+        result("bob", "red.ipynb", lstm, for_group=True),
+        result("cem", "cem.ipynb", lstm),
+        result("cem", "cem (1).ipynb"),
+        result("dan", "notes.pdf"),
+        result("eve", "", absent=True),
+        result("eve", "", lstm),  # points that the instructor gave
+    ]
+    write_reports(results, SafeWriter(tmp_path), {0, 1, 2, 6}, ["__MACOSX", ".DS_Store"])
+    lines = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2] == (
+        "2 notebooks of 3 students have a grade, 2 files have none, 1 grade was given by hand and "
+        "1 student handed in nothing."
+    )
+    assert lines[4] == (
+        "Ignored, because an operating system or a program left it there: "
+        "\\_\\_MACOSX, .DS\\_Store."
+    )
+    assert "4 students, on average 2.0 of 2 points." in lines
+
+
 def test_the_summary_counts_answers_with_a_hint_apart(tmp_path):
     def wrong(student, **words):
         step = GradedStep("gate", "A gate", 0, 2, Verdict("wrong", property="a batch", **words))
@@ -196,8 +224,8 @@ def test_an_override_names_a_student_as_the_roster_does(tmp_path, name):
         ("ada,lstm,step_1,-1", "row 3: expected points from 0 to 2, got '-1'"),
         ("ada,lstm,step_1,nan", "row 3: expected points from 0 to 2, got 'nan'"),
         ("ada,lstm,step_1,", "row 3: expected points from 0 to 2, got ''"),
-        ("bob,lstm,,1", "row 3: these points are set by row 2 too; one row is expected"),
-        ("bob,lstm,step_1,1", "row 3: these points are set by row 2 too; one row is expected"),
+        ("bob,lstm,,1", "row 3: row 2 sets these points too; expected one row"),
+        ("bob,lstm,step_1,1", "row 3: row 2 sets these points too; expected one row"),
     ],
 )
 def test_a_wrong_override_is_named_by_its_row_and_the_others_apply(tmp_path, row, problem):
@@ -290,7 +318,7 @@ def test_totals_are_open_while_the_grader_failed_on_a_notebook():
         ('exercises = ["rnn"]', "exercises: expected one of lstm, gru, got 'rnn'"),
         ('exercises = ["gru", "gru"]', "exercises: expected each name once"),
         ('columns = "LSTM"', "columns: expected a table, got 'LSTM'"),
-        ("columns = { lstm = 1 }", "columns.lstm: expected a text, got 1"),
+        ("columns = { lstm = 1 }", "columns.lstm: expected a string, got 1"),
         ('columns = { rnn = "RNN" }', "columns: expected one of lstm, gru, got 'rnn'"),
         ("colour = 1", "expected any of exercises.*, got colour"),
     ],
@@ -347,7 +375,7 @@ def test_moodle_imports_points_by_id_number_or_e_mail():
 @pytest.mark.parametrize("platform", ["canvas", "moodle"])
 def test_who_has_no_id_is_named_and_not_exported(platform):
     exported = export(platform, books(result("mallory", 2, 2)))
-    assert exported.problems == ["mallory: has no id, because the roster does not name them"]
+    assert exported.problems == ["mallory: has no id: the roster does not list this student"]
     assert "mallory" not in exported.files[f"{platform}.csv"]
     with pytest.raises(ValueError, match=f"--export {platform}: expected a --roster"):
         export(platform, books(result("mallory", 2, 2), roster=None))
@@ -372,7 +400,7 @@ def test_gradescope_gets_results_for_each_student():
     first, second = ada["tests"]
     assert (first["score"], first["max_score"], first["status"]) == (2, 2, "passed")
     assert (second["score"], second["max_score"], second["status"]) == (0, 2, "failed")
-    assert "the first that fails: a batch of one" in second["output"]
+    assert "first property that fails: a batch of one" in second["output"]
     assert second["visibility"] == "visible"
     assert (eve["score"], eve["tests"]) == (0, [])
     assert "it is not JSON" in eve["output"]
@@ -547,7 +575,7 @@ def test_points_that_the_instructor_decided_are_not_lowered(tmp_path):
         ("due = 2026-12-01", "due: expected a date and time with its offset from UTC, such as"),
         ("due = 2026-12-01T23:59:00", "due: expected a date and time with its offset"),
         ("[due]\nrnn = 2026-12-01T23:59:00Z", "due: expected one of lstm, gru, got 'rnn'"),
-        ("late_days = 3", "late_days: expected due, too"),
+        ("late_days = 3", "late_days: expected due as well"),
         ("due = 2026-12-01T23:59:00Z\nlate_days = -1", "late_days: expected a whole number"),
         ('attempts = "first"', 'attempts: expected "last" or "best", got \'first\''),
         ("due = 2026-12-01T23:59:00Z\npercent_per_day = 101", "percent_per_day: expected a number"),
@@ -668,7 +696,7 @@ def test_failures_that_nobody_named_are_gathered_by_what_they_return():
     assert "as in the lecture" not in first
     assert second.startswith("lstm, step_1: 1 answer\n")
     assert "    expected a tensor" in second
-    assert "Every answer that failed makes a known mistake." in "\n".join(candidates([graded(2)]))
+    assert "Every failed answer makes a known mistake." in "\n".join(candidates([graded(2)]))
 
 
 def test_a_failure_of_a_group_is_gathered_once(tmp_path):

@@ -171,7 +171,7 @@ def test_results_are_the_same_to_the_byte_although_a_worker_and_a_process_are_ki
     with meanwhile(kill):
         code, errors = grade("--scheduler", cluster.scheduler_address)
     assert code == 3, errors  # fay's can't be read
-    assert errors[-1].startswith("fay, fay.ipynb: it is not JSON")
+    assert errors[-1].startswith("fay, fay.ipynb: it is not valid JSON")
     assert len(workers(cluster) & before) == 1
     assert grade("--jobs", 1, out="one")[0] == 3
     found = contents(tmp_path / "out")

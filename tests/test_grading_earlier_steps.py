@@ -66,7 +66,7 @@ def test_a_mistake_is_charged_once(grade, earlier):
     graded = grade(plus_one=earlier)
     assert (graded["plus_one"].points, graded["plus_one"].right_versions) == (0, [])
     assert (graded["scaled"].points, graded["scaled"].right_versions) == (2, ["plus_one"])
-    assert graded["scaled"].notes == ["graded with right versions of plus_one"]
+    assert graded["scaled"].notes == ["graded with the correct version of plus_one"]
 
 
 def test_a_mistake_of_its_own_is_charged_and_named(grade):
@@ -87,7 +87,9 @@ def test_the_better_result_counts(grade):
     assert (scaled.points, scaled.right_versions, scaled.notes) == (2, [], [])
     nothing_gained = grade(plus_one=pair["plus_one"], scaled="def scaled(x, y):\n    return y")
     assert nothing_gained["scaled"].points == 0
-    assert nothing_gained["scaled"].notes == ["with right versions of plus_one it is no better"]
+    assert nothing_gained["scaled"].notes == [
+        "it does no better with the correct version of plus_one"
+    ]
     assert nothing_gained["scaled"].verdict.example is not None  # of the first run
 
 

@@ -21,7 +21,7 @@ from stepgrader.grader import Graded, GradedStep
 from stepgrader.judge import Verdict
 from stepgrader.reports import write_reports
 from stepgrader.roster import Roster
-from stepgrader.submissions import Submission, UnreadableError, find, read
+from stepgrader.submissions import Submission, UnreadableError, find, find_ignored, read
 
 NOTEBOOK = json.dumps({"cells": []}).encode()
 
@@ -159,6 +159,28 @@ def test_who_hands_in_no_notebook_has_a_row_that_says_so(tmp_path, name):
         read(one)
 
 
+@pytest.mark.parametrize("name", [".ada.ipynb", ".ada/lstm.ipynb", ".ada.zip"])
+def test_what_begins_with_a_dot_has_a_row(tmp_path, name):
+    content = zipped({"lstm.ipynb": NOTEBOOK}) if name.endswith(".zip") else NOTEBOOK
+    lay_out(tmp_path, name, content=content)
+    [(student, _)] = students(tmp_path)
+    assert student.startswith(".ada")
+    assert find_ignored(tmp_path) == []
+
+
+def test_what_a_system_leaves_is_nobodys_and_is_listed(tmp_path):
+    left = ["__MACOSX/ada/._lstm.ipynb", ".DS_Store", "._ada.ipynb", ".git/config", "Thumbs.db"]
+    lay_out(tmp_path / "folder", "ada/lstm.ipynb", "ada/.DS_Store", *left)
+    files = {name: NOTEBOOK for name in ("ada/lstm.ipynb", *left, "__MACOSX/._ada")}
+    (tmp_path / "class.zip").write_bytes(zipped(files))
+    (tmp_path / "one-top.zip").write_bytes(zipped({f"all/{name}": NOTEBOOK for name in files}))
+    for folder in (tmp_path / "folder", tmp_path / "class.zip", tmp_path / "one-top.zip"):
+        assert students(folder) == [("ada", "lstm.ipynb")]
+        assert find_ignored(folder) == [".DS_Store", "._ada.ipynb", ".git", "Thumbs.db", "__MACOSX"]
+    [submission] = find(tmp_path / "folder")
+    assert submission.beside == (".DS_Store",)
+
+
 def test_an_empty_folder_and_an_empty_zip_have_a_row(tmp_path):
     (tmp_path / "ada").mkdir()
     lay_out(tmp_path, "bob.zip", content=zipped({}))
@@ -218,18 +240,18 @@ def hostile_zips():
     encrypted[6] |= 1
     encrypted[encrypted.index(b"PK\x01\x02") + 8] |= 1
     damaged = zipped({"lstm.ipynb": NOTEBOOK}, compression=zipfile.ZIP_STORED)
-    yield "not a zip", b"PK", "not a zip, or damaged"
-    yield "cut", deep[:-30], "not a zip, or damaged"
-    yield "changed", damaged.replace(b"cells", b"sells"), "damaged in the zip"
+    yield "not a zip", b"PK", "not a valid zip"
+    yield "cut", deep[:-30], "not a valid zip"
+    yield "changed", damaged.replace(b"cells", b"sells"), "damaged inside the zip"
     yield "encrypted", bytes(encrypted), "encrypted"
-    yield "parent", changed("../../lstm.ipynb"), "leads out of the zip"
-    yield "absolute", changed("/etc/lstm.ipynb"), "leads out of the zip"
-    yield "drive", changed("C:\\lstm.ipynb"), "leads out of the zip"
+    yield "parent", changed("../../lstm.ipynb"), "points outside the zip"
+    yield "absolute", changed("/etc/lstm.ipynb"), "points outside the zip"
+    yield "drive", changed("C:\\lstm.ipynb"), "points outside the zip"
     yield "link", changed("lstm.ipynb", external_attr=(stat.S_IFLNK | 0o777) << 16), "it is a link"
-    yield "nested", deep, "a zip in a zip in a zip"
-    yield "bomb", zipped({"lstm.ipynb": b" " * 9 * 2**20}), "at most 8 are read"
+    yield "nested", deep, "a zip inside a zip inside a zip"
+    yield "bomb", zipped({"lstm.ipynb": b" " * 9 * 2**20}), "the limit is 8 MB"
     bzip = zipped({"lstm.ipynb": NOTEBOOK}, compression=zipfile.ZIP_BZIP2)
-    yield "bzip2", bzip, "its compression is not read"
+    yield "bzip2", bzip, "compression method is not supported"
     yield "many", zipped({f"{i}.ipynb": b"" for i in range(5_001)}), "more than 5000 files"
 
 
@@ -249,7 +271,7 @@ def test_a_hostile_zip_is_said_and_the_others_are_read(tmp_path, content, says):
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(archives, "MAX_UNPACKED", 2**20)
-    with pytest.raises(ArchiveError, match="at most 1 are read"):
+    with pytest.raises(ArchiveError, match="the limit is 1 MB"):
         Archive(io.BytesIO(zipped({"a": b" " * 2**20, "b": b" " * 2**20})))
 
 
@@ -312,8 +334,8 @@ def test_a_roster_as_spreadsheets_save_it(tmp_path, encoding):
     [
         ("name\nAda\n", "expected the columns student id and name, got name"),
         ("", "got none"),
-        ("id,name\n1,Ada\n1,Bob\n", "line 3: expected an id of its own, got 1 twice"),
-        ("id,name\n,Bob\n", "line 2: expected an id of its own, got none"),
+        ("id,name\n1,Ada\n1,Bob\n", "line 3: expected a unique id, got 1 twice"),
+        ("id,name\n,Bob\n", "line 2: expected a unique id, got none"),
     ],
 )
 def test_a_roster_that_can_not_be_used_is_refused(text, problem):

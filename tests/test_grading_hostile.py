@@ -334,19 +334,19 @@ def bad_files(batch):
         )
 
     missing = "no cell with this answer"
-    yield "empty", b"", None, "it is not JSON"
-    yield "not JSON", b"\\begin{document}", None, "it is not JSON"
-    yield "half of it", text[: len(text) // 2].encode(), None, "it is not JSON"
+    yield "empty", b"", None, "it is not valid JSON"
+    yield "not JSON", b"\\begin{document}", None, "it is not valid JSON"
+    yield "half of it", text[: len(text) // 2].encode(), None, "it is not valid JSON"
     yield "not UTF-8", text.encode("utf-16"), None, "it is not UTF-8 text"
     yield "Latin", b'{"cells": ["\xe9"]}', None, "it is not UTF-8 text"
     yield "no cells", {"metadata": {}}, None, "it has no list of cells"
     yield "cells by name", {"cells": {"a": 1}}, None, "it has no list of cells"
     yield "a list", [right], None, "it has no list of cells"
     yield "a number", b"NaN", None, "it has no list of cells"
-    yield "digits", b'{"cells": ' + b"9" * 10_000 + b"}", None, "it is not JSON"
+    yield "digits", b'{"cells": ' + b"9" * 10_000 + b"}", None, "it is not valid JSON"
     yield "nested", b'{"cells": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", None, "nested too deeply"
-    yield "50 MB of source", with_answer(source="#" * 50 * 2**20), None, "at most 8 are read"
-    yield "many cells", {**right, "cells": [{}] * 100_000}, None, "100000 cells, at most 5000"
+    yield "50 MB of source", with_answer(source="#" * 50 * 2**20), None, "the limit is 8 MB"
+    yield "many cells", {**right, "cells": [{}] * 100_000}, None, "100000 cells; the limit is 5000"
     yield "no cells at all", {"cells": []}, 0, missing
     yield "another exercise", {**right, "metadata": {"stepgrader": {"exercise": "lstm"}}}, 3, ""
     yield "a strange exercise", {**right, "metadata": {"stepgrader": {"exercise": [{}]}}}, 3, ""
@@ -361,7 +361,7 @@ def bad_files(batch):
             lambda cells: [*cells, cell("code", "doubled-answer", "def doubled(x): return x")]
         ),
         3,
-        "several cells define doubled; the last before its check counts",
+        "several cells define doubled; the last one before its check is graded",
     )
     yield "renamed cells", with_answer(id="my-cell"), 3, ""
     yield "renamed answer", with_answer(source="def twice(x): return 2 * x"), 2, "does not define"
@@ -586,7 +586,7 @@ def test_what_is_too_much_or_closed_is_told_and_the_rest_is_read(
     closed, *many, one = batch.grade(guarded).results
     assert closed.problem == "it can't be opened: Permission denied"
     assert ["JSON" in result.problem for result in many] == [True] * MAX_NOTEBOOKS + [False] * 2
-    assert many[-1].problem == f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
+    assert many[-1].problem == f"only the first {MAX_NOTEBOOKS} notebooks of a student are read"
     assert one.graded.points == POINTS
 
 
@@ -1020,7 +1020,7 @@ def test_a_course_that_is_installed_among_the_libraries_is_hidden(tmp_path, link
 
 @pytest.fixture(scope="module")
 def unisolated():
-    with Sandbox(isolated=False) as made:
+    with Sandbox(isolated=False, imitated=False) as made:
         yield made
 
 

@@ -17,6 +17,7 @@ from grading_exercise import ANSWERS, CHECKER, POINTS, SETUP, cell, solved, stem
 from stepgrader.definitions import plain_python
 from stepgrader.exercises import Exercise
 from stepgrader.grader import grade_notebook
+from stepgrader.judge import REFUSAL
 from stepgrader.sandbox import Sandbox
 
 STUB = "def plus_one(x):\n    raise NotImplementedError"
@@ -174,6 +175,59 @@ RIGHT = {
         top=["ONE, TWO = 1.0, 2", "HALF: float = TWO / 4", "T = torch.tensor([HALF])"],
         plus_one="def plus_one(x):\n    return x + T + ONE / TWO",
     ),
+    "values without side effects": lay_out(
+        setup=f'{SETUP}\ndevice = "cuda" if torch.cuda.is_available() else "cpu"',
+        top=[
+            "place = torch.device('cpu' if device == 'cuda' else device)",
+            "words = 'zero one'.split()\nNUMBERS = {word: n for n, word in enumerate(words)}",
+            "import numpy as np\nTABLE = np.linspace(0, 1, 2).astype('float32')",
+            "HALF = torch.arange(2).float().mean()",
+            "if torch.cuda.is_available():\n    zero = 0.0\nelse:\n    zero = 0",
+        ],
+        plus_one="def plus_one(x):\n    ones = torch.ones(1, device=place) * NUMBERS['one']\n"
+        "    return x + ones * TABLE[1].item() + HALF - 0.5 + zero",
+    ),
+    "module that a cell writes": lay_out(
+        plus_one=[
+            STUB,
+            "%%writefile adding_one.py\nfrom adding_two import ONE",
+            "%%writefile adding_two.py\nONE = 1",
+            "%%writefile -a adding_one.py\n\n\ndef add(x):\n    return x + ONE",
+            "import adding_one\n\ndef plus_one(x):\n    return adding_one.add(x)",
+        ]
+    ),
+    "class that another cell completes": lay_out(
+        Affine=[
+            AFFINE.replace("    def forward", "    def other"),
+            "def forward(self, x):\n    return self.other(x)\n\nAffine.forward = forward",
+        ]
+    ),
+    "class that another cell completes by setattr": lay_out(
+        Affine=[
+            AFFINE.replace("    def forward", "    def other"),
+            "def forward(self, x):\n    return self.other(x)",
+            "setattr(Affine, 'forward', forward)",
+        ]
+    ),
+    "helper class that another cell completes": lay_out(
+        top=["class Adder:\n    pass", "Adder.__call__ = lambda self, x: x + 1"],
+        plus_one="def plus_one(x):\n    return Adder()(x)",
+    ),
+    "gradients switched off": lay_out(plus_one=f"torch.set_grad_enabled(False)\n\n{ONE}"),
+    "settings changed in a call": lay_out(
+        plus_one="import numpy as np\n\ndef plus_one(x):\n    result = x + 1\n"
+        "    torch.set_grad_enabled(False)\n    torch.set_default_dtype(torch.float16)\n"
+        "    torch.set_default_device('meta')\n    np.seterr(all='raise')\n    return result",
+        scaled="def scaled(x, y):\n    assert np.float32(1e-30) ** 2 == 0\n"
+        "    return (x + torch.tensor(1.0)) * y",
+    ),
+    "functions of libraries replaced": lay_out(
+        plus_one="import math\nmath.sqrt = abs\ntorch.stack = torch.Tensor.exp = None\n"
+        f"nn.Linear.forward = None\n\n{ONE}",
+        extremes="def extremes(x):\n    both = torch.stack([x.min(), x.max()])\n"
+        "    same = nn.Linear(1, 1)(torch.ones(1)) * 0 + torch.ones(1).exp() / math.e\n"
+        "    return tuple(both * math.sqrt(4) / 2 * same)",
+    ),
     "lambda": lay_out(plus_one="plus_one = lambda x: x + 1"),
     "partial": lay_out(
         plus_one="from functools import partial\n"
@@ -251,8 +305,16 @@ SAID = {
             plus_one="def plus_one(x):\n    return x + torch.load('one.pt')",
         ),
         "plus_one",
-        "after the setup cell and the earlier answers alone, it fails: line 2 of "
+        "with only the setup cell and the earlier answers, it fails: line 2 of "
         "your cell raised FileNotFoundError",
+    ),
+    "a layer from another cell": (
+        lay_out(
+            top=["weight = nn.Linear(1, 1).weight.detach().sum()"],
+            plus_one="def plus_one(x):\n    return x + weight / weight",
+        ),
+        "plus_one",
+        "weight comes from a cell that is not graded",
     ),
     "data from two cells": (
         lay_out(
@@ -283,23 +345,57 @@ SAID = {
         "plus_one",
         "one comes from a cell",
     ),
-    "class that another cell completes": (
+    "class that another cell completes in a loop": (
         lay_out(
             Affine=[
                 AFFINE.replace("    def forward", "    def other"),
-                "def forward(self, x):\n    return self.other(x)\n\nAffine.forward = forward",
+                "for name in ['forward']:\n    setattr(Affine, name, Affine.other)",
             ]
         ),
         "Affine",
-        "after the setup cell and the earlier answers alone, it fails: your code raised Not",
+        "another cell changes Affine, which is not graded; write that change into the cell of the",
     ),
-    "another precision in the setup cell": (
+    "a module beside the notebook": (
         lay_out(
-            setup=f"{SETUP}\ntorch.set_default_dtype(torch.float64)",
-            plus_one="def plus_one(x):\n    return torch.eye(len(x)) @ x + 1",
+            top=["from pathlib import Path\nlength = Path('beside.py').write_text('one = 1')"],
+            plus_one="from beside import one\n\ndef plus_one(x):\n    return x + one",
         ),
         "plus_one",
-        "after the setup cell and the earlier answers alone, it fails: ",
+        "beside may not be installed where it is graded",
+    ),
+    "a thread": (
+        lay_out(
+            plus_one="import threading\n\ndef plus_one(x):\n"
+            "    thread = threading.Thread(target=int)\n    thread.start()\n"
+            "    thread.join()\n    return x + 1"
+        ),
+        "plus_one",
+        f"RuntimeError: can't start new thread: {REFUSAL}",
+    ),
+    "a pool of threads": (
+        lay_out(
+            plus_one="from concurrent.futures import ThreadPoolExecutor\n\ndef plus_one(x):\n"
+            "    with ThreadPoolExecutor(2) as pool:\n"
+            "        return torch.stack(list(pool.map(lambda row: row + 1, x)))"
+        ),
+        "plus_one",
+        f"RuntimeError: can't start new thread: {REFUSAL}",
+    ),
+    "workers of a data loader": (
+        lay_out(
+            plus_one="from torch.utils.data import DataLoader\n\ndef plus_one(x):\n"
+            "    assert len(list(DataLoader([1], num_workers=1))) == 1\n    return x + 1"
+        ),
+        "plus_one",
+        f"PermissionError: [Errno 1] Operation not permitted: {REFUSAL}",
+    ),
+    "a command of the system": (
+        lay_out(
+            plus_one="import os\n\ndef plus_one(x):\n    assert os.system('true') == 0\n"
+            "    return x + 1"
+        ),
+        "plus_one",
+        f"PermissionError: [Errno 1] Operation not permitted: {REFUSAL}",
     ),
     "awaited value": (
         lay_out(
@@ -307,7 +403,7 @@ SAID = {
             "def plus_one(x):\n    return x + one"
         ),
         "plus_one",
-        "after the setup cell and the earlier answers alone, it fails: ",
+        "with only the setup cell and the earlier answers, it fails: ",
     ),
 }
 
@@ -319,6 +415,11 @@ WRONG = {
     "wrong below a right one": lay_out(plus_one=[ONE, ONE.replace("+", "-")], scaled=SCALED_STUB),
     "in another language": lay_out(plus_one=f"%%bash\n: {ONE}", scaled=SCALED_STUB),
     "no function": lay_out(plus_one="plus_one = 5", scaled=SCALED_STUB),
+    "another precision in the setup cell": lay_out(
+        setup=f"{SETUP}\ntorch.set_default_dtype(torch.float64)",
+        plus_one="def plus_one(x):\n    return torch.eye(len(x)) @ x + 1",
+        scaled=SCALED_STUB,
+    ),
     "does not parse": lay_out(plus_one="def plus_one(x:\n    return x + 1", scaled=SCALED_STUB),
 }
 
@@ -343,6 +444,15 @@ def checked(tmp_path_factory, exercise):
         earlier = f"def plus_one(x):\n    {body}"
         step = [solved("scaled"), TWO_STEPS, "check(extremes)"]
         notebooks[body] = [SETUP, CHECKER, earlier, *step]
+    notebooks["changed since its check"] = [
+        *(SETUP, CHECKER, ONE, "check(plus_one)", WRONG_ONE),
+        *(solved("scaled"), "check(scaled)"),
+    ]
+    notebooks["without gradients"] = [
+        *(SETUP, CHECKER, "torch.set_grad_enabled(False)", ONE.replace("x + 1", "2 * x")),
+        *("check(plus_one)", "print(check.inputs['x'].requires_grad)"),
+    ]
+    notebooks |= {name: [source for _, source in cells] for name, (cells, _) in HELPED.items()}
     notebooks["a module"] = [
         SETUP,
         CHECKER,
@@ -377,9 +487,9 @@ def grader(exercise, sandbox):
     steps = exercise.compile(5)
     release = exercise.release(steps)
 
-    def grade(cells):
+    def grade(cells, **options):
         notebook = {"cells": [cell("code", *pair) for pair in cells]}
-        graded = grade_notebook(notebook, release, steps, sandbox)
+        graded = grade_notebook(notebook, release, steps, sandbox, **options)
         return {step.name: step for step in graded.steps}
 
     return grade
@@ -440,6 +550,18 @@ def test_where_grading_gives_no_points_the_line_with_the_tick_says_why(checked, 
     assert graded(cells)[name].points == 0
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        *("a thread", "a pool of threads", "workers of a data loader", "a command of the system"),
+    ],
+)
+def test_what_the_sandbox_refuses_is_told_in_the_mark(isolated, layout):
+    cells, name, words = SAID[layout]
+    step = isolated(cells)[name]
+    assert (step.points, words in step.verdict.finding) == (0, True), step.verdict.finding
+
+
 @pytest.mark.parametrize("layout", WRONG)
 def test_without_a_tick_there_are_no_points(checked, graded, layout):
     assert not checked[layout]["plus_one"].startswith("✓")
@@ -480,7 +602,8 @@ UNTICKED = {
     "an answer above the untouched stub": (
         [SETUP, CHECKER, ONE, STUB, "check(plus_one)"],
         [("setup", SETUP), ("", ONE), ("plus-one-answer", STUB), ("", "check(plus_one)")],
-        "not written yet; but grading takes a written definition, if the notebook still holds one",
+        "not written yet; but grading uses a finished definition if the notebook still contains "
+        "one",
     ),
 }
 
@@ -508,6 +631,63 @@ def test_an_error_two_steps_before_is_told_by_the_name_of_that_step(checked, gra
     assert says[body] in graded(cells)["extremes"].verdict.finding
 
 
+# An earlier answer has points in the kernel alone, so grading calls the correct version of it here.
+NEEDS_DATA = "one = torch.randn(1) * 0 + 1"
+CORRECT = (
+    "; but grading may give other points: plus_one is not right as graded, so grading calls the "
+    "correct version of it here"
+)
+HELPED = {  # and what the line with the tick says of that
+    "the kernel has a right version": (
+        lay_out(top=[NEEDS_DATA], plus_one="def plus_one(x):\n    return x + one"),
+        "",
+    ),
+    "the kernel has no right version": (
+        lay_out(
+            top=[NEEDS_DATA],
+            plus_one="def plus_one(x):\n    return x + one if x.dim() == 1 else x",
+        ),
+        CORRECT,
+    ),
+    "the kernel has one that grading refuses": (SAID["a thread"][0], CORRECT),
+}
+
+
+@pytest.mark.parametrize("layout", HELPED)
+def test_a_tick_counts_on_right_versions_of_earlier_steps(checked, graded, exercise, layout):
+    cells, words = HELPED[layout]
+    line = checked[layout]["scaled"]
+    assert line.startswith("✓ scaled: 2 of 2 points")
+    assert line.endswith(words or "tested: two vectors")
+    marks = graded(cells, solutions=exercise.solutions)
+    assert (marks["plus_one"].points, marks["scaled"].points) == (0, 2)
+
+
+def test_a_step_that_has_changed_since_its_check_is_not_called_wrong_without_saying_so(checked):
+    assert checked["changed since its check"]["plus_one"].startswith("✓ plus_one: 1 of 1")
+    assert (
+        "it calls plus_one, which has changed since its check and is now wrong"
+        in checked["changed since its check"]["all"]
+    )
+
+
+def test_settings_that_a_notebook_changed_are_named_and_do_no_harm(checked, graded):
+    for layout, setting in (
+        ("another precision in the setup cell", "torch.set_default_dtype"),
+        ("without gradients", "torch.set_grad_enabled"),
+    ):
+        assert (
+            f"{setting} is changed in this notebook; check and grading reset it before they call"
+            in checked[layout]["all"]
+        )
+    assert checked["without gradients"]["all"].endswith("True")
+    marks = graded(RIGHT["functions of libraries replaced"])
+    assert marks["plus_one"].notes == [
+        "math.sqrt, nn.Linear.forward, torch.Tensor.exp and torch.stack are changed for all code, "
+        "so they are reset before each call of an answer"
+    ]
+
+
 @pytest.mark.parametrize(("first", "second"), [(ONE, WRONG_ONE), (WRONG_ONE, ONE)])
 def test_a_step_that_is_defined_again_above_another_check_counts_there(graded, first, second):
     cells = lay_out(plus_one=first)
@@ -515,6 +695,9 @@ def test_a_step_that_is_defined_again_above_another_check_counts_there(graded, f
     marks = graded([*cells[:number], ("", second), *cells[number:]])
     assert marks["plus_one"].points == (1 if first == ONE else 0)
     assert marks["scaled"].points == (2 if second == ONE else 0)
+    assert marks["scaled"].notes == [
+        "plus_one was defined again after its own check; the later version is called here"
+    ]
 
 
 def test_a_module_that_may_be_missing_is_named(checked):

@@ -131,9 +131,9 @@ def candidates(notebooks: Iterable[Graded]) -> Iterator[str]:
     yield "# Candidates for known mistakes"
     yield ""
     yield (
-        "Answers that failed, and that no known mistake explains, grouped by what they return."
+        "Failed answers that no known mistake explains, grouped by what they return."
         if groups
-        else "Every answer that failed makes a known mistake."
+        else "Every failed answer makes a known mistake."
     )
     yield ""
     for (exercise, name, _), steps in sorted(
@@ -143,7 +143,7 @@ def candidates(notebooks: Iterable[Graded]) -> Iterator[str]:
         verdict = shortest.verdict
         yield f"## {exercise}, {name}: {len(steps)} answer" + ("s" if len(steps) > 1 else "")
         yield ""
-        yield f"Fails at: {verdict.property}" if verdict.property else "It gave no result."
+        yield f"Fails at: {verdict.property}" if verdict.property else "It returned no result."
         yield ""
         for line in filter(
             None, (verdict.finding, verdict.hint, *(verdict.example or "").split("\n"))

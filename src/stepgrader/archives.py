@@ -30,7 +30,7 @@ class ArchiveError(ValueError):
         >>> Archive(io.BytesIO(b"PK"))
         Traceback (most recent call last):
         ...
-        stepgrader.archives.ArchiveError: it is not a zip, or damaged
+        stepgrader.archives.ArchiveError: it is not a valid zip file
     """
 
 
@@ -39,9 +39,9 @@ def too_large(size: int, limit: int, advice: str = "") -> str:
 
     Example:
         >>> too_large(9 * 2**20, 8 * 2**20)
-        'it has 9 MB, at most 8 are read'
+        'its size is 9 MB; the limit is 8 MB'
     """
-    problem = f"it has {size / 2**20:.0f} MB, at most {limit // 2**20} are read"
+    problem = f"its size is {size / 2**20:.0f} MB; the limit is {limit // 2**20} MB"
     return f"{problem}; {advice}" if advice else problem
 
 
@@ -68,13 +68,12 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, struct.error, NotImplementedError):
-            raise ArchiveError("it is not a zip, or damaged") from None
+            raise ArchiveError("it is not a valid zip file") from None
         self._entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
         unpacked = sum(entry.file_size for entry in self._entries)
         if unpacked > MAX_UNPACKED:
             raise ArchiveError(
-                f"its files have {unpacked / 2**20:.0f} MB, "
-                f"at most {MAX_UNPACKED // 2**20} are read"
+                f"its files take {unpacked / 2**20:.0f} MB; the limit is {MAX_UNPACKED // 2**20} MB"
             )
         self.names = [_decoded(entry) for entry in self._entries]
 
@@ -92,21 +91,23 @@ class Archive:
         entry = self._entries[number]
         name = self.names[number]
         if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
-            raise ArchiveError("its path leads out of the zip")
+            raise ArchiveError("its path points outside the zip")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise ArchiveError("it is a link; hand in the file itself")
         if entry.flag_bits & 1:
             raise ArchiveError("it is encrypted; hand it in without a password")
         # The other methods unpack without a limit.
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ArchiveError("its compression is not read; zip it in the usual way")
+            raise ArchiveError(
+                "its compression method is not supported; create the zip with an ordinary tool"
+            )
         if entry.file_size > limit:
             raise ArchiveError(too_large(entry.file_size, limit, SMALLER))
         try:
             with self._zip.open(entry) as file:
                 content = file.read(limit + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):
-            raise ArchiveError("it is damaged in the zip") from None
+            raise ArchiveError("it is damaged inside the zip") from None
         if len(content) > limit:
             raise ArchiveError("it is larger than the zip says")
         return content
@@ -120,14 +121,16 @@ def _check_size(file: IO[bytes]) -> None:
     file.seek(max(0, size - 2**16 - 42))
     tail = file.read()
     if END_64 in tail:
-        raise ArchiveError("it is too large a zip")
+        raise ArchiveError("the zip is too large")
     for match in re.finditer(re.escape(END), tail):  # any may be taken for the last
         record = tail[match.start() : match.start() + 22]
         if len(record) < 22:
             continue
         entries, directory = struct.unpack("<HI", record[10:16])
         if entries > MAX_ENTRIES or directory > MAX_DIRECTORY:
-            raise ArchiveError(f"it has more than {MAX_ENTRIES} files, or too long a list of them")
+            raise ArchiveError(
+                f"it has more than {MAX_ENTRIES} files, or its list of files is too long"
+            )
     file.seek(0)
 
 

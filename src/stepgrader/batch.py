@@ -45,7 +45,7 @@ __all__ = ["Result", "grade_folder"]
 
 MAX_NOTEBOOKS = 50
 STUDENT_SECONDS = 600  # for all notebooks of one student together; then the others go on
-NO_TIME = "the notebooks before it took all the time that one student has"
+NO_TIME = "earlier notebooks used up the time allowed for one student"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def grade_folder(
         ...     length = Path(folder, "ada.ipynb").write_text("a text, no notebook")
         ...     results = grade_folder(Path(folder), Path(out), exercises, seed=1, jobs=1)
         >>> results[0].submission.student, results[0].problem
-        ('ada', 'it is not JSON, so it is not a notebook, or damaged')
+        ('ada', 'it is not valid JSON: not a notebook, or damaged')
     """
     out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=out).close()  # or raise before the work, and not after it
@@ -162,7 +162,7 @@ def grade_folder(
         try:
             if counts[submission.student] > MAX_NOTEBOOKS:  # it would keep the others waiting
                 raise UnreadableError(
-                    f"of one student, the first {MAX_NOTEBOOKS} notebooks are read"
+                    f"only the first {MAX_NOTEBOOKS} notebooks of a student are read"
                 )
             readable = _read(submission, compiled, settings)
         except UnreadableError as error:
@@ -185,7 +185,10 @@ def grade_folder(
             pending.append((counts[submission.student], number, readable))
     pending.sort(key=lambda item: item[:2])
     if stored:
-        print(f"{stored} of {len(submissions)} were graded before.", file=sys.stderr)
+        print(
+            f"{stored} of {len(submissions)} have stored results and were not graded again.",
+            file=sys.stderr,
+        )
     tasks = [readable.task for _, _, readable in pending]
 
     def has_no_time(task: int) -> bool:

@@ -12,22 +12,23 @@ from stepgrader.definitions import names_of
 __all__ = ["called_steps", "calls_wrong", "codes_of", "codes_of_source"]
 
 
-def calls_wrong(name: str, diagnosis: str | None) -> str:
+def calls_wrong(name: str, diagnosis: str | None, *, again: bool = False) -> str:
     """Return what is said of a wrong answer where there is no right version of what it calls.
 
     Args:
         name: The earlier step that it calls and that is wrong.
         diagnosis: The known mistake that the answer itself makes; None if it makes none.
+        again: Whether the earlier step passed its check, and was then defined again.
 
     Example:
         >>> calls_wrong("forget_gate", None)
-        'it calls forget_gate, which is wrong: this step may be right'
-        >>> calls_wrong("forget_gate", "You forgot the bias.")
-        'it calls forget_gate, which is wrong: correct that first'
+        'it calls forget_gate, which is wrong, so this step itself may be right'
+        >>> calls_wrong("forget_gate", "You forgot the bias.", again=True)
+        'it calls forget_gate, which has changed since its check and is now wrong; fix that first'
     """
-    return f"it calls {name}, which is wrong" + (
-        ": correct that first" if diagnosis else ": this step may be right"
-    )
+    what = "has changed since its check and is now wrong" if again else "is wrong"
+    advice = "; fix that first" if diagnosis else ", so this step itself may be right"
+    return f"it calls {name}, which {what}{advice}"
 
 
 def called_steps(name: str, codes: Callable[[str], Sequence[CodeType]]) -> set[str]:

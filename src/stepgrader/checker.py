@@ -8,8 +8,9 @@ import inspect
 import io
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -18,13 +19,23 @@ import torch
 from stepgrader.after import folded, unlock
 from stepgrader.callees import called_steps, calls_wrong, codes_of
 from stepgrader.definitions import Definitions, Selection, complaints
+from stepgrader.differences import listed
 from stepgrader.exercises import Released
 from stepgrader.judge import SHARES_MEMORY, Verdict, judge, own_cell
-from stepgrader.reports import verdict_lines
+from stepgrader.marks import earned
+from stepgrader.reports import UNDONE, verdict_lines
 from stepgrader.steps import CompiledStep
 from stepgrader.worker.calls import run_case, shared_names, weighted_sum
-from stepgrader.worker.cells import new_namespace, run_cell
+from stepgrader.worker.cells import add_module, new_namespace, run_cell
+from stepgrader.worker.process_state import (
+    changed_settings,
+    original_libraries,
+    seed_generators,
+    seeded,
+    usual_settings,
+)
 from stepgrader.worker.values import decode
+from stepgrader.worker.walls import walls
 
 __all__ = ["Checker"]
 
@@ -33,13 +44,14 @@ class Checker:
     """Check answers against the visible cases of an exercise.
 
     With ``check = Checker(exercise)``, ``check(forget_gate)`` checks the step of that name. It
-    prints the points and, if something is wrong, what and why. The points are advice: the mark
-    comes from more cases.
+    prints the points and, if something is wrong, what and why. The points are provisional: the mark
+    is based on more cases.
 
     In a notebook, an answer that passes is run once more, as grading runs it: after the setup cell
-    and the earlier answers, with what ``Definitions`` takes along from other cells. If it fails
-    then, the line says why. Then three parts unfold, if the author wrote them: another idiom, why
-    the property matters, and a stretch goal. ``check.after`` prints them.
+    and the earlier answers, with what ``Definitions`` takes along from other cells, and without
+    what the sandbox refuses. If it fails then, the line says why. Then three parts unfold, if the
+    author wrote them: another idiom, why the property matters, and a stretch goal. ``check.after``
+    prints them.
 
     After a check that failed, ``inputs``, ``expected``, ``options`` and ``state`` hold the smallest
     case that failed in the same way; after any other check they are ``None``. Each access makes a
@@ -58,7 +70,7 @@ class Checker:
         >>> def double(x):
         ...     return 2 * x
         >>> check(double)
-        ✗ double: 0 of 1 point, the first that fails: a list
+        ✗ double: 0 of 1 point; first property that fails: a list
           expected 2 values, got 4
           inputs:
             x = [1, 2]
@@ -76,6 +88,8 @@ class Checker:
         self._locked = exercise.after
         self._opened: dict[str, str] = {}
         self._failed: dict[str, Any] | None = None
+        self._passed: dict[str, Any] = {}  # the answers that passed their last check
+        original_libraries()
 
     def __call__(self, answer: Callable[..., Any]) -> None:
         """Check one answer.
@@ -92,21 +106,35 @@ class Checker:
         names = {**caller.f_globals, **caller.f_locals} if caller else {}
         name = self._name(answer, names)
         step, files = self._steps[name], self._files(name, answer)
-        outcomes = [run_case(answer, request, files=files) for request in step.requests]
-        verdict = judge(step, outcomes)
-        if verdict.case is not None:
-            self._failed = step.cases[verdict.case]
-            verdict = self._with_smaller(
-                step, verdict, lambda case: run_case(answer, case, files=files)
-            )
+        changed = [*changed_settings(), *original_libraries().changed()]
+        with _usual_state():
+            outcomes = [run_case(answer, request, files=files) for request in step.requests]
+            verdict = judge(step, outcomes)
+            if verdict.case is not None:
+                self._failed = step.cases[verdict.case]
+                verdict = self._with_smaller(
+                    step, verdict, lambda case: run_case(answer, case, files=files)
+                )
+        self._passed.pop(name, None)
+        if verdict.status == "right":
+            self._passed[name] = answer
         tested = [case["property"] for case in step.cases]
         first, *others = verdict_lines(name, verdict, self._headings[name].points, tested)
         if doubt := self._doubt(step, verdict, names):
             first = f"{first}; but {doubt}"
         lines = [first, *others]
         if verdict.status == "wrong":
-            calls = self._wrong_calls(name, answer)
-            lines[2:2] = [f"  {calls_wrong(wrong, verdict.diagnosis)}" for wrong in calls]
+            notes = [
+                calls_wrong(wrong, verdict.diagnosis, again=wrong in self._passed)
+                for wrong in self._wrong_calls(name, answer)
+            ]
+            if changed:
+                verb, pronoun = ("is", "it") if len(changed) == 1 else ("are", "them")
+                notes.append(
+                    f"{listed(changed)} {verb} changed in this notebook; check and grading reset "
+                    f"{pronoun} before they call an answer"
+                )
+            lines[2:2] = [f"  {note}" for note in notes]
         if self._failed is not None:
             lines.append(f"  {self._replay(name, answer, verdict)}")
         print("\n".join(lines))
@@ -197,7 +225,9 @@ class Checker:
 
     def _unfold(self, name: str, answer: Callable[..., Any]) -> None:
         """Show what unfolds after a step: folded in a notebook, in a terminal how to print it."""
-        if (text := unlock(self._locked[name], answer)) is None:
+        with _usual_state():
+            text = unlock(self._locked[name], answer)
+        if text is None:
             return
         self._opened[name] = text
         what = "another way to write it, why it matters, and a stretch goal"
@@ -217,7 +247,8 @@ class Checker:
         if part == "inputs":
             for name in self._failed["gradients"]:
                 # No leaf, as in the check, so that a change in place raises no error of autograd.
-                decoded[name] = decoded[name].requires_grad_() * 1
+                with usual_settings():
+                    decoded[name] = decoded[name].requires_grad_() * 1
                 decoded[name].retain_grad()
         return decoded
 
@@ -231,38 +262,106 @@ class Checker:
         if verdict.status == "open":
             if verdict.finding or not definitions.written(step.name):
                 return None
-            return "grading takes a written definition, if the notebook still holds one"
+            return "grading uses a finished definition if the notebook still contains one"
         if (selection := definitions.select(step.name)) is None:
             return None  # no notebook, or one that keeps no history
         selected = {name: one for name in self._steps if (one := definitions.select(name))}
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            again = self._run_as_graded(step, selected, names)
+            again, faulty = self._as_graded(step, selected, names)
         if again.status == "right":
             modules = _modules(step.name, selected)
-            return "; ".join(complaints(replace(selection, foreign=(), modules=modules))) or None
-        reasons = complaints(selection)
+            return (
+                "; ".join(complaints(replace(selection, foreign=(), changed=(), modules=modules)))
+                or None
+            )
+        reasons = complaints(replace(selection, modules=_modules(step.name, selected)))
+        if faulty:
+            verb, pronoun = ("is", "it") if len(faulty) == 1 else ("are", "them")
+            reasons.append(
+                f"{listed(faulty)} {verb} not right as graded, so grading calls the correct "
+                f"version of {pronoun} here"
+            )
+            return f"grading may give other points: {'; '.join(reasons)}"
         if not reasons:
-            finding = again.finding or again.status
-            reasons = [f"after the setup cell and the earlier answers alone, it fails: {finding}"]
-        return f"grading gives 0: {'; '.join(reasons)}"
+            finding = again.finding or UNDONE.get(again.status, again.status)
+            reasons = [f"with only the setup cell and the earlier answers, it fails: {finding}"]
+        mark = earned(again, self._headings[step.name].points)
+        return f"grading gives {mark}: {'; '.join(reasons)}"
 
-    def _run_as_graded(
+    def _as_graded(
         self, step: CompiledStep, selected: Mapping[str, Selection], names: Mapping[str, Any]
-    ) -> Verdict:
-        namespace = new_namespace()
+    ) -> tuple[Verdict, list[str]]:
+        """Return the verdict on a step as grading runs it.
+
+        Where earlier steps that it uses are not right as they are graded, grading calls right
+        versions of them. Those in the kernel are taken, if they are right in a new process too.
+
+        Returns:
+            The verdict, and the names of such steps of which there is no right version here.
+        """
+        own = self._verdicts_as_graded([step.name], selected, names)[step.name]
+        used = [name for name in step.depends_on if name in _used_steps(step.name, selected)]
+        if own.status == "right" or not used:
+            return own, []
+        verdicts = self._verdicts_as_graded([*used, step.name], selected, names)
+        faulty = [name for name in used if verdicts[name].status != "right"]
+        right = {
+            name: names[name]
+            for name in faulty
+            if callable(names.get(name)) and self._passes(name, names[name])
+        }
+        if missing := [name for name in faulty if name not in right]:
+            return own, missing
+        if not right:
+            return own, []
+        other = self._verdicts_as_graded([step.name], selected, names, right)[step.name]
+        return (other if other.share() > own.share() else own), []
+
+    def _passes(self, name: str, answer: Callable[..., Any]) -> bool:
+        step = self._steps[name]
         with _new_process():
-            run_cell(self._setup, "<setup>", namespace)
-            steps = list(self._steps)
-            for name in steps[: steps.index(step.name) + 1]:
-                if (part := selected.get(name)) is not None:
-                    run_cell(part.helpers, f"<helpers of {name}>", namespace)
-                    run_cell(part.source, own_cell(name), namespace, lines=part.lines)
-                elif name in names:  # defined in a way that can't be seen in a cell
-                    namespace[name] = names[name]
-            if step.name not in namespace:
-                return Verdict("missing")
-            answer = namespace[step.name]
-            return judge(step, [run_case(answer, request) for request in step.requests])
+            outcomes = [run_case(answer, request) for request in step.requests]
+        return judge(step, outcomes).status == "right"
+
+    def _verdicts_as_graded(
+        self,
+        wanted: Collection[str],
+        selected: Mapping[str, Selection],
+        names: Mapping[str, Any],
+        right: Mapping[str, Any] | None = None,
+    ) -> dict[str, Verdict]:
+        """Return the verdicts on steps, of which the last one may call right versions of others."""
+        *_, last = wanted
+        verdicts: dict[str, Verdict] = {}
+        namespace = new_namespace()
+        files = dict(pair for part in selected.values() for pair in part.files)
+        modules = {module for part in selected.values() for module in part.modules}
+        steps = list(self._steps)
+        with _new_process({*files, *modules}):
+            with usual_settings():
+                run_cell(self._setup, "<setup>", namespace)
+            for name in steps[: steps.index(last) + 1]:
+                with usual_settings():
+                    part = selected.get(name)
+                    if part is not None:
+                        for module, source in part.files:
+                            add_module(module, source)
+                        run_cell(part.helpers, f"<helpers of {name}>", namespace)
+                        namespace |= (right or {}) if name == last else {}
+                        run_cell(part.source, own_cell(name), namespace, lines=part.lines)
+                    elif name in names:  # defined in a way that can't be seen in a cell
+                        namespace[name] = names[name]
+                if name in wanted:
+                    verdicts[name] = self._judge_as_graded(name, namespace)
+        return verdicts
+
+    def _judge_as_graded(self, name: str, namespace: Mapping[str, Any]) -> Verdict:
+        if name not in namespace:
+            return Verdict("missing")
+        step = self._steps[name]
+        with original_libraries().restored():
+            seed_generators()
+            return judge(step, [run_case(namespace[name], request) for request in step.requests])
 
     def _name(self, answer: Any, names: Mapping[str, Any]) -> str:
         """Return the name of the step that asks for an answer: its own, or what it is bound to."""
@@ -275,15 +374,15 @@ class Checker:
         example = next(iter(self._steps))
         if isinstance(answer, str):
             example = answer if answer in self._steps else example
-            problem = f"without quotes, as in check({example}); got the text {answer!r:.60}"
+            problem = f"without quotes, as in check({example}); got the string {answer!r:.60}"
         elif name is None:
             kind = type(answer).__name__
             example = kind if kind in self._steps else example
-            problem = f"without calling it, as in check({example}); got what it gave, {kind}"
+            problem = f"without calling it, as in check({example}); got its result, {kind}"
         else:
             steps = ", ".join(self._steps)
-            problem = f"under the name that its task gave it, one of {steps}; got {name}"
-        raise ValueError(f"check: give it the function or class itself, {problem}")
+            problem = f"under the name that its task gives it, one of {steps}; got {name}"
+        raise ValueError(f"check: expected the function or class itself, {problem}")
 
     def _wrong_calls(self, name: str, answer: Callable[..., Any]) -> list[str]:
         """Return the first earlier step that an answer calls and that is wrong, if there is one."""
@@ -304,7 +403,8 @@ class Checker:
             other, step = values.get(earlier), self._steps[earlier]
             in_used_cell = earlier in written and _file(written[earlier]) in files
             if (earlier in used or in_used_cell) and callable(other):
-                outcomes = [run_case(other, request) for request in step.requests]
+                with _usual_state():
+                    outcomes = [run_case(other, request) for request in step.requests]
                 if judge(step, outcomes).status == "wrong":
                     return [earlier]
         return []
@@ -347,10 +447,10 @@ class Checker:
         elif argument is None:
             what, steps = "it should return check.expected", [*before, call]
         elif verdict.kind == SHARES_MEMORY:
-            what = "no input should share its memory with the result"
+            what = "no input should share memory with the result"
             steps = [*before, f"check.shared({call}, inputs)"]
         else:
-            what = f'the argument should stay check.inputs["{argument}"]'
+            what = f'the argument should still equal check.inputs["{argument}"]'
             steps = [*before, call, f'inputs["{argument}"]']
         return f"{what}; to try it yourself: {'; '.join(steps)}"
 
@@ -370,18 +470,48 @@ def _shell() -> Any:
 
 
 @contextlib.contextmanager
-def _new_process() -> Iterator[None]:
-    """Give answers what they find in a new process: torch's precision, and no files beside them."""
-    precision, folder_before = torch.get_default_dtype(), tempfile.tempdir
+def _usual_state() -> Iterator[None]:
+    """Call answers as grading does: with the original libraries, and with seeded generators."""
+    with original_libraries().restored(), seeded():
+        yield
+
+
+@contextlib.contextmanager
+def _new_process(modules: Collection[str] = ()) -> Iterator[None]:
+    """Give answers what they find in a new process in the sandbox.
+
+    This is an empty folder, no module that lies beside the notebook, and no way to start processes.
+
+    Args:
+        modules: Modules that may lie there.
+    """
+    here, path, before = Path.cwd().resolve(), list(sys.path), tempfile.tempdir
+    local = {name: sys.modules[name] for name in modules if _is_local(name, here)}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            torch.set_default_dtype(torch.float32)
+            for name in local:
+                del sys.modules[name]
+            sys.path[:] = [entry for entry in path if entry and Path(entry) != here]
             tempfile.tempdir = folder
-            with contextlib.chdir(folder):
+            with contextlib.chdir(folder), _usual_state(), walls():
                 yield
         finally:
-            torch.set_default_dtype(precision)
-            tempfile.tempdir = folder_before
+            tempfile.tempdir = before
+            sys.path[:] = path
+            for name in modules:
+                if name in sys.modules and not hasattr(sys.modules[name], "__file__"):
+                    del sys.modules[name]  # which add_module made
+            sys.modules.update(local)
+
+
+def _is_local(name: str, folder: Path) -> bool:
+    """Return whether a module is a file below a folder, and not installed there."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None:
+        return False
+    path = Path(file).resolve()
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return path.is_relative_to(folder) and not installed
 
 
 def _executed_cells() -> list[tuple[str, str]]:
@@ -396,6 +526,12 @@ def _modules(name: str, selected: Mapping[str, Selection]) -> tuple[str, ...]:
         return ()
     earlier = [module for step in selected[name].steps for module in _modules(step, selected)]
     return tuple(sorted({*selected[name].modules, *earlier}))
+
+
+def _used_steps(name: str, selected: Mapping[str, Selection]) -> set[str]:
+    """Return the earlier steps that an answer uses, itself or through another."""
+    direct = selected[name].steps if name in selected else ()
+    return set(direct).union(*(_used_steps(step, selected) for step in direct))
 
 
 def _first_function(answer: Any) -> FunctionType | None:

@@ -83,7 +83,9 @@ class ClassSettings:
             raise ValueError(f"expected any of {', '.join(readers)}, got {unknown[0]}")
         stated = {key: readers[key](value, known) for key, value in data.items()}
         if "due" not in stated and (without := sorted(set(stated) & set(LATE))):
-            raise ValueError(f"{without[0]}: expected due, too, the time after which it is late")
+            raise ValueError(
+                f"{without[0]}: expected due as well, the time after which work is late"
+            )
         late = {LATE[key]: stated.pop(key) for key in LATE if key in stated}
         due = stated.pop("due", None)
         return cls(**stated, late=None if due is None else LateRule(due, **late))
@@ -111,7 +113,7 @@ def _columns(value: Any, known: Collection[str]) -> dict[str, str]:
     for name, heading in value.items():
         _exercise("columns", name, known)
         if not isinstance(heading, str) or not heading.strip():
-            raise ValueError(f"columns.{name}: expected a text, got {heading!r}")
+            raise ValueError(f"columns.{name}: expected a string, got {heading!r}")
     return value
 
 

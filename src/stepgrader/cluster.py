@@ -176,7 +176,7 @@ class _Batch:
             return None
         except KilledWorker:  # the scheduler's limit, which it has for tasks that end their worker
             print(
-                "Several workers have died that had the same notebook, of the exercise "
+                "Several workers died while grading the same notebook, of the exercise "
                 f"{self._tasks[task].exercise.released.name}. It is graded again.",
                 file=sys.stderr,
             )
@@ -263,7 +263,7 @@ def differing_versions(here: Mapping[str, str], there: Mapping[str, str]) -> str
 def _connected(scheduler: str) -> Iterator[Client]:
     if find_spec("distributed") is None:
         raise ClusterError(
-            "to grade on a cluster takes the package distributed, which is not installed here: "
+            "grading on a cluster needs the package distributed, which is not installed here: "
             "pip install distributed"
         )
     from distributed import Client

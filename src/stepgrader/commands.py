@@ -36,7 +36,7 @@ __all__ = ["add_commands"]
 EXPORTS = ("canvas", "moodle", "gradescope", "zip")
 OVERRIDES = "overrides.csv"  # in the folder for grades, as the next; both are the instructor's
 SETTINGS = "class.toml"
-ADVICE = "The points are advice: the mark comes from more cases."
+ADVICE = "These points are provisional: the mark is based on more cases."
 INCOMPLETE = 3  # exit code: something was skipped or could not be graded
 
 Command = Callable[[argparse.Namespace], int]
@@ -69,22 +69,20 @@ def add_commands(
     def bind(run: Callable[[Course, argparse.Namespace], int]) -> Command:
         return functools.partial(run, course)
 
-    start = add("start", bind(_start), "copy the notebooks of the exercises into a folder")
+    start = add("start", bind(_start), "copy the exercise notebooks into a folder")
     start.add_argument(
         "folder",
         metavar="FOLDER",
-        help="folder for the notebooks; or an exercise, which goes into a folder of its name",
+        help="folder for the notebooks, or an exercise, which gets a folder of its own name",
     )
     start.add_argument("names", nargs="*", metavar="NAME", help="exercises (default: all)")
 
-    check = add(
-        "check", bind(_check), "run notebooks of your own, without a sandbox, and check them"
-    )
+    check = add("check", bind(_check), "check your own notebooks, which run without a sandbox")
     check.add_argument(
         "notebook",
         type=Path,
         metavar="NOTEBOOK",
-        help="the notebook; or a folder, for a table of all notebooks in it",
+        help="a notebook, or a folder for a table of all notebooks in it",
     )
 
     release = add("release", bind(_release), "make the students' version of exercises")
@@ -109,7 +107,7 @@ def add_commands(
         "--roster",
         type=Path,
         metavar="FILE",
-        help="table (CSV) of the class: student id, name, and any of email, login, lms id",
+        help="table (CSV) of the class: student id, name, and optionally email, login and lms id",
     )
     grade.add_argument(
         "--out",
@@ -131,13 +129,13 @@ def add_commands(
         action="append",
         default=[],
         choices=EXPORTS,
-        help="write what this platform imports, too, or a zip of the feedback; may be given "
+        help="also write what this platform imports, or a zip of the feedback; may be given "
         "several times",
     )
     grade.add_argument(
         "--similarity",
         action="store_true",
-        help="write similarity.md, too: which notebooks share code that others did not write",
+        help="also write similarity.md, a list of the notebooks that share unusual code",
     )
     grade.add_argument(
         "--seed",
@@ -157,7 +155,7 @@ def add_commands(
         "--scheduler",
         metavar="ADDRESS",
         help="grade on the Dask cluster with this scheduler, such as tcp://10.0.0.1:8786: one "
-        "sandbox for each thread of its workers (takes the package distributed)",
+        "sandbox for each thread of its workers (needs the package distributed)",
     )
     grade.add_argument(
         "--marks",
@@ -226,7 +224,9 @@ def _folders_to_start(course: Course, first: str, others: Sequence[str]) -> dict
     names = [first, *others] if first in order else others
     for name in names:
         if name not in order:
-            raise ValueError(f"expected exercises, some of {', '.join(order)}; got {name}")
+            raise ValueError(
+                f"expected one or more of the exercises {', '.join(order)}; got {name}"
+            )
     if first in order:
         return {Path(name): [name] for name in dict.fromkeys(names)}
     if not Path(first).exists() and difflib.get_close_matches(first, order, cutoff=0.75):
@@ -322,7 +322,10 @@ def _release(course: Course, options: argparse.Namespace) -> int:
     (written if _write_changed(out / INDEX, index) else unchanged).append(out / INDEX)
     _report_files(written, unchanged)
     for path in skipped:
-        print(f"{path}: skipped, because it is not an untouched release", file=sys.stderr)
+        print(
+            f"{path}: skipped, because it was edited after its release, or is something else",
+            file=sys.stderr,
+        )
     return INCOMPLETE if skipped else 0
 
 
@@ -367,6 +370,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     from stepgrader.gradebook import read_overrides, share_in_groups
     from stepgrader.open_questions import read_rubric
     from stepgrader.regrades import append_regrades
+    from stepgrader.reports import distinct_files
     from stepgrader.roster import Roster
     from stepgrader.submissions import UNMATCHED
 
@@ -377,7 +381,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     if roster is None and {"canvas", "moodle"} & set(options.export):
         raise ValueError("--export: expected a --roster, which has the students' ids")
     if options.out.resolve().is_relative_to(options.submissions.resolve()):
-        raise ValueError(f"--out: expected a folder outside of the submissions, got {options.out}")
+        raise ValueError(f"--out: expected a folder outside the submissions, got {options.out}")
     writer = SafeWriter(options.out)
     overrides = read_overrides(options.out / OVERRIDES)
     exercises = _authored(options.exercises, code=(course.package,))
@@ -400,10 +404,9 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
     problems = _write_books(
         writer, shared, exercises, roster, overrides, settings, rubrics, options
     )
-    absent = sum(result.submission.absent for result in results)
-    faults = sum(result.grader_fault for result in results)
-    unreadable = sum(result.graded is None for result in results) - faults - absent
-    graded = len(results) - unreadable - faults - absent
+    faults = distinct_files(result for result in results if result.grader_fault)
+    unreadable = distinct_files(result for result in results if result.graded is None) - faults
+    graded = distinct_files(result for result in results if result.graded is not None)
     nobody = {result.submission.student for result in results if not result.submission.matched}
     for result in results:
         if result.graded is None and not (result.grader_fault or result.submission.absent):
@@ -421,7 +424,7 @@ def _grade(course: Course, options: argparse.Namespace) -> int:
         print(f"{path}: skipped, because it was changed by hand", file=sys.stderr)
     for path, new in writer.renamed.items():
         print(
-            f"{path}: written again; it was changed by hand and is now {new.name}. To change "
+            f"{path}: rewritten; your edited version is now {new.name}. To change "
             f"points, use {OVERRIDES}",
             file=sys.stderr,
         )
@@ -444,12 +447,14 @@ def _write_books(
     options: argparse.Namespace,
 ) -> list[str]:
     """Apply what the instructor decided, write all reports, and return what could not be done."""
+    from stepgrader.differences import quantity
     from stepgrader.exports import Books, export
     from stepgrader.gradebook import OVERRIDE_COLUMNS, apply_overrides, counting
     from stepgrader.late import apply_late_rule
     from stepgrader.open_questions import collect_open_answers, sheet
     from stepgrader.reports import write_reports
     from stepgrader.similarity import similarity_page
+    from stepgrader.submissions import find_ignored
     from stepgrader.tables import as_csv
     from stepgrader.totals import Totals, total_rows
 
@@ -463,8 +468,12 @@ def _write_books(
         final, faulty, timeless = apply_late_rule(final, count, settings.late, roster)
         problems += [f"{out / SETTINGS}, {problem}" for problem in faulty]
         if timeless:
-            print(f"Taken to be in time, as no time is stated: {timeless}.", file=sys.stderr)
-    pages = write_reports(final, writer, count)
+            verb = "counts" if timeless == 1 else "count"
+            print(
+                f"{quantity(timeless, 'hand-in')} without a known time {verb} as on time.",
+                file=sys.stderr,
+            )
+    pages = write_reports(final, writer, count, find_ignored(options.submissions))
     for name, (page, answered) in collect_open_answers(final, count, exercises, rubrics).items():
         writer.replace(out / "open" / f"{name}.html", page)
         points = out / "open" / f"{name}.csv"
@@ -531,7 +540,7 @@ def _authored(
     for name in names or known:
         for path in (folder / name / f"{name}.ipynb", folder / name / "steps.py"):
             if not path.is_file():
-                raise ValueError(f"{path}: expected a file, there is none")
+                raise ValueError(f"{path}: expected a file, but there is none")
     return AuthoredExercises(folder, names or known, code)
 
 

@@ -1,8 +1,9 @@
 """Decide which code of a notebook belongs to an answer, in a check and in grading alike.
 
 Nothing is run here. The answer to a step is the cell that defines its name. Of the other cells it
-takes along what it refers to, directly or through what is taken along: imports, functions, classes
-and simple constants. All other code stands in the notebook for the student alone.
+takes along what it refers to, directly or through what is taken along: imports, modules that a cell
+writes, functions, classes with the methods that are assigned to them, and assignments of values
+without side effects. All other code stands in the notebook for the student alone.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import dis
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
 
 from stepgrader.differences import listed
 from stepgrader.worker.cells import new_namespace
 
-__all__ = ["Definitions", "Selection", "complaints", "names_of", "plain_python"]
+__all__ = ["Definitions", "Selection", "complaints", "names_of", "plain_python", "remarks"]
 
 MAX_MAGICS = 100  # lines of a cell
 MAX_READ = 2_000_000  # characters, of a cell that is read again after each of them
@@ -31,16 +31,57 @@ LEFT_MARGIN = r"^(?:async def|def|class) {}\b|^{}\s*="
 GIVEN = frozenset(dir(builtins)) | frozenset(new_namespace())
 # What a cell has to be installed for is known of these alone; and of what the setup cell imports.
 INSTALLED = (*sys.stdlib_module_names, "torch", "numpy", "matplotlib")
-# Functions that a constant may call: quick, without files, and the same in every run.
+# Functions that a value may call: quick, without files, and the same in every run.
 PURE_CALLS = frozenset(
     [
-        *("abs", "all", "any", "arange", "array", "bool", "complex", "device", "dict"),
-        *("exp", "eye", "finfo", "float", "frozenset", "full", "iinfo", "int", "len"),
-        *("linspace", "list", "log", "max", "min", "namedtuple", "ones", "partial", "pow", "range"),
-        *("round", "script", "set", "slice", "sorted", "sqrt", "str", "sum", "tensor"),
-        *("tuple", "zeros", "zip"),
+        *("abs", "all", "any", "arange", "array", "bool", "bytes", "chr", "complex", "Counter"),
+        *("defaultdict", "deque", "device", "dict", "divmod", "enumerate", "exp", "eye", "filter"),
+        *("finfo", "float", "frozenset", "full", "hasattr", "iinfo", "int", "isinstance", "len"),
+        *("linspace", "list", "log", "map", "max", "min", "namedtuple", "ones", "ord", "partial"),
+        *("Path", "pow", "range", "repr", "reversed", "round", "script", "set", "slice", "sorted"),
+        *("sqrt", "str", "sum", "tensor", "tuple", "type", "zeros", "zip"),
     ]
 )
+# Methods that leave alone the object that a variable holds.
+PURE_METHODS = frozenset(
+    [
+        *("astype", "clone", "copy", "count", "cpu", "cumsum", "decode", "detach", "difference"),
+        *("double", "encode", "endswith", "expand", "find", "flatten", "flip", "float", "format"),
+        *("get", "half", "index", "intersection", "item", "items", "join", "keys", "long", "lower"),
+        *("lstrip", "mean", "numpy", "permute", "prod", "repeat", "replace", "reshape", "rstrip"),
+        *("softmax", "split", "splitlines", "squeeze", "startswith", "std", "strip", "title"),
+        *("to", "tolist", "transpose", "tril", "triu", "union", "unsqueeze", "upper", "values"),
+        *("var", "view"),
+    ]
+)
+PURE_MODULES = frozenset(
+    [
+        *("cmath", "collections", "copy", "dataclasses", "decimal", "enum", "fractions"),
+        *("functools", "itertools", "math", "numbers", "numpy", "operator", "re", "statistics"),
+        *("string", "textwrap", "torch", "types", "typing", "unicodedata"),
+    ]
+)
+# What in them draws random numbers, as layers do for their weights, changes a setting, or reads or
+# writes files.
+IMPURE = re.compile(
+    r"(?:set_|seed|manual_seed|save|load|read|write|open|rand|from_?file|genfromtxt|to_?file|memmap).*|"
+    r"seterr|normal|multinomial|bernoulli|poisson|empty.*|dropout.*|compile|hub|backward|"
+    r"Linear|Bilinear|Lazy.*|Conv.*|Embedding.*|RNN.*|LSTM.*|GRU.*|MultiheadAttention|Transformer.*"
+)
+RANDOM_IN_PLACE = re.compile(r"(?:normal|uniform|random|bernoulli|exponential|geometric|cauchy)_")
+# Functions that change how the rest of a program computes; see worker.process_state.
+SETTERS = frozenset(
+    [
+        *("set_anomaly_enabled", "set_default_device", "set_default_dtype", "set_detect_anomaly"),
+        *("set_default_tensor_type", "set_float32_matmul_precision", "set_grad_enabled"),
+        *("seterr", "use_deterministic_algorithms"),
+    ]
+)
+WRITES_FILE = re.compile(
+    r"\s*%%(?:writefile|file)[ \t]+(?P<more>-a[ \t]+)?[\"']?(?P<name>\w+)\.py\b"
+)
+# Libraries whose functions are reset before an answer is called; see worker.process_state.
+RESET = frozenset(["cmath", "math", "numpy", "random", "torch"])
 Imports = (ast.Import, ast.ImportFrom)
 Functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 Assignments = (ast.Assign, ast.AnnAssign)
@@ -59,6 +100,10 @@ class Selection:
         modules: Modules that it imports and that may not be installed where it is graded.
         steps: Earlier steps that it refers to.
         others: Whether further cells define the step's name.
+        files: Modules that cells write and that it imports: their names and sources.
+        again: Earlier steps of which it calls a version that is defined after their check.
+        changed: Names of the answer's cell that other cells change in a way that does not count.
+        altered: Settings and functions of libraries that its cell changes for all other code.
 
     Example:
         >>> cells = [("", "import math"), ("", "def area(r):\n    return math.pi * r**2")]
@@ -74,6 +119,10 @@ class Selection:
     modules: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
     others: bool = False
+    files: tuple[tuple[str, str], ...] = ()
+    again: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +131,7 @@ class _Statement:
     binds: frozenset[str]
     uses: frozenset[str]
     changes: frozenset[str]  # names of which it sets an attribute, an item, or calls a method
-    movable: bool  # whether it may be taken along to an answer in another cell
+    stores: frozenset[str]  # those of which it sets an attribute or an item
     checks: str | None = None
 
     @property
@@ -157,10 +206,16 @@ class Definitions:
         executed: bool = False,
     ):
         self._cells = [_Cell(cell_id, *_parse(source)) for cell_id, source in cells]
+        self._files = _written_modules([source for _, source in cells])
         self._names = names
         self._executed = executed
         setup_statements = _parse(setup)[1] or ()
         self._setup = frozenset(name for one in setup_statements for name in one.binds)
+        self._imported = dict(
+            pair
+            for one in (*setup_statements, *(o for c in self._cells for o in c.statements or ()))
+            for pair in _imported(one)
+        )
         setup_code = {ast.dump(one.node) for one in setup_statements}
         kinds = {type(one.node) for one in setup_statements}  # of others there is none to compare
         self._in_setup = {
@@ -213,6 +268,9 @@ class Definitions:
         helpers: set[tuple[int, int]] = set()  # cells and statements
         foreign: list[str] = []
         used: list[str] = []
+        again: list[str] = []
+        completing: set[tuple[int, int]] = set()  # statements that run below the answer's
+        changed: list[str] = []
         wanted, seen = [name], {name}
         while wanted:
             current = wanted.pop()
@@ -220,10 +278,17 @@ class Definitions:
             if taken:
                 own.update(taken)
                 statements = [(cell.statements or ())[n] for n in taken]
+                if not all(statement.is_import for statement in statements):
+                    below = self._below(current, number, check)
+                    movable = [p for p in below if self._completes(self._statement(p), current)]
+                    completing.update(movable)
+                    statements += [self._statement(place) for place in movable]
+                    changed += [current] if len(movable) < len(below) else []
             elif current in earlier:
                 used.append(current)
                 if (place := self._redefinition(current, number, check)) is None:
                     continue
+                again.append(current)
                 helpers.add(place)
                 statements = [self._statement(place)]
             elif places := self._elsewhere(current, number, check):
@@ -239,17 +304,84 @@ class Definitions:
                 wanted += sorted(new)
         taken_statements = [self._statement(place) for place in sorted(helpers)]
         own_statements = [(cell.statements or ())[n] for n in sorted(own)]
-        modules = {m for one in (*taken_statements, *own_statements) for m in _modules(one)}
+        below_statements = [self._statement(place) for place in sorted(completing)]
+        modules = {
+            module
+            for one in (*taken_statements, *own_statements, *below_statements)
+            for module in _modules(one)
+        }
+        files = self._needed_files(modules)
+        modules |= {m for _, text in files for one in _parse(text)[1] or () for m in _modules(one)}
+        source = "\n\n".join(
+            [cell.source.rstrip(), *(ast.unparse(one.node) for one in below_statements)]
+        )
+        lines = {statement.node.lineno for statement in own_statements}
+        if below_statements:
+            first = len(cell.source.rstrip().splitlines())
+            lines |= {n.lineno for n in _ast(source) if n.lineno > first}
         return Selection(
             number,
-            cell.source,
-            lines=frozenset(statement.node.lineno for statement in own_statements),
+            source if below_statements else cell.source,
+            lines=frozenset(lines),
             helpers="\n".join(ast.unparse(statement.node) for statement in taken_statements),
             foreign=tuple(sorted(foreign)),
-            modules=tuple(sorted(modules - self._installed)),
+            modules=tuple(sorted(modules - self._installed - {name for name, _ in files})),
             steps=tuple(used),
             others=others,
+            files=tuple(files),
+            again=tuple(sorted(again)),
+            changed=tuple(sorted(changed)),
+            altered=self._altered([*(cell.statements or ()), *taken_statements]),
         )
+
+    def _needed_files(self, modules: set[str]) -> list[tuple[str, str]]:
+        """Return name and source of the modules that cells write, if they are imported."""
+        needed, pending = set[str](), [name for name in modules if name in self._files]
+        while pending:
+            name = pending.pop()
+            needed.add(name)
+            imported = {m for one in _parse(self._files[name])[1] or () for m in _modules(one)}
+            pending += [one for one in imported & self._files.keys() if one not in needed]
+        return [(name, source) for name, source in self._files.items() if name in needed]
+
+    def _altered(self, statements: Sequence[_Statement]) -> tuple[str, ...]:
+        """Return the settings and functions of libraries that statements change."""
+        found: set[str] = set()
+        for node in (part for one in statements for part in ast.walk(one.node)):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                path = _path(node)
+                module = self._imported.get(path[0], "").partition(".")[0] if path else ""
+                if module in RESET and "backends" not in path:
+                    found.add(".".join(path))
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                path = _path(node.value.func)
+                if path and path[0] in self._imported and path[-1] in SETTERS:
+                    found.add(".".join(path))
+        return tuple(sorted(found))
+
+    def _below(self, name: str, own: int, check: int) -> list[tuple[int, int]]:
+        """Return where cells between an answer and its check change a name of the answer."""
+        return [
+            (cell_number, number)
+            for cell_number in range(own + 1, check + 1)
+            for number, statement in enumerate(self._cells[cell_number].statements or ())
+            if name in statement.stores and name not in statement.binds
+        ]
+
+    def _completes(self, statement: _Statement, name: str) -> bool:
+        """Return whether a statement sets an attribute of a name, and does nothing else."""
+        match statement.node:
+            case ast.Assign(targets=targets, value=value):
+                return all(_is_attribute_of(target, name) for target in targets) and (
+                    _is_pure(value, self._imported)
+                )
+            case ast.Expr(ast.Call(func=ast.Name("setattr"), args=[ast.Name(), *values])):
+                return all(_is_pure(value, self._imported) for value in values)
+        return False
+
+    def _is_movable(self, statement: _Statement) -> bool:
+        """Return whether a statement may be taken along to an answer in another cell."""
+        return _is_movable(statement.node, self._imported)
 
     def _redefinition(self, name: str, own: int, check: int) -> tuple[int, int] | None:
         """Return where an earlier step is defined again between its own check and another."""
@@ -259,7 +391,7 @@ class Definitions:
             (cell_number, number)
             for cell_number in range(self._check(name) + 1, check + 1)
             for number, statement in enumerate(self._cells[cell_number].statements or ())
-            if cell_number != own and statement.defines(name) and statement.movable
+            if cell_number != own and statement.defines(name) and self._is_movable(statement)
         ]
         return places[-1] if places else None
 
@@ -299,8 +431,12 @@ class Definitions:
         if imports == bound:
             return imports
         before = [place for place in bound if place[0] <= check] or bound
-        last = before[-1]
-        return [last] if self._statement(last).movable else []
+        binding = [place for place in before if name in self._statement(place).binds]
+        if not binding or not self._is_movable(self._statement(binding[-1])):
+            return []
+        changes = [place for place in before if place > binding[-1]]
+        complete = all(self._completes(self._statement(place), name) for place in changes)
+        return [binding[-1], *changes] if complete else []
 
     def _is_bound(self, name: str, own: int) -> bool:
         return any(
@@ -326,9 +462,38 @@ def complaints(selection: Selection) -> list[str]:
             f"{listed(names)} {verb} from a cell that is not graded; write {pronoun} into the "
             "cell of the answer"
         )
+    if names := selection.changed:
+        problems.append(
+            f"another cell changes {listed(names)}, which is not graded; write that change into "
+            "the cell of the answer"
+        )
     if selection.modules:
         problems.append(f"{listed(selection.modules)} may not be installed where it is graded")
     return problems
+
+
+def remarks(selection: Selection) -> list[str]:
+    r"""Return what a student should know of how an answer is graded, beside what it lacks.
+
+    Example:
+        >>> cells = [("", "import math\nmath.sqrt = abs\ndef one(x):\n    return x")]
+        >>> remarks(Definitions(cells, ["one"], setup="").select("one"))
+        ['math.sqrt is changed for all code, so it is reset before each call of an answer']
+    """
+    found = []
+    if names := selection.again:
+        verb, pronoun = ("was", "its") if len(names) == 1 else ("were", "their")
+        found.append(
+            f"{listed(names)} {verb} defined again after {pronoun} own check; the later version "
+            "is called here"
+        )
+    if names := selection.altered:
+        verb, pronoun = ("is", "it is") if len(names) == 1 else ("are", "they are")
+        found.append(
+            f"{listed(names)} {verb} changed for all code, so {pronoun} reset before each call of "
+            "an answer"
+        )
+    return found
 
 
 def plain_python(source: str) -> str:
@@ -430,7 +595,7 @@ def _plain_code(node: ast.stmt) -> CodeType | None:
 def _statement(node: ast.stmt, code: CodeType) -> _Statement:
     binds, uses = names_of(code)
     return _Statement(
-        node, frozenset(binds), frozenset(uses), _changes(node), _is_movable(node), _checks(node)
+        node, frozenset(binds), frozenset(uses), _changes(node), _stores(node), _checks(node)
     )
 
 
@@ -456,17 +621,32 @@ def names_of(code: CodeType) -> tuple[set[str], set[str]]:
     return stored, uses
 
 
-def _changes(node: ast.stmt) -> frozenset[str]:
+def _stores(node: ast.stmt) -> frozenset[str]:
+    """Return the names of which a statement sets an attribute or an item."""
+    if isinstance(node, (*Functions, *Imports)):
+        return frozenset()
     targets: list[ast.AST] = []
     for part in ast.walk(node):
         if isinstance(part, (ast.Attribute, ast.Subscript)) and isinstance(part.ctx, ast.Store):
             targets.append(part)
-        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
-            targets.append(part.value.func)
+        elif isinstance(part, ast.Call):
+            match part:
+                case ast.Call(func=ast.Name("setattr"), args=[ast.Name() as changed, *_]):
+                    targets.append(changed)
+    return frozenset(root for target in targets if (root := _root(target)))
+
+
+def _changes(node: ast.stmt) -> frozenset[str]:
+    """Return the names that a statement stores into, or of which it calls a method."""
     if isinstance(node, (*Functions, *Imports)):
         return frozenset()
-    roots = (_root(target) for target in targets if not isinstance(target, ast.Name))
-    return frozenset(root for root in roots if root)
+    calls = (
+        part.value.func
+        for part in ast.walk(node)
+        if isinstance(part, ast.Expr) and isinstance(part.value, ast.Call)
+    )
+    roots = (_root(called) for called in calls if not isinstance(called, ast.Name))
+    return _stores(node) | {root for root in roots if root}
 
 
 def _root(node: ast.AST) -> str | None:
@@ -475,20 +655,43 @@ def _root(node: ast.AST) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _is_movable(node: ast.stmt) -> bool:
+def _path(node: ast.AST) -> list[str]:
+    """Return the names of an attribute, from its root; nothing if the root is no name."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    return [node.id, *names] if isinstance(node, ast.Name) else []
+
+
+def _imported(statement: _Statement) -> Iterator[tuple[str, str]]:
+    """Yield the names that a statement imports, each with what it stands for."""
+    for node in ast.walk(statement.node):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (top, top)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((a.asname or a.name, f"{node.module}.{a.name}") for a in node.names)
+
+
+def _is_movable(node: ast.stmt, imported: Mapping[str, str]) -> bool:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.Pass():
             return True
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return True
         case ast.Assign(targets=targets, value=value):
-            return all(_is_plain_target(target) for target in targets) and _is_constant(value)
+            plain = all(_is_plain_target(target) for target in targets)
+            return plain and _is_pure(value, imported)
         case ast.AnnAssign(target=target, value=ast.expr() as value):
-            return _is_plain_target(target) and _is_constant(value)
+            return _is_plain_target(target) and _is_pure(value, imported)
         case ast.If(body=body, orelse=orelse) | ast.Try(body=body, orelse=orelse, finalbody=[]):
+            if isinstance(node, ast.If) and not _is_pure(node.test, imported):
+                return False
             handlers = node.handlers if isinstance(node, ast.Try) else []
             inner = [*body, *orelse, *(part for handler in handlers for part in handler.body)]
-            return all(_is_movable(part) for part in inner)
+            return all(_is_movable(part, imported) for part in inner)
     return False
 
 
@@ -498,20 +701,50 @@ def _is_plain_target(target: ast.expr) -> bool:
     return isinstance(target, ast.Name)
 
 
-def _is_constant(value: ast.expr) -> bool:
+def _is_attribute_of(target: ast.expr, name: str) -> bool:
+    match target:
+        case ast.Attribute(value=ast.Name(owner)):
+            return owner == name
+    return False
+
+
+def _is_pure(value: ast.AST, imported: Mapping[str, str]) -> bool:
+    """Return whether a value can be computed again, elsewhere, with the same result.
+
+    Args:
+        value: The expression, or a part of it.
+        imported: What the names stand for that the notebook imports.
+    """
     if isinstance(value, ast.Lambda):
         return True
     if isinstance(value, (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)):
         return False
-    if isinstance(value, ast.Call):
-        function = value.func
-        called = getattr(function, "attr", None) or getattr(function, "id", None)
-        if called not in PURE_CALLS and _root(function) != "math":
-            return False
-    children: list[Any] = list(ast.iter_child_nodes(value))
-    return all(_is_constant(child) for child in children if isinstance(child, ast.expr)) and all(
-        _is_constant(keyword.value) for keyword in children if isinstance(keyword, ast.keyword)
-    )
+    if isinstance(value, ast.Call) and not _is_pure_call(value.func, imported):
+        return False
+    return all(_is_pure(child, imported) for child in ast.iter_child_nodes(value))
+
+
+def _is_pure_call(function: ast.expr, imported: Mapping[str, str]) -> bool:
+    path = _path(function)
+    if not path:  # a method of what the expression has just made
+        name = getattr(function, "attr", "")
+        return bool(name) and not RANDOM_IN_PLACE.fullmatch(name) and name != "backward"
+    if path[0] in imported:
+        module, *names = [*imported[path[0]].split("."), *path[1:]]
+        if module in PURE_MODULES:
+            return bool(names) and not any(IMPURE.fullmatch(part) for part in names)
+    return path[-1] in PURE_CALLS or (len(path) > 1 and path[-1] in PURE_METHODS)
+
+
+def _written_modules(sources: Sequence[str]) -> dict[str, str]:
+    """Return the modules that cells write, with their sources."""
+    files: dict[str, str] = {}
+    for source in sources:
+        if match := WRITES_FILE.match(source):
+            text = source[match.end() :].partition("\n")[2]
+            before = files.pop(match["name"], "") if match["more"] else ""
+            files[match["name"]] = f"{before}{text}\n"
+    return files
 
 
 def _checks(node: ast.stmt) -> str | None:

@@ -14,16 +14,20 @@ __all__ = [
     "Difference",
     "as_numbers",
     "difference",
+    "distinct_numbers",
     "listed",
     "near",
     "numbers_in",
     "printable",
     "quantity",
     "short_number",
+    "telling_digits",
     "with_article",
 ]
 
 MAX_TEXT = 300
+DIGITS = 4  # of a number in a message, if these tell it from another
+MAX_DIGITS = 17
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def _compare_numbers(expected: Any, got: Any, tolerance: float, at: str) -> Diff
     if expected.shape != got.shape:
         text = f"{_at(at)}expected shape {expected.shape}, got {got.shape}"
         return Difference("the shape is wrong", text)
-    kinds = ["True and False" if array.dtype == bool else "numbers" for array in (expected, got)]
+    kinds = ["Boolean values" if array.dtype == bool else "numbers" for array in (expected, got)]
     if kinds[0] != kinds[1]:
         text = f"{_at(at)}expected {kinds[0]}, got {kinds[1]}"
         return Difference("the type of the numbers is wrong", text)
@@ -217,8 +221,9 @@ def near(expected: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:
 def _first_number(expected: np.ndarray, got: np.ndarray, close: np.ndarray, at: str) -> Difference:
     is_truth = expected.dtype == bool
     place = tuple(int(i) for i in np.argwhere(~close)[0])
-    show = bool if is_truth else short_number
-    text = f"expected {show(expected[place])}, got {show(got[place])}"
+    numbers = expected[place], got[place]
+    wanted, actual = map(str, map(bool, numbers)) if is_truth else distinct_numbers(*numbers)
+    text = f"expected {wanted}, got {actual}"
     if close.size > 1:
         where = f" at {list(place)}" if place else ""
         what = "values" if is_truth else "numbers"
@@ -238,7 +243,7 @@ def _holds_numbers(value: Any) -> bool:
 def _wrong_type(expected: Any, got: Any, at: str) -> Difference:
     text = f"{_at(at)}expected {_form(expected)}, got {_form(got)}"
     if got is None:
-        text += ": is there a return?"
+        text += ": is a return statement missing?"
     return Difference("the result has the wrong form", text)
 
 
@@ -264,14 +269,45 @@ def with_article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def short_number(value: float) -> str:
-    """Return a number with four significant digits.
+def short_number(value: float, digits: int = DIGITS) -> str:
+    """Return a number with four significant digits, or with more.
 
     Example:
-        >>> short_number(2 / 3)
-        '0.6667'
+        >>> short_number(2 / 3), short_number(2 / 3, digits=6)
+        ('0.6667', '0.666667')
     """
-    return f"{float(value) + 0.0:.4g}"
+    return f"{float(value) + 0.0:.{digits}g}"
+
+
+def telling_digits(one: Any, other: Any) -> int:
+    """Return how many digits show which numbers of two arrays of one shape differ.
+
+    These are at least four, and 17 show any difference.
+
+    Example:
+        >>> telling_digits(1.0, 2.0), telling_digits([5.52301, 1], [5.52349, 1])
+        (4, 5)
+    """
+    pairs = zip(np.ravel(one).tolist(), np.ravel(other).tolist(), strict=True)
+    different = [pair for pair in pairs if pair[0] != pair[1] and pair[0] == pair[0]]
+    digits = range(DIGITS, MAX_DIGITS)
+    enough = (n for n in digits if all(_differ(*pair, n) for pair in different))
+    return next(enough, MAX_DIGITS)
+
+
+def _differ(one: float, other: float, digits: int) -> bool:
+    return short_number(one, digits) != short_number(other, digits)
+
+
+def distinct_numbers(one: float, other: float) -> tuple[str, str]:
+    """Return two numbers with as many digits as it takes to tell them apart.
+
+    Example:
+        >>> distinct_numbers(1, 2.5), distinct_numbers(5.52301, 5.52349)
+        (('1', '2.5'), ('5.523', '5.5235'))
+    """
+    digits = telling_digits(one, other)
+    return short_number(one, digits), short_number(other, digits)
 
 
 def listed(names: Sequence[str]) -> str:

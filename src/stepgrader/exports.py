@@ -132,7 +132,7 @@ def _people(
     for row in books.totals.students:
         person = books.roster.people.get(row.student)
         if person is None:
-            problems.append(f"{row.student}: has no id, because the roster does not name them")
+            problems.append(f"{row.student}: has no id: the roster does not list this student")
             continue
         points = [row.points(exercise) for exercise in books.totals.out_of]
         people.append((person, ["" if value is None else value for value in points]))

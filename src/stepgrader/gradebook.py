@@ -287,7 +287,7 @@ def apply_overrides(
             for step in same:
                 if step == override.step or "" in (step, override.step):
                     row = same[step][0].row
-                    raise ValueError(f"these points are set by row {row} too; one row is expected")
+                    raise ValueError(f"row {row} sets these points too; expected one row")
             same[override.step] = override, points
         except ValueError as error:
             problems.append(f"row {override.row}: {error}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from stepgrader.answers import failing_line, fingerprint
 from stepgrader.callees import called_steps, calls_wrong, codes_of_source
+from stepgrader.differences import listed
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
 from stepgrader.marks import earned, total
@@ -20,13 +21,14 @@ from stepgrader.outcomes import last_line, read_outcomes
 from stepgrader.sandbox import Sandbox
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.submissions import Answer, read_answers
+from stepgrader.worker import MODULE
 
 __all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_answers", "grade_notebook"]
 
 NOTEBOOK_SECONDS = 120  # for all answers of a notebook together; a usual one takes 2
-OUT_OF_TIME = "the answers before it took all the time that a notebook has"
+OUT_OF_TIME = "earlier answers used up the time allowed for one notebook"
 RIGHT = Verdict("right")
-TOO_LARGE = "to compare what it returned takes too much memory"
+TOO_LARGE = "comparing what it returned takes too much memory"
 
 
 class SandboxFaultError(RuntimeError):
@@ -253,6 +255,7 @@ def grade_answers(
         if source is None:
             verdicts[step.name] = Verdict("missing", finding=f"no cell defines {step.name}")
             continue
+        cells += [(f"{MODULE}{name}", text) for name, text in answers[step.name].files]
         if helpers := answers[step.name].helpers:
             cells.append((f"{cell_stem(step.name)}-helpers", helpers))
         cells.append((f"{cell_stem(step.name)}-answer", source))
@@ -278,9 +281,9 @@ def grade_answers(
             second = runs.all_hidden(step, [*before, *solved, own])
             if _rank(second) > _rank(verdict):
                 verdict, right_versions = second, faults
-                notes.append(f"graded with right versions of {', '.join(faults)}")
+                notes.append(f"graded with {_correct_versions(faults)}")
             elif verdict.status == "wrong":
-                notes.append(f"with right versions of {', '.join(faults)} it is no better")
+                notes.append(f"it does no better with {_correct_versions(faults)}")
         elif faults and verdict.status == "wrong":
             used = _used(step.name, answers)
             wrong = [name for name in faults if name in used and verdicts[name].status == "wrong"]
@@ -304,6 +307,10 @@ def grade_answers(
             )
         )
     return Graded(exercise.name, exercise.title, graded, by_clock=runs.by_clock)
+
+
+def _correct_versions(names: Sequence[str]) -> str:
+    return f"the correct version{'s' if len(names) > 1 else ''} of {listed(names)}"
 
 
 def _may_follow(verdict: Verdict) -> bool:

@@ -11,17 +11,28 @@ from typing import Any
 import numpy as np
 
 from stepgrader.diagnosis import explain, numeric_parts
-from stepgrader.differences import difference, near, printable, short_number, with_article
+from stepgrader.differences import (
+    difference,
+    near,
+    printable,
+    short_number,
+    telling_digits,
+    with_article,
+)
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.worker import OWN_CELL
 from stepgrader.worker.values import Unsupported, decode
+from stepgrader.worker.walls import NO_PROCESS, NO_THREAD
 
-__all__ = ["NOT_SHOWN", "SHARES_MEMORY", "Verdict", "judge", "own_cell"]
+__all__ = ["NOT_SHOWN", "REFUSAL", "SHARES_MEMORY", "Verdict", "judge", "own_cell"]
 
-NOT_SHOWN = "on an input that is not shown"
+NOT_SHOWN = "on a hidden input"
 """Where something went wrong, if the case is hidden."""
-SHARES_MEMORY = "the result is not new"
+SHARES_MEMORY = "the result shares memory with an argument"
 """The kind of finding of a result that uses the memory of an argument."""
+REFUSAL = "an answer that is graded can't start threads or processes, or use the network"
+"""What is said of an error by which the sandbox refuses something."""
+REFUSED = (NO_THREAD, NO_PROCESS)  # the messages of such errors
 MAX_SHOWN = 12  # numbers or items in an example
 MAX_LINE = 1000
 # What may be shown of an error on a hidden case. Of all names, or of lines, a student could choose
@@ -211,8 +222,8 @@ def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) 
             if got is None:
                 return _Finding(
                     "no gradient flows back",
-                    f"no gradient flows back to {name}: was the result cut off from it, by "
-                    "detach, item, numpy or a new tensor?",
+                    f"no gradient flows back to {name}: is the graph cut by detach, item, numpy "
+                    "or a new tensor?",
                     gradient=name,
                 )
             if different := difference(gradient, got, tolerance):
@@ -226,7 +237,7 @@ def _finding(step: CompiledStep, case: dict[str, Any], outcome: dict[str, Any]) 
                 return _Finding("the call changes its arguments", text, argument=name)
         if step.new_results and outcome.get("shared"):
             name = next(iter(outcome["shared"]))
-            text = f"the result shares its memory with the argument {name}; return new tensors"
+            text = f"the result shares memory with the argument {name}; return new tensors"
             return _Finding(SHARES_MEMORY, text, argument=name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return _Finding("the answer can't be read", f"the answer can't be read: {error}")
@@ -283,14 +294,15 @@ def _example(
     for part in ("options", "state", "inputs"):
         for name, value in (case[part] or {}).items():
             lines.append(f"  {name}{_show_part(value, wrong)}")
+    digits = {} if wrong is None else {"digits": wrong.digits}
     if wrong is not None and (wrong.name != label or wrong.expected.size > MAX_SHOWN):
         for word, array in (("expected", wrong.expected), ("got", wrong.got)):
-            lines.append(f"{word} {wrong.name}{_block(array, wrong.place)}")
+            lines.append(f"{word} {wrong.name}{_block(array, wrong.place, **digits)}")
     else:
         label = "gradient " if finding.name else ""
-        lines.append(f"expected {label}{_show(expected)}")
+        lines.append(f"expected {label}{_show(expected, **digits)}")
         if "raised" not in outcome:
-            lines.append(f"got {label}{_show(got)}")
+            lines.append(f"got {label}{_show(got, **digits)}")
     return "\n".join(printable(line, limit=MAX_LINE) for line in lines)
 
 
@@ -302,6 +314,7 @@ class _Wrong:
     expected: np.ndarray
     got: np.ndarray
     place: tuple[int, ...]
+    digits: int  # that show which numbers are wrong
 
 
 def _first_wrong(expected: Any, got: Any, name: str, tolerance: float) -> _Wrong | None:
@@ -316,7 +329,8 @@ def _first_wrong(expected: Any, got: Any, name: str, tolerance: float) -> _Wrong
             close = near(right.astype(float), array.astype(float), tolerance)
             if not close.all():
                 place = tuple(int(i) for i in np.argwhere(~close)[0])
-                return _Wrong(part, right, array, place)
+                digits = telling_digits(right[~close], array[~close])
+                return _Wrong(part, right, array, place, digits)
     except ValueError:
         pass
     return None
@@ -335,7 +349,7 @@ def _show_part(data: Any, wrong: _Wrong | None) -> str:
     return _block(value, place + (0,) * (value.ndim - len(place)))
 
 
-def _block(array: np.ndarray, place: tuple[int, ...]) -> str:
+def _block(array: np.ndarray, place: tuple[int, ...], digits: int = 4) -> str:
     """Return the largest block around a place that can be read, with its index."""
     fixed = next(n for n in range(array.ndim + 1) if array[place[:n]].size <= MAX_SHOWN)
     if fixed == array.ndim > 0:  # the last axis alone has too many numbers
@@ -344,44 +358,45 @@ def _block(array: np.ndarray, place: tuple[int, ...]) -> str:
         index = ", ".join([*map(str, place[:-1]), f"{start}:{start + MAX_SHOWN}"])
     else:
         block, index = array[place[:fixed]], ", ".join(map(str, place[:fixed]))
-    values = _nested(block.tolist()) if array.dtype.kind == "f" else block.tolist()
+    values = _nested(block.tolist(), digits) if array.dtype.kind == "f" else block.tolist()
     if not index:  # all of it
         return f" = {values} {array.shape}" if array.shape else f" = {values}"
     return f"[{index}] = {values}, of {array.dtype} {array.shape}"
 
 
-def _show(data: Any) -> str:
+def _show(data: Any, digits: int = 4) -> str:
     try:
-        return _plain(decode(data))
+        return _plain(decode(data), digits)
     except ValueError:
         return "a value that can't be read"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, digits: int) -> str:
     if isinstance(value, np.ndarray):
         shape = f" {value.shape}" if value.shape else ""
         if value.size > MAX_SHOWN or not value.size:
             return f"{value.dtype}{shape}"
         if value.dtype.kind == "f":
-            return f"{_nested(value.tolist())}{shape}"
+            return f"{_nested(value.tolist(), digits)}{shape}"
         return f"{value.tolist()}{shape}"
     if isinstance(value, (list, tuple)):
-        items = ", ".join(_plain(item) for item in value[:MAX_SHOWN])
+        items = ", ".join(_plain(item, digits) for item in value[:MAX_SHOWN])
         more = ", ..." if len(value) > MAX_SHOWN else ""
         return f"[{items}{more}]" if isinstance(value, list) else f"({items}{more})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{n}: {_plain(v)}" for n, v in list(value.items())[:20]) + "}"
+        items = ", ".join(f"{n}: {_plain(item, digits)}" for n, item in list(value.items())[:20])
+        return "{" + items + "}"
     if isinstance(value, float):
-        return short_number(value)
+        return short_number(value, digits)
     if isinstance(value, Unsupported):
         return with_article(printable(value.type_name))
     return printable(repr(value))
 
 
-def _nested(values: Any) -> str:
+def _nested(values: Any, digits: int) -> str:
     if isinstance(values, list):
-        return "[" + ", ".join(_nested(value) for value in values) + "]"
-    return short_number(values)
+        return "[" + ", ".join(_nested(value, digits) for value in values) + "]"
+    return short_number(values, digits)
 
 
 def _place_of_error(step: CompiledStep, raised: dict[str, Any]) -> str:
@@ -398,4 +413,6 @@ def _describe(raised: dict[str, Any], where: str) -> str:
     kind, message = (
         printable(" ".join(str(raised.get(part, "")).split())) for part in ("type", "message")
     )
-    return f"{where or 'your code'} raised {kind}" + (f": {message}" if message else "")
+    text = f"{where or 'your code'} raised {kind}" + (f": {message}" if message else "")
+    refused = any(words in message for words in REFUSED)
+    return f"{text}: {REFUSAL}" if refused else text

@@ -22,7 +22,18 @@ __all__ = [
 
 NOTEBOOK = re.compile(r"\.ipynb(?:\.(?:txt|json))?(?: ?\(\d+\))?\s*$", re.IGNORECASE)
 COPY = re.compile(r"(?:-Copy\d+| ?\(\d+\))+$")
-LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
+# What operating systems and programs leave, in lower case; and how such names begin.
+LITTER = frozenset(
+    [
+        *("__macosx", ".ds_store", ".localized", ".appledouble", ".spotlight-v100", ".trashes"),
+        *(".fseventsd", ".temporaryitems", ".documentrevisions-v100", ".directory"),
+        *("thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *(".ipynb_checkpoints", ".virtual_documents", "__pycache__", ".cache", ".config", ".venv"),
+        *(".git", ".github", ".gitignore", ".gitattributes", ".gitkeep", ".hg", ".svn"),
+        *(".idea", ".vscode", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".jupyter"),
+    ]
+)
+LITTER_PREFIXES = ("._", ".~", "~$", ".trash-")
 METADATA = "submission_metadata.yml"
 """Name of the file in which Gradescope says who made each submission."""
 # What a platform makes of a student's file `lstm.ipynb`. Groups: name or id of the student,
@@ -143,10 +154,10 @@ def is_litter(name: str) -> bool:
     """Return whether a system or program left a file, and no student handed it in.
 
     Example:
-        >>> [is_litter(name) for name in ("__MACOSX", "._lstm.ipynb", "lstm.ipynb")]
-        [True, True, False]
+        >>> [is_litter(name) for name in ("__MACOSX", "._lstm.ipynb", "lstm.ipynb", ".a.ipynb")]
+        [True, True, False, False]
     """
-    return name.startswith(".") or name.lower() in LITTER
+    return name.lower() in LITTER or name.lower().startswith(LITTER_PREFIXES)
 
 
 def is_export(names: set[str]) -> bool:

@@ -14,10 +14,10 @@ from stepgrader.worker import OWN_CELL
 __all__ = ["last_line", "read_outcomes"]
 
 FAILURES = {
-    "time": "it did not end in time: is there a loop that never stops?",
-    "clock": "it did not end in time: is there an endless loop, or does it wait?",
-    "output": "it wrote too much",
-    "ended": "the process ended before it answered: by os._exit, a crash, or out of memory",
+    "time": "it ran out of time: is there an endless loop?",
+    "clock": "it ran out of time: does it loop forever, or wait for something?",
+    "output": "it wrote too much output",
+    "ended": "the process ended before it returned a result: os._exit, a crash, or out of memory",
 }
 
 
@@ -38,7 +38,7 @@ def read_outcomes(
         >>> read_outcomes(right, step, cells)
         [{'returned': 0.5, 'arguments': {}}]
         >>> read_outcomes(Reply("time", b'{"calls": "gate"}\n'), step, cells).finding
-        'it did not end in time: is there a loop that never stops?'
+        'it ran out of time: is there an endless loop?'
     """
     *earlier, own_cell = [cell_id for cell_id, _ in cells]
     last = last_line(reply.output)
@@ -53,7 +53,7 @@ def read_outcomes(
     if "undefined" in last:
         return Verdict("wrong", finding=f"the cell {own_cell} does not define {step.name}")
     cell = last.get("at")
-    where = f", in {cell}, which runs before" if cell in earlier else ""
+    where = f", in {cell}, which runs before it" if cell in earlier else ""
     if any(case["hidden"] for case in step.cases):  # the name of a cell could be a message
         where = f", {NOT_SHOWN}"
     return Verdict("wrong", finding=FAILURES[reply.end] + where)

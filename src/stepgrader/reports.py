@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepgrader.answers import candidates, code_lines
 from stepgrader.atomic_files import SafeWriter
-from stepgrader.differences import printable, quantity
+from stepgrader.differences import listed, printable, quantity
 from stepgrader.gradebook import counting
 from stepgrader.judge import Verdict
 from stepgrader.marks import earned
@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # a check in a notebook needs no sandbox, which there is not 
     from stepgrader.grader import Graded, GradedStep
 
 __all__ = [
+    "UNDONE",
+    "distinct_files",
     "feedback_html",
     "file_names",
     "no_grade",
@@ -38,7 +40,8 @@ __all__ = [
 MAX_FILE_NAME = 100  # bytes: beside endings and what is added, a file system takes 255
 WIDTH = 100  # of a table
 MARKS = {"right": "✓", "wrong": "✗", "open": "○", "missing": "○"}
-UNDONE = {"open": "not written yet", "missing": "no cell with this answer"}
+UNDONE = {"open": "not written yet", "missing": "no cell defines it"}
+"""What is said of an answer that is not there, by the status of the verdict."""
 
 
 def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str]) -> Iterator[str]:
@@ -55,7 +58,7 @@ def verdict_lines(name: str, verdict: Verdict, points: int, tested: Iterable[str
         ['✓ gate: 2 of 2 points, tested: a small batch']
     """
     mark = f"{earned(verdict, points)} of {_points(points)}"
-    yield f"{MARKS[verdict.status]} {name}: {mark}, {_remark(verdict, tested)}"
+    yield f"{MARKS[verdict.status]} {name}: {mark}{_separator(verdict)}{_remark(verdict, tested)}"
     for line in _reasons(verdict):
         yield f"  {line}"
     if verdict.holds() and verdict.status == "wrong" and not verdict.share():
@@ -97,7 +100,10 @@ def table(graded: Graded) -> Iterator[str]:
 
 
 def write_reports(
-    results: Sequence[Result], writer: SafeWriter, count: set[int] | None = None
+    results: Sequence[Result],
+    writer: SafeWriter,
+    count: set[int] | None = None,
+    ignored: Sequence[str] = (),
 ) -> dict[str, list[Path]]:
     """Write tables, a summary, and a feedback page for each student.
 
@@ -107,6 +113,7 @@ def write_reports(
         results: The result of every submission.
         writer: Writes the files. It skips a page that was changed by hand; a table is renamed.
         count: The numbers of the results that count (default: see ``gradebook.counting``).
+        ignored: What lies among the submissions and is nobody's; see ``find_ignored``.
 
     Returns:
         The files of each student's feedback page.
@@ -139,7 +146,7 @@ def write_reports(
         if result.graded is not None
     }
     writer.replace(out / "candidates.md", "\n".join(candidates(handed_in.values())))
-    writer.replace(out / "summary.md", "\n".join(_summary(results, count)) + "\n")
+    writer.replace(out / "summary.md", "\n".join(_summary(results, count, ignored)) + "\n")
     pages: dict[str, list[tuple[Result, bool]]] = defaultdict(list)
     for number, result in enumerate(results):
         pages[result.submission.student].append((result, number in count))
@@ -168,12 +175,17 @@ def _remark(verdict: Verdict, tested: Iterable[str]) -> str:
         return f"tested: {'; '.join(dict.fromkeys(tested))}"
     if verdict.status == "wrong":
         if not verdict.property:
-            return "it failed"
-        first = f"the first that fails: {verdict.property}"
+            return "it did not finish"
+        first = f"first property that fails: {verdict.property}"
         if not verdict.share():
             return first
-        return f"{len(verdict.holds())} of {len(verdict.properties)} properties hold, {first}"
+        return f"{len(verdict.holds())} of {len(verdict.properties)} properties hold; {first}"
     return _undone(verdict)
+
+
+def _separator(verdict: Verdict) -> str:
+    """Return what stands between the points and the remark."""
+    return "; " if verdict.status == "wrong" else ", "
 
 
 def _undone(verdict: Verdict) -> str:
@@ -193,8 +205,8 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
         if verdict.example and not verdict.diagnosis:  # words say more than numbers
             yield from verdict.example.splitlines()
         if verdict.holds():
-            yield f"what holds: {'; '.join(verdict.holds())}"
-            yield f"what fails: {'; '.join(verdict.fails())}"
+            yield f"properties that hold: {'; '.join(verdict.holds())}"
+            yield f"properties that fail: {'; '.join(verdict.fails())}"
 
 
 def _name(text: str) -> str:
@@ -259,15 +271,52 @@ def _step_rows(results: Sequence[Result], count: set[int]) -> Iterator[Sequence[
             )
 
 
-def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
+def distinct_files(results: Iterable[Result]) -> int:
+    """Return how many files were handed in, each counted once, also if it is several students'.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from stepgrader.batch import Result
+        >>> from stepgrader.submissions import Submission
+        >>> pair = [Submission(student, Path("a.ipynb")) for student in ("ada", "bob")]
+        >>> distinct_files(Result(submission, None) for submission in pair)
+        1
+    """
+    handed_in = (result.submission for result in results)
+    return len({(one.path, one.members) for one in handed_in if one.path != Path()})
+
+
+def _overall(results: Sequence[Result]) -> str:
+    """Return a sentence on how much was handed in."""
+    graded = [result for result in results if result.graded and result.submission.path != Path()]
+    students = {result.submission.student for result in graded}
+    files = distinct_files(graded)
+    rest = distinct_files(result for result in results if result.graded is None)
+    given = sum(result.graded is not None for result in results) - len(graded)
+    absent = sum(result.submission.absent for result in results)
+    parts = [
+        f"{quantity(files, 'notebook')} of {quantity(len(students), 'student')} "
+        f"{'has' if files == 1 else 'have'} a grade",
+        f"{quantity(rest, 'file')} {'has' if rest == 1 else 'have'} none",
+    ]
+    if given:
+        parts.append(f"{quantity(given, 'grade')} {'was' if given == 1 else 'were'} given by hand")
+    if absent:
+        parts.append(f"{quantity(absent, 'student')} handed in nothing")
+    return f"{listed(parts)}."
+
+
+def _summary(
+    results: Sequence[Result], count: set[int], ignored: Sequence[str] = ()
+) -> Iterator[str]:
     yield "# Summary"
     yield ""
-    students = {result.submission.student for result in results}
+    yield _overall(results)
+    if ignored:
+        names = ", ".join(plain(_name(name)) for name in ignored)
+        yield ""
+        yield f"Ignored, because an operating system or a program left it there: {names}."
     unread = [result for result in results if result.graded is None]
-    yield (
-        f"{quantity(len(results), 'notebook')} of {quantity(len(students), 'student')}, "
-        f"{len(unread)} without a grade."
-    )
     by_exercise: dict[str, list[Graded]] = defaultdict(list)
     for _, notebook in _counted(results, count):
         by_exercise[notebook.exercise].append(notebook)
@@ -277,9 +326,9 @@ def _summary(results: Sequence[Result], count: set[int]) -> Iterator[str]:
         yield f"## {graded[0].title}"
         yield ""
         average = f"on average {mean:.1f} of {_points(graded[0].out_of)}"
-        yield f"{quantity(len(graded), 'notebook')}, {average}."
+        yield f"{quantity(len(graded), 'student')}, {average}."
         yield ""
-        yield "| step | right | right in part | wrong | not written |"
+        yield "| step | right | partly right | wrong | not written |"
         yield "|---|---:|---:|---:|---:|"
         for steps in zip(*(notebook.steps for notebook in graded), strict=True):
             statuses = Counter(step.verdict.status for step in steps)
@@ -318,7 +367,7 @@ def _mistake(step: GradedStep) -> str:
 
 
 def _unknown(step: GradedStep) -> str:
-    return f"fails at: {step.verdict.property}" if step.verdict.property else "did not answer"
+    return f"fails at: {step.verdict.property}" if step.verdict.property else "returned nothing"
 
 
 def file_names(students: Iterable[str]) -> dict[str, str]:
@@ -419,7 +468,7 @@ def step_head(step: GradedStep) -> str:
     """
     verdict = step.verdict
     head = f"{MARKS[verdict.status]} {step.title}: {step.points} of {_points(step.out_of)}"
-    return head if verdict.status == "right" else f"{head}, {_remark(verdict, ())}"
+    return head if verdict.status == "right" else head + _separator(verdict) + _remark(verdict, ())
 
 
 def no_grade(result: Result) -> str:
@@ -433,7 +482,10 @@ def no_grade(result: Result) -> str:
         'This could not be read: it is not JSON.'
     """
     if result.grader_fault:
-        return "This could not be graded, through no fault of yours. Your instructor has been told."
+        return (
+            "This could not be graded because of a problem in the grader, not in your work. Your "
+            "instructor has been informed."
+        )
     if result.submission.absent:
         return "Nothing was handed in."
     return f"This could not be read: {printable(result.problem or '')}."

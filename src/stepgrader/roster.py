@@ -104,7 +104,7 @@ class Roster:
             if not value["id"] or value["id"] in ids:
                 problem = f"{value['id']} twice" if value["id"] else "none"
                 raise ValueError(
-                    f"--roster: line {reader.line_num}: expected an id of its own, got {problem}"
+                    f"--roster: line {reader.line_num}: expected a unique id, got {problem}"
                 )
             ids.add(value["id"])
             facts = {field.name: value.get(field.name, "") for field in fields(Person)}

@@ -90,6 +90,8 @@ class Sandbox:
 
     Args:
         isolated: False runs code without isolation: only for one's own code, on one's own machine.
+        imitated: Whether, without isolation, an answer is refused further processes, threads and
+            the network, as it would be with it. Code can get around that.
         cpu_seconds: Limit on a step's processor time.
         wall_seconds: Limit on a step's elapsed time, which also stops one that only waits.
         hidden: Folders that the code must not read, wherever they are installed. This package is
@@ -111,6 +113,7 @@ class Sandbox:
         self,
         *,
         isolated: bool = True,
+        imitated: bool = True,
         cpu_seconds: int = CPU_SECONDS,
         wall_seconds: int = WALL_SECONDS,
         hidden: Sequence[Path] = (),
@@ -120,7 +123,7 @@ class Sandbox:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if not isolated:
             self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self._command = _isolated_command(hidden) if isolated else _plain_command()
+        self._command = _isolated_command(hidden) if isolated else _plain_command(imitated)
         self._process: subprocess.Popen[bytes] | None = None
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
         self._start()
@@ -253,9 +256,10 @@ def _open_proc(isolated: bool) -> Iterator[list[int]]:
         os.close(proc)
 
 
-def _plain_command() -> list[str]:
+def _plain_command(imitated: bool) -> list[str]:
     code = f"import sys; sys.path.insert(0, {str(WORKER.parent)!r}); from worker import server; "
-    return [sys.executable, *SHIELDED, "-c", code + "server.serve(proc=None)"]
+    code += f"server.serve(proc=None, imitated={imitated})"
+    return [sys.executable, *SHIELDED, "-c", code]
 
 
 def _isolated_command(hidden: Sequence[Path]) -> list[str]:

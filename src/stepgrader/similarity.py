@@ -1,9 +1,12 @@
 """Which notebooks of a class share code that others did not write, whatever their names are.
 
-No library is used for it. copydetect had its last release in 2024, and compares one pair of files
-at a time, like the edit distances of rapidfuzz: neither can weigh what is rare in a class. On 300
-notebooks with 20 renamed copies, all 20 were listed first, also with their functions in another
-order; with that order, the edit distance had none of them among its first 50. The 300 take 1.4 s.
+No library is used for it. copydetect 0.5 (2024, its last release) does find a copy with other
+names (0.77 of it, where this module finds all) and with functions in another order (0.98). But it
+compares two files at a time and can't weigh what is rare in a class. Of 32 notebooks, 26 had the
+same usual function and two an unusual one: it put the pair of the two at rank 332 of 496, below
+pairs of honest students; this module lists that pair alone. The edit distances of rapidfuzz have
+the same limit: of 20 renamed copies among 300 notebooks, with functions in another order, none was
+among the first 50; here all 20 come first, in 1.4 s.
 """
 
 from __future__ import annotations

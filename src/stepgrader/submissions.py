@@ -16,7 +16,7 @@ from typing import Any
 
 from stepgrader import layouts
 from stepgrader.archives import MAX_ZIP, SMALLER, Archive, ArchiveError, too_large
-from stepgrader.definitions import Definitions, complaints
+from stepgrader.definitions import Definitions, complaints, remarks
 from stepgrader.exercises import EXERCISE, Exercise, Released
 from stepgrader.roster import Roster
 from stepgrader.steps import cell_stem
@@ -28,6 +28,7 @@ __all__ = [
     "UnreadableError",
     "code_of",
     "find",
+    "find_ignored",
     "identify",
     "read",
     "read_answers",
@@ -35,7 +36,7 @@ __all__ = [
     "read_notebook",
 ]
 
-UNMATCHED = "this is nobody, or not only one, in the roster"
+UNMATCHED = "it matches no student in the roster, or more than one"
 """What is said of a submission that no student, or more than one, can have made."""
 MAX_BYTES = 8 * 2**20
 MAX_ZIP_IN_ZIP = 64 * 2**20
@@ -54,7 +55,7 @@ class UnreadableError(ValueError):
         >>> read_notebook(b"a text, no notebook")
         Traceback (most recent call last):
         ...
-        stepgrader.submissions.UnreadableError: it is not JSON, so it is not a notebook, or damaged
+        stepgrader.submissions.UnreadableError: it is not valid JSON: not a notebook, or damaged
     """
 
 
@@ -108,7 +109,7 @@ class Submission:
         """A remark for the table of grades."""
         remarks = []
         if self.beside:
-            remarks.append(f"handed in too, not graded: {_listed(self.beside)}")
+            remarks.append(f"also handed in, not graded: {_listed(self.beside)}")
         if not self.matched:
             remarks.append(UNMATCHED)
         return "; ".join(remarks)
@@ -122,6 +123,7 @@ class Answer:
         source: Its code; None if there is no such cell.
         note: Remarks for the student: how the cell was chosen, and what it lacks.
         helpers: The code of other cells that is taken along, and runs before it.
+        files: Name and source of the modules that other cells write and that it imports.
 
     Example:
         >>> Answer("def gate(x): return x").note is None, Answer(None).source is None
@@ -131,6 +133,7 @@ class Answer:
     source: str | None
     note: str | None = None
     helpers: str = ""
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,8 @@ def find(folder: Path, roster: Roster | None = None) -> Iterator[Submission]:
     Each subfolder or zip is a student, with all notebooks below it; a notebook directly in the
     folder is a student of its name. Names that Canvas, Moodle, Blackboard or Gradescope wrote are
     taken apart; see ``layouts``. Names that differ only in their Unicode form are one. Links are
-    not followed, and hidden files are skipped. What can't be read, and a student who handed in no
-    notebook, are yielded with the reason.
+    not followed. What can't be read, and a student who handed in no notebook, are yielded with the
+    reason. Only what ``find_ignored`` returns is left out.
 
     Args:
         folder: The folder, or a zip of it.
@@ -179,7 +182,7 @@ def find(folder: Path, roster: Roster | None = None) -> Iterator[Submission]:
         bob bob.ipynb None ()
         eve eve.pdf no notebook was handed in, only eve.pdf ()
     """
-    files, people = _tops(folder)
+    files, people, _ = _tops(folder)
     groups: dict[Any, list[tuple[layouts.Owner, _File]]] = defaultdict(list)
     labels: dict[Any, str] = {}
     matched: dict[Any, bool] = {}
@@ -207,6 +210,23 @@ def find(folder: Path, roster: Roster | None = None) -> Iterator[Submission]:
         if student not in groups:
             problem = "nothing was handed in"
             yield Submission(student, Path(), problem=problem, absent=True)
+
+
+def find_ignored(folder: Path) -> list[str]:
+    """Return what lies among the submissions and is nobody's, as a system or program left it there.
+
+    Args:
+        folder: The folder, or a zip of it.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as name:
+        ...     for file in (".DS_Store", "ada.ipynb", ".bob.ipynb"):
+        ...         Path(name, file).touch()
+        ...     find_ignored(Path(name)), [found.student for found in find(Path(name))]
+        (['.DS_Store'], ['.bob', 'ada'])
+    """
+    return _tops(folder)[2]
 
 
 def read(submission: Submission) -> bytes:
@@ -276,11 +296,17 @@ def _is_submission(file: _File) -> bool:
         return False
 
 
-def _tops(folder: Path) -> tuple[list[_File], dict[str, list[layouts.Owner]]]:
-    """Return all files, each below the name that tells the student, and Gradescope's people."""
-    files = list(_walk(folder) if folder.is_dir() else _unzip(folder, (), ()))
+def _tops(folder: Path) -> tuple[list[_File], dict[str, list[layouts.Owner]], list[str]]:
+    """Return all files, each below the name that tells the student, and Gradescope's people.
+
+    The third part is the names of what lies among them and was left by a system or program.
+    """
+    found = list(_walk(folder) if folder.is_dir() else _unzip(folder, (), ()))
+    files = [file for file in found if not layouts.is_litter(file.parts[0])]
+    ignored = [file.parts[0] for file in found if layouts.is_litter(file.parts[0])]
     one_top = len({file.parts[0] for file in files}) == 1
-    if not folder.is_dir() and one_top and all(len(file.parts) > 2 for file in files):
+    nested = (len(file.parts) > 2 for file in files if not layouts.is_litter(file.name))
+    if not folder.is_dir() and one_top and all(nested):
         files = [replace(file, parts=file.parts[1:]) for file in files]
     below: dict[str, set[str]] = defaultdict(set)
     for file in files:
@@ -297,12 +323,13 @@ def _tops(folder: Path) -> tuple[list[_File], dict[str, list[layouts.Owner]]]:
     for file in files:
         if file.parts == (layouts.METADATA,):
             people |= layouts.submitters(file.read().decode(errors="replace"))
-    kept = [
-        file
-        for file in files
-        if file.parts != (layouts.METADATA,) and not layouts.is_litter(file.parts[0])
-    ]
-    return kept, people
+    kept: list[_File] = []
+    for file in files:
+        if layouts.is_litter(file.parts[0]):
+            ignored.append(file.parts[0])
+        elif file.parts != (layouts.METADATA,):
+            kept.append(file)
+    return kept, people, sorted(set(ignored))
 
 
 def _walk(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[_File]:
@@ -317,8 +344,7 @@ def _walk(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[_File]:
         path, inner = Path(entry.path), (*parts, entry.name)
         link = entry.is_symlink()
         if layouts.is_litter(entry.name):
-            if parts:
-                yield _File(inner, path)
+            yield _File(inner, path)
         elif layouts.is_notebook_name(entry.name) or (link and not parts):
             yield _File(inner, path, certain=True)
         elif entry.is_dir(follow_symlinks=False):
@@ -342,11 +368,18 @@ def _unzip(path: Path, members: tuple[int, ...], parts: tuple[str, ...]) -> Iter
         return
     if not names:
         yield _File((*own_parts, "an empty zip"), path)
+    litter: set[tuple[str, ...]] = set()
     for number, name in enumerate(names):
         inner = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..")]
-        if not inner or any(layouts.is_litter(part) for part in inner):
-            inner = [".hidden"] if not inner else [f".{inner[-1].lstrip('.')}"]
-            yield _File((*parts, *inner), path)
+        if not inner:
+            yield _File((*parts, "a file without a name"), path)
+            continue
+        left = [place for place, part in enumerate(inner) if layouts.is_litter(part)]
+        if left:
+            found = (*parts, *inner[: left[0] + 1])
+            if found not in litter:
+                litter.add(found)
+                yield _File(found, path)
             continue
         file = _File((*parts, *inner), path, (*members, number))
         if not file.name.lower().endswith(".zip"):
@@ -355,7 +388,7 @@ def _unzip(path: Path, members: tuple[int, ...], parts: tuple[str, ...]) -> Iter
             yield from _unzip(path, file.members, file.parts)
         else:
             yield replace(
-                file, problem="it is a zip in a zip in a zip; hand in the notebook itself"
+                file, problem="it is a zip inside a zip inside a zip; hand in the notebook itself"
             )
 
 
@@ -424,7 +457,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     except OSError as error:
         raise UnreadableError(f"it can't be opened: {error.strerror}") from None
     if len(content) > limit:
-        raise UnreadableError("it grew while it was read")
+        raise UnreadableError("it grew while it was being read")
     return content
 
 
@@ -445,13 +478,11 @@ def read_notebook(content: bytes) -> dict[str, Any]:
     except RecursionError:
         raise UnreadableError("it is nested too deeply to be a notebook") from None
     except ValueError:
-        raise UnreadableError("it is not JSON, so it is not a notebook, or damaged") from None
+        raise UnreadableError("it is not valid JSON: not a notebook, or damaged") from None
     if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
         raise UnreadableError("it has no list of cells, so it is not a notebook")
     if len(notebook["cells"]) > MAX_CELLS:
-        raise UnreadableError(
-            f"it has {len(notebook['cells'])} cells, at most {MAX_CELLS} are read"
-        )
+        raise UnreadableError(f"it has {len(notebook['cells'])} cells; the limit is {MAX_CELLS}")
     return notebook
 
 
@@ -492,7 +523,9 @@ def identify(
     }
     best = max(counts, key=lambda name: counts[name], default=None)
     if best is None or counts[best] == 0:
-        raise UnreadableError("it is none of the exercises: it has none of their answers")
+        raise UnreadableError(
+            "it belongs to no exercise: it defines none of their functions or classes"
+        )
     return best
 
 
@@ -510,7 +543,7 @@ def read_answers(notebook: Mapping[str, Any], exercise: Released) -> dict[str, A
         ... }
         >>> cells = [{"id": i, "cell_type": "code", "source": s} for i, s in sources.items()]
         >>> read_answers({"cells": cells}, exercise)["gate"].note
-        'another cell than gate-answer defines gate, and it counts'
+        'gate is defined in another cell than gate-answer; that one is graded'
     """
     cells = _readable(notebook)
     names = [step.name for step in exercise.steps]
@@ -530,12 +563,11 @@ def _read_answer(
     ids = [cell_id for cell_id, _ in cells]
     notes = []
     if ids[selection.number] != own_id and own_id in ids:
-        notes.append(f"another cell than {own_id} defines {name}, and it counts")
+        notes.append(f"{name} is defined in another cell than {own_id}; that one is graded")
     elif selection.others:
-        notes.append(f"several cells define {name}; the last before its check counts")
-    return Answer(
-        selection.source, "; ".join([*notes, *complaints(selection)]) or None, selection.helpers
-    )
+        notes.append(f"several cells define {name}; the last one before its check is graded")
+    notes += [*complaints(selection), *remarks(selection)]
+    return Answer(selection.source, "; ".join(notes) or None, selection.helpers, selection.files)
 
 
 def code_of(notebook: Mapping[str, Any]) -> dict[str, Any]:

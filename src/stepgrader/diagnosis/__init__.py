@@ -61,7 +61,9 @@ def explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | Non
     try:
         with np.errstate(all="ignore"):
             change = matching(step, outcomes)
-            same = None if change is None else f"A right answer gives the same if {change}."
+            same = (
+                None if change is None else f"A correct solution gives the same result if {change}."
+            )
             return " ".join(filter(None, (_explain(step, outcomes), same))) or None
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError):
         return None  # an outcome can't be read, or is too large; the verdict needs no hint
@@ -84,7 +86,7 @@ def _explain(step: CompiledStep, outcomes: Sequence[dict[str, Any]]) -> str | No
     first = failing[0].property
     some = [run for run in failing if run.property == first]
     if len(some) < len(failing) and (text := swapped(some) or _of_runs(some)):
-        return f"With {first}: {text[0].lower()}{text[1:]}"
+        return f"For {first}: {text[0].lower()}{text[1:]}"
     return right_parts(failing)
 
 
@@ -133,8 +135,8 @@ def describe(pairs: Sequence[Pair], tolerance: float = 1e-5) -> str | None:
                 np.array_equal(pair.expected.astype(float), pair.got.astype(float))
                 for pair in pairs
             ):
-                kind = "numbers" if context.is_truth else "True and False"
-                return f"right but for its type: yours holds {kind}"
+                kind = "numbers" if context.is_truth else "Boolean values"
+                return f"right except for its type: yours contains {kind}"
             return None
         if context.is_truth and context.evidence < EVIDENCE:
             return None

@@ -15,7 +15,7 @@ ERRORS = {
     "numpy() on Tensor that requires grad": "Gradients can't flow through NumPy: stay with torch.",
     "modified by an inplace operation": "You overwrite a tensor that the gradient still needs: "
     "build a new one instead of changing it in place.",
-    "same dtype": "Numbers of float32 and float64 meet: make new tensors in the type of the "
+    "same dtype": "You mix float32 and float64: create new tensors in the type of the "
     "inputs, as new_zeros and zeros_like do.",
     "leaf Variable that requires grad": "You change a parameter in place: compute a new tensor.",
 }
@@ -34,9 +34,9 @@ def _of_error(message: str) -> str | None:
     if match := NO_FIT.search(message):
         rows, inner, outer, columns = map(int, match.groups())
         if inner == columns != outer:
-            return "A matrix product does not fit; with the second matrix transposed it would."
+            return "A matrix product has shapes that do not match; transpose the second matrix?"
         if rows == outer != inner:
-            return "A matrix product does not fit; with the first matrix transposed it would."
+            return "A matrix product has shapes that do not match; transpose the first matrix?"
     if (match := INDEX.search(message)) and match[1] == match[2]:
         return "An index is one too large: the last entry has the index size - 1."
     return next((text for part, text in ERRORS.items() if part in message), None)

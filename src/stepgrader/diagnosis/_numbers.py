@@ -10,7 +10,7 @@ import numpy as np
 
 from stepgrader.diagnosis._pairs import EVIDENCE, MANY, Context, Pair, aligned, count_wrong, sizes
 from stepgrader.diagnosis._places import input_regions
-from stepgrader.differences import near, short_number
+from stepgrader.differences import distinct_numbers, near, short_number
 
 __all__ = [
     "another_result",
@@ -32,7 +32,7 @@ def elementwise(context: Context) -> str | None:
     equal = context.equal
     if context.is_truth:
         if context.hold(lambda e, g: bool((e != g).all())):
-            return "True where False is expected, and the reverse"
+            return "True where False is expected, and vice versa"
         for value in (True, False):
             if all((pair.got == value).all() for pair in context.pairs):
                 return f"{value} everywhere"
@@ -48,7 +48,7 @@ def elementwise(context: Context) -> str | None:
         if context.hold(lambda e, g, f=function: equal(f(e), g), needed):  # type: ignore[misc]
             return f"{name} of what is expected"
         if context.hold(lambda e, g, f=function: equal(e, f(g)), needed):  # type: ignore[misc]
-            return f"a value of which {name} is expected"
+            return f"right except for a last step: {name} of it is expected"
     return None
 
 
@@ -142,7 +142,7 @@ def proportional(context: Context) -> str | None:
             if all(math.isclose(*pair, rel_tol=1e-4) for pair in zip(values, factors, strict=True)):
                 return f"what is expected {text.format(name)}"
     own = all(count_wrong([pair]) > EVIDENCE + 1 for pair in context.pairs)
-    return "what is expected times a factor, another in each case" if own else None
+    return "what is expected times a factor that differs from case to case" if own else None
 
 
 CONSTANTS = {
@@ -157,8 +157,8 @@ POWERS: list[tuple[str, Callable[[float], float]]] = [
     ("divided by {}", lambda n: 1 / n if n else 0),
     ("times the square root of {}", lambda n: math.sqrt(abs(n))),
     ("divided by the square root of {}", lambda n: 1 / math.sqrt(abs(n)) if n else 0),
-    ("times n / (n - 1), n being {}", lambda n: n / (n - 1) if n != 1 else 0),
-    ("times (n - 1) / n, n being {}", lambda n: (n - 1) / n if n else 0),
+    ("times n / (n - 1), where n is {}", lambda n: n / (n - 1) if n != 1 else 0),
+    ("times (n - 1) / n, where n is {}", lambda n: (n - 1) / n if n else 0),
 ]
 
 
@@ -166,7 +166,7 @@ def _factor(value: float) -> str:
     for name, constant in CONSTANTS.items():
         if math.isclose(value, constant, rel_tol=1e-4):
             return f"{short_number(value)} ({name})"
-    return short_number(value)
+    return distinct_numbers(value, 1)[0]
 
 
 def shifted_by(context: Context) -> str | None:
@@ -213,13 +213,13 @@ def _holds_with(
 
 
 WITH_ARGUMENT: list[tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = [
-    ("too small by exactly {0}: was that left out, or subtracted?", lambda e, a: e - a),
-    ("too large by exactly {0}: was that added once too often?", lambda e, a: e + a),
-    ("too small by twice {0}: does that have the right sign and factor?", lambda e, a: e - 2 * a),
-    ("too large by twice {0}: does that have the right sign and factor?", lambda e, a: e + 2 * a),
-    ("right but for a sign: it lies on the other side of {0}", lambda e, a: 2 * a - e),
-    ("right when multiplied by {0}: was that left out?", lambda e, a: e / a),
-    ("right when divided by {0}: was that left out?", lambda e, a: e * a),
+    ("too small by exactly {0}: was it left out, or subtracted?", lambda e, a: e - a),
+    ("too large by exactly {0}: was it added once too often?", lambda e, a: e + a),
+    ("too small by twice {0}: does it have the right sign and factor?", lambda e, a: e - 2 * a),
+    ("too large by twice {0}: does it have the right sign and factor?", lambda e, a: e + 2 * a),
+    ("right except for a sign: it lies on the other side of {0}", lambda e, a: 2 * a - e),
+    ("right when multiplied by {0}: was it left out?", lambda e, a: e / a),
+    ("right when divided by {0}: was it left out?", lambda e, a: e * a),
 ]
 
 

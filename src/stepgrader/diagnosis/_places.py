@@ -39,7 +39,7 @@ def moved(context: Context) -> str | None:
                 late = "late" if steps > 0 else "early"
                 return f"right, but one place too {late}{where}"
     if context.evidence > EVIDENCE + 2 and all(_same_numbers(context, p) for p in context.pairs):
-        return "made of the right numbers, in other places"
+        return "made of the right numbers, but in the wrong places"
     return None
 
 
@@ -218,7 +218,7 @@ def _axis_regions(context: Context, close: Sequence[np.ndarray]) -> Regions:
             if len(first) > 1 and min(first) > 0:
                 starts = [int(place.min()) for place in places]
                 areas = [i >= start for i, start in zip(index, starts, strict=True)]
-                regions.append((f"from some index{where} on, {starts[0]} in one case", areas))
+                regions.append((f"from some index{where} on ({starts[0]} in one case)", areas))
             if len(last) == 1:
                 end = min(last)
                 regions.append((f"up to index {end}{where}", [i <= end for i in index]))

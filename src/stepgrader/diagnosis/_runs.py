@@ -92,7 +92,7 @@ def partly_known(step: CompiledStep, runs: Sequence[Run]) -> str | None:
         if numbers:  # take the one that differs least in the other results
             number = min(numbers, key=lambda n: sum(_others(run, name, n) for run in runs))
             return (
-                f"{name} is that of a known mistake, which may be yours in part: "
+                f"{name} is what a known mistake gives, which may be part of yours: "
                 f"{step.mistakes[number]}"
             )
     return None
@@ -134,7 +134,7 @@ def of_form(runs: Sequence[Run]) -> str | None:
         return None
     for relation, text in (
         (_is_joined, "Your numbers are right, but their form is not: see what is expected below."),
-        (_has_all, "All that is expected is among your results, but you return more than that."),
+        (_has_all, "Your results include all that is expected, but you return more than that."),
         (_has_some, "What you return is right, but some of the results are missing."),
     ):
         if all(relation(run) for run in runs):

@@ -18,7 +18,7 @@ def reshaped(context: Context) -> str | None:
     """Return that the numbers are right, and their axes are not."""
     equal = context.equal
     if context.hold(lambda e, g: e.size == g.size and equal(e.squeeze(), g.squeeze())):
-        return "right except for an axis of length 1 that is missing or too many"
+        return "right except for a missing or extra axis of length 1"
     ndim = context.pairs[0].got.ndim
     if all(pair.expected.ndim == pair.got.ndim == ndim for pair in context.pairs):
         for order in itertools.permutations(range(ndim)):
@@ -56,7 +56,7 @@ def reduced(context: Context) -> str | None:
                 return f"{name} along axis {axis} of what is expected"
         for axis in range(axes[1]):
             if context.hold(lambda e, g, r=reduce, a=axis: context.equal(e, r(g, a))):  # type: ignore[misc]
-                return f"right but for one operation: return {name} along axis {axis}"
+                return f"right except for a last step: return {name} along axis {axis}"
     return None
 
 
@@ -100,7 +100,7 @@ def other_axis(context: Context) -> str | None:
     for axis in range(max(len(got) + len(expected) for expected, got in shapes)):
         if more == {1} and all(g[:axis] + g[axis + 1 :] == e for e, g in shapes):
             same = _same_length(context, [got[axis] for _, got in shapes])
-            return f"of one axis too many: axis {axis}{same}"
+            return f"too large by one axis: axis {axis}{same}"
         if more == {-1} and all(e[:axis] + e[axis + 1 :] == g for e, g in shapes):
             return f"without axis {axis} of what is expected"
         if (
@@ -108,7 +108,7 @@ def other_axis(context: Context) -> str | None:
             and all(e[:axis] + e[axis + 1 :] == g[:axis] + g[axis + 1 :] for e, g in shapes)
             and (same := _same_length(context, [got[axis] for _, got in shapes]))
         ):
-            return f"of another length along axis {axis}{same}"
+            return f"of a different length along axis {axis}{same}"
     return None
 
 

@@ -8,3 +8,5 @@ outside the folder.
 
 OWN_CELL = "<answer"
 """How the file name begins that the code of an answer's cell gets."""
+MODULE = "module "
+"""How the id of a cell begins whose code is a module that other cells may import."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import OWN_CELL
+from .process_state import reset_settings, usual_settings
 from .values import MAX_VALUES, decode, encode
 
 __all__ = ["describe_error", "run_case", "shared_names", "weighted_sum"]
@@ -22,6 +23,8 @@ def run_case(
     answer: Callable[..., Any], case: dict[str, Any], *, files: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Call a function, or construct and call a module, and return the outcome as JSON data.
+
+    It is called with the usual settings of torch and NumPy, whatever other code has set.
 
     Args:
         answer: The function, or the class of a module.
@@ -43,7 +46,7 @@ def run_case(
         {'returned': 3.0, 'arguments': {'x': 1.5}}
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), usual_settings():
             warnings.simplefilter("ignore")
             return _run(answer, case)
     except (Exception, SystemExit) as error:
@@ -68,7 +71,9 @@ def _run(answer: Callable[..., Any], case: dict[str, Any]) -> dict[str, Any]:
             if case["gradients"]:
                 watched |= dict(module.named_parameters())
         answer = module
+    reset_settings()
     returned = answer(*arguments.values())
+    reset_settings()
     outcome = {"returned": encode(returned)}
     if watched:
         outcome["gradients"] = {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import linecache
+import sys
+import types
 from collections.abc import Container
 from typing import Any
 
-__all__ = ["new_namespace", "run_cell"]
+__all__ = ["add_module", "new_namespace", "run_cell"]
 
 
 def new_namespace() -> dict[str, Any]:
@@ -65,6 +67,35 @@ def run_cell(
         except BaseException as error:
             first = first or error
     return first
+
+
+def add_module(name: str, source: str) -> BaseException | None:
+    """Make a module that can be imported, as if its file lay beside the notebook.
+
+    Args:
+        name: Its name.
+        source: Its code.
+
+    Returns:
+        The error that its code raised, if there is one; then it can't be imported.
+
+    Example:
+        >>> add_module("helper_of_mine", "def one(): return 1")
+        >>> import helper_of_mine
+        >>> helper_of_mine.one()
+        1
+        >>> del sys.modules["helper_of_mine"]
+    """
+    module = types.ModuleType(name)
+    file = f"{name}.py"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, file, "exec"), vars(module))
+    except BaseException as error:
+        del sys.modules[name]
+        return error
+    return None
 
 
 def _do_nothing(*_: Any, **__: Any) -> None:

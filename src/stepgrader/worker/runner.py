@@ -14,16 +14,17 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import traceback
 from typing import Any
 
 import torch
 
-from . import OWN_CELL, hardening
+from . import MODULE, OWN_CELL, hardening
 from .calls import describe_error, run_case
-from .cells import new_namespace, run_cell
+from .cells import add_module, new_namespace, run_cell
+from .process_state import original_libraries, seed_generators, usual_settings
 from .server import ENDED, LIMIT
+from .walls import build_walls, refuse_silent_failures
 
 __all__ = ["run_forks", "run_step"]
 
@@ -32,7 +33,11 @@ MEMORY = 2**30 - hardening.FILE_SPACE
 
 
 def run_forks(
-    control: socket.socket, *, proc: int | None, optimizers: socket.socket | None = None
+    control: socket.socket,
+    *,
+    proc: int | None,
+    optimizers: socket.socket | None = None,
+    imitated: bool = False,
 ) -> None:
     """Fork for every pair of pipes that comes, until no more come.
 
@@ -43,6 +48,7 @@ def run_forks(
             does so when a first byte comes, and then says that it is ready. None if there is none.
         proc: File descriptor of ``/proc``, which isolating a fork takes; None forks without
             isolation, on the machine of its author.
+        imitated: Whether, without isolation, Python refuses what isolation would refuse.
 
     Raises:
         OSError: The system does not allow the isolation.
@@ -62,6 +68,7 @@ def run_forks(
     torch.set_num_threads(1)
     torch.set_num_threads = torch.set_num_interop_threads = _keep_one_thread
     torch.compile = _uncompiled
+    original_libraries()
     _warm_up_torch()
     _settle_memory(proc)
     if optimizers is not None:
@@ -85,7 +92,8 @@ def run_forks(
         child = os.fork() if proc is None else _fork_isolated(proc)
         if child == 0:
             try:
-                _run_child(*pipes, memory=memory, cpu_seconds=LIMIT.unpack(message)[0])
+                (cpu_seconds,) = LIMIT.unpack(message)
+                _run_child(*pipes, memory=memory, cpu_seconds=cpu_seconds, imitated=imitated)
             finally:
                 os._exit(0)
         for pipe in pipes:
@@ -120,7 +128,9 @@ def _try_isolation(proc: int) -> None:
         sys.exit("an answer's process can't be isolated")
 
 
-def _run_child(source: int, output: int, *, memory: int | None, cpu_seconds: int) -> None:
+def _run_child(
+    source: int, output: int, *, memory: int | None, cpu_seconds: int, imitated: bool
+) -> None:
     os.setsid()  # a signal to its process group reaches beyond its namespace
     with open(source, "rb", closefd=False) as file:
         request = json.loads(file.read())
@@ -129,11 +139,12 @@ def _run_child(source: int, output: int, *, memory: int | None, cpu_seconds: int
     os.dup2(output, 3)
     os.closerange(4, 4096)
     if memory is not None:
-        # There are no threads, and matplotlib starts one to warn that its first import is slow.
-        threading.Timer.start = _do_nothing  # type: ignore[assignment]
+        refuse_silent_failures()
         hardening.lock_down(bytes_of_memory=memory, cpu_seconds=cpu_seconds)
     else:
         os.chdir(tempfile.mkdtemp())
+        if imitated:
+            build_walls()
     tempfile.tempdir = os.getcwd()
     os.dup2(0, 2)
     run_step(request, 3)
@@ -149,10 +160,6 @@ def _uncompiled(model: Any = None, **_options: Any) -> Any:
 
 def _keep_one_thread(nthreads: int) -> None:
     """Replace ``torch.set_num_threads``: a sandbox may start no threads, so torch would crash."""
-
-
-def _do_nothing(timer: threading.Thread) -> None:
-    pass
 
 
 def _settle_memory(proc: int | None) -> None:
@@ -184,6 +191,10 @@ def _warm_up_torch() -> None:
 def run_step(request: dict[str, Any], output: int) -> None:
     """Run the cells and call the answer on every case; write lines of JSON as it goes.
 
+    Every cell begins with the usual settings of torch and NumPy, and so does every call. The answer
+    finds the functions of libraries as they were before the first cell. A cell whose id begins with
+    ``MODULE`` is a module that the others may import.
+
     The lines name the cell that begins to run, then the answer that begins to be called. The last
     one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
     own cell if it does not come to define the answer; or ``undefined``.
@@ -214,7 +225,11 @@ def run_step(request: dict[str, Any], output: int) -> None:
     error: BaseException | None = None
     for cell_id, source in request["cells"]:  # the last one is the answer's
         write_line(at=cell_id)
-        error = run_cell(source, f"{OWN_CELL} {cell_id}>", namespace)
+        with usual_settings():
+            if cell_id.startswith(MODULE):
+                add_module(cell_id.removeprefix(MODULE), source)
+            else:
+                error = run_cell(source, f"{OWN_CELL} {cell_id}>", namespace)
     if request["name"] not in namespace:
         if error is not None:
             write_line(failed=describe_error(error))
@@ -224,6 +239,8 @@ def run_step(request: dict[str, Any], output: int) -> None:
     answer = namespace[request["name"]]
     write_line(calls=request["name"])
     try:
+        original_libraries().restore()
+        seed_generators()
         outcomes = [run_case(answer, case) for case in request["cases"]]
         written = json.dumps({"outcomes": outcomes}).encode()
     except BaseException as error:  # such as KeyboardInterrupt, or a type whose name raises

@@ -32,12 +32,13 @@ ENDED = struct.Struct("id")
 """Message about a child that ended: its exit status and its processor time in seconds."""
 
 
-def serve(*, proc: int | None) -> None:
+def serve(*, proc: int | None, imitated: bool = False) -> None:
     r"""Answer requests from standard input, on standard output, until there are no more.
 
     Args:
         proc: File descriptor of ``/proc``, which isolating an answer takes; None runs code without
             isolation, on the machine of its author.
+        imitated: Whether, without isolation, Python refuses what isolation would refuse.
 
     Example:
         >>> import subprocess, sys
@@ -53,7 +54,7 @@ def serve(*, proc: int | None) -> None:
     if os.fork() == 0:
         for descriptor in (requests, answers, null, plain.detach(), optimizers.detach()):
             os.close(descriptor)
-        _be_the_runner(other, others, proc=proc)
+        _be_the_runner(other, others, proc=proc, imitated=imitated)
     other.close()
     others.close()
     if proc is not None:
@@ -75,11 +76,13 @@ def _wait_until_ready(control: socket.socket) -> None:
         sys.exit("the process that runs answers has ended")
 
 
-def _be_the_runner(control: socket.socket, optimizers: socket.socket, *, proc: int | None) -> None:
+def _be_the_runner(
+    control: socket.socket, optimizers: socket.socket, *, proc: int | None, imitated: bool
+) -> None:
     try:
         from . import runner  # it imports torch
 
-        runner.run_forks(control, proc=proc, optimizers=optimizers)
+        runner.run_forks(control, proc=proc, optimizers=optimizers, imitated=imitated)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
