@@ -35,6 +35,7 @@ COMPUTING = (  # modules whose functions and classes are mathematics
     "seqbook.models.decoding",
     "seqbook.models.language_model",
     "seqbook.models.metrics",
+    "seqbook.models.sampling",
     "seqbook.models.seq2seq",
     "seqbook.statistics.",
     "seqbook.training.bptt",
