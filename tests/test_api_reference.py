@@ -32,6 +32,7 @@ COMPUTING = (  # modules whose functions and classes are mathematics
     "seqbook.kernels.",
     "seqbook.layers.",
     "seqbook.models.classification",
+    "seqbook.models.decoder_only",
     "seqbook.models.decoding",
     "seqbook.models.language_model",
     "seqbook.models.metrics",
