@@ -131,12 +131,22 @@ def test_texts_are_whole_and_cut_in_reading_order(name, characters, symbols, beg
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=1e-4)
 
 
+def test_tiny_shakespeare_is_split_where_its_publications_split_it():
+    corpus = text.load("tinyshakespeare")
+    assert [len(part) for part in corpus] == [1_003_854, 111_540, 0]
+    assert corpus.text == read_bytes("tinyshakespeare.txt").decode("ascii")
+    assert len(set(corpus.text)) == len(set(corpus.training)) == 65
+    assert corpus.text.startswith("First Citizen:\nBefore we proceed any further, hear me speak.\n")
+    assert corpus.text.endswith("\nWhiles thou art waking.\n")
+
+
 def test_alice_is_the_canterbury_corpus_file():
     assert len(read_bytes("alice29.txt")) == 152_089
 
 
 def test_an_unknown_text_is_named():
-    with pytest.raises(ValueError, match="name: expected 'alice' or 'constitution_ko', got 'bob'"):
+    names = "'alice' or 'constitution_ko' or 'tinyshakespeare'"
+    with pytest.raises(ValueError, match=f"name: expected {names}, got 'bob'"):
         text.load("bob")
 
 

@@ -1,3 +1,4 @@
+import math
 from functools import cache
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqbook.data.pairs import Pair
-from seqbook.models.metrics import ErrorRates, edit_distance, error_rates
+from seqbook.models.metrics import ErrorRates, bits_per_byte, edit_distance, error_rates
 
 strings = st.text("abc", max_size=7)
 
@@ -110,3 +111,25 @@ def test_what_cannot_be_scored_is_refused():
         error_rates(["a"], [pair("a"), pair("b")])
     with pytest.raises(ValueError, match="expected a target with symbols, got empty ones only"):
         error_rates(["a"], [pair("")])
+
+
+def test_bits_per_byte_do_not_depend_on_the_symbols():
+    """A uniform code over 2**k symbols of k bits each, whatever the symbols stand for."""
+    assert bits_per_byte(math.log(256), 5, b"bytes") == pytest.approx(8)
+    assert bits_per_byte(math.log(256), 5, "bytes") == pytest.approx(8)
+    korean = "한글"  # two syllables, six jamo, six bytes
+    for symbols in (1, 2, 6):
+        loss = 12 * math.log(2) / symbols  # twelve bits in all
+        assert bits_per_byte(loss, symbols, korean) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "text", "message"),
+    [
+        (1, "", "text: expected at least one byte, got none"),
+        (0, "a", "symbols: expected at least 1, got 0"),
+    ],
+)
+def test_nothing_has_no_bits_per_byte(symbols, text, message):
+    with pytest.raises(ValueError, match=message):
+        bits_per_byte(1.0, symbols, text)

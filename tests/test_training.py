@@ -1,9 +1,13 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from seqbook.training.loop import TrainingStep, train, training_steps
+from seqbook.models.decoder_only import DecoderOnlyModel
+from seqbook.training.fit import window_loss
+from seqbook.training.loop import TrainingStep, adamw, train, training_steps, warmup_cosine
 
 
 def quadratic(weights, target):
@@ -145,3 +149,83 @@ def test_arguments_are_checked_before_the_first_step(arguments, message):
     options = {"parameters": [weights], "steps": 1, "learning_rate": 0.1, **arguments}
     with pytest.raises(ValueError, match=message):
         training_steps(loss=lambda _: weights.sum(), **options)
+
+
+@pytest.mark.parametrize("final", [0.0, 0.02])
+def test_a_rate_warms_up_and_falls_along_a_cosine(final):
+    rates = [warmup_cosine(0.1, 50, warmup=10, final=final)(step) for step in range(51)]
+    np.testing.assert_allclose(rates[:10], 0.01 * np.arange(1, 11))
+    assert rates[10] == 0.1
+    assert rates[30] == pytest.approx((0.1 + final) / 2)  # halfway
+    assert rates[50] == pytest.approx(final, abs=1e-15)
+    falls = -np.diff(rates[10:])
+    assert (falls > 0).all()
+    np.testing.assert_allclose(falls, falls[::-1])  # as slow at the end as at the start
+    assert warmup_cosine(0.1, 50, warmup=0)(0) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"warmup": 5}, "warmup: expected 0 to 4 for 5 steps, got 5"),
+        ({"warmup": -1}, "warmup: expected 0 to 4 for 5 steps, got -1"),
+        ({"warmup": 0, "final": -1.0}, "final: expected a finite number of at least 0, got -1.0"),
+    ],
+)
+def test_a_rate_out_of_range_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        warmup_cosine(0.1, 5, **arguments)
+
+
+def test_weight_decay_shrinks_matrices_alone():
+    layer = nn.Linear(3, 2)
+    before = [p.detach().clone() for p in layer.parameters()]
+    optimizer = adamw(layer, weight_decay=0.5, betas=(0.8, 0.9))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+        assert group["betas"] == (0.8, 0.9)
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight, 0.95 * before[0])
+    assert torch.equal(layer.bias, before[1])
+
+
+def test_windows_are_drawn_from_the_whole_text_by_the_seed():
+    model = DecoderOnlyModel(10, 8, layers=1, heads=2, max_length=4)
+    read = []
+    model.loss = lambda ids: read.append(ids) or torch.zeros(())
+    ids = torch.arange(10)
+    for seed in (0, 0, 1):
+        generator = torch.Generator().manual_seed(seed)
+        loss = window_loss(model, ids, batch=5, generator=generator)
+        for step in range(40):
+            loss(step)
+    assert all(torch.equal(rows, rows[:, :1] + torch.arange(5)) for rows in read)
+    first, again, other = (torch.cat(read[i : i + 40])[:, 0] for i in (0, 40, 80))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    counts = first.bincount().tolist()
+    assert len(counts) == 6  # starts 0 to 5
+    assert min(counts) > 200 / 6 - 4 * math.sqrt(200 / 6)
+    with pytest.raises(
+        ValueError, match="ids: expected more than the 4 symbols of a window, got 4"
+    ):
+        window_loss(model, ids[:4], batch=5, generator=torch.Generator())
+    with pytest.raises(ValueError, match="batch: expected an integer of at least 1, got 0"):
+        window_loss(model, ids, batch=0, generator=torch.Generator())
+    assert window_loss(model, ids[:4], batch=5, generator=torch.Generator(), window=3)
+
+
+def test_a_decoder_only_model_is_trained_by_its_window_loss():
+    generator = torch.Generator().manual_seed(0)
+    model = DecoderOnlyModel(5, 16, layers=1, heads=2, max_length=12, generator=generator)
+    ids = torch.tensor([0, 0, 1, 0, 0, 0, 2, 3, 3, 4]).repeat(30)  # how many zeros were there?
+    history = train(
+        model.parameters(),
+        window_loss(model, ids, batch=8, generator=generator),
+        steps=150,
+        learning_rate=0.01,
+    )
+    assert history[0] == pytest.approx(math.log(5), rel=0.05)
+    assert history[-1] < 0.4

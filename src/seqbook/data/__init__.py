@@ -3,8 +3,8 @@
 ``load`` in each of the modules ``co2``, ``digits``, ``place_names``, ``prices``,
 ``pronunciations``, ``sound``, ``sunspots``, ``text`` and ``vowels`` returns a data set and
 downloads nothing. A data file that is missing or altered raises an error that names it.
-``synthetic`` generates tasks, ``vocabulary``, ``pairs`` and ``batches`` turn symbols into ids. Only
-``synthetic`` and ``batches`` import torch.
+``synthetic`` generates tasks; ``vocabulary``, ``byte_pairs``, ``pairs`` and ``batches`` turn
+symbols into ids. Only ``synthetic`` and ``batches`` import torch.
 """
 
 from seqbook.data import (

@@ -31,6 +31,8 @@ from seqbook.validation import check_choice, has_values
 __all__ = [
     "IMPLEMENTATIONS",
     "Attention",
+    "AttentionLayer",
+    "GroupedQueryAttention",
     "KeyValueCache",
     "KeysAndValues",
     "MultiHeadAttention",
@@ -327,6 +329,39 @@ class KeyValueCache:
         length = contents.keys.shape[2]
         return cls(contents, length, [length])
 
+    @classmethod
+    def empty(
+        cls,
+        batch: int,
+        heads: int,
+        capacity: int,
+        features: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> KeyValueCache:
+        """Make a cache of no positions, with room for ``capacity``.
+
+        Args:
+            batch: Number of sequences.
+            heads: Number of heads of keys and values.
+            capacity: Number of positions that are appended before the buffers grow.
+            features: Features of one head.
+            device: Device of the buffers; by default torch's default device.
+            dtype: Floating type of the buffers; by default torch's default type.
+
+        Shape:
+            buffers ``(batch, heads, capacity, features)`` each.
+
+        Example:
+            >>> cache = KeyValueCache.empty(1, 2, 64, 4)
+            >>> cache.length, cache.buffers.keys.shape
+            (0, torch.Size([1, 2, 64, 4]))
+        """
+        shape = (batch, heads, capacity, features)
+        keys, values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
+        return cls(KeysAndValues(keys, values), 0, [0])
+
     def contents(self) -> KeysAndValues:
         """Keys and values of the positions held.
 
@@ -374,7 +409,28 @@ class KeyValueCache:
         return KeyValueCache(KeysAndValues(*buffers), self.length, [self.length])
 
 
-class MultiHeadAttention(nn.Module):
+class AttentionLayer(nn.Module):
+    r"""Base of the attention layers: what ``recorded_weights`` needs of them.
+
+    .. math:: A = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right)
+
+    A subclass defines ``weights`` with the arguments of its ``forward``, except values.
+
+    Example:
+        >>> isinstance(MultiHeadAttention(4, 2), AttentionLayer)
+        True
+    """
+
+    def weights(self, *inputs: Any, **options: Any) -> Tensor:
+        """Compute the attention weights A of each head.
+
+        Shape:
+            result ``(batch, heads, queries, keys)``.
+        """
+        raise NotImplementedError
+
+
+class MultiHeadAttention(AttentionLayer):
     r"""Attention by several heads, each with its own projection to a part of the features.
 
     .. math:: \operatorname{head}_i &=
@@ -596,6 +652,219 @@ class MultiHeadAttention(nn.Module):
         return f"{self.d_model}, heads={self.heads}"
 
 
+class GroupedQueryAttention(AttentionLayer):
+    r"""Self-attention in which several heads of queries share one head of keys and values.
+
+    .. math:: \operatorname{head}_i = \operatorname{Attention}(R X W_i^Q,\; R X W_{g(i)}^K,\;
+            X W_{g(i)}^V), \qquad g(i) = \lfloor i\, h_\text{kv} / h \rfloor
+
+    for h heads of queries and :math:`h_\text{kv}` of keys and values, counted from 0. The results
+    of the heads are joined and multiplied by :math:`W^O`, as in ``MultiHeadAttention``. R are the
+    rotary positions, if there are any.
+
+    With :math:`h_\text{kv} = h` this is multi-head attention, with 1 it is multi-query attention.
+    What a cache keeps of each position shrinks in proportion to :math:`h_\text{kv}`. Names and
+    shapes of the parameters are those of Llama in the ``transformers`` library. Half precision
+    follows the module's rule: products and softmax in float32.
+
+    Args:
+        d_model: Number of features of inputs and outputs.
+        heads: Number h of heads of queries; it must divide ``d_model``.
+        kv_heads: Number of heads of keys and values, by default h; it must divide ``heads``.
+        bias: Whether to add biases.
+        rotary: Layer that rotates queries and keys, such as
+            ``seqbook.layers.rotary.RotaryPositions``; by default none, so that without a mask the
+            order of the positions has no effect.
+        generator: Draws the initial weights, Glorot-uniform; by default torch's own. Biases start
+            at zero.
+        device: Device of the parameters; by default torch's default device.
+        dtype: Floating type of the parameters; by default torch's default type.
+
+    Shape:
+        q_proj.weight and o_proj.weight ``(d_model, d_model)``; k_proj.weight and v_proj.weight
+        ``(kv_heads * d_model / heads, d_model)``.
+
+    Raises:
+        ValueError: A size is not positive, ``heads`` does not divide ``d_model``, or ``kv_heads``
+            does not divide ``heads``.
+
+    Source: Ainslie et al. (2023); Shazeer (2019) for one head of keys and values.
+
+    Example:
+        >>> layer = GroupedQueryAttention(8, 4, kv_heads=2)
+        >>> layer(torch.ones(3, 5, 8), mask=causal_mask(5)).shape
+        torch.Size([3, 5, 8])
+        >>> layer.start(3, 100).buffers.keys.shape  # half of what four heads would need
+        torch.Size([3, 2, 100, 2])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        bias: bool = False,
+        rotary: nn.Module | None = None,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        if heads < 1 or d_model < 1 or d_model % heads:
+            raise ValueError(
+                f"heads: expected a positive divisor of a positive d_model, got {heads} heads for "
+                f"d_model {d_model}"
+            )
+        if kv_heads < 1 or heads % kv_heads:
+            raise ValueError(f"kv_heads: expected a positive divisor of {heads}, got {kv_heads}")
+        self.d_model, self.heads, self.kv_heads, self.rotary = d_model, heads, kv_heads, rotary
+        self.head_features = d_model // heads
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        self.q_proj = nn.Linear(d_model, d_model, **options)
+        self.k_proj = nn.Linear(d_model, kv_heads * self.head_features, **options)
+        self.v_proj = nn.Linear(d_model, kv_heads * self.head_features, **options)
+        self.o_proj = nn.Linear(d_model, d_model, **options)
+        for layer in (self.q_proj, self.k_proj, self.v_proj, self.o_proj):
+            initialize(layer.weight, xavier_uniform_, generator=generator)
+            if bias:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, inputs: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Attend from each position to all, or to those that the mask allows.
+
+        Args:
+            inputs: ``(batch, time, d_model)``.
+            mask: Boolean, True = may attend, broadcastable to ``(batch, time, time)``.
+
+        Shape:
+            result: ``(batch, time, d_model)``.
+
+        Raises:
+            ValueError: Shapes do not fit.
+            TypeError: The mask is not boolean.
+        """
+        query, keys_and_values = self.project(inputs)
+        return self.attend(query, keys_and_values, mask=mask)
+
+    def weights(self, inputs: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        r"""Compute the attention weights of each head of queries; arguments as for ``forward``.
+
+        .. math:: A_i = \operatorname{softmax}\left(
+            \frac{R X W_i^Q (R X W_{g(i)}^K)^\top}{\sqrt{d_k}}\right)
+
+        Shape:
+            inputs ``(batch, time, d_model)``; result ``(batch, heads, time, time)``.
+        """
+        query, (keys, values) = self.project(inputs)
+        together, mask = self._grouped(query, keys, mask)
+        weights = scaled_dot_product_attention(together, keys, values, mask=mask).weights
+        return weights.reshape(*query.shape[:3], -1)
+
+    def project(self, inputs: Tensor, *, start: int = 0) -> tuple[Tensor, KeysAndValues]:
+        r"""Project, split into heads and rotate: the first half of ``forward``.
+
+        .. math:: R X W_i^Q, \qquad R X W_i^K, \qquad X W_i^V
+
+        Args:
+            inputs: ``(batch, time, d_model)``.
+            start: Position of the first input.
+
+        Shape:
+            results: queries ``(batch, heads, time, d_model / heads)``; keys and values
+            ``(batch, kv_heads, time, d_model / heads)``.
+
+        Raises:
+            ValueError: The shape does not fit.
+        """
+        if inputs.dim() != 3 or inputs.shape[-1] != self.d_model:
+            raise ValueError(
+                f"inputs: expected shape (batch, time, {self.d_model}), got {tuple(inputs.shape)}"
+            )
+        query, key, value = (
+            projection(inputs).unflatten(-1, (-1, self.head_features)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )  # (batch, heads or kv_heads, time, d_k) each
+        if self.rotary is not None:
+            query, key = self.rotary(query, start=start), self.rotary(key, start=start)
+        return query, KeysAndValues(key, value)
+
+    def attend(
+        self, query: Tensor, keys_and_values: KeysAndValues, *, mask: Tensor | None = None
+    ) -> Tensor:
+        r"""Attend with every head and mix the results: the second half of ``forward``.
+
+        .. math:: [\operatorname{head}_1, \dots, \operatorname{head}_h]\, W^O
+
+        Shape:
+            query ``(batch, heads, queries, d_model / heads)``; keys and values
+            ``(batch, kv_heads, keys, d_model / heads)``; mask broadcastable to
+            ``(batch, queries, keys)``; result ``(batch, queries, d_model)``.
+
+        Raises:
+            ValueError: Shapes do not fit.
+            TypeError: The mask is not boolean.
+        """
+        keys, values = keys_and_values
+        together, mask = self._grouped(query, keys, mask)
+        if query.shape[:-1].numel() * keys.shape[2] > SCORES_PER_CHUNK:
+            outputs = chunked_attention(together, keys, values, mask=mask)
+        else:
+            outputs = scaled_dot_product_attention(together, keys, values, mask=mask).output
+        outputs = outputs.reshape(query.shape)  # (batch, heads, queries, d_k)
+        return self.o_proj(outputs.transpose(1, 2).flatten(2))  # (batch, queries, d_model)
+
+    def start(self, batch: int, capacity: int) -> KeyValueCache:
+        """Return an empty cache with room for ``capacity`` positions of ``batch`` sequences.
+
+        Shape:
+            buffers ``(batch, kv_heads, capacity, d_model / heads)`` each.
+        """
+        weight = self.k_proj.weight
+        sizes = batch, self.kv_heads, capacity, self.head_features
+        return KeyValueCache.empty(*sizes, device=weight.device, dtype=weight.dtype)
+
+    def step(self, inputs: Tensor, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+        """Attend from new positions to themselves and the past, with a causal mask.
+
+        Args:
+            inputs: One or more positions that follow those in the cache, ``(batch, time,
+                d_model)``.
+            cache: Keys and values of the past; it stays as it was.
+
+        Shape:
+            result ``(batch, time, d_model)``, equal to the last positions of ``forward``.
+
+        Raises:
+            ValueError: Shapes do not fit.
+        """
+        query, new = self.project(inputs, start=cache.length)
+        cache, time = cache.append(new), inputs.shape[1]
+        mask = None if time == 1 else causal_mask(time, cache.length, device=inputs.device)
+        return self.attend(query, cache.contents(), mask=mask), cache
+
+    def _grouped(
+        self, query: Tensor, keys: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Put the queries that share keys behind each other, so that no key is copied.
+
+        Returns:
+            Queries ``(batch, kv_heads, heads / kv_heads * queries, d_k)``, and the mask for them.
+        """
+        group = self.heads // self.kv_heads
+        if mask is not None:
+            _check_mask(mask, (len(query), query.shape[2], keys.shape[2]), query.device)
+        mask = _over_heads(mask)
+        if mask is not None and mask.shape[2] > 1:
+            mask = mask.repeat(1, 1, group, 1)
+        return query.unflatten(1, (self.kv_heads, group)).flatten(2, 3), mask
+
+    def extra_repr(self) -> str:
+        """Return the sizes, which ``print`` shows."""
+        return f"{self.d_model}, heads={self.heads}, kv_heads={self.kv_heads}"
+
+
 @contextmanager
 def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record the weights of every attention layer while ``model`` runs inside the block.
@@ -619,7 +888,7 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         def hook(
             layer: nn.Module, arguments: tuple[Tensor, ...], options: dict[str, Any], _output: Any
         ) -> None:
-            assert isinstance(layer, MultiHeadAttention)
+            assert isinstance(layer, AttentionLayer)
             options = {name: x for name, x in options.items() if name != "value"}
             with torch.no_grad():
                 recorded[layer_name] = layer.weights(*arguments[:2], **options)
@@ -629,7 +898,7 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     hooks = [
         layer.register_forward_hook(record(name), with_kwargs=True)
         for name, layer in model.named_modules()
-        if isinstance(layer, MultiHeadAttention)
+        if isinstance(layer, AttentionLayer)
     ]
     try:
         yield recorded

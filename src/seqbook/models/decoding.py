@@ -22,6 +22,7 @@ from torch.nn import Dropout
 
 from seqbook.data.batches import END, PADDING, START
 from seqbook.models.ids import as_ids
+from seqbook.models.sampling import sampling_distribution
 from seqbook.models.seq2seq import Memory, Seq2Seq
 
 __all__ = ["Hypothesis", "beam", "greedy", "sample"]
@@ -34,7 +35,7 @@ class Hypothesis(NamedTuple):
         ids: Without start and end.
         log_probability: Log-probability of the ids y and, if it is ``complete``, the end after
             them, :math:`\sum_t \log P(y_t \mid y_1, \dots, y_{t-1}, x)` for the source x; in nats,
-            of the model's own distribution, whatever the temperature.
+            of the model's own distribution, however it was drawn from.
         complete: Whether the model ended it. If not, ``max_length`` did.
 
     Example:
@@ -97,6 +98,8 @@ def sample(
     *,
     generator: torch.Generator,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
     max_length: int | Tensor | Sequence[int] = 100,
     cached: bool = True,
 ) -> list[Hypothesis]:
@@ -104,7 +107,9 @@ def sample(
 
     .. math:: P_T(j) \propto P(j \mid y_1, \dots, y_{t-1}, x)^{1 / T}
 
-    As the temperature T goes to zero, the most probable symbol is drawn.
+    As the temperature T goes to zero, the most probable symbol is drawn. ``top_k`` and ``top_p``
+    drop improbable symbols, see ``seqbook.models.sampling.sampling_distribution``; the end is a
+    symbol like any other.
 
     Args:
         model: The model.
@@ -114,12 +119,18 @@ def sample(
             that what is drawn for a source depends on its place in the batch, but not on the other
             sources.
         temperature: T, above 0; 1 is the model's own distribution.
+        top_k: Number of most probable symbols among which to draw, at least 1; None for all.
+        top_p: Draw among the smallest number of most probable symbols that together have at least
+            this probability; 1 for all.
         max_length: Number of symbols after which to stop, the end counted: one for all sources, or
             one for each.
         cached: Whether to keep what can be kept between steps.
 
     Raises:
-        ValueError: The temperature is not positive and finite, or as for ``greedy``.
+        TypeError: ``top_k`` is not an integer.
+        ValueError: ``temperature``, ``top_k`` or ``top_p`` is out of range, or as for ``greedy``.
+
+    Source: Fan, Lewis and Dauphin (2018) for top-k; Holtzman et al. (2020) for top-p.
 
     Example:
         >>> from seqbook.models.seq2seq import RecurrentSeq2Seq
@@ -130,15 +141,13 @@ def sample(
         >>> len(drawn.ids) <= 4
         True
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
+    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    sampling_distribution(torch.zeros(1), **options)  # refuses options also if there is no source
     limits = _limits(max_length, len(source))
     uniform = _uniform(limits, generator)
 
     def draw(log_p: Tensor, step: int) -> Tensor:
-        # Of the most probable symbol exactly 0, so that no temperature overflows.
-        relative = log_p.double() - log_p.double().amax(-1, keepdim=True)
-        cumulative = (relative / temperature).softmax(-1).cumsum(-1)
+        cumulative = sampling_distribution(log_p.double(), **options).cumsum(-1)
         cumulative = cumulative / cumulative[:, -1:]
         drawn = uniform[step].unsqueeze(1).to(log_p.device)
         # The first symbol that exceeds the drawn number: none of probability 0 does.

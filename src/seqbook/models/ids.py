@@ -25,7 +25,7 @@ def as_ids(
         values: Integers of any type and width, signed or not, and of any shape ``(...)``: a tensor,
             an array, also one that is mapped from a file, or nested sequences.
         size: Number of symbols; ids are then checked to lie in 0 to ``size - 1``.
-        dims: Number of dimensions that is expected.
+        dims: Number of dimensions that is expected, 1 or 2.
         name: Name of the argument, for the error.
 
     Returns:
@@ -52,7 +52,7 @@ def as_ids(
     else:
         ids = torch.from_numpy(values.astype(np.int64))  # a copy: mapped files may be read-only
     if dims is not None and ids.dim() != dims:
-        shape = "(time,)" if dims == 1 else f"{dims} dimensions"
+        shape = "(time,)" if dims == 1 else "(batch, time)"
         raise ValueError(f"{name}: expected shape {shape}, got {tuple(ids.shape)}")
     if size is not None:
         outside = ids[(ids < 0) | (ids >= size)]

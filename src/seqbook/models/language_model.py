@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from seqbook.layers.recurrent import RecurrentLayer
 from seqbook.models.ids import as_ids
+from seqbook.models.sampling import sampling_distribution
 
 __all__ = ["CharacterModel", "batchify", "bits_per_character", "generate"]
 
@@ -188,13 +189,16 @@ def generate(
     prompt: np.ndarray | Tensor | Sequence[int],
     generator: torch.Generator,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
 ) -> np.ndarray:
     r"""Generate ``length`` symbols, each drawn from the distribution given all those before it.
 
     .. math:: P_\tau(j) = \frac{\exp(z_j / \tau)}{\sum_k \exp(z_k / \tau)}
 
     for logits z: the model's own distribution at temperature 1, nearer to its most probable
-    symbol below, nearer to uniform above.
+    symbol below, nearer to uniform above. ``top_k`` and ``top_p`` drop improbable symbols, see
+    ``seqbook.models.sampling.sampling_distribution``.
 
     Args:
         model: The model.
@@ -202,14 +206,19 @@ def generate(
         prompt: Symbols that the model reads first, integers of any type, ``(time,)``, at least one.
         generator: Random generator that draws the symbols, on any device.
         temperature: Positive and finite. As it goes to zero, the most probable symbol is drawn.
+        top_k: Number of most probable symbols among which to draw, at least 1; None for all.
+        top_p: Draw among the smallest number of most probable symbols that together have at least
+            this probability; 1 for all.
 
     Shape:
         result: int64 ``(length,)``, without ``prompt``.
 
     Raises:
-        ValueError: ``length`` is negative, the temperature is out of range, or the prompt is empty
-            or has a symbol that is not one of the model's.
-        TypeError: The prompt's ids are not integers.
+        ValueError: ``length`` is negative, ``temperature``, ``top_k`` or ``top_p`` is out of range,
+            or the prompt is empty or has a symbol that is not one of the model's.
+        TypeError: The prompt's ids are not integers, or ``top_k`` is not one.
+
+    Source: Fan, Lewis and Dauphin (2018) for top-k; Holtzman et al. (2020) for top-p.
 
     Example:
         >>> from seqbook.layers.gru import GRU
@@ -218,8 +227,6 @@ def generate(
         (7,)
     """
     weight = model.embedding.weight
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
     if length < 0:
         raise ValueError(f"length: expected at least 0, got {length}")
     inputs = as_ids(prompt, size=model.size, dims=1, name="prompt").to(weight.device)
@@ -227,12 +234,11 @@ def generate(
         raise ValueError("prompt: expected at least one symbol, got none")
     symbols, state = [], None
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    temperature = max(temperature, torch.finfo(dtype).tiny)  # a smaller one would be rounded to 0
+    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    sampling_distribution(torch.zeros(1), **options)  # refuses options also if length is 0
     for _ in range(length):
         logits, state = model(inputs[None], state)
-        logits = logits[0, -1].to(dtype)
-        # Exactly 0 for the most probable symbol, so that no quotient overflows to infinity.
-        probabilities = torch.softmax((logits - logits.max()) / temperature, dim=-1)
+        probabilities = sampling_distribution(logits[0, -1].to(dtype), **options)
         inputs = torch.multinomial(probabilities.to(generator.device), 1, generator=generator).to(
             weight.device
         )

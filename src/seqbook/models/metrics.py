@@ -1,13 +1,45 @@
-"""Error rates of generated sequences, as the field measures them."""
+"""Error rates of generated sequences and bits per byte, as the field measures them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from seqbook.data.pairs import Pair
 
-__all__ = ["ErrorRates", "edit_distance", "error_rates"]
+__all__ = ["ErrorRates", "bits_per_byte", "edit_distance", "error_rates"]
+
+
+def bits_per_byte(loss: float, symbols: int, text: str | bytes) -> float:
+    r"""Convert a mean loss per symbol into bits per byte of the text, whatever the symbols are.
+
+    .. math:: \frac{n}{m} \cdot \frac{L}{\ln 2}
+
+    for a mean loss of L nats over n symbols, which stand for m bytes. Losses per symbol can't be
+    compared between characters, jamo and tokens, because these divide a text into different
+    numbers of symbols. Its bytes stay the same.
+
+    Args:
+        loss: L, nats per symbol.
+        symbols: n, the number of symbols that the loss is the mean of.
+        text: The text that those symbols stand for, as bytes or to be encoded in UTF-8. A text in
+            jamo must be composed first (NFC), since its bytes count as the reader would store it.
+
+    Raises:
+        ValueError: The text is empty, or ``symbols`` is not positive.
+
+    Example:
+        >>> import math
+        >>> round(bits_per_byte(math.log(8), 2, "한글"), 9)  # three bits a syllable, in three bytes
+        1.0
+    """
+    size = len(text.encode() if isinstance(text, str) else text)
+    if size < 1:
+        raise ValueError("text: expected at least one byte, got none")
+    if symbols < 1:
+        raise ValueError(f"symbols: expected at least 1, got {symbols}")
+    return symbols / size * loss / math.log(2)
 
 
 def edit_distance(a: Sequence[Any], b: Sequence[Any]) -> int:

@@ -16,12 +16,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from seqbook.models.classification import LabelledSequences, SequenceClassifier
+from seqbook.models.decoder_only import DecoderOnlyModel
 from seqbook.models.ids import as_ids
 from seqbook.models.language_model import CharacterModel, batchify
 from seqbook.training.bptt import detach_state
 from seqbook.training.loop import train
+from seqbook.validation import check_integer
 
-__all__ = ["classifier_loss", "fit_classifier", "fit_language_model", "language_model_loss"]
+__all__ = [
+    "classifier_loss",
+    "fit_classifier",
+    "fit_language_model",
+    "language_model_loss",
+    "window_loss",
+]
 
 
 def language_model_loss(
@@ -132,6 +140,63 @@ def fit_language_model(
         learning_rate=lambda step: learning_rate * (1 - step / steps),
     )
     return nats / np.log(2)
+
+
+def window_loss(
+    model: DecoderOnlyModel,
+    ids: np.ndarray | Tensor,
+    *,
+    batch: int,
+    generator: torch.Generator,
+    window: int | None = None,
+) -> Callable[[int], Tensor]:
+    r"""Loss of a decoder-only model on random windows of a text.
+
+    .. math:: -\frac{1}{B n} \sum_{b=1}^{B} \sum_{t=1}^{n}
+        \log P(x_{a_b+t+1} \mid x_{a_b+1}, \dots, x_{a_b+t})
+
+    for B windows that start at random places :math:`a_b` of a text x and predict n symbols each.
+
+    Args:
+        model: The model.
+        ids: The text, integers of any type, ``(time,)``.
+        batch: Number B of windows.
+        generator: Draws the places, of the CPU.
+        window: Symbols n to read and to predict in each window, by default the model's
+            ``max_length``.
+
+    Returns:
+        A function of the step's number, which it ignores, that returns the mean cross-entropy of
+        the next windows in nats per symbol.
+
+    Shape:
+        result of the function: a scalar ``()``.
+
+    Raises:
+        TypeError: The ids are not integers.
+        ValueError: ``batch`` or ``window`` is not positive, the text is too short for a window, or
+            an id is not one of the model's.
+
+    Example:
+        >>> model = DecoderOnlyModel(5, 8, layers=1, heads=2, max_length=6)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> window_loss(model, torch.arange(100) % 5, batch=4, generator=generator)(0).shape
+        torch.Size([])
+    """
+    window = check_integer("window", model.max_length if window is None else window, minimum=1)
+    batch = check_integer("batch", batch, minimum=1)
+    text = as_ids(ids, size=model.size, dims=1).to(model.embed_tokens.weight.device)
+    if len(text) <= window:
+        raise ValueError(
+            f"ids: expected more than the {window} symbols of a window, got {len(text)}"
+        )
+    windows = text.unfold(0, window + 1, 1)  # (time - window, window + 1), a view
+
+    def loss(_step: int) -> Tensor:
+        starts = torch.randint(len(windows), (batch,), generator=generator)
+        return model.loss(windows[starts.to(windows.device)])
+
+    return loss
 
 
 def classifier_loss(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["TrainingStep", "train", "training_steps"]
+__all__ = ["TrainingStep", "adamw", "train", "training_steps", "warmup_cosine"]
 
 
 class TrainingStep(NamedTuple):
@@ -134,6 +134,84 @@ def train(
         parameters, loss, steps=steps, learning_rate=learning_rate, clip_norm=clip_norm
     )
     return np.array([step.loss for step in loop], dtype=np.float64)
+
+
+def warmup_cosine(
+    learning_rate: float, steps: int, *, warmup: int, final: float = 0.0
+) -> Callable[[int], float]:
+    r"""Learning rate that grows linearly, then falls along half a period of a cosine.
+
+    .. math:: \eta_n = \begin{cases} \eta\, \frac{n + 1}{w} & n < w \\
+        \eta_\text{final} + \frac{1}{2} (\eta - \eta_\text{final})
+        \left(1 + \cos \pi \frac{n - w}{N - w}\right) & \text{else} \end{cases}
+
+    for step n of N, counted from 0.
+
+    Args:
+        learning_rate: :math:`\eta`, the largest step size, reached after the warm-up.
+        steps: N.
+        warmup: w, fewer than N.
+        final: :math:`\eta_\text{final}`, which the rate approaches at the end.
+
+    Returns:
+        A function of the step's number, for ``training_steps``.
+
+    Raises:
+        ValueError: ``warmup`` is negative or not below ``steps``, or a rate is negative.
+
+    Source: Loshchilov and Hutter (2017), equation 5, without restarts.
+
+    Example:
+        >>> rate = warmup_cosine(0.1, 12, warmup=2, final=0.02)
+        >>> [round(rate(step), 3) for step in (0, 1, 2, 7, 12)]
+        [0.05, 0.1, 0.1, 0.06, 0.02]
+    """
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup: expected 0 to {steps - 1} for {steps} steps, got {warmup}")
+    for name, value in (("learning_rate", learning_rate), ("final", final)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return learning_rate * (step + 1) / warmup
+        fallen = (step - warmup) / (steps - warmup)
+        return final + (learning_rate - final) * (1 + math.cos(math.pi * fallen)) / 2
+
+    return rate
+
+
+def adamw(
+    model: torch.nn.Module, *, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
+    r"""AdamW that shrinks matrices, and leaves biases and the weights of norms alone.
+
+    .. math:: W \leftarrow (1 - \eta \lambda)\, W - \eta \operatorname{Adam}(g), \qquad
+        w \leftarrow w - \eta \operatorname{Adam}(g)
+
+    for parameters W of two or more axes, those w of fewer, and the weight decay :math:`\lambda`.
+
+    Args:
+        model: The model, with parameters of any shapes ``(...)``.
+        weight_decay: :math:`\lambda`.
+        betas: Decay of Adam's means of the gradient and of its square.
+
+    Returns:
+        The optimizer, for ``training_steps``, which sets its learning rate :math:`\eta`.
+
+    Source: Loshchilov and Hutter (2019), algorithm 2.
+
+    Example:
+        >>> optimizer = adamw(torch.nn.Linear(2, 3), weight_decay=0.1)
+        >>> [group["weight_decay"] for group in optimizer.param_groups]
+        [0.1, 0.0]
+    """
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], betas=betas)
 
 
 def _finite(name: str, value: float, step: int) -> float:
