@@ -28,6 +28,13 @@ NEED_A_SANDBOX = {  # whose examples make what bubblewrap and the grader's proce
     "stepgrader.worker.server",
 }
 COMPUTING = (  # modules whose functions and classes are mathematics
+    "seqbook.compression.arithmetic_coding",
+    "seqbook.compression.counters",
+    "seqbook.compression.logistic",
+    "seqbook.compression.matching",
+    "seqbook.compression.mixing",
+    "seqbook.compression.predictor",
+    "seqbook.compression.probability_maps",
     "seqbook.data.synthetic",
     "seqbook.kernels.",
     "seqbook.layers.",

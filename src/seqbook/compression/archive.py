@@ -14,10 +14,10 @@ Offset  Bytes  Content
 19      4      CRC-32 of the header up to here
 ======  =====  ==============================================================
 
-Then come the coded bits (see ``arithmetic_coding``): the bytes of the file, and after every 16,384 of
-them and after the last the low 16 bits of the CRC-32 of all bytes so far, each bit coded with probability one half.
-So the decoder notices within a block if it has left the encoder's path. A file that the model makes
-no smaller is stored as it is.
+Then come the coded bits (see ``arithmetic_coding``): the bytes of the file, and after every 16,384
+of them and after the last one a check, the low 16 bits of the CRC-32 of all bytes so far, each
+coded with probability one half. A decoder whose predictions differ from the encoder's notices it at
+the next check. A file that the model makes no smaller is stored as it is.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ HEADER_LENGTH = _FIELDS.size + _HEADER_CHECK.size
 
 
 def read_header(archive: bytes) -> Header:
-    """Read and check the header of an archive.
+    r"""Read and check the header of an archive.
 
     Raises:
         DamagedArchiveError: It is no archive, too short, of another version, or damaged.
@@ -113,7 +113,7 @@ def read_header(archive: bytes) -> Header:
         >>> read_header(b"PK" + bytes(30))
         Traceback (most recent call last):
         seqbook.compression.archive.DamagedArchiveError: archive: expected b'SQBK' at its start, got
-        b'PK\\x00\\x00'
+        b'PK\x00\x00'
     """
     if archive[: len(MAGIC)] != MAGIC[: len(archive)] or not archive:
         start = archive[: len(MAGIC)]
@@ -148,7 +148,7 @@ def encode(data: bytes, predictor: Predictor, *, symbol_bits: int) -> Iterator[b
     Example:
         >>> model = Predictor(SETTINGS["standard"], length=800, symbol_bits=7)
         >>> sum(map(len, encode(b"abracadabra " * 66, model, symbol_bits=7)))
-        56
+        14
     """
     encoder = ArithmeticEncoder()
     shifts = range(symbol_bits - 1, -1, -1)
@@ -193,7 +193,7 @@ def decode(coded: bytes, predictor: Predictor, *, length: int, symbol_bits: int)
         yield from _decode(coded, predictor, length, symbol_bits)
     except OutOfDataError:
         raise DamagedArchiveError(
-            f"archive: it is cut off or damaged: its {len(coded):,} bytes of coded bits ended too early"
+            f"archive: cut off or damaged: its {len(coded):,} bytes of coded bits end too early"
         ) from None
 
 
@@ -213,8 +213,7 @@ def _decode(coded: bytes, predictor: Predictor, length: int, symbol_bits: int) -
         checksum = zlib.crc32(block, checksum)
         if decoder.decode_evenly(_CHECK_BITS) != checksum & _CHECK:
             raise DamagedArchiveError(
-                f"archive: damaged in or before bytes {start:,} to {start + len(block):,} of the file: their "
-                "checksum is wrong"
+                f"archive: damaged: wrong checksum after {start + len(block):,} bytes of the file"
             )
         yield bytes(block)
     if decoder.unread:
@@ -240,7 +239,7 @@ def compress(
         >>> text = b"It was the best of times, it was the worst of times. " * 20
         >>> archive = compress(text)
         >>> len(text), len(archive)
-        (1060, 92)
+        (1060, 58)
         >>> decompress(archive) == text
         True
     """

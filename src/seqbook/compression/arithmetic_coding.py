@@ -1,7 +1,7 @@
 r"""Binary arithmetic coding: a sequence of bits, each with its probability, as one number.
 
-The coder keeps an interval of 32-bit integers from ``low`` to ``high`` and divides it at each bit in
-proportion to the probability that the model gave:
+The coder keeps an interval of 32-bit integers from ``low`` to ``high`` and divides it at each bit
+in proportion to the probability that the model gave:
 
 .. math:: m = l + \left\lfloor \frac{(h - l) \, p}{2^{16}} \right\rfloor
 

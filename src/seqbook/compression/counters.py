@@ -1,13 +1,13 @@
 r"""Counters: how often a 1 followed in a context, in 16 bits.
 
-A counter holds the number of bits seen, n up to 31, and an estimate of the probability of a 1. A new
-bit b moves the estimate towards itself, by less the more it has seen:
+A counter holds the number of bits seen, n up to 31, and an estimate of the probability of a 1. A
+new bit b moves the estimate towards itself, by less the more it has seen:
 
 .. math:: p \leftarrow p + \frac{b - p}{n + 1.2}, \qquad n \leftarrow \min(n + 1, 31)
 
-so that the first bits count most and old bits are slowly forgotten. The estimate is kept as log odds
-in steps of 1/128 from -8 to 8. There are then 32 times 2,048 states, and an update is one look-up of
-the state that follows. The tables are computed in integers.
+so that the first bits count most and old bits are slowly forgotten. The estimate is kept as log
+odds in steps of 1/128 from -8 to 8. There are then 32 times 2,048 states, and an update is one
+look-up of the state that follows. The tables are computed in integers.
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ def scaled_logistic() -> tuple[int, ...]:
 
 @cache
 def squash_table() -> list[float]:
-    r"""Return the logistic function as float64, :math:`t_k = \mathrm{round}(2^{32} \sigma) / 2^{32}`.
+    r"""Return the logistic function as float64.
+
+    .. math:: t_k = \mathrm{round}(2^{32} \, \sigma(k / 256 - 12)) / 2^{32}
 
     The entries are exact: a double has room for their 32 binary digits.
 

@@ -28,8 +28,8 @@ class MatchModel:
 
     .. math:: x = \pm \ln \frac{p_L}{1 - p_L}
 
-    with the sign of the expected bit, where :math:`p_L` is a counter's estimate of how often matches
-    of length L were right.
+    with the sign of the expected bit, where :math:`p_L` is a counter's estimate of how often
+    matches of length L were right.
 
     Args:
         minimum: Length of a match to begin with, 3 to 8 bytes.

@@ -1,9 +1,11 @@
 r"""Logistic mixing: one prediction from many, with weights that are learned from every bit.
 
-Source: Mahoney, "Adaptive weighing of context models for lossless data compression" (2005); Mattern,
-"Mixing strategies in data compression" (2012). Every sum is written out as a loop, whose order fixes
-the last digit: ``sum`` of Python 3.12 rounds differently from that of 3.11, and libraries for
-matrices add in an order that depends on the processor.
+Every sum is written out as a loop, whose order fixes the last digit: ``sum`` of Python 3.12 rounds
+differently from that of 3.11, and libraries for matrices add in an order that depends on the
+processor.
+
+Source: Mahoney, "Adaptive weighing of context models for lossless data compression" (2005);
+Mattern, "Mixing strategies in data compression" (2012).
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ class Mixer:
 
     .. math:: y_s = \sum_i w_i x_i, \qquad p_s = \sigma(y_s)
 
-    and moves against the gradient of the bit's cost :math:`-\log_2 P(b)` with respect to its weights,
-    with learning rate :math:`\eta`:
+    and moves against the gradient of the bit's cost :math:`-\ln P(b)` with respect to its
+    weights, with learning rate :math:`\eta`:
 
     .. math:: w_i \leftarrow w_i + \eta \, (b - p_s) \, x_i
 

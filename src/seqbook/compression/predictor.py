@@ -37,7 +37,7 @@ class Settings:
     """What a model is made of.
 
     Attributes:
-        contexts: Names in ``seqbook.compression.contexts.CONTEXTS``; the orders stand first, from 0.
+        contexts: Names in ``seqbook.compression.contexts.CONTEXTS``, first the orders 0 to 6.
         selectors: Names in ``SELECTORS``: what chooses the weights, one set of weights for each.
         initial_weight: All weights of the mixer to begin with.
         match_minimum: Length in bytes from which a match predicts.

@@ -19,8 +19,8 @@ _HIGHEST = 15.999  # so that a knot follows
 class ProbabilityMaps:
     r"""Functions from log odds to probabilities, one for each value of each context.
 
-    A map is a piecewise linear function with 33 knots :math:`a_k` at log odds :math:`-8, -7.5, \dots,
-    8`, at first the logistic function. Between two knots, at the fraction f,
+    A map is a piecewise linear function with 33 knots :math:`a_k`, at log odds from -8 to 8 in
+    steps of one half, and at first the logistic function. Between two knots, at the fraction f,
 
     .. math:: p = (1 - f) \, a_k + f \, a_{k+1}
 
