@@ -52,6 +52,8 @@ COMPUTING = (  # modules whose functions and classes are mathematics
     "seqbook.training.scoring",
 )
 WITHOUT_EQUATION = {  # in these modules, and what they do instead
+    "seqbook.compression.arithmetic_coding.OutOfDataError": "is an error",
+    "seqbook.compression.predictor.Settings": "holds what a model is made of",
     "seqbook.kernels.differentiation.differentiable_once": "decorates a backward pass",
     "seqbook.layers.attention.recorded_weights": "keeps what a layer computes",
     "seqbook.layers.initialization.initialize": "draws by any of torch's initializers",

@@ -50,6 +50,8 @@ class History:
         earlier_word: Hash of the word before that.
         first_letter: The first letter of the present word, or 0.
         plain: The last eight bytes without capitals, runs of spaces and line ends as one space.
+        shape: The last four bytes of the text's shape, where a run of small letters is one ``a``,
+            and capitals and digits are ``A`` and ``0``.
         mark: The last byte that was neither letter nor space.
         column: Number of bytes since the line began.
         above: The byte at this column in the line before, or 0.
@@ -70,7 +72,7 @@ class History:
         self.word = self.previous_word = self.earlier_word = 0
         self.word_length = self.first_letter = 0
         self.plain = _SPACE
-        self.mark = 0
+        self.shape = self.mark = 0
         self.column = self.above = 0
         self.followers: dict[int, int] = {}
         self._line, self._line_before = bytearray(), bytearray()
@@ -81,6 +83,7 @@ class History:
         self.followers[pair] = (self.followers.get(pair, 0) << 8 | byte) & 0xFFFFFF
         self.recent = (self.recent << 8 | byte) & _WORD_64
         self._append_to_word(byte)
+        self._append_to_shape(byte)
         self._append_to_line(byte)
 
     def _append_to_word(self, byte: int) -> None:
@@ -100,6 +103,17 @@ class History:
                 self.mark = letter
         if letter != _SPACE or self.plain & 0xFF != _SPACE:
             self.plain = (self.plain << 8 | letter) & _WORD_64
+
+    def _append_to_shape(self, byte: int) -> None:
+        if 97 <= byte <= 122 or byte >= 128:
+            if self.shape & 0xFF == 97:
+                return
+            byte = 97
+        elif 65 <= byte <= 90:
+            byte = 65
+        elif 48 <= byte <= 57:
+            byte = 48
+        self.shape = (self.shape << 8 | byte) & 0xFFFFFFFF
 
     def _append_to_line(self, byte: int) -> None:
         if byte == 10:
@@ -145,7 +159,9 @@ CONTEXTS: dict[str, Callable[[History], int]] = {
         history.followers.get(history.recent & 0xFFFF, 0) << 16 | history.recent & 0xFFFF
     ),
     "byte above": lambda history: history.above << 8 | history.recent & 0xFF,
-    "column": lambda history: history.column << 8 | history.recent & 0xFF,
+    "column": lambda history: history.column,
+    "word and column": lambda history: history.word << 16 | history.column >> 2,
+    "shape": lambda history: history.shape,
 }
 """The contexts by name: functions from a history to an integer."""
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from seqbook.compression.arithmetic_coding import PROBABILITY_BITS
 from seqbook.compression.contexts import ContextModel, History, hashed
-from seqbook.compression.logistic import squash
 from seqbook.compression.matching import MatchModel
 from seqbook.compression.mixing import Mixer
 from seqbook.compression.probability_maps import ProbabilityMaps
@@ -44,7 +43,7 @@ class Settings:
 
     Example:
         >>> len(SETTINGS["standard"].contexts)
-        9
+        10
     """
 
     contexts: tuple[str, ...]
@@ -57,7 +56,7 @@ _ORDERS = tuple(f"order {count}" for count in range(_HIGHEST_ORDER + 1))
 
 SETTINGS = {
     "standard": Settings(
-        contexts=(*_ORDERS, "word", "word and word before"),
+        contexts=(*_ORDERS, "word", "word and word before", "column"),
         selectors=("prefix", "longest order and match", "last byte"),
         initial_weight=0.3,
     ),
@@ -72,9 +71,14 @@ SETTINGS = {
             "word before",
             "plain order 4",
             "plain order 5",
+            "plain order 7",
             "second and third byte",
             "first and third byte",
             "followers of the pair",
+            "column",
+            "word and column",
+            "byte above",
+            "shape",
         ),
         selectors=(
             "prefix",
@@ -85,7 +89,7 @@ SETTINGS = {
             "expected bit",
             "kinds of three bytes",
         ),
-        initial_weight=0.2,
+        initial_weight=0.15,
     ),
 }
 """The settings that an archive may name."""
@@ -94,7 +98,7 @@ SETTINGS = {
 class Predictor:
     r"""The probability of each next bit of a file, learned from the bits before.
 
-    .. math:: p = \frac{1}{2} \sigma(y) + \frac{1}{2} \cdot \frac{1}{3} \sum_m a_m(y), \qquad
+    .. math:: p = \frac{1}{4} \Big( \sigma(y) + \sum_{m=1}^3 a_m(y) \Big), \qquad
         y = \sum_s v_s y_s
 
     where :math:`y_s` is what weight set s of the mixer gives, v are the weights of a second mixer,
@@ -153,8 +157,7 @@ class Predictor:
         inputs.append(_BIAS)
         outputs = self._mixer.mix(inputs, [select(self) for select in self._selectors])
         (log_odds,) = self._final_mixer.mix(outputs, [prefix])
-        refined = self._maps.refine(log_odds, [base + prefix for base in self._map_bases])
-        probability = 0.5 * squash(log_odds) + 0.5 * refined
+        probability = self._maps.refine(log_odds, [base + prefix for base in self._map_bases])
         return min(max(int(probability * (_LARGEST + 1)), 1), _LARGEST)
 
     def update(self, bit: int) -> None:

@@ -35,7 +35,7 @@ class ProbabilityMaps:
         >>> for _ in range(200):
         ...     before = maps.refine(0.0, [7])
         ...     maps.update(1)
-        >>> before > 0.95, maps.refine(0.0, [8])
+        >>> before > 0.7, maps.refine(0.0, [8])
         (True, 0.5)
     """
 
@@ -48,7 +48,7 @@ class ProbabilityMaps:
         self._knot = 0
 
     def refine(self, log_odds: float, contexts: Sequence[int]) -> float:
-        """Return the mean of the corrected probabilities.
+        """Return the mean of the probability itself and of the corrected ones.
 
         Args:
             log_odds: The prediction to correct.
@@ -59,7 +59,7 @@ class ProbabilityMaps:
         knot = int(position)
         fraction = position - knot
         rest = 1.0 - fraction
-        used, total = [], 0.0
+        used, total = [], squash(log_odds)
         for maps, context in zip(self._maps, contexts, strict=True):
             values = maps.get(context)
             if values is None:
@@ -67,7 +67,7 @@ class ProbabilityMaps:
             total += rest * values[knot] + fraction * values[knot + 1]
             used.append(values)
         self._used, self._knot = used, knot + (fraction > 0.5)
-        return total / len(used)
+        return total / (len(used) + 1)
 
     def update(self, bit: int) -> None:
         """Learn from the bit that came."""
