@@ -33,6 +33,7 @@ COMPUTING = (  # modules whose functions and classes are mathematics
     "seqbook.compression.logistic",
     "seqbook.compression.matching",
     "seqbook.compression.mixing",
+    "seqbook.compression.online_gru",
     "seqbook.compression.predictor",
     "seqbook.compression.probability_maps",
     "seqbook.data.synthetic",
@@ -53,6 +54,7 @@ COMPUTING = (  # modules whose functions and classes are mathematics
 )
 WITHOUT_EQUATION = {  # in these modules, and what they do instead
     "seqbook.compression.arithmetic_coding.OutOfDataError": "is an error",
+    "seqbook.compression.online_gru.check_arithmetic": "compares a number",
     "seqbook.compression.predictor.Settings": "holds what a model is made of",
     "seqbook.kernels.differentiation.differentiable_once": "decorates a backward pass",
     "seqbook.layers.attention.recorded_weights": "keeps what a layer computes",

@@ -8,6 +8,7 @@ import pytest
 
 from seqbook import cli
 from seqbook.cli import main
+from seqbook.compression.predictor import SETTINGS
 
 TEXT = "나랏말싸미 듕귁에 달아, and a line of English\r\n".encode() * 3 + b"\xff\x00"
 
@@ -55,6 +56,15 @@ def test_a_file_is_compressed_and_comes_back(text, run, settings):
     assert out == f"{text}: {size} bytes became {len(TEXT):,}; the checksum is right\n"
     assert text.read_bytes() == TEXT
     assert sorted(text.parent.iterdir()) == [text, packed]
+
+
+def test_the_settings_are_those_of_the_package(capsys):
+    assert tuple(SETTINGS) == cli.COMPRESSION_SETTINGS
+    for command, words in (("compress", [*SETTINGS, "--force"]), ("decompress", ["archive"])):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        out = capsys.readouterr().out
+        assert all(word in out for word in [*words, "FILE", "--out"])
 
 
 def test_an_empty_file_comes_back(tmp_path, run):

@@ -41,6 +41,7 @@ BUILT_IN = {  # levels of source and target
 SHARES = {"validation": 0.05, "test": 0.1}  # of the rows of a file
 MODEL_FILE = "model.safetensors"
 ARCHIVE_ENDING = ".sqbk"
+COMPRESSION_SETTINGS = ("standard", "full", "network")
 LONG = 50_000  # bytes from which compression shows how far it is
 INTERRUPTED = 130
 BATCH = 256
@@ -161,9 +162,10 @@ def _parser() -> argparse.ArgumentParser:
     compress.add_argument("file", type=Path, metavar="FILE", help="any file")
     compress.add_argument(
         "--settings",
-        choices=("standard", "full"),
+        choices=COMPRESSION_SETTINGS,
         default="standard",
-        help="standard; or full, a model with more contexts, slower, for smaller archives",
+        help="standard (the default); full, more contexts, for smaller archives; or network, also "
+        "with a GRU that learns from the file, by far the slowest",
     )
     _add_output(compress, f"default: FILE{ARCHIVE_ENDING}")
     decompress = _command(

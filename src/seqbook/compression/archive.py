@@ -7,7 +7,7 @@ Offset  Bytes  Content
 ======  =====  ==============================================================
 0       4      ``SQBK``
 4       1      version of the format, 1
-5       1      method: 0 stored as it is, 1 ``standard``, 2 ``full``
+5       1      method: 0 stored as it is, 1 ``standard``, 2 ``full``, 3 ``network``
 6       1      bits of a symbol: 7 if all bytes are below 128, else 8
 7       8      length of the file in bytes
 15      4      CRC-32 of the file
@@ -226,14 +226,16 @@ def compress(
     """Return ``data`` as an archive.
 
     Args:
-        data: Any bytes. About 10,000 bytes a second are to be expected.
-        settings: ``"standard"``, or ``"full"`` for a model with twice the contexts, which is slower
-            and makes most files smaller.
+        data: Any bytes. A second is enough for a few thousand of them.
+        settings: ``"standard"``; ``"full"``, with more than twice the contexts, which is slower and
+            makes most files smaller; or ``"network"``, also with a GRU that learns from the file,
+            which takes some ten times as long.
         progress: Called with the number of bytes that are done since the last call.
 
     Raises:
         TypeError: ``data`` are not bytes.
         ValueError: ``settings`` is none of the names.
+        ArithmeticError: With ``"network"``, if this machine can't compute as others do.
 
     Example:
         >>> text = b"It was the best of times, it was the worst of times. " * 20
@@ -270,6 +272,7 @@ def decompress(archive: bytes, *, progress: Callable[[int], object] | None = Non
     Raises:
         TypeError: ``archive`` is not bytes.
         DamagedArchiveError: It is no archive, or not whole.
+        ArithmeticError: It was written with a network, and this machine can't compute as others do.
 
     Example:
         >>> decompress(compress(b""))

@@ -8,10 +8,20 @@ correctly rounded, and are then rounded to whole multiples of :math:`2^{-32}`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from decimal import Context
 from functools import cache
 
-__all__ = ["LIMIT", "ONE", "STEPS", "scaled_logistic", "squash", "squash_table"]
+__all__ = [
+    "LIMIT",
+    "ONE",
+    "STEPS",
+    "scaled_exponential",
+    "scaled_logistic",
+    "squash",
+    "squash_table",
+    "stretch",
+]
 
 LIMIT = 12
 """Log odds are kept within -12 and 12, probabilities of 0.000006 and 0.999994."""
@@ -61,6 +71,26 @@ def squash_table() -> list[float]:
     return [value / ONE for value in scaled_logistic()]
 
 
+@cache
+def scaled_exponential() -> tuple[int, ...]:
+    r"""Return the exponential function as integers.
+
+    .. math:: t_k = \mathrm{round}\big( 2^{32} \, e^{k / 256 - 12} \big)
+
+    for k from 0 to 3072, so that the last one, of 0, is :math:`2^{32}`.
+
+    Example:
+        >>> scaled_exponential()[-1] == ONE, scaled_exponential()[0]
+        (True, 26389)
+    """
+    context = Context(prec=30)
+    values = []
+    for step in range(-LIMIT * STEPS, 1):
+        power = context.exp(context.divide(step, STEPS))
+        values.append(int(context.to_integral_value(context.multiply(ONE, power))))
+    return tuple(values)
+
+
 def squash(log_odds: float) -> float:
     r"""Return the probability of log odds, :math:`p = \sigma(x)`, from the table.
 
@@ -73,3 +103,20 @@ def squash(log_odds: float) -> float:
     """
     clipped = min(max(log_odds, -LIMIT), LIMIT)
     return squash_table()[int((clipped + LIMIT) * STEPS + 0.5)]
+
+
+def stretch(numerator: int, denominator: int) -> float:
+    r"""Return the log odds of a fraction, a multiple of 1/256 between -12 and 12.
+
+    .. math:: x = \ln \frac{p}{1 - p}, \qquad p = \frac{a}{b}
+
+    rounded up to the next multiple. It is found in the table of the logistic function by comparing
+    integers.
+
+    Example:
+        >>> stretch(1, 2), stretch(3, 4), stretch(0, 5)
+        (0.0, 1.1015625, -12.0)
+    """
+    table = scaled_logistic()
+    place = bisect_left(table, numerator * ONE // denominator)
+    return min(place, len(table) - 1) / STEPS - LIMIT

@@ -12,12 +12,14 @@ and exponentials come from the tables of ``logistic``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqbook.compression.arithmetic_coding import PROBABILITY_BITS
 from seqbook.compression.contexts import ContextModel, History, hashed
+from seqbook.compression.logistic import stretch
 from seqbook.compression.matching import MatchModel
 from seqbook.compression.mixing import Mixer
+from seqbook.compression.online_gru import GRUSettings, OnlineGRU, check_arithmetic
 from seqbook.compression.probability_maps import ProbabilityMaps
 from seqbook.validation import check_choice, check_integer
 
@@ -40,6 +42,7 @@ class Settings:
         selectors: Names in ``SELECTORS``: what chooses the weights, one set of weights for each.
         initial_weight: All weights of the mixer to begin with.
         match_minimum: Length in bytes from which a match predicts.
+        network: A network that learns while it reads, or none.
 
     Example:
         >>> len(SETTINGS["standard"].contexts)
@@ -50,6 +53,7 @@ class Settings:
     selectors: tuple[str, ...]
     initial_weight: float
     match_minimum: int = 5
+    network: GRUSettings | None = None
 
 
 _ORDERS = tuple(f"order {count}" for count in range(_HIGHEST_ORDER + 1))
@@ -92,6 +96,7 @@ SETTINGS = {
         initial_weight=0.15,
     ),
 }
+SETTINGS["network"] = replace(SETTINGS["full"], network=GRUSettings())
 """The settings that an archive may name."""
 
 
@@ -138,12 +143,16 @@ class Predictor:
         self._contexts = ContextModel(settings.contexts, table_bits=bits)
         self._selectors = [SELECTORS[name][1] for name in settings.selectors]
         self._mixer = Mixer(
-            len(settings.contexts) + 2,
+            len(settings.contexts) + 2 + (settings.network is not None),
             [SELECTORS[name][0] for name in settings.selectors],
             weight=settings.initial_weight,
         )
         self._final_mixer = Mixer(len(self._selectors), [256], weight=1 / len(self._selectors))
         self._maps = ProbabilityMaps(3, rate=0.02)
+        self._network = None
+        if settings.network is not None:
+            check_arithmetic()
+            self._network = OnlineGRU(1 << symbol_bits, settings.network)
         self._end = 1 << symbol_bits
         self._bits = 0
         self.prefix = 1
@@ -155,6 +164,8 @@ class Predictor:
         inputs = self._contexts.predict(prefix)
         inputs.append(self.matches.predict(prefix))
         inputs.append(_BIAS)
+        if self._network is not None:
+            inputs.append(self._by_network(self._network.cumulative))
         outputs = self._mixer.mix(inputs, [select(self) for select in self._selectors])
         (log_odds,) = self._final_mixer.mix(outputs, [prefix])
         probability = self._maps.refine(log_odds, [base + prefix for base in self._map_bases])
@@ -173,6 +184,8 @@ class Predictor:
             byte = self.prefix - self._end
             self.history.append(byte)
             self.matches.append(byte)
+            if self._network is not None:
+                self._network.append(byte)
             self._begin_byte()
 
     def _begin_byte(self) -> None:
@@ -184,6 +197,13 @@ class Predictor:
             hashed(history.recent & 0xFFFF, _MAP_BITS) << 8,
             hashed(history.word + 1, _MAP_BITS) << 8,
         ]
+
+    def _by_network(self, cumulative: list[int]) -> float:
+        """The log odds of a 1 among the bytes that begin with the known bits."""
+        half = self._end >> self.prefix.bit_length()
+        start = 2 * half * self.prefix - self._end
+        before, middle, after = (cumulative[start + half * part] for part in range(3))
+        return stretch(after - middle, after - before)
 
     @property
     def longest_order(self) -> int:
