@@ -31,7 +31,7 @@ from seqbook.compression.counters import counter_tables
 from seqbook.compression.logistic import squash
 from seqbook.compression.matching import MatchModel
 from seqbook.compression.predictor import SELECTORS, SETTINGS, Predictor
-from seqbook.data._files import read_bytes
+from seqbook.data import read_bytes
 
 ALICE = read_bytes("alice29.txt")
 KOREAN = read_bytes("constitution_ko.txt")

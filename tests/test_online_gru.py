@@ -19,7 +19,7 @@ from seqbook.compression.online_gru import (
     rounded,
 )
 from seqbook.compression.predictor import SETTINGS, Predictor
-from seqbook.data._files import read_bytes
+from seqbook.data import read_bytes
 
 ALICE = read_bytes("alice29.txt")
 SYMBOLS, HIDDEN, BATCH, TIME = 5, 7, 3, 6
