@@ -29,6 +29,7 @@ NEED_A_SANDBOX = {  # whose examples make what bubblewrap and the grader's proce
 }
 COMPUTING = (  # modules whose functions and classes are mathematics
     "seqbook.compression.arithmetic_coding",
+    "seqbook.compression.costs",
     "seqbook.compression.counters",
     "seqbook.compression.logistic",
     "seqbook.compression.matching",

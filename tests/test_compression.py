@@ -27,6 +27,7 @@ from seqbook.compression.archive import (
 )
 from seqbook.compression.arithmetic_coding import ArithmeticDecoder, ArithmeticEncoder
 from seqbook.compression.contexts import CONTEXTS, ContextModel, History
+from seqbook.compression.costs import code_lengths
 from seqbook.compression.counters import counter_tables
 from seqbook.compression.logistic import squash
 from seqbook.compression.matching import MatchModel
@@ -215,6 +216,14 @@ def test_the_coder_returns_the_bits_at_their_ideal_cost(steps):
     assert decoder.unread == 0
     ideal = sum(-math.log2(p / 65536 if bit else 1 - p / 65536) for bit, p in steps)
     assert 8 * len(encoder.output) <= 1.01 * ideal + 40  # four bytes and a part of one settle it
+
+
+def test_the_coder_needs_little_more_than_the_ideal_length():
+    lengths = code_lengths(TEXT, model(TEXT))
+    assert list(lengths) == [*SETTINGS["standard"].contexts, "match", "mixture"]
+    assert lengths["mixture"] < min(lengths[name] for name in lengths if name != "mixture")
+    coded = b"".join(encode(TEXT, model(TEXT), symbol_bits=7))
+    assert 0 < 8 * len(coded) - lengths["mixture"] <= 16 + 40  # a check, and what settles the bits
 
 
 def test_the_logistic_function_is_exact_to_its_rounding():

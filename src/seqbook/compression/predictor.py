@@ -117,6 +117,10 @@ class Predictor:
     Attributes:
         history: What has been read.
         matches: The match model.
+        prefix: The bits of the present byte that are known, after a leading 1.
+        symbol_bits: 7 or 8.
+        model_names: Names of the models whose predictions are mixed.
+        log_odds: What each of them gave in the last call of ``predict``, as log odds.
 
     Example:
         >>> predictor = Predictor(SETTINGS["standard"], length=1000, symbol_bits=8)
@@ -156,6 +160,9 @@ class Predictor:
         self._end = 1 << symbol_bits
         self._bits = 0
         self.prefix = 1
+        self.symbol_bits = symbol_bits
+        self.model_names = [*settings.contexts, "match", "network"][: None if self._network else -1]
+        self.log_odds: list[float] = []
         self._begin_byte()
 
     def predict(self) -> int:
@@ -163,10 +170,10 @@ class Predictor:
         prefix = self.prefix
         inputs = self._contexts.predict(prefix)
         inputs.append(self.matches.predict(prefix))
-        inputs.append(_BIAS)
         if self._network is not None:
             inputs.append(self._by_network(self._network.cumulative))
-        outputs = self._mixer.mix(inputs, [select(self) for select in self._selectors])
+        self.log_odds = inputs
+        outputs = self._mixer.mix([*inputs, _BIAS], [select(self) for select in self._selectors])
         (log_odds,) = self._final_mixer.mix(outputs, [prefix])
         probability = self._maps.refine(log_odds, [base + prefix for base in self._map_bases])
         return min(max(int(probability * (_LARGEST + 1)), 1), _LARGEST)
