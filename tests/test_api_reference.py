@@ -28,6 +28,15 @@ NEED_A_SANDBOX = {  # whose examples make what bubblewrap and the grader's proce
     "stepgrader.worker.server",
 }
 COMPUTING = (  # modules whose functions and classes are mathematics
+    "seqbook.compression.arithmetic_coding",
+    "seqbook.compression.costs",
+    "seqbook.compression.counters",
+    "seqbook.compression.logistic",
+    "seqbook.compression.matching",
+    "seqbook.compression.mixing",
+    "seqbook.compression.online_gru",
+    "seqbook.compression.predictor",
+    "seqbook.compression.probability_maps",
     "seqbook.data.synthetic",
     "seqbook.kernels.",
     "seqbook.layers.",
@@ -47,6 +56,9 @@ COMPUTING = (  # modules whose functions and classes are mathematics
     "seqbook.training.scoring",
 )
 WITHOUT_EQUATION = {  # in these modules, and what they do instead
+    "seqbook.compression.arithmetic_coding.OutOfDataError": "is an error",
+    "seqbook.compression.online_gru.check_arithmetic": "compares a number",
+    "seqbook.compression.predictor.Settings": "holds what a model is made of",
     "seqbook.kernels.differentiation.differentiable_once": "decorates a backward pass",
     "seqbook.layers.attention.recorded_weights": "keeps what a layer computes",
     "seqbook.layers.initialization.initialize": "draws by any of torch's initializers",

@@ -15,6 +15,7 @@ BENCHMARKS = dict(architecture.modules(ROOT / "benchmarks"))
 NAMEDTUPLE = {"_asdict", "_fields", "_make", "_replace"}  # public in spite of their names
 OWN_WORDS = {"os._exit"}  # documented under these names
 MOCK = "unittest.mock"
+WITHOUT_TORCH = ("validation", "data", "statistics", "plots", "claims", "compression")
 
 
 def problems_of_order(modules: dict[str, ast.Module]) -> list[str]:
@@ -139,7 +140,7 @@ def test_what_needs_no_tensors_imports_no_torch():
     found = [
         f"{module}, line {item.line}"
         for module, tree in MODULES.items()
-        if folder_of(module) in ("validation", "data", "statistics", "plots", "claims")
+        if folder_of(module) in WITHOUT_TORCH
         and module not in ("seqbook.data.synthetic", "seqbook.data.batches")
         for item in imports(module, tree)
         if item.imported.split(".")[0] == "torch"

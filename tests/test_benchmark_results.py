@@ -32,6 +32,8 @@ def test_a_record_says_how_it_was_made(path):
     assert record["threads"] == 1
     if "repetitions" in record:  # of the same work, timed: nothing depends on a seed
         assert record["repetitions"] >= 15
+    elif "reproducible" in record:  # the same bytes each time
+        assert all(run["came_back"] for run in record["runs"])
     elif "shares" not in record.get("runs", [{}])[0]:  # nor on where the time of so many steps goes
         assert len(record.get("seeds") or {run["seed"] for run in record["runs"]}) >= 3
 

@@ -14,6 +14,7 @@ MODULES = [
     "seqbook.data",
     *(f"seqbook.data.{name}" for name in DATA if name not in WITH_TORCH),
     "seqbook.training.recipes",
+    "seqbook.compression.archive",
     "seqbook.cli",
     "stepgrader.batch",
     "stepgrader.overview",

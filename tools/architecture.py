@@ -24,6 +24,7 @@ LAYERS = {
     "layers": "RNN, LSTM, GRU, attention",
     "models": "language models, encoder-decoders",
     "training": "the loop, runs, theory of BPTT",
+    "compression": "mixtures, coder, archives",
     "cli": "the command seqbook",
 }
 # Beside the layers: what each of them may import, apart from itself.

@@ -1,4 +1,4 @@
-"""The command ``seqbook``: models of any pairs of sequences, and graded exercises."""
+"""The command ``seqbook``: models of pairs of sequences, graded exercises, and compression."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from seqbook.data.pairs import LEVELS, Pair, Split, clean, read_pairs, split
 from seqbook.exercises import COURSE
 from seqbook.training.recipes import RECIPES, Recipe
+from stepgrader.atomic_files import write_whole
 from stepgrader.commands import add_commands
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ BUILT_IN = {  # levels of source and target
 }
 SHARES = {"validation": 0.05, "test": 0.1}  # of the rows of a file
 MODEL_FILE = "model.safetensors"
+ARCHIVE_ENDING = ".sqbk"
+COMPRESSION_SETTINGS = ("standard", "full", "network")
+LONG = 50_000  # bytes from which compression shows how far it is
 INTERRUPTED = 130
 BATCH = 256
 
@@ -82,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="seqbook", description="Train and use models of sequences; do and grade the exercises."
+        prog="seqbook",
+        description="Train and use models of sequences; do and grade the exercises; compress "
+        "files.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -152,6 +158,21 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "texts", nargs="*", metavar="TEXT", help="a source; by default lines of standard input"
     )
+    compress = _command(commands, "compress", _compress, "compress a file without loss")
+    compress.add_argument("file", type=Path, metavar="FILE", help="any file")
+    compress.add_argument(
+        "--settings",
+        choices=COMPRESSION_SETTINGS,
+        default="standard",
+        help="standard (the default); full, more contexts, for smaller archives; or network, also "
+        "with a GRU that learns from the file, by far the slowest",
+    )
+    _add_output(compress, f"default: FILE{ARCHIVE_ENDING}")
+    decompress = _command(
+        commands, "decompress", _decompress, "get back a file that seqbook has compressed"
+    )
+    decompress.add_argument("file", type=Path, metavar="FILE", help="the archive")
+    _add_output(decompress, f"default: FILE without its ending {ARCHIVE_ENDING}")
     add_commands(COURSE, functools.partial(_command, commands))
     return parser
 
@@ -179,6 +200,13 @@ def _add_model(command: argparse.ArgumentParser) -> None:
         "--beam", type=_count, default=1, metavar="N", help="width of the beam (default 1, greedy)"
     )
     _add_device(command)
+
+
+def _add_output(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument("--out", type=Path, metavar="FILE", help=f"file to write ({default})")
+    command.add_argument(
+        "--force", action="store_true", help="overwrite the output if there is such a file"
+    )
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
@@ -340,6 +368,57 @@ def _transcribe(options: argparse.Namespace) -> int:
             print(f"{text}\t{target}")
         sys.stdout.flush()
     return 0
+
+
+def _compress(options: argparse.Namespace) -> int:
+    from seqbook.compression.archive import compress
+
+    path = options.out or options.file.with_name(options.file.name + ARCHIVE_ENDING)
+    _refuse_to_overwrite(path, options)
+    data = options.file.read_bytes()
+    with _byte_bar(len(data)) as bar:
+        archive = compress(data, settings=options.settings, progress=bar.update)
+    write_whole(path, archive)
+    share = f", {8 * len(archive) / len(data):.3f} bits per byte" if data else ""
+    print(f"{path}: {len(data):,} bytes became {len(archive):,}{share}")
+    return 0
+
+
+def _decompress(options: argparse.Namespace) -> int:
+    from seqbook.compression.archive import DamagedArchiveError, decompress, read_header
+
+    path = options.out
+    if path is None:
+        if options.file.suffix != ARCHIVE_ENDING:
+            raise ValueError(
+                f"--out: expected a name for the output, as {options.file} does not end in "
+                f"{ARCHIVE_ENDING}"
+            )
+        path = options.file.with_suffix("")
+    _refuse_to_overwrite(path, options)
+    archive = options.file.read_bytes()
+    try:
+        with _byte_bar(read_header(archive).length) as bar:
+            data = decompress(archive, progress=bar.update)
+    except DamagedArchiveError as error:
+        raise ValueError(f"{options.file}: {error}; nothing was written") from None
+    write_whole(path, data)
+    print(f"{path}: {len(archive):,} bytes became {len(data):,}; the checksum is right")
+    return 0
+
+
+def _refuse_to_overwrite(path: Path, options: argparse.Namespace) -> None:
+    itself = path.exists() and options.file.exists() and path.samefile(options.file)
+    if itself or (path.exists() and not options.force):
+        hint = "" if itself else ", or --force to overwrite it"
+        raise FileExistsError(f"--out: {path} exists already; give another name{hint}")
+
+
+def _byte_bar(total: int) -> tqdm:
+    """A progress bar, shown if the file takes more than a moment."""
+    return tqdm(
+        total=total, unit="B", unit_scale=True, mininterval=1, disable=total <= LONG, leave=False
+    )
 
 
 def _lines() -> Iterator[str]:

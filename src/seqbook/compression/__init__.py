@@ -1,0 +1,1 @@
+"""Lossless compression: models that predict bits, and a coder that makes a file of them."""
