@@ -103,7 +103,9 @@ FIGURES = {
         DAYS, 200 + WAVE, [200 - WAVE, 201 + WAVE]
     ),
     "dependence.correlograms": lambda: dependence.correlograms(
-        {"one": WAVE[:20], "two": WAVE[20:60]}, {"one": 0.1, "two": 0.2}
+        {"one": WAVE[:20], "two": WAVE[20:60]},
+        {"one": 0.1, "two": 0.2},
+        robust={"two": np.full(39, 0.3)},
     ),
     "dependence.decomposition": lambda: dependence.decomposition(
         MONTHS, {"series": 300 + WAVE, "trend": np.full(len(WAVE), 300.0), "rest": WAVE}, unit="ppm"

@@ -15,6 +15,7 @@ from seqbook.statistics.dependence import (
     entropy,
     mutual_information,
     permutation_test,
+    robust_band,
     white_noise_band,
 )
 from seqbook.statistics.hidden_markov import HiddenMarkovModel
@@ -76,7 +77,10 @@ PROBABILITIES = {
     "emission": [lambda x: HiddenMarkovModel([1, 0], np.eye(2), x)],
 }
 INTEGERS = {
-    "max_lag": [lambda n: autocorrelation([1, 2, 4], max_lag=n)],
+    "max_lag": [
+        lambda n: autocorrelation([1, 2, 4], max_lag=n),
+        lambda n: robust_band([1, 2, 4], max_lag=n),
+    ],
     "lag": [lambda n: mutual_information([0, 1, 0], lag=n)],
     "length": [
         white_noise_band,
@@ -170,6 +174,7 @@ def test_every_public_function_of_statistics_is_tried():
     functions = [
         autocorrelation,
         white_noise_band,
+        robust_band,
         permutation_test,
         effective_sample_size,
         entropy,

@@ -69,13 +69,17 @@ def prices_and_shuffles(
         axes.plot(dates, path, color=COLOURS["shuffled"], linewidth=0.7, alpha=0.55)
     axes.plot(dates, prices, color=COLOURS["data"])
     axes.set(ylabel="price (US dollars)", xlim=(dates[0], dates[-1]))
-    axes.set_title("true order, and the same returns shuffled", color=COLOURS["shuffled"])
+    axes.set_title(f"true order (dark), and {len(shuffles)} random orders")
     _by_year(axes)
     return figure
 
 
 def correlograms(
-    autocorrelations: Mapping[str, np.ndarray], bands: Mapping[str, float], *, lag_name: str = "lag"
+    autocorrelations: Mapping[str, np.ndarray],
+    bands: Mapping[str, float],
+    *,
+    robust: Mapping[str, np.ndarray] | None = None,
+    lag_name: str = "lag",
 ) -> Figure:
     """Draw autocorrelations against lag, each with its white-noise band.
 
@@ -83,6 +87,8 @@ def correlograms(
         autocorrelations: Title to autocorrelations r from lag 0 on, ``(lags + 1,)``; lag 0 is not
             drawn.
         bands: Title to the half-width b of the band, see ``white_noise_band``.
+        robust: Title to the half-widths of a second band, ``(lags,)``, see ``robust_band``. It is
+            drawn dashed, in the panels that are named.
         lag_name: Label of the x axis, with its unit.
 
     Example:
@@ -97,6 +103,8 @@ def correlograms(
             -bands[name], bands[name], color=COLOURS["noise floor"], alpha=0.22, linewidth=0
         )
         panel.axhline(0, color=COLOURS["mean"], linewidth=0.8)
+        for sign in (-1, 1) if robust and name in robust else ():
+            panel.plot(lags, sign * robust[name], "--", color=COLOURS["noise floor"], linewidth=1.2)
         panel.vlines(lags, 0, values[1:], color=COLOURS["data"], linewidth=1.6)
         panel.set_title(name)
     axes[-1].set_xlabel(lag_name)
@@ -178,16 +186,11 @@ def effective_sizes(
     """
     figure, (axes,) = panels(1, height=2.4)
     axes.axhline(length, color=COLOURS["mean"], linestyle="--", linewidth=1)
-    axes.text(
-        parameter[-1],
-        length * 1.1,
-        "as many as there are values",
-        color=COLOURS["mean"],
-        ha="right",
-    )
+    axes.text(parameter[-1], length * 1.1, f"all {length}", color=COLOURS["mean"], ha="right")
     axes.plot(parameter, exact, color=COLOURS["linear AR"])
     axes.plot(measured_at, measured, "o", color=COLOURS["data"], markersize=6)
     axes.set(yscale="log", xlabel="weight of the previous value", ylabel="effective sample size")
+    axes.yaxis.set_major_formatter("{x:g}")
     return figure
 
 
@@ -241,6 +244,8 @@ def information_by_lag(lags: np.ndarray, information: np.ndarray, floor: float) 
     axes.text(1, floor * 1.08, "shuffled text", color=COLOURS["noise floor"], va="bottom")
     axes.loglog(lags, information, "o-", color=COLOURS["data"], markersize=4)
     axes.set(xlabel="characters back", ylabel="information (bits)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     return figure
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "mutual_information",
     "partial_autocorrelation",
     "permutation_test",
+    "robust_band",
     "white_noise_band",
 ]
 
@@ -60,11 +61,7 @@ def autocorrelation(series: np.ndarray, *, max_lag: int) -> np.ndarray:
     """
     series = check_series("series", series)
     max_lag = check_integer("max_lag", max_lag, minimum=0, maximum=len(series) - 1)
-    if np.ptp(series) == 0:  # rounding in the mean would hide it from the sum of squares
-        raise ValueError("series: expected one that varies, got a constant")
-    centered = series - series.mean()
-    exponent = np.frexp(np.abs(centered).max())[1]
-    centered = np.ldexp(centered, -exponent)  # exact; squares neither overflow nor underflow
+    centered = _scaled_deviations(series)
     total = centered @ centered
     lags = range(max_lag + 1)
     return np.array([centered[k:] @ centered[: len(series) - k] / total for k in lags])
@@ -127,6 +124,41 @@ def white_noise_band(length: int) -> float:
         0.098
     """
     return float(1.96 / np.sqrt(check_integer("length", length, minimum=1)))
+
+
+def robust_band(series: np.ndarray, *, max_lag: int) -> np.ndarray:
+    r"""Half-width of the 95 % band of each autocorrelation of values whose size varies in time.
+
+    .. math:: 1.96\, \frac{\sqrt{\sum_{t=k+1}^{T} (x_t - \bar x)^2 (x_{t-k} - \bar x)^2}}
+                           {\sum_{t=1}^{T} (x_t - \bar x)^2}
+
+    for the lags k = 1 to ``max_lag``. Values that are uncorrelated, but large at the same times, as
+    the returns of a share in a wild week, have autocorrelations that vary more than
+    ``white_noise_band`` says. This band allows for it; for i.i.d. data both are nearly the same.
+
+    Args:
+        series: Finite real numbers, ``(time,)``.
+        max_lag: Largest lag, from 1 to T - 1.
+
+    Shape:
+        result ``(max_lag,)``, beginning with lag 1.
+
+    Raises:
+        TypeError: ``series`` does not hold real numbers, or ``max_lag`` is not an integer.
+        ValueError: ``series`` has another shape, is not finite or is constant, or ``max_lag`` does
+            not lie in 1 to T - 1.
+
+    Source: Lo and MacKinlay (1988).
+
+    Example:
+        >>> robust_band([1, -1, 1, -1], max_lag=2).round(2)
+        array([0.85, 0.69])
+    """
+    series = check_series("series", series)
+    max_lag = check_integer("max_lag", max_lag, minimum=1, maximum=len(series) - 1)
+    squares = _scaled_deviations(series) ** 2
+    products = [squares[k:] @ squares[:-k] for k in range(1, max_lag + 1)]
+    return 1.96 * np.sqrt(products) / squares.sum()
 
 
 class PermutationTest(NamedTuple):
@@ -290,3 +322,11 @@ def mutual_information(symbols: np.ndarray, *, lag: int) -> float:
     pairs = np.bincount(symbols[lag:] * size + symbols[:-lag], minlength=size * size)
     joint = pairs.reshape(size, size) / pairs.sum()
     return entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint)
+
+
+def _scaled_deviations(series: np.ndarray) -> np.ndarray:
+    """Deviations from the mean times a power of two: their squares don't overflow or underflow."""
+    if np.ptp(series) == 0:  # rounding in the mean would hide it from a sum of squares
+        raise ValueError("series: expected one that varies, got a constant")
+    centered = series - series.mean()
+    return np.ldexp(centered, -np.frexp(np.abs(centered).max())[1])  # exact
