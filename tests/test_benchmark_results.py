@@ -6,6 +6,8 @@ import shlex
 import pytest
 from conftest import ROOT
 
+from seqbook.models import pretrained
+
 RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
 RECORD = ROOT / "benchmarks/results/language_models.json"
 NETWORKS = ["RNN", "LSTM", "GRU"]
@@ -34,6 +36,8 @@ def test_a_record_says_how_it_was_made(path):
         assert record["repetitions"] >= 15
     elif "reproducible" in record:  # the same bytes each time
         assert all(run["came_back"] for run in record["runs"])
+    elif "stored_models" in record:  # trained elsewhere, and only scored
+        assert "--" not in record["command"]
     elif "shares" not in record.get("runs", [{}])[0]:  # nor on where the time of so many steps goes
         assert len(record.get("seeds") or {run["seed"] for run in record["runs"]}) >= 3
 
@@ -116,3 +120,17 @@ def test_samples_say_their_temperature_and_seed(result):
     for sample in written:
         assert sample["text"].startswith(result["settings"]["prompt"])
         assert isinstance(sample["seed"], int)
+
+
+def test_the_errors_of_pronunciation_add_up():
+    path = ROOT / "benchmarks/results/pronunciation_errors.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    errors = record["errors"]
+    lead = record["only_lstm_right"] - record["only_transformer_right"]
+    assert errors["Transformer"]["wrong"] - errors["LSTM"]["wrong"] == lead
+    for name, stored in record["stored_models"].items():
+        found = errors[name]
+        assert sum(found["kinds"].values()) == found["wrong"]
+        (greedy,) = [s for s in pretrained.load(stored).record["test"] if s["beam"] == 1]
+        # The file keeps the weights in half precision, so a few words may differ.
+        assert found["wrong"] / record["words"] == pytest.approx(greedy["word"], abs=0.002)

@@ -154,7 +154,11 @@ def where_heads_look(
         panel.pcolormesh(
             values, cmap="Blues", vmin=uniform, vmax=1, edgecolors="#e8e8e8", linewidth=0.5
         )
-        label_cells(panel, [f"{o:+d}" if o else "0" for o in offsets], range(1, len(values) + 1))
+        label_cells(
+            panel,
+            [f"{o:+d}".replace("-", "−") if o else "0" for o in offsets],
+            range(1, len(values) + 1),
+        )
         panel.set(ylim=(len(values), 0), ylabel="head", title=title)
     axes[-1].set_xlabel("looks at the letter so far from its own")
     return figure
