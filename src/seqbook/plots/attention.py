@@ -211,7 +211,7 @@ def errors_by_damage(
         >>> figure.axes[0].get_xlabel()
         'symbol error'
     """
-    figure, (axes,) = panels(1, height=0.75 * len(errors) + 0.6)
+    figure, (axes,) = panels(1, height=0.85 * len(errors) + 0.6)
     for row, (damage, models) in enumerate(errors.items()):
         for lane, (name, values) in enumerate(models.items()):
             y = row + 0.56 / len(models) * (lane - (len(models) - 1) / 2)

@@ -95,7 +95,7 @@ def losses_by_step(
 
     Args:
         losses: Network to one history :math:`\ell` ``(steps,)`` per seed, drawn as moving averages.
-        levels: Label to the height of a dashed line, in the colour of the noise floor.
+        levels: Label to the height of a dashed line, in grey: brown is the GRU's.
         ylabel: Label of the y axis, with its unit.
 
     Example:
@@ -121,13 +121,13 @@ def losses_by_step(
             annotation_clip=False,
         )
     for name, level in levels.items():
-        axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS["noise floor"])
+        axes.axhline(level, linestyle="--", linewidth=1.3, color=COLOURS["mean"])
         axes.annotate(
             name,
             (longest, level),
             xytext=(0, -13),
             textcoords="offset points",
-            color=COLOURS["noise floor"],
+            color=COLOURS["mean"],
             ha="right",
         )
     axes.set(xlabel="training step", ylabel=ylabel, yscale="log", xlim=(0, longest))
@@ -154,7 +154,7 @@ def states_along_string(states: Mapping[str, np.ndarray], letters: str) -> Figur
         widest = int(np.ptp(values, axis=0).argmax())
         panel.plot(steps, values, color=COLOURS["mean"], linewidth=0.8, alpha=0.6)
         panel.plot(steps, values[:, widest], color=COLOURS[name], linewidth=2.2)
-        panel.axvline(change + 0.5, linestyle="--", linewidth=1.3, color=COLOURS["noise floor"])
+        panel.axvline(change + 0.5, linestyle="--", linewidth=1.3, color=COLOURS["data"])
         panel.set_title(name, color=COLOURS[name])
         panel.set(ylabel="state", xlim=(1, len(letters)))
     axes[-1].set_xlabel("letters read")

@@ -48,11 +48,11 @@ def _column(axes: Axes, x: float, index: str, *, before: bool) -> None:
     """Draw input, state and output of one step, with the state's arrow from the step before."""
     if before:
         arrow(axes, (x - 1.5, 1), (x, 1), colour=COLOURS["RNN"], gap=13, linewidth=1.6)
-        axes.text(x - 0.75, 1.14, "$W_H$", color=COLOURS["RNN"], ha="center", va="bottom")
+        axes.text(x - 0.8, 1.05, "$W_H$", color=COLOURS["RNN"], ha="center", va="bottom")
     arrow(axes, (x, 0), (x, 1), colour=COLOURS["mean"], gap=13, linewidth=1.6)
     arrow(axes, (x, 1), (x, 2), colour=COLOURS["mean"], gap=13, linewidth=1.6)
     axes.text(x + 0.1, 0.5, "$W_X$", color="#555555", va="center")
-    axes.text(x + 0.1, 1.5, "$W_2$", color="#555555", va="center")
+    axes.text(x + 0.1, 1.54, "$W_2$", color="#555555", va="center")
     node(axes, (x, 0), f"$X{index}$", COLOURS["data"], shape="round,pad=0.35")
     node(axes, (x, 1), f"$H{index}$", COLOURS["RNN"], shape="round,pad=0.35")
     node(axes, (x, 2), f"$O{index}$", COLOURS["data"], shape="round,pad=0.35")
