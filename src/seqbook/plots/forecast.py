@@ -95,7 +95,7 @@ def powers_of_a_root(root: complex, steps: int) -> Figure:
     plane.set_title("powers of z in the complex plane")
     path.plot(powers.real, "o-", color=COLOURS["linear AR"], markersize=4)
     path.axhline(0, color=COLOURS["mean"], linewidth=0.6)
-    path.set_title("their real parts, one a step")
+    path.set_title("their real parts, step by step")
     path.set_xlabel("step t")
     return figure
 
