@@ -674,7 +674,7 @@ def test_the_table_of_overrides_beside_the_grades_is_applied_and_kept(
     assert code == 3
     assert errors[-2:] == [
         f"{path}, row 3: expected a student of the class, got 'zoe'",
-        f"{tmp_path / 'out' / 'grades.csv'}: written again; it was changed by hand and is now "
+        f"{tmp_path / 'out' / 'grades.csv'}: rewritten; your edited version is now "
         "grades.edited-1.csv. To change points, use overrides.csv",
     ]
     assert path.read_text(encoding="utf-8") == text
