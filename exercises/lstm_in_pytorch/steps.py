@@ -567,7 +567,8 @@ def _fit_case(
             the validation, the second half are the same with other labels. Good epochs visit the
             first half, bad ones the second.
         losses: The validation loss of each epoch that should run: ``v`` below all those before,
-            ``^`` above the lowest. Drawn until it is so by a clear margin.
+            ``^`` above the lowest, ``~`` above the lowest and below the one before. Drawn until it is
+            so by a clear margin.
         patience: As for ``fit``.
         learning_rate: As for ``fitted``.
         clear: The least difference of a loss from the lowest one before.
@@ -594,11 +595,12 @@ def _fit_case(
                 "patience": patience,
             }
             history, _ = _fitted_reference(**drawn)
-            found, lowest = "", math.inf
+            found, lowest, before = "", math.inf, math.inf
             for _, loss in history:
                 known = lowest == math.inf or abs(loss - lowest) > clear
-                found += "?" if not known else "v" if loss < lowest else "^"
-                lowest = min(lowest, loss)
+                higher = "~" if loss < before - clear else "^"
+                found += "?" if not known else "v" if loss < lowest else higher
+                lowest, before = min(lowest, loss), loss
             if found == losses:
                 return drawn
 
@@ -1449,6 +1451,7 @@ STEPS = [
             "the last epochs get worse": _fit_case("ggbb", "vv^^", 3),
             "patience runs out": _fit_case("ggbbgg", "vv^^", 2),
             "a worse epoch before the best": _fit_case("gbgbbg", "v^v^^", 2),
+            "a better epoch after a worse one": _fit_case("gbg", "v^~", 3),
             "a learning rate of zero": _fit_without_progress,
             "epochs that improve by very little": _fit_case(
                 "gggg", "vvvv", 2, learning_rate=1e-6, clear=1e-9
