@@ -231,7 +231,7 @@ def with_a_buffer(module):
     return Buffered
 
 
-@pytest.mark.parametrize("name", ["attention_in_pytorch", "transformer"])
+@pytest.mark.parametrize("name", ["lstm_in_pytorch", "attention_in_pytorch", "transformer"])
 def test_extra_buffers_cost_nothing(name):
     """Neither the class that has one nor a later step that loads or returns its parameters."""
     exercise, names, classes = load(name), {"__name__": "__main__"}, set()
