@@ -222,6 +222,31 @@ def test_a_trivial_answer_earns_nothing(name, step_name):
     assert earned == {}
 
 
+def with_a_buffer(module):
+    class Buffered(module):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.register_buffer("positions", torch.arange(3.0))
+
+    return Buffered
+
+
+@pytest.mark.parametrize("name", ["lstm_in_pytorch", "attention_in_pytorch", "transformer"])
+def test_extra_buffers_cost_nothing(name):
+    """Neither the class that has one nor a later step that loads or returns its parameters."""
+    exercise, names, classes = load(name), {"__name__": "__main__"}, set()
+    exec(COURSE.load(name).setup, names)
+    for step, source in zip(exercise.steps, exercise.solutions.values(), strict=True):
+        exec(source, names)
+        if isinstance(names[step.name], type):
+            names[step.name] = with_a_buffer(names[step.name])
+            classes.add(step.name)
+        if classes & {step.name, *step.depends_on}:
+            verdict = answer(compiled(name, step.name)[1], names[step.name])
+            assert verdict.status == "right", (step.name, verdict)
+    assert classes
+
+
 @each_exercise
 def test_hints_are_folded_and_each_step_is_explained(name):
     exercise = load(name)

@@ -233,8 +233,7 @@ Exercises: LSTM, one gate at a time
   ✓ split_gates     1 of 1
   ✗ forget_gate     0 of 1  it ran out of time: does it loop forever, or wait for something?
   ○ input_gate      0 of 1  not written yet
-  ✗ candidate       0 of 1  The candidate is no gate: it may be negative. Squash with tanh, not
-                            sigmoid.
+  ✗ candidate       0 of 1  The candidate is not a gate: it may be negative. Use tanh, not sigmoid.
   ✗ new_cell        0 of 1  line 1 of your cell raised SyntaxError: invalid syntax
   ✗ output_gate     0 of 1  expected numbers of shape (4, 2), got None: is a return statement
                             missing?

@@ -91,6 +91,10 @@ def _prompts_empty(sampler: CaseSampler) -> dict:
     return {"lengths": lengths, "time": time, "window": 3}
 
 
+def _prompts_equal(sampler: CaseSampler) -> dict:
+    return {"lengths": torch.tensor([3, 3]), "time": 4 + sampler.size, "window": 2}
+
+
 def _prompt_reference(lengths, time, window):
     mask = np.zeros((len(lengths), time, time), dtype=bool)
     for number, length in enumerate(lengths.tolist()):
@@ -489,20 +493,22 @@ STEPS = [
             "a window wider than all positions": _too_wide,
         },
         mistakes=known_mistakes(
-            "Your first query stands at the first key. With fewer queries than keys, it is the "
-            "last query that stands at the last key.",
+            "You put the first query at the first key. With fewer queries than keys, the last "
+            "query must be at the last key.",
             ("keys - queries, keys", "queries"),
-            "Your mask is upside down: True means that a query may attend.",
+            "Your mask is inverted: True means that a query may attend.",
             ("(back >= 0) & (back < window)", "(back < 0) | (back >= window)"),
-            "Your window is one too wide: the own position is one of its positions.",
+            "Your window is one position too wide: the query's own position is one of its "
+            "positions.",
             ("< window", "<= window"),
-            "A query may attend to its own position too; yours leaves it out.",
+            "A query may attend to its own position too; your mask leaves it out.",
             (">= 0", ">= 1"),
             "Your queries see all of the past; the window is missing.",
             (" & (back < window)", ""),
             "Your window reaches into the future: only positions up to the query's own are allowed.",
             ("(back >= 0) & (back < window)", "back.abs() < window"),
-            "Your window looks forward: you subtract the other way round.",
+            "Your window looks ahead: subtract the key's position from the query's, not the "
+            "query's from the key's.",
             ("position - torch.arange(keys)", "torch.arange(keys) - position"),
         ),
         alternatives=[_window_by_triangles, _window_as_lists],
@@ -514,23 +520,25 @@ STEPS = [
             "sequences of different lengths": _prompts,
             "no padding": _prompts_full,
             "a sequence that is all padding": _prompts_empty,
+            "sequences of one length, all padded": _prompts_equal,
         },
         mistakes=known_mistakes(
-            "You took the padding to be at the end; here it is at the front, and the last "
+            "You assume that the padding is at the end; here it is at the front, and the last "
             "`length` positions are real.",
             (">= time - lengths", "< lengths"),
-            "Your queries see the padding and not what is real: that part is upside down.",
+            "Your queries see the padding instead of the real positions: that part of the mask is "
+            "inverted.",
             (">=", "<"),
-            "You allow what one of the two masks allows; a key must be in the window and real.",
+            "You allow a key if either mask allows it; a key must be in the window and real.",
             ("&", "|"),
-            "You forbid the queries that are padding. It is the keys that must be real: the new "
-            "axis is in the wrong place.",
+            "You mask the queries that are padding instead of the keys: the new axis is in the "
+            "wrong place.",
             ("real[:, None]", "real[:, :, None]"),
-            "You lose the first real position of each sequence: it has the number time - length.",
+            "You lose the first real position of each sequence: its number is time - length.",
             (">=", ">"),
             "Padding is masked, but the window of step 1 is missing.",
             (" & window_mask(time, time, window)", ".expand(-1, time, -1)"),
-            "You let padding attend to itself. A query in the padding finds no key at all.",
+            "You let padding attend to itself. A query in the padding may attend to no key at all.",
             (
                 "window_mask(time, time, window)",
                 "window_mask(time, time, window) | torch.eye(time, dtype=torch.bool)",
@@ -554,14 +562,18 @@ STEPS = [
             "Your weights go to the forbidden keys: True means that a query may attend.",
             ("~mask, lowest", "mask, lowest"),
             ("~mask, 0.0", "mask, 0.0"),
-            "You take away the forbidden weights after the softmax, so that the rest no longer sums to one.",
+            "You remove the forbidden weights after the softmax, so the others no longer sum to "
+            "one.",
             (".masked_fill(~mask, lowest)", ""),
-            "A score of zero is a score like any other and gets a weight; a forbidden one must be lower than all.",
+            "You set forbidden scores to zero, but a score of zero gets a weight like any other. "
+            "A forbidden score must be lower than all others.",
             ("scores.masked_fill(~mask, lowest)", "(scores * mask)"),
             (".masked_fill(~mask, 0.0)", ""),
-            "Your columns sum to one. Each query shares out its weight among the keys: the last axis.",
+            "Your columns sum to one. The weights of each query must sum to one over the keys, "
+            "the last axis.",
             ("softmax(-1)", "softmax(-2)"),
-            "A row without any allowed key shares its weight among the forbidden ones; it must be zero.",
+            "In a row without any allowed key, you give weight to forbidden keys; the row must be "
+            "zero.",
             ("torch.finfo(scores.dtype).min", "-1e9"),
             (".masked_fill(~mask, 0.0)", ""),
             "Minus ten thousand is not below every score: where allowed scores are minus a "
@@ -570,12 +582,12 @@ STEPS = [
             "A row of minus infinity gives NaN. A row without any allowed key must be zero.",
             ("torch.finfo(scores.dtype).min", "-math.inf"),
             (".masked_fill(~mask, 0.0)", ""),
-            "The exponential of a million overflows, and a sum of zeros can't be divided by. "
-            "Subtract the largest allowed score first, and take care of rows without any.",
+            "The exponential of a million overflows, and in a row of zeros you divide by zero. "
+            "Subtract the largest allowed score first, and treat rows without any separately.",
             ("scores.masked_fill(~mask, lowest).softmax(-1)", "scores.exp() * mask"),
             ("weights.masked_fill(~mask, 0.0)", "weights / weights.sum(-1, keepdim=True)"),
-            "You subtract the largest score of all. A forbidden one may be far above the allowed "
-            "ones, and then nothing is left of them.",
+            "You subtract the largest score of all. A forbidden score may be far above the "
+            "allowed ones, and then their exponentials are all zero.",
             (
                 "scores.masked_fill(~mask, lowest).softmax(-1)",
                 "(scores - scores.amax(-1, keepdim=True)).exp() * mask",
@@ -584,11 +596,12 @@ STEPS = [
                 "weights.masked_fill(~mask, 0.0)",
                 "weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)",
             ),
-            "The weights are right, but a row without any allowed key has a gradient of NaN: you "
-            "repair the NaN after the softmax, and it comes back on the way through it.",
+            "The weights are right, but a row without any allowed key has a gradient of NaN: "
+            "replacing the NaN after the softmax does not keep it out of the backward pass.",
             ("scores.masked_fill(~mask, lowest)", "(scores + mask.double().log())"),
             ("masked_fill(~mask, 0.0)", "nan_to_num(0.0)"),
-            "You overwrite the scores that you were given; a name that ends in _ works in place.",
+            "You overwrite the scores that you were given: a method whose name ends in _ works in "
+            "place.",
             ("scores.masked_fill", "scores.masked_fill_"),
         ),
         alternatives=[
@@ -607,13 +620,14 @@ STEPS = [
             "one query and one head": _bias_one_head,
         },
         mistakes=known_mistakes(
-            "Your bias grows with the distance; what is far must lose: the minus is missing.",
+            "Your bias grows with the distance; it must fall: the minus sign is missing.",
             ("-slopes", "slopes"),
-            "Keys after the query get a bonus: the distance is an absolute value.",
+            "Keys after the query get a positive bias: take the absolute value of the distance.",
             (".abs()", ""),
-            "Keys after the query have a distance too; yours is zero. To forbid them is the mask's business.",
+            "Keys after the query have a distance too; yours is zero. Forbidding them is the job "
+            "of the mask.",
             ("abs()", "clamp(min=0)"),
-            "Your first query stands at the first key; the last query must stand at the last key.",
+            "You put the first query at the first key; the last query must be at the last key.",
             ("keys - queries, keys", "queries"),
             "Your heads are the last axis; they come first: (heads, queries, keys).",
             ("slopes[:, None, None] * distance", "slopes * distance[..., None]"),
@@ -634,27 +648,29 @@ STEPS = [
         mistakes=known_mistakes(
             "The products of queries and keys are not divided by the square root of their width.",
             (" / math.sqrt(query.shape[-1])", ""),
-            "You divide by the width of the keys; it is its square root.",
+            "You divide by the width of the keys; divide by its square root.",
             ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
-            "Your root is that of the values' width; it must be that of queries and keys, whose product it tames.",
+            "You take the root of the values' width; take that of the width of queries and keys, "
+            "whose products it scales.",
             ("query.shape", "value.shape"),
-            "You divide the bias by the root as well; it is added after the division.",
+            "You divide the bias by the root too; add it after the division.",
             ("query @ key.transpose(-2, -1)", "(query @ key.transpose(-2, -1) + bias)"),
             ("scores + bias", "scores"),
             "The bias is missing.",
             (" + bias", ""),
-            "Your columns of weights sum to one; each query shares out its weight among the keys.",
+            "Your columns of weights sum to one; the weights of each query must sum to one over "
+            "the keys.",
             (
                 "masked_softmax(scores + bias, mask)",
                 "masked_softmax((scores + bias).mT, mask.mT).mT",
             ),
-            "You use the mask the other way round: True means that a query may attend to a key.",
+            "Your mask is inverted: True means that a query may attend to a key.",
             ("masked_softmax(scores + bias, mask)", "masked_softmax(scores + bias, ~mask)"),
             "You mask after the softmax, so the weights that are left do not sum to one. Mask the "
             "scores.",
             ("masked_softmax(scores + bias, mask)", "(scores + bias).softmax(-1) * mask"),
-            "A query that may attend to nothing gets nan: a softmax over nothing but -inf divides "
-            "zero by zero. Its weights are zero.",
+            "A query that may attend to nothing gets NaN: a softmax of nothing but -inf divides "
+            "zero by zero. Its weights must be zero.",
             (
                 "masked_softmax(scores + bias, mask)",
                 "(scores + bias).masked_fill(~mask, -math.inf).softmax(-1)",
@@ -672,18 +688,19 @@ STEPS = [
             "as many queries as keys": lambda sampler: _head(sampler, 1, 3, 3),
         },
         mistakes=known_mistakes(
-            "Your root is that of d, the width before the projection; it must be that of the projected queries and keys.",
+            "You take the root of d, the width before the projection; take that of the width of "
+            "the projected queries and keys.",
             ("x @ w_q", "x @ w_q * math.sqrt(w_q.shape[1] / x.shape[-1])"),
-            "Your values are the memory itself; they are its product with w_v.",
+            "Your values are the memory itself; multiply it by w_v.",
             ("memory @ w_v", "memory"),
-            "Your keys are made with w_q; they have a matrix of their own, w_k.",
+            "You compute the keys with w_q; they have a matrix of their own, w_k.",
             ("w_k", "w_q"),
-            "Your keys and values come from x; they come from the memory.",
+            "Your keys and values come from x; they must come from the memory.",
             ("memory @ w_k", "x @ w_k"),
             ("memory @ w_v", "x @ w_v"),
-            "Your values come from x; like the keys they come from the memory.",
+            "Your values come from x; like the keys, they must come from the memory.",
             ("memory @ w_v", "x @ w_v"),
-            "You use the mask the other way round: True means that a query may attend to a key.",
+            "Your mask is inverted: True means that a query may attend to a key.",
             ("mask, bias)", "~mask, bias)"),
         ),
         alternatives=[_head_one_query_at_a_time, _head_with_one_matrix],
@@ -698,16 +715,18 @@ STEPS = [
             "a batch with a query that may attend to nothing": _some_heads_in_a_batch,
         },
         mistakes=known_mistakes(
-            "Your heads take every other row; the rows of a head are neighbours, one head after the other.",
+            "Your heads take interleaved rows; the rows of a head are next to each other, one "
+            "head after the other.",
             ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
             ("found.transpose(1, 2)", "found.permute(0, 2, 3, 1)"),
-            "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            "You divide by the root of the whole width; the queries and keys of a head are only "
+            "width / heads wide.",
             ("attention(query,", "attention(query / math.sqrt(heads),"),
-            "What the heads found is reshaped without bringing their axis back beside the "
-            "features, so positions and heads are mixed up.",
+            "You reshape the outputs of the heads without first moving the axis of heads next to "
+            "the features, so positions and heads are mixed up.",
             ("found.transpose(1, 2).flatten(2)", "found.reshape(x.shape)"),
-            "You cut into heads by a reshape alone, which mixes up positions and heads: cut the "
-            "features, then move the axis of the heads.",
+            "You split into heads with a reshape alone, which mixes up positions and heads: split "
+            "the features, then move the axis of heads.",
             (
                 "unflatten(-1, (heads, -1)).transpose(1, 2)",
                 "reshape(len(x), heads, -1, x.shape[-1] // heads)",
@@ -716,11 +735,11 @@ STEPS = [
             ("out_bias, weights", "out_bias, weights.mean(1)"),
             "The bias of the projections, in_bias, is missing.",
             (" + b)", ")"),
-            "The heads are side by side, but out_weight and out_bias have not mixed them yet.",
+            "You return the heads side by side; out_weight and out_bias must still mix them.",
             ("found @ out_weight.T + out_bias", "found"),
             "You multiply by out_weight instead of its transpose.",
             ("out_weight.T", "out_weight"),
-            "You use the mask the other way round: True means that a query may attend to a key.",
+            "Your mask is inverted: True means that a query may attend to a key.",
             ("mask[:, None]", "~mask[:, None]"),
         ),
         alternatives=[_multi_as_a_loop, _multi_einsum, _multi_by_torch],

@@ -39,9 +39,9 @@ def _with_an_empty_row(mask: torch.Tensor) -> torch.Tensor:
 # -- The plain forms: 1. sdpa and 2. MultiHeadAttention
 
 
-def _sdpa_case(sampler: CaseSampler, *leading: int, mask=None, causal=False) -> dict:
+def _sdpa_case(sampler: CaseSampler, *leading: int, mask=None, causal=False, sizes=None) -> dict:
     d_k, width = sampler.lengths(2)
-    queries, keys = (3, 3) if causal else (2, 3 + sampler.size // 2)
+    queries, keys = sizes or ((3, 3) if causal else (2, 3 + sampler.size // 2))
     return {
         "query": sampler.normal(*leading, queries, d_k),
         "key": sampler.normal(*leading, keys, d_k),
@@ -66,6 +66,14 @@ def _sdpa_causal_and_padded(sampler: CaseSampler) -> dict:
     )
 
 
+def _sdpa_causal_of_more_keys(sampler: CaseSampler) -> dict:
+    return _sdpa_case(sampler, 2, causal=True, sizes=(2, 4 + sampler.size // 2))
+
+
+def _sdpa_causal_of_more_queries(sampler: CaseSampler) -> dict:
+    return _sdpa_case(sampler, 2, causal=True, sizes=(4 + sampler.size // 2, 2))
+
+
 def _sdpa_far_below(sampler: CaseSampler) -> dict:
     """The two lowest scores of each row are allowed, far below the others and far apart."""
     while True:
@@ -85,7 +93,7 @@ def _sdpa_reference(query, key, value, mask, causal):
     """The function of torch; with an identity matrix as values, it returns the weights."""
     allowed = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool)
     if causal:
-        allowed = causal_mask(*allowed.shape)
+        allowed = torch.arange(key.shape[-2]) <= torch.arange(query.shape[-2])[:, None]
     if mask is not None:
         allowed = allowed.logical_and(mask)
     unit = torch.eye(key.shape[-2], dtype=key.dtype)
@@ -241,6 +249,10 @@ def _padded(sampler: CaseSampler) -> dict:
 
 def _nothing_real(sampler: CaseSampler) -> dict:
     return {"lengths": torch.tensor([2, 0]), "time": 3 + sampler.size // 2}
+
+
+def _equal_lengths(sampler: CaseSampler) -> dict:
+    return {"lengths": torch.tensor([2, 2]), "time": 3 + sampler.size // 2}
 
 
 def _masks_reference(lengths, time):
@@ -797,6 +809,8 @@ STEPS = [
             "no mask": _sdpa_case,
             "a batch of heads under a mask": _sdpa_masked,
             "causal attention": lambda sampler: _sdpa_case(sampler, 2, causal=True),
+            "causal attention, fewer queries than keys": _sdpa_causal_of_more_keys,
+            "causal attention, more queries than keys": _sdpa_causal_of_more_queries,
             "causal attention of padded sequences": _sdpa_causal_and_padded,
             "scores in the thousands": lambda sampler: _thousands(sampler) | {"causal": False},
             "allowed scores far below the forbidden ones": _sdpa_far_below,
@@ -812,8 +826,7 @@ STEPS = [
             "Your softmax runs over the queries. The weights of each query must sum to one, so it "
             "runs over the keys, the last axis.",
             ("softmax(-1)", "softmax(-2)"),
-            "You use the mask the other way round: here True means that a query may attend to a "
-            "key.",
+            "Your mask is inverted: here True means that a query may attend to a key.",
             ("allowed & mask", "allowed & ~mask"),
             "You mask after the softmax, so forbidden keys have already taken part in the sum and "
             "the weights that are left do not sum to one. Mask the scores.",
@@ -830,7 +843,7 @@ STEPS = [
                 "    weights = weights / weights.sum(-1, keepdim=True)",
             ),
             "You set forbidden scores to zero. The exponential of zero is one, so the key still "
-            "gets weight; the score must be minus infinity.",
+            "gets a weight; the score must be minus infinity.",
             ("masked_fill(~allowed, -math.inf)", "masked_fill(~allowed, 0.0)"),
             "The number that you put in place of forbidden scores is not low enough: allowed "
             "scores can be lower still. Use minus infinity.",
@@ -843,6 +856,9 @@ STEPS = [
             ),
             "Your causal mask allows the future and forbids the past.",
             (".tril()", ".triu()"),
+            "You put the last query at the last key. Here both are counted from 0, so query i may "
+            "attend to the keys 0 to i, however many keys there are.",
+            ("allowed.tril()", "allowed.tril(allowed.shape[1] - allowed.shape[0])"),
             "In causal attention a position may attend to itself; yours may not.",
             (".tril()", ".tril(-1)"),
             "You ignore causal: if it is True, a query may not attend to later keys.",
@@ -851,7 +867,7 @@ STEPS = [
             ("    if mask is not None:\n        allowed = allowed & mask\n", ""),
             "With causal=True you ignore the mask; a key must be allowed by both.",
             ("    if mask is not None", "    elif mask is not None"),
-            "You set the scores of the allowed keys to -inf; it is those of the forbidden keys.",
+            "You set the scores of the allowed keys to -inf; set those of the forbidden keys.",
             ("~allowed", "allowed"),
         ),
         alternatives=[_sdpa_low_fill, _sdpa_row_by_row],
@@ -866,9 +882,8 @@ STEPS = [
             "causal self-attention": _multi_causal,
         },
         mistakes=known_mistakes(
-            "You join the heads by a reshape alone, which mixes up heads and positions. The "
-            "outputs of all heads for one position stand side by side: join them along the last "
-            "axis.",
+            "You join the heads with a reshape alone, which mixes up heads and positions. "
+            "Concatenate the outputs of the heads along the last axis.",
             ("torch.cat(found, dim=-1)", "torch.stack(found, 1).reshape(query.shape)"),
             "You divide by the square root of the whole width; the queries and keys of one head "
             "are only width / heads wide.",
@@ -877,8 +892,7 @@ STEPS = [
             "The scores are not divided by the square root of the width of a head's keys.",
             ("own in zip", "q, k, v in zip"),
             ("*own", "q * math.sqrt(q.shape[-1]), k, v"),
-            "You use the mask the other way round: here True means that a query may attend to a "
-            "key.",
+            "Your mask is inverted: here True means that a query may attend to a key.",
             ("*own, mask", "*own, ~mask"),
             "Your softmax runs over the queries. The weights of each query must sum to one, so it "
             "runs over the keys, the last axis.",
@@ -896,21 +910,21 @@ STEPS = [
                 "output, row = sdpa(*own, mask, causal=False)",
                 "row = sdpa(q, k, v, None, causal=False)[1] * mask\n            output = row @ v",
             ),
-            "Your heads take every other feature; the features of a head are neighbours, the "
-            "first head's first.",
+            "Your heads take interleaved features; the features of a head are next to each other, "
+            "those of the first head first.",
             ("x.chunk(self.num_heads, dim=-1)", "x.unflatten(-1, (-1, self.num_heads)).unbind(-1)"),
             "out_proj is missing: it mixes the outputs of the heads.",
             ("self.out_proj(torch.cat(found, dim=-1))", "torch.cat(found, dim=-1)"),
-            "Your keys are made from value; they are made from key.",
+            "You compute the keys from value; compute them from key.",
             ("key = key @", "key = value @"),
-            "Your values are made from key; they are made from value.",
+            "You compute the values from key; compute them from value.",
             (
                 "        key = key @",
                 "        value = key @ weights[2].T + biases[2]\n        key = key @",
             ),
             ("        value = value @ weights[2].T + biases[2]\n", ""),
-            "You take the rows of in_proj_weight in the wrong order: first those of the queries, "
-            "then of the keys, then of the values.",
+            "You take the rows of in_proj_weight in the wrong order: those of the queries come "
+            "first, then those of the keys, then those of the values.",
             ("self.in_proj_weight.chunk(3)", "self.in_proj_weight.chunk(3)[::-1]"),
             ("self.in_proj_bias.chunk(3)", "self.in_proj_bias.chunk(3)[::-1]"),
             "The bias of the queries is missing.",
@@ -929,25 +943,27 @@ STEPS = [
         cases={
             "sequences of different lengths": _padded,
             "a sequence that is all padding": _nothing_real,
+            "sequences of one length, all padded": _equal_lengths,
         },
         mistakes=known_mistakes(
-            "Your first mask is True at real keys. nn.MultiheadAttention reads key_padding_mask "
-            "the other way round: True = padding, may not be attended to.",
+            "Your first mask is True at real keys. For key_padding_mask, nn.MultiheadAttention "
+            "has the opposite convention: True = padding, may not be attended to.",
             ("~real", "real"),
-            "Your second mask is True in the past. nn.MultiheadAttention reads attn_mask the "
-            "other way round: True = may not.",
+            "Your second mask is True in the past. For attn_mask, nn.MultiheadAttention has the "
+            "opposite convention: True = may not attend.",
             ("~past", "past"),
-            "All three of your masks mean True = may attend. nn.MultiheadAttention, which gets "
-            "the first two, reads True as may not.",
+            "In all three of your masks True means may attend. In the first two, which are for "
+            "nn.MultiheadAttention, True must mean may not.",
             ("~real, ~past", "real, past"),
-            "All three of your masks mean True = may not. The third is for "
-            "scaled_dot_product_attention, which reads True as may attend.",
+            "In all three of your masks True means may not. In the third, which is for "
+            "scaled_dot_product_attention, True must mean may attend.",
             ("real[:, None, None] & past", "~(real[:, None, None] & past)"),
-            "A position may look at itself; yours may not.",
+            "A position may attend to itself; in your masks it may not.",
             ("tril()", "tril(-1)"),
-            "Your third mask is causal alone; it must forbid padding as well.",
+            "Your third mask is only causal; it must forbid padding as well.",
             ("real[:, None, None] & past", "past.expand(len(lengths), 1, time, time)"),
-            "Your third mask empties the rows of padded queries too; the task forbids keys only.",
+            "Your third mask also clears the rows of queries in the padding; the task forbids "
+            "keys only.",
             ("real[:, None, None] & past", "real[:, None, :, None] & real[:, None, None] & past"),
         ),
         alternatives=[_masks_in_a_loop, _masks_by_triu],
@@ -967,19 +983,20 @@ STEPS = [
             ("sum(-1)", "sum(-1) / math.log(2)"),
             "Your entropy is negative: the minus in front of the sum is missing.",
             ("-(weights", "(weights"),
-            "A query that may attend to nothing has entropy zero; yours has that of equal weights on all keys.",
+            "A query that may attend to nothing has entropy zero; yours has the entropy of equal "
+            "weights on all keys.",
             ("torch.finfo(scores.dtype).min", "-1e9"),
             ("    logs = logs.masked_fill(~mask, 0.0)\n", ""),
             ("weights * logs", "logs.exp() * logs"),
-            "A query that may attend to nothing shares its weight among forbidden keys; its "
-            "weights, output and entropy must be zero.",
+            "A query that may attend to nothing gives weight to forbidden keys; its weights, "
+            "output and entropy must be zero.",
             ("torch.finfo(scores.dtype).min", "-1e9"),
             ("exp().masked_fill(~mask, 0.0)\n    logs = logs.masked_fill(~mask, 0.0)\n", "exp()\n"),
-            "Zero times the logarithm of zero is NaN in the computer, and 0 ln 0 = 0 here.",
+            "In floating point, zero times the logarithm of zero is NaN; here 0 ln 0 = 0.",
             ("weights * logs", "weights * weights.log()"),
-            "The values are right, but the gradient is NaN where an allowed weight is zero, for "
-            "there the derivative of w ln w is infinite. Take the logarithms of the weights from "
-            "the scores instead.",
+            "The values are right, but the gradient is NaN where an allowed weight is zero, "
+            "because the derivative of w ln w is infinite there. Compute the logarithms of the "
+            "weights from the scores instead.",
             ("-(weights * logs)", "torch.special.entr(weights)"),
             "The values are right, but the gradients are NaN: zero times minus infinity is NaN, "
             "and replacing it afterwards does not repair the gradient. Avoid the infinity.",
@@ -991,7 +1008,7 @@ STEPS = [
             ("(weights * logs)", "(weights * logs).nan_to_num(0.0)"),
             "The scores are not divided by the square root of the width of the keys.",
             (" / math.sqrt(query.shape[-1])", ""),
-            "A forbidden key with a high score makes the weights of those allowed zero: forbid "
+            "A forbidden key with a high score makes the weights of the allowed keys zero. Mask "
             "before the softmax, and if you subtract a maximum, take it over the allowed keys.",
             (
                 "logs = scores.masked_fill(~mask, lowest).log_softmax(-1)",
@@ -1002,8 +1019,8 @@ STEPS = [
                 "weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)\n"
                 "    logs = weights.clamp(min=1e-300).log()",
             ),
-            "You fill forbidden scores with a number that allowed ones can be below. Fill with "
-            "the lowest number of the type.",
+            "You replace forbidden scores by a number that allowed ones can be below. Use the "
+            "lowest number of the type.",
             ("torch.finfo(scores.dtype).min", "-1e4"),
         ),
         alternatives=[_entropy_in_float32, _entropy_by_logsumexp],
@@ -1024,17 +1041,20 @@ STEPS = [
             "You differentiate each weight as if it were a logistic function, A (1 - A). A score "
             "changes the other weights of its row too.",
             ("(d_weights - mean)", "(1 - weights) * d_weights"),
-            "The sum is multiplied by the weight as well: A stands in front of the whole bracket.",
+            "You multiply only the first term by the weight; A multiplies the whole bracket.",
             ("weights * (d_weights - mean)", "(weights * d_weights - mean)"),
-            "The scores are scaled on the way there, but not on the way back: queries and keys need the root once.",
+            "You divide by the root in the forward pass, but not in the backward pass: the "
+            "gradients of queries and keys need it once.",
             ("mean) * scale", "mean)"),
-            "The gradient of the keys has the root twice: it wants the queries as they came.",
+            "You divide the gradient of the keys by the root twice: multiply by the queries as "
+            "they were given.",
             ("d_scores.T @ query", "d_scores.T @ query * scale"),
-            "A query that may attend to nothing has weights of zero; yours shares its weight "
-            "among forbidden keys, and gradients come from it.",
+            "A query that may attend to nothing has weights of zero; yours gives weight to "
+            "forbidden keys, and gradients come from it.",
             ("-1e300", "-1e9"),
             (" * mask", ""),
-            "A query that may attend to nothing makes 0 / 0; its weights and gradients are zero.",
+            "For a query that may attend to nothing you compute 0 / 0; its weights and gradients "
+            "must be zero.",
             ("np.where(total > 0, total, 1)", "total"),
             "The exponential of a score in the thousands is infinite: subtract the largest score "
             "of each row first.",
@@ -1054,16 +1074,17 @@ STEPS = [
             "one head and one position": _to_split_one,
         },
         mistakes=known_mistakes(
-            "A reshape alone mixes up positions and heads: cut the features, then move the axis of the heads.",
+            "A reshape alone mixes up positions and heads: split the features, then move the axis "
+            "of heads.",
             (
                 "x.unflatten(-1, (heads, -1)).transpose(1, 2)",
                 "x.reshape(len(x), heads, x.shape[1], -1)",
             ),
-            "Your heads take every other feature; the features of a head are neighbours.",
+            "Your heads take interleaved features; the features of a head are next to each other.",
             ("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)"),
-            "The axis of the heads still stands behind that of time.",
+            "The axis of heads still comes after that of time.",
             (".transpose(1, 2)", ""),
-            "The axis of the heads comes second, after the batch.",
+            "You moved the axis of heads to the front; it comes second, after the batch.",
             ("transpose(1, 2)", "permute(2, 0, 1, 3)"),
         ),
         alternatives=[_split_by_chunks, _split_one_by_one],
@@ -1078,11 +1099,12 @@ STEPS = [
             "one head": lambda sampler: {"x": sampler.normal(2, 1, 2, 3 + sampler.size)},
         },
         mistakes=known_mistakes(
-            "A reshape alone mixes up positions and heads: bring their axis beside the features first.",
+            "A reshape alone mixes up positions and heads: move the axis of heads next to the "
+            "features first.",
             ("x.transpose(1, 2).flatten(2)", "x.reshape(len(x), x.shape[2], -1)"),
-            "Your features take turns between the heads; first come all of the first head.",
+            "Your features alternate between the heads; all features of the first head come first.",
             ("transpose(1, 2)", "permute(0, 2, 3, 1)"),
-            "You take the mean of the heads; they stand side by side.",
+            "You take the mean of the heads; put them side by side.",
             ("transpose(1, 2).flatten(2)", "mean(1)"),
             "Your result is (batch, heads * size, time); positions come before features.",
             ("transpose(1, 2).flatten(2)", "transpose(2, 3).flatten(1, 2)"),
@@ -1099,7 +1121,8 @@ STEPS = [
             "as many groups as heads": lambda sampler: _grouped(sampler, 2, 2, queries=1, size=2),
         },
         mistakes=known_mistakes(
-            "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+            "Your heads alternate between the groups, 0 1 0 1; the heads of a group are next to "
+            "each other, 0 0 1 1.",
             (
                 (
                     "repeat_interleave(\n"
@@ -1108,18 +1131,19 @@ STEPS = [
                 ),
                 "repeat(1, self.heads // self.groups, 1, 1)",
             ),
-            "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            "You divide by the root of the whole width; the queries and keys of a head are only "
+            "width / heads wide.",
             ("query, key, value, mask", "query / math.sqrt(self.heads), key, value, mask"),
             "Keys and values are swapped: memory_proj makes the keys first.",
             ("key, value = (", "value, key = ("),
             "Your weights are the mean over the heads; return those of every head.",
             (")), weights", ")), weights.mean(1)"),
-            "What the heads found has not gone through out_proj yet.",
+            "You return the outputs of the heads; apply out_proj to them.",
             ("self.out_proj(merge_heads(found))", "merge_heads(found)"),
-            "Your queries see what is forbidden: True means that a query may attend.",
+            "Your mask is inverted: True means that a query may attend to a key.",
             ("mask[:, None]", "~mask[:, None]"),
-            "In a batch, your mask's first axis is taken for that of the heads. Give it an axis "
-            "for the heads after that of the batch.",
+            "In a batch, the first axis of your mask is taken for that of the heads. Insert an "
+            "axis for the heads after that of the batch.",
             ("mask[:, None]", "mask"),
             "All sequences of your batch share the mask of the first.",
             ("mask[:, None]", "mask[0]"),
@@ -1137,20 +1161,23 @@ STEPS = [
             "an empty cache": _nothing_past,
         },
         mistakes=known_mistakes(
-            "Your new positions see each other's future: of the new ones, each may see those up to itself.",
+            "Your new positions attend to later ones; each may attend only to the new positions "
+            "up to itself.",
             (".tril(past)", ""),
-            "Your mask takes the first new position for the first of all; it stands behind the whole past.",
+            "Your mask treats the first new position as the first of all; it comes after the "
+            "whole past.",
             ("tril(past)", "tril()"),
-            "A new position may look at itself; yours sees only those before.",
+            "A new position may attend to itself; yours attends only to those before it.",
             ("tril(past)", "tril(past - 1)"),
-            "Your queries see the new positions only; the cache is for looking at.",
+            "Your queries attend to the new positions only; they must attend to the cache too.",
             ("found, _, _ =", "mask[:, :past] = False\n        found, _, _ ="),
-            "You put new keys and values in front of the old; they come behind.",
+            "You put the new keys and values before the old ones; append them at the end.",
             ("[keys, key]", "[key, keys]"),
             ("[values, value]", "[value, values]"),
-            "You divide by the root of the whole width; a head's queries and keys are only width / heads wide.",
+            "You divide by the root of the whole width; the queries and keys of a head are only "
+            "width / heads wide.",
             ("query, keys, values, mask", "query / math.sqrt(self.heads), keys, values, mask"),
-            "You use the mask the other way round: True means that a query may attend to a key.",
+            "Your mask is inverted: True means that a query may attend to a key.",
             ("keys, values, mask)", "keys, values, ~mask)"),
         ),
         alternatives=[_CachedByTorch, _CachedOneByOne],
@@ -1166,14 +1193,15 @@ STEPS = [
             "as many groups as heads": _multihead_all,
         },
         mistakes=known_mistakes(
-            "Your heads take turns between the groups, 0 1 0 1; the heads of a group are neighbours, 0 0 1 1.",
+            "Your heads alternate between the groups, 0 1 0 1; the heads of a group are next to "
+            "each other, 0 0 1 1.",
             ("2 * groups", "2"),
-            "You repeat each row by itself, so a head gets the same row several times. A group's "
-            "rows are repeated as one block.",
+            "You repeat each row on its own, so a head gets the same row several times. Repeat "
+            "the rows of a group as one block.",
             ("(2 * groups, -1)", "(-1, 1)"),
             "You repeat keys and values together; the keys of all heads come first, then the values of all heads.",
             ("2 * groups", "1"),
-            "Your values come before the keys.",
+            "Your values come before your keys; the keys come first.",
             ("(2 * groups, -1))", "(2 * groups, -1)).roll(groups, 0)"),
             "The weight is right, but the biases of keys and values must be repeated like its rows.",
             ("of_every_head(memory_bias)", "memory_bias"),

@@ -218,8 +218,8 @@ def _fit_by_normal_equations(recordings, order):
     return float(found[0]), found[1:].tolist()
 
 
-def _fit_by_centring(recordings, order):
-    """Centre targets and columns, each by its own mean over the rows."""
+def _fit_by_centering(recordings, order):
+    """Center targets and columns, each by its own mean over the rows."""
     pieces = [
         np.lib.stride_tricks.sliding_window_view(series, order + 1)
         for series in recordings
@@ -551,7 +551,7 @@ STEPS = [
             "a sequence of a single window": _one_window,
         },
         mistakes=known_mistakes(
-            "Your counts are not smoothed: alpha must be added to each of them.",
+            "Your counts are not smoothed: add alpha to each of them.",
             ("float(alpha)", "0.0"),
             "You add alpha to the counts but not to their sum, so your rows sum to more than one.",
             ("= table.sum", "= (table - alpha).sum"),
@@ -562,28 +562,34 @@ STEPS = [
             ("    totals =", "    table[table == 0] = alpha\n    totals ="),
             "You divide by the sums over the first axis; the probabilities of the next symbol, on the last axis, must sum to one.",
             ("axis=-1", "axis=0"),
-            "The sums have lost their last axis, so each divides a column in place of its row; keepdims=True keeps it. And a context that never occurs needs care.",
+            "Your sums have lost their last axis, so each divides a column instead of its row; "
+            "keepdims=True keeps that axis. A context that never occurs also needs a special "
+            "case.",
             (
                 "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
                 "table / table.sum(axis=-1)",
             ),
-            "Your whole table sums to one, which is the joint probability; each row must sum to one, given its context.",
+            "Your whole table sums to one, so it holds joint probabilities; each row, given its "
+            "context, must sum to one.",
             (
                 "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
                 "table / table.sum()",
             ),
-            "You index the context newest first; its oldest symbol belongs on the first axis.",
+            "You index the context with the newest symbol first; its oldest symbol goes on the "
+            "first axis.",
             ("tuple(symbols[t - order : t + 1])", "(*symbols[t - order : t][::-1], symbols[t])"),
-            "Your first axis is the next symbol; it belongs on the last, after the context.",
+            "Your first axis is the next symbol; the next symbol goes on the last axis, after the "
+            "context.",
             ("tuple(symbols[t - order : t + 1])", "(symbols[t], *symbols[t - order : t])"),
-            "With arrays of places, += 1 counts a place once, however often it is named. Count in a loop, or with np.add.at.",
+            "When you index with arrays, += 1 counts a repeated index only once. Count in a loop, "
+            "or with np.add.at.",
             (
                 "for t in range(order, len(symbols)):\n"
                 "        table[tuple(symbols[t - order : t + 1])] += 1",
                 "windows = np.lib.stride_tricks.sliding_window_view(symbols, order + 1)\n"
                 "    table[tuple(windows.T)] += 1",
             ),
-            "The last window is missing: the last symbol of the sequence follows something too.",
+            "The last window is missing: the last symbol of the sequence follows a context too.",
             ("len(symbols)", "len(symbols) - 1"),
             "Your windows do not overlap; every symbol that has enough symbols before it is counted once as the next one.",
             ("len(symbols)", "len(symbols), order + 1"),
@@ -592,7 +598,8 @@ STEPS = [
                 "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
                 "table / totals",
             ),
-            "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, for a row has to sum to one.",
+            "A context that never occurs has a row of zeros when alpha is 0; it must be uniform, "
+            "because every row has to sum to one.",
             (
                 "np.where(totals > 0, table / np.maximum(totals, 1e-300), 1 / size)",
                 "table / np.maximum(totals, 1e-300)",
@@ -614,22 +621,25 @@ STEPS = [
             "Your perplexity is right, but the cost is in nats; bits need the logarithm to base 2.",
             ("log2", "log"),
             ("2**mean", "math.exp(mean)"),
-            "The bits are right; the perplexity of bits is two to their power, not e.",
+            "The bits are right. The perplexity is 2**bits, not e**bits.",
             ("2**mean", "math.exp(mean)"),
             "You divide by the length of the sequence; divide by the number of symbols that are scored.",
             ("len(bits)", "len(symbols)"),
-            "This is the cost of all scored symbols together; divide by their number.",
+            "You return the cost of all scored symbols together; divide by their number.",
             (" / len(bits)", ""),
-            "You begin to score as soon as there is a context; the first `skip` symbols are not scored.",
+            "You start scoring as soon as there is a context; the first `skip` symbols are not "
+            "scored.",
             ("range(skip", "range(order"),
-            "You skip the context on top of `skip`; the symbols that are skipped serve as context already.",
+            "You skip the context in addition to `skip`; the skipped symbols already serve as "
+            "context.",
             ("range(skip", "range(skip + order"),
             ("sum(bits) / len(bits)", "np.mean(bits)"),
             "You take the logarithm of the mean probability; take the mean of the logarithms.",
             ("sum(bits) / len(bits)", "-np.log2(np.mean(2.0 ** -np.array(bits)))"),
-            "The bits are right; the perplexity is two to their power, and not the mean of 1/P.",
+            "The bits are right. The perplexity is 2**bits, not the mean of 1/P.",
             ("2**mean", "np.mean(2.0 ** np.array(bits))"),
-            "You index the context newest first; its oldest symbol belongs on the first axis.",
+            "You index the context with the newest symbol first; its oldest symbol goes on the "
+            "first axis.",
             ("tuple(symbols[t - order : t + 1])", "(*symbols[t - order : t][::-1], symbols[t])"),
             "The sign is wrong: the cost is minus the logarithm, and never negative.",
             ("-math", "math"),
@@ -647,15 +657,17 @@ STEPS = [
             "order 0": lambda sampler: _recordings(sampler, [3, 2 + sampler.size], 0),
         },
         mistakes=known_mistakes(
-            "Your weights are in reverse: the weight of the most recent value comes first.",
+            "Your weights are in reverse order: the weight of the most recent value comes first.",
             ("*past", "*past[::-1]"),
-            "Your windows reach from one recording into the next, which did not follow it in time.",
+            "Your windows run from one recording into the next, although the recordings do not "
+            "follow each other in time.",
             ("in recordings", "in [np.concatenate(recordings)]"),
-            "There is no intercept in your fit: it needs a column of ones.",
+            "Your fit has no intercept: add a column of ones.",
             ("[1.0, *past]", "past"),
             ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
             ("found[0], found[1:]", "0.0, found"),
-            "Subtracting one mean from everything is not quite least squares: inputs and targets have means of their own. Fit the intercept with a column of ones.",
+            "Subtracting one mean from everything is not quite least squares: inputs and targets "
+            "have different means. Fit the intercept with a column of ones.",
             (
                 "for series in recordings:",
                 "mean = np.concatenate(recordings).mean()\n"
@@ -664,16 +676,17 @@ STEPS = [
             ("[1.0, *past]", "past"),
             ("np.array(rows)", "np.array(rows).reshape(len(rows), order)"),
             ("found[0], found[1:]", "mean * (1 - found.sum()), found"),
-            "You average the fits of the recordings; fit once, to the rows of all of them.",
+            "You fit each recording and average the results; fit once, to the rows of all "
+            "recordings.",
             _fit_averaged,
-            "You fit one recording only; the rows of all of them belong into one fit.",
+            "You fit one recording only; use the rows of all recordings in one fit.",
             ("in recordings", "in [max(recordings, key=len)]"),
-            "The last value of each recording is missing as a target.",
+            "You never use the last value of a recording as a target.",
             ("len(series)", "len(series) - 1"),
             "Your numbers are right; return the intercept and the weights as a pair.",
             ("found[0], found[1:]", "found"),
         ),
-        alternatives=[_fit_by_normal_equations, _fit_by_centring],
+        alternatives=[_fit_by_normal_equations, _fit_by_centering],
     ),
     Step(
         "roll_out",
@@ -687,7 +700,8 @@ STEPS = [
             "no steps": lambda sampler: _batch(sampler, 2, 3 + sampler.size, 2, 0),
         },
         mistakes=known_mistakes(
-            "Your window is the wrong way round: the first weight belongs to the most recent value, which is last in the history.",
+            "Your window is in the wrong order: the first weight belongs to the most recent "
+            "value, which is the last in the history.",
             ("[:, ::-1]", ""),
             "The intercept is missing: it is added at every step.",
             ("intercept + ", ""),
@@ -698,9 +712,11 @@ STEPS = [
             ("= histories\n", "= histories[:, :time]\n"),
             "Your result begins with the histories; return the new values only.",
             ("return values[:, time:]", "return values"),
-            "At order 0, a window counted from the end such as values[:, -0:] holds everything. Count from the start.",
+            "At order 0, a window counted from the end, such as values[:, -0:], is the whole "
+            "array. Count from the start.",
             ("values[:, t - order : t]", "values[:, :t][:, -order:]"),
-            "With no steps, values[:, -0:] is everything and not nothing. Count from the start.",
+            "With no steps, values[:, -0:] is the whole array instead of an empty one. Count from "
+            "the start.",
             ("[:, time:]", "[:, -steps:]"),
             "Your result is (steps, batch); it must be (batch, steps).",
             ("[:, time:]", "[:, time:].T"),
@@ -722,17 +738,21 @@ STEPS = [
             "a random walk with drift": _random_walk,
         },
         mistakes=known_mistakes(
-            "The signs are wrong: the polynomial has minus the weights after its leading 1.",
+            "The signs are wrong: after its leading 1, the polynomial has minus the weights.",
             ("-np", "np"),
-            "The coefficients are in reverse: np.roots wants the highest power first, so your roots are the reciprocals.",
+            "The coefficients are in reverse order: np.roots expects the highest power first, so "
+            "your roots are the reciprocals.",
             ("[1.0], -np.asarray(weights)", "-np.asarray(weights)[::-1], [1.0]"),
-            "You take the largest real part; a root counts by its modulus, so a negative or complex one may be the largest.",
+            "You take the largest real part; compare the roots by their modulus, since a negative "
+            "or complex root may be the largest.",
             ("np.abs(roots)", "roots.real"),
             "You drop the imaginary parts; the modulus of a complex root needs both.",
             ("abs(roots)", "abs(roots.real)"),
-            "You take the smallest modulus; the largest root wins in the long run.",
+            "You take the smallest modulus; in the long run the root with the largest modulus "
+            "dominates.",
             ("max", "min"),
-            "This is the norm of the companion matrix; the roots are its eigenvalues, and the norm can be larger than all of them.",
+            "You return the norm of the companion matrix; the roots are its eigenvalues, and the "
+            "norm can be larger than all of them.",
             (
                 "modulus = np.abs(roots).max()",
                 (
@@ -741,15 +761,19 @@ STEPS = [
                     "    modulus = np.linalg.norm(matrix, 2)"
                 ),
             ),
-            "Your modulus is right, but you let the sum of the weights decide: a model can settle although their absolute values sum to more than 1.",
+            "Your modulus is right, but you decide by the sum of the weights: a model can settle "
+            "even if their absolute values sum to more than 1.",
             ("modulus < 1", "np.abs(weights).sum() < 1"),
-            "The modulus is right, but if it is 1 or more, there is no value at which roll-outs end: return None for it.",
+            "The modulus is right. If it is 1 or more, roll-outs do not settle at any value: "
+            "return None in its place.",
             (" if modulus < 1 else None", ""),
-            "A modulus of exactly 1 does not settle: a random walk with drift runs away.",
+            "With a modulus of exactly 1, roll-outs do not settle: a random walk with drift grows "
+            "without bound.",
             ("<", "<="),
-            "Roll-outs end at the mean, not at the intercept: divide it by one minus the sum of the weights.",
+            "Roll-outs end at the mean, not at the intercept: divide the intercept by one minus "
+            "the sum of the weights.",
             (" / (1 - sum(weights))", ""),
-            "In the mean, the sum of the weights is subtracted from 1: solve m = c + sum(w) m.",
+            "For the mean, subtract the sum of the weights from 1: solve m = c + sum(w) m for m.",
             ("1 - sum", "1 + sum"),
         ),
         alternatives=[_long_run_by_companion, _long_run_by_settling],
@@ -763,24 +787,29 @@ STEPS = [
             "a symbol that only one state emits": _telling_symbol,
         },
         mistakes=known_mistakes(
-            "Rows and columns of the transition table are exchanged: transition[i, j] leads from i to j, so the belief multiplies from the left.",
+            "Rows and columns of the transition table are swapped: transition[i, j] leads from i "
+            "to j, so multiply by the belief from the left.",
             ("belief @ transition", "transition @ belief"),
-            "You weight by the symbol first and change the state after; here the state changes first, then emits.",
+            "You weight by the symbol before the state changes; here the state changes first and "
+            "then emits the symbol.",
             ("(belief @ transition)", "belief"),
             ("weighted / probability,", "(weighted / probability) @ transition,"),
-            "The change of state is missing: multiply the belief with the transition table first.",
+            "The change of state is missing: multiply the belief by the transition table first.",
             ("(belief @ transition)", "belief"),
-            "Your belief is the prediction, before the symbol; weight it by how probable each state makes the symbol.",
+            "You return the belief before the symbol arrived; weight each state by how probable "
+            "it makes the symbol.",
             ("weighted / probability,", "belief @ transition,"),
             "Your belief does not sum to one: divide it by its sum.",
             ("weighted / probability,", "weighted,"),
-            "The belief is right; the probability is asked for before the symbol arrived, so it must not use the new belief.",
+            "The belief is right. The probability is the one before the symbol arrived, so it "
+            "must not use the new belief.",
             (", probability", ", (weighted / probability) @ emission[:, symbol]"),
-            "The belief is right; in the probability the change of state is missing.",
+            "The belief is right, but your probability leaves out the change of state.",
             (", probability", ", belief @ emission[:, symbol]"),
-            "The belief is right; your probability is that of the same symbol at the next step. It is asked for at this one.",
+            "The belief is right, but your probability is that of the same symbol at the next "
+            "step; return the one at this step.",
             (", probability", ", (weighted / probability) @ transition @ emission[:, symbol]"),
-            "Weights are made to sum to one by dividing by their sum; softmax changes their ratios.",
+            "Divide the weights by their sum; a softmax changes their ratios.",
             (
                 "return weighted / probability",
                 "powers = np.exp(weighted - weighted.max())\n    return powers / powers.sum()",
@@ -798,23 +827,26 @@ STEPS = [
             "sixty rare symbols": _rare_symbols,
         },
         mistakes=known_mistakes(
-            "You let the state change before the first symbol; `initial` is about the time of that symbol.",
+            "You change the state before the first symbol; `initial` already holds at the time of "
+            "that symbol.",
             ("np.eye(len(initial))", "transition"),
-            "The first symbol updates your belief but costs nothing; it is scored like all others.",
+            "The first symbol updates your belief but adds nothing to the cost; score it like all "
+            "others.",
             ("math.log2(probability)", "math.log2(probability) if change is transition else 0.0"),
-            "The first symbol is ignored; it is scored, and it updates the belief.",
+            "You ignore the first symbol; it is scored too, and it updates the belief.",
             ("np.eye(len(initial))", "transition"),
             ("in symbols", "in symbols[1:]"),
             "Your cost is in nats; bits need the logarithm to base 2.",
             ("log2", "log"),
-            "This is the cost of the whole sequence; divide by the number of symbols.",
+            "You return the cost of the whole sequence; divide by the number of symbols.",
             (" / len(symbols)", ""),
-            "Your belief never learns from the symbols: it must be updated by each of them.",
+            "Your belief never learns from the symbols: update it with each of them.",
             (
                 "belief, probability = filter_step(belief, change, emission, symbol)",
                 "belief = belief @ change\n        probability = belief @ emission[:, symbol]",
             ),
-            "Your belief is not made to sum to one, so each step pays for all steps before it once more.",
+            "You do not divide the belief by its sum, so each step's cost includes that of all "
+            "earlier steps again.",
             (
                 "belief, probability = filter_step(belief, change, emission, symbol)",
                 "belief = (belief @ change) * emission[:, symbol]",
@@ -826,7 +858,8 @@ STEPS = [
                 "belief = (belief @ change) * emission[:, symbol]",
             ),
             ("bits -= math.log2(probability)", "bits = -np.log2(belief.sum())"),
-            "You go on from the most probable state alone; the belief in the others must be carried along.",
+            "You continue from the most probable state alone; keep the belief in the other states "
+            "too.",
             (
                 "change = transition",
                 "belief, change = np.eye(len(belief))[belief.argmax()], transition",

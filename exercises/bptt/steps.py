@@ -486,29 +486,30 @@ STEPS = [
             "rates of one": _small_run_without_leak,
         },
         mistakes=known_mistakes(
-            "The road past the weights is missing: a part 1 - rate of the old state comes through "
-            "unchanged.",
+            "The direct path is missing: the fraction 1 - rate of the old state is kept, whatever "
+            "the weights are.",
             ("torch.diag(1 - rate) + ", ""),
-            "Your slopes scale the columns of weight_hh. They belong to the new state's units, "
-            "which are its rows.",
+            "Your slopes scale the columns of weight_hh. They belong to the units of the new "
+            "state, which are its rows.",
             ("[:, :, None]", "[:, None, :]"),
             "Your Jacobians are transposed: rows are for the new state, columns for the old one.",
             ("[:, :, None] * weight_hh", "[:, None, :] * weight_hh.T"),
             "Your diagonal part is the identity, but only 1 - rate of the old state is kept.",
             ("torch.diag(1 - rate)", "torch.eye(len(rate))"),
-            "The road through the weights must be scaled by the rate too.",
+            "The path through the weights must be multiplied by the rate too.",
             ("rate * (1 - candidates**2)", "1 - candidates**2"),
-            "You squash the candidates once more. They are tanh already, so the slope is one "
-            "minus their square.",
+            "You apply tanh to the candidates again. They are values of tanh already, so the "
+            "slope is one minus their square.",
             ("candidates**2", "torch.tanh(candidates) ** 2"),
-            "The slope of tanh is missing on the road through the weights.",
+            "The slope of tanh is missing from the path through the weights.",
             ("(1 - candidates**2)", "torch.ones_like(candidates)"),
             "You add 1 - rate to every number of the matrix. Each unit keeps its own state only, "
             "so it belongs on the diagonal.",
             ("torch.diag(1 - rate)", "(1 - rate)[:, None]"),
             "The slope of tanh is one minus the square of its output.",
             ("**2", ""),
-            "The rate is on the wrong road: it scales the candidate, and 1 - rate the old state.",
+            "The rate is on the wrong path: it multiplies the candidate, and 1 - rate the old "
+            "state.",
             ("rate * (1 -", "(1 - rate) * (1 -"),
             ("diag(1 - rate)", "diag(rate)"),
         ),
@@ -523,19 +524,19 @@ STEPS = [
             "the whole run": _whole_lag,
         },
         mistakes=known_mistakes(
-            "Your factors stand in the opposite order: the last step's Jacobian is on the left.",
+            "Your factors are in the opposite order: the Jacobian of the last step is on the left.",
             ("product @ jacobians[-1 - step]", "jacobians[-1 - step] @ product"),
             "You multiply the first Jacobians of the run; the lag counts back from the last.",
             ("product @ jacobians[-1 - step]", "jacobians[step] @ product"),
-            "Right except at lag 0: a slice that begins at -0 is the whole run. The empty product "
-            "is the identity.",
+            "Right except at lag 0: jacobians[-0:] is the whole run. The empty product is the "
+            "identity.",
             ("step in range(lag)", "jacobian in jacobians[-lag:]"),
             ("product @ jacobians[-1 - step]", "jacobian @ product"),
             "One factor is missing: over a lag of k steps there are k Jacobians.",
             ("range(lag)", "range(lag - 1)"),
             "There is one factor too many: over a lag of k steps there are k Jacobians.",
             ("range(lag)", "range(min(lag + 1, len(jacobians)))"),
-            "You multiply number by number; the chain rule wants the matrix product.",
+            "You multiply elementwise; the chain rule needs the matrix product.",
             (
                 "torch.eye(jacobians.shape[1], dtype=jacobians.dtype)",
                 "torch.ones_like(jacobians[0])",
@@ -543,7 +544,7 @@ STEPS = [
             ("product @", "product *"),
             "Your product is transposed.",
             ("return product", "return product.T"),
-            "You take a power of the last Jacobian, but every step has one of its own.",
+            "You take a power of the last Jacobian, but every step has its own Jacobian.",
             ("return product", "return torch.linalg.matrix_power(jacobians[-1], lag)"),
         ),
         alternatives=[_over_lag_multi_dot, _over_lag_by_recursion],
@@ -556,31 +557,32 @@ STEPS = [
             "one step": lambda sampler: _consistent_run(sampler, 1, 2 + sampler.size // 2),
         },
         mistakes=known_mistakes(
-            "Term i needs the state before step i. As the initial state stands in front, that is "
-            "one place earlier than you take.",
+            "Term i needs the state before step i. Because the initial state comes first, its "
+            "index is one less than the one you use.",
             ("hidden[i])", "hidden[i + 1])"),
-            "Your products hold one Jacobian too many: that of term i begins after step i, so the "
+            "Your products have one Jacobian too many: that of term i starts after step i, so the "
             "last term has none.",
             ("- 1 - i", "- i"),
             "Your Jacobians are multiplied in the wrong order: going back in time, each new "
-            "factor goes to the right.",
+            "factor is multiplied on the right.",
             ("over_lag(jacobians,", "over_lag(jacobians.mT,"),
             ("- 1 - i)", "- 1 - i).T"),
-            "Your Jacobians know only the road through the weights; add the one past them.",
+            "Your Jacobians include only the path through the weights; add the direct path.",
             (
                 "leaky_jacobians(candidates, weight_hh, rate)",
                 "leaky_jacobians(candidates, weight_hh, rate) - torch.diag(1 - rate)",
             ),
-            "The explicit partial lacks the rate, by which the candidate enters the state.",
+            "The explicit partial derivative lacks the rate, by which the candidate enters the "
+            "state.",
             ("outer(slopes[i]", "outer(1 - candidates[i] ** 2"),
-            "Your terms are right but begin with the last step. Put them in the order of time.",
+            "Your terms are right but start with the last step. Put them in the order of time.",
             ("stack(terms)", "stack(terms[::-1])"),
             "The last two axes are swapped: first the row a of W_h, then its column b.",
             ("stack(terms)", "stack(terms).mT"),
-            "These are the explicit partials alone. What the weights did early must still pass "
-            "through all later steps.",
+            "You return the explicit partial derivatives alone. An early effect of the weights "
+            "must still pass through all later steps.",
             ("len(candidates) - 1 - i", "0"),
-            "This is the whole sum; return its terms one by one.",
+            "You return the whole sum; return its terms separately.",
             ("stack(terms)", "stack(terms).sum(0)"),
         ),
         alternatives=[_terms_forwards, _terms_in_float32],
@@ -595,35 +597,37 @@ STEPS = [
             "one step": _carried_one_step,
         },
         mistakes=known_mistakes(
-            "Nothing comes back past the weights: the gradient of a state must also pass, times 1 "
-            "- rate, to the state before it.",
+            "The direct path is missing: the gradient of a state, times 1 - rate, also goes to "
+            "the state before it.",
             ("(1 - rate) * total + ", ""),
-            "Past the weights you send back only what arrives from the loss at that step. The "
-            "total gradient of the state must go back.",
+            "On the direct path you send back only what arrives from the loss at that step. Send "
+            "back the total gradient of the state.",
             ("(1 - rate) * total", "(1 - rate) * arriving[:, t]"),
-            "Past the weights the whole gradient comes back in yours; only 1 - rate of it does.",
+            "On the direct path you send back the whole gradient; multiply it by 1 - rate.",
             ("(1 - rate) * ", ""),
-            "The road past the weights avoids the tanh too: send back the gradient of the state, "
-            "not that of the pre-activation.",
+            "The direct path bypasses the tanh too: send back the gradient of the state, not that "
+            "of the pre-activation.",
             ("(1 - rate) * total", "(1 - rate) * deltas[:, t]"),
-            "Going back, the matrix must be transposed: W_h^T times a column is a row times W_h.",
+            "On the way back the matrix must be transposed: W_h^T times a column is a row times "
+            "W_h.",
             ("weight_hh", "weight_hh.T"),
-            "The gradient of the pre-activation lacks the rate: only so much of the candidate "
-            "enters the state.",
+            "The gradient of the pre-activation lacks the rate, by which the candidate enters the "
+            "state.",
             ("rate * (1 - candidates**2)", "1 - candidates**2"),
             "The slope of tanh is missing between the state and the pre-activation.",
             ("slopes[:, t] * total", "rate * total"),
-            "You carry the gradient from the first step to the last. It travels back.",
+            "You carry the gradient from the first step to the last. Carry it from the last to "
+            "the first.",
             ("reversed(range(arriving.shape[1]))", "range(arriving.shape[1])"),
-            "Each step sees only what arrives there directly. Carry the gradient back from the "
-            "later steps.",
+            "Each of your steps uses only the gradient that arrives there directly. Add what "
+            "comes back from the later steps.",
             ("arriving[:, t] + back", "arriving[:, t]"),
-            "These are the gradients of the states; multiply by the slopes for those of the "
+            "You return the gradients of the states; multiply by the slopes for those of the "
             "pre-activations.",
             ("slopes[:, t] * total", "total"),
             ("deltas[:, t] @", "(slopes[:, t] * total) @"),
-            "Your last result is the gradient of the state after the first step. It must go back "
-            "one step more, to the initial one.",
+            "Your second result is the gradient of the state after the first step. Carry it back "
+            "one more step, to the initial state.",
             ("deltas, back", "deltas, total"),
         ),
         alternatives=[_carry_in_vectors, _carry_by_jacobians],
@@ -633,11 +637,11 @@ STEPS = [
         reference=_weights_reference,
         cases={"a small batch": _weights_batch, "one step of one sequence": _weights_one},
         mistakes=known_mistakes(
-            "Your recurrent gradient uses the states after the steps. The weights saw those "
-            "before them.",
+            "Your recurrent gradient uses the states after the steps. The weights were multiplied "
+            "by those before them.",
             (":-1", "1:"),
-            "Your matrices are transposed: rows belong to the pre-activations, columns to what "
-            "was multiplied.",
+            "Your matrices are transposed: rows belong to the pre-activations, columns to the "
+            "inputs or states.",
             ("->hf", "->fh"),
             ("->hk", "->kh"),
             "The gradient of weight_hh is transposed, which its square shape hides.",
@@ -666,18 +670,19 @@ STEPS = [
             "a window longer than the sequence": _longer_window,
         },
         mistakes=known_mistakes(
-            "Your windows start from zero. They must start from the value of the state in which "
-            "the last one ended.",
+            "Your windows start from zero. Each must start from the value of the state at the end "
+            "of the window before.",
             ("if t %", "if t and t %"),
             ("hidden.detach()", "torch.zeros_like(initial)"),
-            "All your windows start from the initial state. Carry the state on from window to window.",
+            "All your windows start from the initial state. Pass the state on from window to "
+            "window.",
             ("hidden.detach()", "initial"),
-            "You begin with zeros; the first window starts from the given initial state.",
+            "You start from zeros; the first window starts from the given initial state.",
             ("= initial,", "= torch.zeros_like(initial),"),
-            "This is the full gradient: nothing is cut between windows.",
+            "This is the full gradient: you never cut it between windows.",
             ("        if t % window == 0:\n            hidden = hidden.detach()\n", ""),
-            "You cut the road through the weights, but the gradient still passes by the leak. "
-            "Detach the state once, for both.",
+            "You cut the path through the weights, but the gradient still flows along the direct "
+            "path. Detach the state once, for both.",
             (
                 "if t % window == 0:\n            hidden = hidden.detach()",
                 "seen = hidden.detach() if t % window == 0 else hidden",
@@ -690,18 +695,19 @@ STEPS = [
                 "            recurrent = recurrent.detach().clone().requires_grad_()",
             ),
             ("loss.detach()", "loss.item()"),
-            "The steps after the last whole window are lost: a shorter window must be run too.",
+            "You leave out the steps after the last whole window; run the shorter window too.",
             ("range(inputs.shape[1])", "range(inputs.shape[1] // window * window)"),
             ("0.0", "(recurrent * 0).sum()"),
-            "You cut one step early, before the last step of each window. Cut before the first.",
+            "You cut one step too early, before the last step of each window. Cut before the "
+            "first.",
             ("t % window", "(t + 1) % window"),
             "Your loss is a mean; the task asks for the sum over batch, steps and units.",
             ("(gradient,) =", "loss = loss / targets.numel()\n    (gradient,) ="),
-            "Your loss is right, but the gradient is half as long as it should be: the derivative "
-            "of a square has a factor 2.",
+            "Your loss is right, but the gradient is half as large as it should be: the "
+            "derivative of a square has a factor of 2.",
             (", gradient", ", gradient / 2"),
-            "You set the state to zero where a window begins. Its value stays; only the gradient "
-            "is cut.",
+            "You set the state to zero at the start of each window. Keep its value; cut only the "
+            "gradient.",
             ("hidden.detach()", "torch.zeros_like(hidden)"),
         ),
         alternatives=[_truncated_by_windows, _truncated_by_formulas],
@@ -718,21 +724,23 @@ STEPS = [
             "a gradient that is not a number": _not_a_number,
         },
         mistakes=known_mistakes(
-            "You clip each gradient by its own norm, which changes the direction of the whole. "
-            "One factor for all.",
+            "You clip each gradient by its own norm, which changes the direction of the whole "
+            "gradient. Use one factor for all.",
             ("g * scale", "g * (threshold / g.norm()).clamp(max=1.0)"),
-            "You clip each number by itself, which changes the direction. Scale all by one factor.",
+            "You clip each number on its own, which changes the direction. Scale all of them by "
+            "one factor.",
             ("g * scale", "g.clamp(-threshold, threshold)"),
-            "You always scale to the threshold, and divide by zero if there is nothing to scale. "
-            "Short gradients stay as they are.",
+            "You always scale to the threshold, and divide by zero if all gradients are zero. "
+            "Leave short gradients as they are.",
             ("min(1.0, threshold / max(norm.item(), threshold))", "threshold / norm"),
-            "You add up the norms of the parts. Squares add up; take one root at the end.",
+            "You add up the norms of the gradients. Add up the squares, and take one square root "
+            "at the end.",
             ("g.square().sum()", "g.norm()"),
             (".sqrt()", ""),
-            "Your norm is squared: the root is missing.",
+            "Your norm is squared: the square root is missing.",
             (".sqrt()", ""),
-            "Your gradients are right, but return the norm before clipping: the one after hides "
-            "the explosion.",
+            "Your gradients are right, but you return the norm after clipping, which hides an "
+            "explosion. Return the one before.",
             ("scale for g in gradients], norm", "scale for g in gradients], norm * scale"),
             "Right for finite gradients. But infinity times zero is nan: if the norm is not "
             "finite, return zeros.",
@@ -747,14 +755,14 @@ STEPS = [
                 "min(1.0, threshold / max(norm.item(), threshold))",
                 "(threshold / norm).clamp(max=1.0)",
             ),
-            "If the norm is not finite, the whole update must be skipped; you set only the bad "
-            "numbers to zero.",
+            "If the norm is not finite, the whole update must be skipped; you set only the "
+            "numbers that are not finite to zero.",
             ("torch.zeros_like(g)", "torch.where(torch.isfinite(g), g, 0.0)"),
             "Your numbers are right, but you overwrite the given gradients. Return new tensors.",
             ("torch.zeros_like(g)", "g.zero_()"),
             ("g * scale", "g.mul_(scale)"),
-            "Your numbers are right, but short gradients are returned as the very tensors that "
-            "were given, so that changing one changes the other. Return new tensors.",
+            "Your numbers are right, but for short gradients you return the given tensors "
+            "themselves, so changing one changes the other. Return new tensors.",
             ("g * scale for g in gradients", "g * scale if scale < 1 else g for g in gradients"),
         ),
         alternatives=[_clip_by_loop, _clip_as_one_vector],

@@ -317,6 +317,11 @@ def _full(sampler: CaseSampler) -> dict:
     return inputs | {"lengths": torch.full_like(inputs["lengths"], time)}
 
 
+def _all_padded(sampler: CaseSampler) -> dict:
+    inputs = _full(sampler)
+    return inputs | {"lengths": inputs["lengths"] - 1}
+
+
 def _layer_reference(inputs, lengths, hidden, w, u, bias):
     """One sequence after the other, each cut to its length."""
     time, size = inputs.shape[1], hidden.shape[1]
@@ -433,16 +438,18 @@ STEPS = [
             ("_, w_r, _", "w_r, _, _"),
             ("_, u_r, _", "u_r, _, _"),
             ("_, bias_r, _", "bias_r, _, _"),
-            "Only the first bias is added; the gate has two, one for the input, one for the state.",
+            "You add only the first bias; the gate has two, one for the inputs and one for the "
+            "state.",
             ("bias.sum(0)", "bias[0]"),
-            "You transpose u. It is stored transposed already: rows of the state multiply it from "
-            "the left.",
+            "You transpose u, but it is stored transposed already: multiply the state by u as it "
+            "is.",
             ("@ u_r", "@ u_r.T"),
-            "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+            "A gate lies between 0 and 1: use sigmoid, not tanh.",
             ("sigmoid", "tanh"),
             "Both biases are missing.",
             (" + bias_r", ""),
-            "You took every third column; a gate's columns are neighbours, block beside block.",
+            "You take every third column; the columns of a gate are next to each other, in one "
+            "block.",
             (
                 "return torch.sigmoid(inputs @ w_r + hidden @ u_r + bias_r)",
                 "sums = inputs @ w + hidden @ u + bias.sum(0)\n"
@@ -462,14 +469,15 @@ STEPS = [
             ("bias[0, :size]", "bias[0, size : 2 * size]"),
             ("u[:, :size]", "u[:, size : 2 * size]"),
             ("bias[1, :size]", "bias[1, size : 2 * size]"),
-            "This is 1 - z. What z = 1 means is decided in the mix, not in the gate.",
+            "You return 1 - z. Return z itself: what z = 1 means is decided only in step 4.",
             ("return ", "return 1 - "),
-            "Only the first bias is added; the gate has two, one for the input, one for the state.",
+            "You add only the first bias; the gate has two, one for the inputs and one for the "
+            "state.",
             (" + bias[1, :size]", ""),
-            "You transpose u. It is stored transposed already: rows of the state multiply it from "
-            "the left.",
+            "You transpose u, but it is stored transposed already: multiply the state by u as it "
+            "is.",
             ("u[:, :size]", "u[:, :size].T"),
-            "Your gate does not see the state: the product with u is missing.",
+            "Your gate does not depend on the state: the product with u is missing.",
             ("hidden @ u[:, :size] + ", ""),
         ),
         alternatives=[_update_in_single_precision, _update_by_halves],
@@ -483,22 +491,25 @@ STEPS = [
             "a reset gate of zeros and ones": _extreme_reset,
         },
         mistakes=known_mistakes(
-            "The two are in the wrong order: return first the candidate with reset before the product.",
+            "Your two candidates are in the wrong order: the one with the reset before the "
+            "product comes first.",
             ("before, after", "after, before"),
-            "Your first candidate is right. In the second the reset must scale the inner bias too.",
+            "Your first candidate is right. In the second, the reset must scale the inner bias "
+            "too.",
             ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
-            "Your first candidate is right. In the second the reset scales what comes from the "
-            "input as well; it may touch only what comes from the state.",
+            "Your first candidate is right. In the second, the reset also scales what comes from "
+            "the inputs; it must scale only what comes from the state.",
             ("outer + reset * (hidden", "reset * (outer + hidden"),
-            "The two biases are exchanged: the second row is the inner one, which stands with U.",
+            "The two biases are swapped: the second row of bias is the inner one, which is added "
+            "to the product with U.",
             ("outer = inputs", "bias_n = bias_n.flip(0)\n    outer = inputs"),
-            "r = 1 lets the past through; yours shuts it out.",
+            "Your reset gate is inverted: r = 1 lets the old state through.",
             ("outer = inputs", "reset = 1 - reset\n    outer = inputs"),
-            "A candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+            "A candidate is not a gate: it may be negative. Use tanh, not sigmoid.",
             ("before = torch.tanh", "before = torch.sigmoid"),
             ("after = torch.tanh", "after = torch.sigmoid"),
-            "The inner bias is scaled in the wrong one of the two: only the reset after the "
-            "product scales it.",
+            "You scale the inner bias in the wrong candidate: only the reset after the product "
+            "scales it.",
             ("(reset * hidden) @ u_n +", "(reset * hidden) @ u_n + reset *"),
             ("(hidden @ u_n + bias_n[1])", "(hidden @ u_n) + bias_n[1]"),
         ),
@@ -510,16 +521,16 @@ STEPS = [
         reference=_new_state_reference,
         cases={"one keeps the old state": _mix(True), "one replaces the old state": _mix(False)},
         mistakes=known_mistakes(
-            "The two conventions are swapped: if one keeps, z scales the old state.",
+            "The two conventions are swapped: if one_keeps is True, z scales the old state.",
             ("if one_keeps", "if not one_keeps"),
-            "Right if one keeps; but your function does not look at one_keeps.",
+            "Right if one_keeps is True, but your function ignores one_keeps.",
             ("update if one_keeps else 1 - update", "update"),
-            "Right if one replaces; but your function does not look at one_keeps.",
+            "Right if one_keeps is False, but your function ignores one_keeps.",
             ("update if one_keeps else 1 - update", "1 - update"),
-            "The candidate is taken in whole; the two shares must sum to one.",
+            "You add the whole candidate; the two weights must sum to one.",
             ("(1 - kept) * ", ""),
-            "Your numbers are right, but the old state is overwritten, which the step before "
-            "needs for its gradient: make a new tensor.",
+            "Your numbers are right, but you overwrite the old state, which the step before needs "
+            "for its gradient. Make a new tensor.",
             (
                 "kept * hidden + (1 - kept) * proposal",
                 "hidden.mul_(kept).add_((1 - kept) * proposal)",
@@ -538,19 +549,19 @@ STEPS = [
             "reset before, one replaces": _combination(False, False),
         },
         mistakes=known_mistakes(
-            "The gates are exchanged: in this layout the blocks are z, r, n; torch has r, z, n.",
+            "The gates are swapped: in this layout the blocks are z, r, n; torch has r, z, n.",
             ("= reset_gate", "= update_gate"),
             ("= update_gate", "= reset_gate"),
             "reset_after is inverted: with True the reset acts after the matrix product.",
             ("if reset_after", "if not reset_after"),
-            "Right with reset after the product; but your step does not look at reset_after.",
+            "Right with the reset after the product, but your step ignores reset_after.",
             ("after if reset_after else before", "after"),
-            "Right if one keeps; but your step does not look at one_keeps.",
+            "Right if one_keeps is True, but your step ignores one_keeps.",
             ("one_keeps", "True"),
-            "Your mix uses the state after its reset. The reset is for the candidate alone; what "
-            "is kept is the old state itself.",
+            "You mix in the state after the reset. The reset is for the candidate only; keep the "
+            "old state itself.",
             ("proposal, hidden,", "proposal, hidden if reset_after else reset * hidden,"),
-            "The new state is right; the gates are returned in the wrong order: first r, then z.",
+            "The new state is right, but the gates are in the wrong order: first r, then z.",
             ("), reset, update", "), update, reset"),
         ),
         alternatives=[_step_row_by_row, _step_with_a_cell],
@@ -565,23 +576,26 @@ STEPS = [
             "weights whose one replaces": _translate(False),
         },
         mistakes=known_mistakes(
-            "The blocks are still in the order z, r, n; torch wants r, z, n.",
+            "The blocks are still in the order z, r, n; torch expects r, z, n.",
             ("[r, sign * z, n]", "[sign * z, r, n]"),
-            "Right if one keeps. If one replaces, the update gate's weights must change their sign.",
+            "Right if one_keeps is True. If it is False, the weights of the update gate must "
+            "change sign.",
             ("sign * ", ""),
-            "You change the sign in the wrong case: torch's one keeps, so only weights whose one "
-            "replaces must change their sign.",
+            "You change the sign in the wrong case: in torch z = 1 keeps the old state, so the "
+            "sign changes only if one_keeps is False.",
             ("if one_keeps", "if not one_keeps"),
-            "The sign of the matrices is right, but the update gate's two biases go into the "
-            "sigmoid too.",
+            "You change the sign of the matrices, but not of the update gate's two biases, which "
+            "go into the sigmoid too.",
             ("reordered(stacked)", "reordered(stacked, sign=sign)"),
             ("reordered(bias)", "reordered(bias, sign=1)"),
-            "The gate is to become 1 - z; its weights do so by changing their sign, not by 1 - weight.",
+            "The gate must become 1 - z: change the sign of its weights instead of taking 1 - "
+            "weight.",
             ("sign * z", "z if one_keeps else 1 - z"),
-            "You changed the sign of the reset gate; the conventions differ in the update gate.",
+            "You change the sign of the reset gate's weights; the conventions differ in the "
+            "update gate.",
             ("[r, sign * z, n]", "[sign * r, z, n]"),
-            "Keep the two biases apart: the inner bias of n is scaled by the reset gate, so their "
-            "sum is another function.",
+            "Keep the two biases separate: the reset gate scales the inner bias of n, so adding "
+            "them up gives another function.",
             (
                 "bias_ih, bias_hh = reordered(bias)",
                 "bias_ih = reordered(bias).sum(0)\n    bias_hh = torch.zeros_like(bias_ih)",
@@ -595,33 +609,38 @@ STEPS = [
     Step(
         "gru_layer",
         reference=_layer_reference,
-        cases={"sequences of one length": _full, "padded sequences": _padded},
+        cases={
+            "sequences of one length": _full,
+            "padded sequences": _padded,
+            "sequences of one length, all padded": _all_padded,
+        },
         mistakes=known_mistakes(
-            "Your last state is that after the padding; a sequence that has ended must keep its own.",
+            "Your last state is the one after the padding; a sequence that has ended must keep "
+            "the state after its last real step.",
             ("torch.where(running, new, hidden)", "new"),
-            "Your layer does not use the lengths: all three results run on into the padding.",
+            "Your layer ignores the lengths: all three results run on into the padding.",
             ("for t in", "lengths = torch.full_like(lengths, inputs.shape[1])\n    for t in"),
             "Your mean divides by all steps; divide by the number of each sequence's real steps.",
             ("lengths[:, None]\n", "inputs.shape[1]\n"),
-            "In the padding your states repeat the last one; they must be zero there.",
+            "In the padding you repeat the last state; the states must be zero there.",
             ("new * running", "hidden"),
-            "Your layer starts from zero; it must start from the state that it is given.",
+            "Your layer starts from zeros; start from the given state.",
             (
                 "states, total = [], torch.zeros_like(hidden)",
                 "states, total, hidden = [], 0, torch.zeros_like(hidden)",
             ),
-            "The state is not carried on: each of your steps starts from the first state.",
+            "Each of your steps starts from the first state. Pass the state on from step to step.",
             ("for t in", "first = hidden\n    for t in"),
             ("inputs[:, t], hidden", "inputs[:, t], first"),
             "You run one step too many: steps count from 0, so the last real one is length - 1.",
             ("<", "<="),
-            "Your last state is zero for shorter sequences: it is taken from the last column, "
-            "which is padding there, or multiplied by the mask. Keep that of the last real step.",
+            "Your last state is zero for shorter sequences: you take it from the last step, which "
+            "is padding there, or multiply it by the mask. Keep that of the last real step.",
             ("torch.where(running, new, hidden)", "new"),
             (", hidden, total", ", states[-1], total"),
-            "Your gate is the wrong way round: here a gate of 1 keeps the old state.",
+            "Your update gate is inverted: here z = 1 keeps the old state.",
             ("True, True", "True, False"),
-            "You reset before the matrix product; here it is reset after.",
+            "You reset before the matrix product; here the reset comes after it.",
             ("True, True", "False, True"),
         ),
         alternatives=[_layer_by_sequence, _layer_gathered],
@@ -633,16 +652,17 @@ STEPS = [
         reference=_mgu_reference,
         cases={"a small batch": _mgu_inputs},
         mistakes=known_mistakes(
-            "Your gate keeps where it is one; in this unit one replaces.",
+            "Your unit keeps the old state where the gate is one; in this unit one replaces it.",
             ("False", "True"),
-            "Your gate resets after the matrix product; here it scales the state before.",
+            "Your gate resets after the matrix product; here it scales the state before the "
+            "product.",
             ("(f * hidden) @ u_n", "f * (hidden @ u_n)"),
-            "The candidate must see the state scaled by the gate; yours sees all of it.",
+            "The candidate must use the state scaled by the gate; yours uses all of it.",
             ("(f * hidden)", "hidden"),
-            "The blocks are exchanged: the gate f comes first, the candidate n second.",
+            "The blocks are swapped: the gate f comes first, the candidate n second.",
             ("x_f, x_n =", "x_n, x_f ="),
             ("u_f, u_n =", "u_n, u_f ="),
-            "Your mix uses the state after its reset; what is kept is the old state itself.",
+            "You mix in the state after the reset; keep the old state itself.",
             ("n, hidden", "n, f * hidden"),
         ),
         alternatives=[_mgu_row_by_row, _mgu_joined],

@@ -103,7 +103,7 @@ def _stacked(sampler: CaseSampler) -> dict:
 
 
 def _gates(inputs, hidden, cell, w, u, peepholes, bias):
-    """All four gates and the new cell state, block by block."""
+    """The three gates, the candidate and the new cell state, block by block."""
     rows = hidden.shape[1]
 
     def total(block):
@@ -264,6 +264,11 @@ def _full(sampler: CaseSampler) -> dict:
     return inputs | {"lengths": torch.full_like(inputs["lengths"], inputs["inputs"].shape[1])}
 
 
+def _all_padded(sampler: CaseSampler) -> dict:
+    inputs = _full(sampler)
+    return inputs | {"lengths": inputs["lengths"] - 1}
+
+
 def _layer_reference(inputs, lengths, w, u, peepholes, bias):
     """One sequence after the other, each cut to its length."""
     time = inputs.shape[1]
@@ -332,9 +337,9 @@ STEPS = [
             ("return f, i, g, o", "return i, f, g, o"),
             "Your last two blocks are swapped: the candidate g comes before the output gate o.",
             ("return f, i, g, o", "return f, i, o, g"),
-            "You took every fourth row; a gate's rows are neighbours, one block after the other.",
+            "You take every fourth row; the rows of a block are next to each other.",
             ("stacked.chunk(4)", "(stacked[start::4] for start in range(4))"),
-            "You cut the last dimension; the gates are stacked in the first.",
+            "You split the last dimension; the blocks are stacked along the first.",
             ("chunk(4)", "chunk(4, dim=-1)"),
         ),
         alternatives=[_split_by_reshape, _split_with_a_loop],
@@ -352,7 +357,7 @@ STEPS = [
             "You multiply the hidden state by u instead of its transpose, so each unit reads a "
             "column of u instead of its row.",
             ("u.T", "u"),
-            "A gate lies between 0 and 1: squash with sigmoid, not tanh.",
+            "A gate lies between 0 and 1: use sigmoid, not tanh.",
             ("sigmoid", "tanh"),
             "Your peephole looks at the hidden state; it must look at the cell state.",
             ("peephole * cell", "peephole * hidden"),
@@ -365,11 +370,11 @@ STEPS = [
         reference=_input_reference,
         cases={"a small batch": _stacked},
         mistakes=known_mistakes(
-            "These are the forget gate's weights: stacked, the input gate comes first.",
+            "These are the forget gate's weights: in torch's order the input gate comes first.",
             ("_, w, _, _", "w, _, _, _"),
             ("_, u, _, _", "u, _, _, _"),
             ("_, bias, _, _", "bias, _, _, _"),
-            "You used the forget gate's peephole: peepholes are stacked in the order i, f, o.",
+            "You use the forget gate's peephole: peepholes are stacked in the order i, f, o.",
             ("peepholes[0]", "peepholes[1]"),
             "The peephole is missing: the gate must see the cell state too.",
             ("peepholes[0]", "0"),
@@ -383,7 +388,7 @@ STEPS = [
         reference=_candidate_reference,
         cases={"a small batch": _without_cell},
         mistakes=known_mistakes(
-            "The candidate is no gate: it may be negative. Squash with tanh, not sigmoid.",
+            "The candidate is not a gate: it may be negative. Use tanh, not sigmoid.",
             ("tanh", "sigmoid"),
             "These are the output gate's weights; g is the third block.",
             ("[2]", "[3]"),
@@ -402,17 +407,20 @@ STEPS = [
         reference=_new_cell_reference,
         cases={"a small batch": _belt},
         mistakes=known_mistakes(
-            "The gates are swapped: forget scales the old cell state, input the candidate.",
+            "The gates are swapped: the forget gate scales the old cell state, the input gate the "
+            "candidate.",
             ("forget * cell", "forget * proposal"),
             ("write * proposal", "write * cell"),
-            "You used 1 - f as the input gate, as a GRU does; the LSTM has an input gate of its own.",
+            "You use 1 - f as the input gate, as a GRU does; the LSTM has an input gate of its "
+            "own.",
             ("write * ", "(1 - forget) * "),
-            "f = 1 keeps the cell state; yours erases it. Forget gate is an unlucky name.",
+            "Your forget gate is inverted: in spite of its name, f = 1 keeps the cell state and f "
+            "= 0 erases it.",
             ("forget * ", "(1 - forget) * "),
-            "Your numbers are right, but the old cell state is overwritten, which the step before "
-            "needs for its gradient: make a new tensor.",
+            "Your numbers are right, but you overwrite the old cell state, which the step before "
+            "needs for its gradient. Make a new tensor.",
             ("forget * cell + write * proposal", "cell.mul_(forget).add_(write * proposal)"),
-            "You write with the forget gate; the candidate is multiplied by the input gate.",
+            "You multiply the candidate by the forget gate; multiply it by the input gate.",
             ("write *", "forget *"),
         ),
         alternatives=[_new_cell_addcmul, _new_cell_loop],
@@ -442,7 +450,7 @@ STEPS = [
         reference=_step_reference,
         cases={"a small batch": _stacked},
         mistakes=known_mistakes(
-            "Your gates are read in the order f, i, g, o; torch's is i, f, g, o.",
+            "You read the blocks in the order f, i, g, o; torch stacks them as i, f, g, o.",
             ("i, f, g, o =", "f, i, g, o ="),
             "Your output gate sees the cell state before the step; its peephole looks at the new one.",
             ("    cell = f * cell", "    new = f * cell"),
@@ -453,7 +461,7 @@ STEPS = [
             (" + peepholes[0] * cell", ""),
             (" + peepholes[1] * cell", ""),
             (" + peepholes[2] * cell", ""),
-            "You write with the forget gate; the candidate is multiplied by the input gate.",
+            "You multiply the candidate by the forget gate; multiply it by the input gate.",
             ("i * torch.tanh(g)", "f * torch.tanh(g)"),
         ),
         alternatives=[_step_joined, _step_row_by_row],
@@ -462,9 +470,14 @@ STEPS = [
     Step(
         "peephole_layer",
         reference=_layer_reference,
-        cases={"sequences of one length": _full, "padded sequences": _padded},
+        cases={
+            "sequences of one length": _full,
+            "padded sequences": _padded,
+            "sequences of one length, all padded": _all_padded,
+        },
         mistakes=known_mistakes(
-            "Your states run on into the padding: beyond its length a sequence must stay as it was.",
+            "Your states change in the padding: beyond its length, the states of a sequence must "
+            "stay as they were.",
             ("t < lengths", "t < torch.full_like(lengths, time)"),
             "Your results are (time, batch, hidden); stack the steps along dimension 1.",
             ("torch.stack(states, 1)", "torch.stack(states)"),
@@ -474,8 +487,8 @@ STEPS = [
             ("cell_after, cell)", "cell_after, 0)"),
             "You run one step too many: steps count from 0, so the last real one is length - 1.",
             ("t < lengths", "t <= lengths"),
-            "The states are right, but your forget gates stay as they were too; at a step of "
-            "padding, return what the step gives there.",
+            "The states are right, but your forget gates stay as they were too; in the padding, "
+            "return what the step gives there.",
             (
                 "gates.append(gate)",
                 "gates.append(torch.where(running, gate, gates[-1] if gates else gate))",

@@ -31,7 +31,7 @@ def _prefixed(prefix: str, parameters: dict) -> dict:
 
 
 def _reference_step(inputs, hidden, cell, parameters):
-    """A step with each block on its own, normalised by torch's layer_norm."""
+    """A step with each block on its own, normalized by torch's layer_norm."""
     size = hidden.shape[1]
     sums = []
     for block in range(3):
@@ -301,6 +301,10 @@ def _spare_lengths(more: int) -> tuple[list[int], int]:
     return [2, 3, 1][: 2 + more], 4 + more
 
 
+def _equal_and_spare_lengths(more: int) -> tuple[list[int], int]:
+    return [2] * (2 + more), 4 + more
+
+
 def _one_length(more: int) -> tuple[list[int], int]:
     return [3 + more], 3 + more
 
@@ -474,17 +478,17 @@ def _order(sampler: CaseSampler, count: int) -> torch.Tensor:
 def _epoch_case(batches: int, *, missing: int = 0):
     """An epoch of full batches, or with a last batch that is smaller by ``missing``.
 
-    One stored sequence is not visited.
+    One or two stored sequences are not visited.
     """
 
     def case(sampler: CaseSampler) -> dict:
         batch_size = 2 + sampler.size // 2
         sequences = batches * batch_size - missing
-        lengths = [1 + (i % 3) for i in range(sequences + 1)]
-        data = _data(sampler, lengths, 2, 3)
-        order = _order(sampler, sequences + 1)[:-1]
+        stored = sequences + 1 + sampler.size % 2
+        data = _data(sampler, [1 + (i % 3) for i in range(stored)], 2, 3)
+        order = _order(sampler, stored)[:sequences]
         while order.equal(torch.arange(sequences)):
-            order = _order(sampler, sequences + 1)[:-1]
+            order = _order(sampler, stored)[:sequences]
         return _start(sampler) | {
             "learning_rate": 0.1,
             "data": data,
@@ -553,23 +557,27 @@ def _epoch_by_hand(options, parameters, learning_rate, data, order, batch_size):
     return [sum(losses) / len(losses), values]
 
 
-def _fit_case(epochs: str, losses: str, patience: int):
+def _fit_case(
+    epochs: str, losses: str, patience: int, *, learning_rate: float = 0.2, clear: float = 0.02
+):
     """A fit whose epochs are good or bad for the validation loss.
 
     Args:
-        epochs: For each epoch ``g`` or ``b``. The first two training sequences are those of the
-            validation, the other two are the same with other labels. Good epochs visit the first,
-            bad ones the others.
+        epochs: For each epoch ``g`` or ``b``. The first half of the training sequences are those of
+            the validation, the second half are the same with other labels. Good epochs visit the
+            first half, bad ones the second.
         losses: The validation loss of each epoch that should run: ``v`` below all those before,
-            ``^`` above the lowest. Drawn until it is so by a clear margin.
+            ``^`` above the lowest, ``~`` above the lowest and below the one before. Drawn until it is
+            so by a clear margin.
         patience: As for ``fit``.
+        learning_rate: As for ``fitted``.
+        clear: The least difference of a loss from the lowest one before.
     """
 
     def case(sampler: CaseSampler) -> dict:
-        size = sampler.size // 2
-        pairs = 2 + size
+        pairs = 4 + sampler.size // 2  # one or two more than a batch, which shows in means of means
         while True:
-            inputs, lengths, labels = _data(sampler, [2, 3, 1][:pairs], 2, 3)
+            inputs, lengths, labels = _data(sampler, [2, 3, 1, 2, 3][:pairs], 2, 3)
             training = (
                 inputs.repeat(2, 1, 1),
                 lengths.repeat(2),
@@ -579,7 +587,7 @@ def _fit_case(epochs: str, losses: str, patience: int):
                 (_order(sampler, 2 * pairs) % pairs) + pairs * (epoch == "b") for epoch in epochs
             ]
             drawn = _start(sampler) | {
-                "learning_rate": 0.2,
+                "learning_rate": learning_rate,
                 "training": training,
                 "validation": (inputs, lengths, labels),
                 "orders": torch.stack(orders),
@@ -587,11 +595,12 @@ def _fit_case(epochs: str, losses: str, patience: int):
                 "patience": patience,
             }
             history, _ = _fitted_reference(**drawn)
-            found, lowest = "", math.inf
+            found, lowest, before = "", math.inf, math.inf
             for _, loss in history:
-                clear = lowest == math.inf or abs(loss - lowest) > 0.02
-                found += "?" if not clear else "v" if loss < lowest else "^"
-                lowest = min(lowest, loss)
+                known = lowest == math.inf or abs(loss - lowest) > clear
+                higher = "~" if loss < before - clear else "^"
+                found += "?" if not known else "v" if loss < lowest else higher
+                lowest, before = min(lowest, loss), loss
             if found == losses:
                 return drawn
 
@@ -601,6 +610,14 @@ def _fit_case(epochs: str, losses: str, patience: int):
 def _fit_without_progress(sampler: CaseSampler) -> dict:
     """All epochs have the same validation loss, so only the first is a new best."""
     return _fit_case("ggbbgg", "vv^^", 2)(sampler) | {"learning_rate": 0.0}
+
+
+def _fit_of_huge_losses(sampler: CaseSampler) -> dict:
+    """Training changes parameters, but no loss: the first epoch stays the best."""
+    drawn = _fit_case("gggg", "vvvv", 2)(sampler)
+    bias = drawn["parameters"]["readout.bias"].clone()
+    bias[(drawn["validation"][2][0] + 1) % 3] = 1e30
+    return drawn | {"parameters": drawn["parameters"] | {"readout.bias": bias}}
 
 
 def _fitted_reference(
@@ -683,7 +700,7 @@ def _fit_counting_down(
     return [list(pair) for pair in pairs], dict(kept.named_parameters())
 
 
-# -- 7. normalise_gates
+# -- 7. normalize_gates
 
 
 def _sums(sampler: CaseSampler) -> dict:
@@ -696,7 +713,7 @@ def _tiny_sums(sampler: CaseSampler) -> dict:
     return inputs | {"sums": inputs["sums"] / 200}
 
 
-def _normalise_reference(sums, gain):
+def _normalize_reference(sums, gain):
     size = len(gain) // 3
     normal = nn.functional.layer_norm
     return torch.cat(
@@ -708,7 +725,7 @@ def _normalise_reference(sums, gain):
     )
 
 
-def _normalise_row_by_row(sums, gain):
+def _normalize_row_by_row(sums, gain):
     import warnings
 
     warnings.warn("a warning is no mistake", stacklevel=1)
@@ -725,11 +742,11 @@ def _normalise_row_by_row(sums, gain):
     return torch.stack(rows)
 
 
-def _normalise_as_groups(sums, gain):
+def _normalize_as_groups(sums, gain):
     return nn.functional.group_norm(sums, 3, gain)
 
 
-def _normalise_in_single_precision(sums, gain):
+def _normalize_in_single_precision(sums, gain):
     blocks = sums.float().unflatten(1, (3, -1))
     variance, mean = torch.var_mean(blocks, dim=2, correction=0, keepdim=True)
     scaled = (blocks - mean) * torch.rsqrt(variance + 1e-5)
@@ -801,7 +818,7 @@ def _initial_in_single_precision(random_ih, random_hh, forget_bias):
 
 
 def _sizes(sampler: CaseSampler) -> tuple[int, int, int]:
-    """Batch, features, hidden; the last at least 4, so that normalising shows."""
+    """Batch, features, hidden; the last at least 4, so that normalizing shows."""
     if sampler.size < 2:
         return (2, 3, 4) if sampler.size == 0 else (2, 3, 5)
     return *sampler.lengths(2), 4 + sampler.size % 2
@@ -919,6 +936,10 @@ def _padded(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     lengths = torch.from_numpy(1 + sampler.integers(time, batch))
     lengths[:2] = torch.tensor([time - 2 + sampler.size % 2, time])
     return lengths
+
+
+def _all_padded(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
+    return torch.full((batch,), time - 1)
 
 
 def _single(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
@@ -1149,14 +1170,14 @@ def _training_reference(weight, bias, states, labels, learning_rate, max_norm):
     )
 
 
-def _training_with_an_optimiser(weight, bias, states, labels, learning_rate, max_norm):
+def _training_with_an_optimizer(weight, bias, states, labels, learning_rate, max_norm):
     readout = nn.Linear(*weight.T.shape).double()
     readout.load_state_dict({"weight": weight, "bias": bias})
-    optimiser = torch.optim.SGD(readout.parameters(), lr=learning_rate)
+    optimizer = torch.optim.SGD(readout.parameters(), lr=learning_rate)
     loss = nn.CrossEntropyLoss()(readout(states), labels)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(readout.parameters(), max_norm)
-    optimiser.step()
+    optimizer.step()
     return [readout.weight, readout.bias, loss.item(), norm]
 
 
@@ -1185,7 +1206,8 @@ STEPS = [
             "sums in the thousands": lambda sampler: _cell_case(sampler, 2, scale=10_000),
         },
         mistakes=known_mistakes(
-            "You write with the forget gate. The plain LSTM has an input gate i of its own.",
+            "You multiply the candidate by the forget gate. The plain LSTM has an input gate i of "
+            "its own.",
             ("i * torch.tanh(g)", "f * torch.tanh(g)"),
             "The output gate and the candidate are swapped: torch stacks the blocks in the order "
             "i, f, g, o.",
@@ -1205,11 +1227,11 @@ STEPS = [
             "The input gate goes through the logistic function, not through tanh: a gate is "
             "between 0 and 1.",
             ("torch.sigmoid(i), torch.sigmoid(f)", "torch.tanh(i), torch.sigmoid(f)"),
-            "You write with 1 - f. The plain LSTM has an input gate i of its own.",
+            "You multiply the candidate by 1 - f. The plain LSTM has an input gate i of its own.",
             ("i * torch.tanh(g)", "(1 - f) * torch.tanh(g)"),
-            "The cell state goes through tanh before the output gate.",
+            "The tanh of the cell state is missing: the hidden state is o * tanh(c).",
             ("o * torch.tanh(cell), cell", "o * cell, cell"),
-            "Your hidden state is made from the old cell state; it is made from the new one.",
+            "You compute the hidden state from the old cell state; compute it from the new one.",
             (
                 "cell = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), cell",
                 "new = f * cell + i * torch.tanh(g)\n        return o * torch.tanh(cell), new",
@@ -1217,7 +1239,7 @@ STEPS = [
             "Your results are in the wrong order: first the hidden state, then the cell state.",
             ("o * torch.tanh(cell), cell", "cell, o * torch.tanh(cell)"),
             "The values are right, but the gradient of 1 / (1 + exp(-x)) is NaN where the "
-            "exponential overflows. torch.sigmoid is written for that.",
+            "exponential overflows. Use torch.sigmoid.",
             (
                 "torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o)",
                 "(1 / (1 + torch.exp(-x)) for x in (i, f, o))",
@@ -1235,8 +1257,8 @@ STEPS = [
             "three layers, as many steps as sequences": _three_layers,
         },
         mistakes=known_mistakes(
-            "Each step starts from the first states again. Hand the states of one step to the "
-            "next.",
+            "Each of your steps starts from the first states again. Pass the states on from step "
+            "to step.",
             ("step(x, h, c)", "step(x, hidden[layer], cell[layer])"),
             "You carry the hidden state from step to step, but not the cell state.",
             ("step(x, h, c)", "step(x, h, cell[layer])"),
@@ -1264,7 +1286,7 @@ STEPS = [
             "Your hidden states are (time, batch, hidden) after stacking; here the batch comes "
             "first.",
             ("torch.stack(states, dim=1)", "torch.stack(states, dim=0)"),
-            "Your outputs are the cell states; an LSTM shows its hidden states.",
+            "Your outputs are the cell states; return the hidden states.",
             ("states.append(h)", "states.append(c)"),
             "You return the last states of the top layer only; return those of all layers, "
             "stacked.",
@@ -1282,6 +1304,7 @@ STEPS = [
             "padded sequences, the longest first": _packed_case(_falling_lengths, 1),
             "padded sequences in any order": _packed_case(_mixed_lengths, 1),
             "more padding than the longest needs": _packed_case(_spare_lengths, 1),
+            "sequences of one length, all padded": _packed_case(_equal_and_spare_lengths, 1),
             "one sequence, two layers": _packed_case(_one_length, 2),
             "a padded batch, two layers": _packed_case(_mixed_lengths, 2),
         },
@@ -1295,19 +1318,20 @@ STEPS = [
             "pack_padded_sequence expects the longest sequence first, unless enforce_sorted is "
             "False.",
             (", enforce_sorted=False", ""),
-            "Your outputs are as long as the longest sequence; they should have as many steps as "
-            "inputs. Look for total_length.",
+            "Your outputs are as long as the longest sequence; they must have as many steps as "
+            "inputs. Set total_length.",
             (", total_length=inputs.shape[1]", ""),
             "Your outputs are (time, batch, features): pad_packed_sequence has an argument "
             "batch_first too.",
             ("outputs, batch_first=True, total", "outputs, total"),
-            "The two last states are in the wrong order: first that of the forward direction.",
+            "The two last states are in the wrong order: that of the forward direction comes "
+            "first.",
             ("[hidden[-2], hidden[-1]]", "[hidden[-1], hidden[-2]]"),
             "Your last states are those of the lowest layer. torch lists the layers from the "
             "lowest to the top, each with its two directions.",
             ("[hidden[-2], hidden[-1]]", "[hidden[0], hidden[1]]"),
-            "You join the two directions by a reshape alone, which mixes up the sequences. Their "
-            "states of one sequence stand side by side.",
+            "You join the two directions with a reshape alone, which mixes up the sequences. "
+            "Concatenate the two states of each sequence.",
             ("torch.cat([hidden[-2], hidden[-1]], dim=1)", "hidden[-2:].reshape(len(inputs), -1)"),
             "You read the last step of the padded outputs, which is zero for all but the longest "
             "sequences.",
@@ -1331,10 +1355,11 @@ STEPS = [
             "one sequence": _classifier_case(_one_length, 1),
             "a padded batch": _classifier_case(_mixed_lengths, 1),
             "two layers, more padding than the longest needs": _classifier_case(_spare_lengths, 2),
+            "sequences of one length, all padded": _classifier_case(_equal_and_spare_lengths, 1),
         },
         mistakes=known_mistakes(
-            "Return the scores without a softmax. The loss function applies its own, and with two "
-            "of them a network learns badly.",
+            "Return the scores without a softmax. The loss function applies it, and a network "
+            "with two of them learns badly.",
             ("self.readout(last_states)", "self.readout(last_states).softmax(1)"),
             "Return the scores themselves, not their log-softmax.",
             ("self.readout(last_states)", "self.readout(last_states).log_softmax(1)"),
@@ -1345,7 +1370,7 @@ STEPS = [
             "You read the mean of the outputs, over padding as well; read the last states.",
             ("_, last_states =", "outputs, _ ="),
             ("(last_states)", "(outputs.mean(1))"),
-            "You tell the encoder that all sequences are as long as the padded batch; hand it "
+            "You tell the encoder that all sequences are as long as the padded batch; pass it the "
             "lengths.",
             (
                 "encoder(inputs, lengths)",
@@ -1365,7 +1390,7 @@ STEPS = [
             "a last batch that is smaller": _epoch_case(3, missing=1),
         },
         mistakes=known_mistakes(
-            "Your steps raise the loss: follow the negative gradient. Was a sign added?",
+            "Your steps raise the loss: follow the negative gradient. Did you add a minus sign?",
             ("loss.backward()", "(-loss).backward()"),
             "You divide by the number of stored sequences; divide by the number of those visited.",
             ("total / len(order)", "total / len(labels)"),
@@ -1388,7 +1413,7 @@ STEPS = [
                 "            model(inputs[rows], lengths[rows]), labels[rows]\n"
                 "        ).item()",
             ),
-            "You count the last batch as if it were full. Weight each batch's loss with the "
+            "You count the last batch as if it were full. Multiply the loss of each batch by the "
             "number of its sequences.",
             ("loss.item() * len(rows)", "loss.item() * batch_size"),
             "You return the mean over the batches, in which a sequence of a small last batch "
@@ -1412,7 +1437,7 @@ STEPS = [
             "You train on all sequences at once; take batch_size at a time, with a step after "
             "each batch.",
             ("order.split(batch_size)", "order.split(len(order))"),
-            "cross_entropy expects scores and applies its own softmax; yours has been applied "
+            "cross_entropy expects scores and applies the softmax itself; you have applied it "
             "before.",
             ("cross_entropy(scores", "cross_entropy(scores.softmax(1)"),
         ),
@@ -1426,7 +1451,12 @@ STEPS = [
             "the last epochs get worse": _fit_case("ggbb", "vv^^", 3),
             "patience runs out": _fit_case("ggbbgg", "vv^^", 2),
             "a worse epoch before the best": _fit_case("gbgbbg", "v^v^^", 2),
+            "a better epoch after a worse one": _fit_case("gbg", "v^~", 3),
             "a learning rate of zero": _fit_without_progress,
+            "epochs that improve by very little": _fit_case(
+                "gggg", "vvvv", 2, learning_rate=1e-6, clear=1e-9
+            ),
+            "huge losses": _fit_of_huge_losses,
         },
         mistakes=known_mistakes(
             "An epoch whose validation loss only equals the lowest one is no new best.",
@@ -1443,8 +1473,8 @@ STEPS = [
             "You stop one epoch too early: stop when patience epochs in a row have brought no new "
             "best.",
             ("epoch - best_epoch == patience", "epoch - best_epoch == patience - 1"),
-            "You count all epochs without a new best since the start. After a new best, counting "
-            "starts again.",
+            "You count all epochs without a new best since the start. Start counting again after "
+            "each new best.",
             ("lowest = [], math.inf", "lowest, bad = [], math.inf, 0"),
             ("lowest, best_epoch = validated, epoch", "lowest = validated"),
             (
@@ -1460,9 +1490,30 @@ STEPS = [
             "You compare with the epoch before; compare with the lowest validation loss of all "
             "epochs so far.",
             ("if validated < lowest", "if not history[1:] or validated < history[-2][1]"),
-            "You train on the sequences as they are stored in every epoch; each epoch has an "
-            "order of its own.",
+            "You visit the sequences in the same order in every epoch; each epoch has an order of "
+            "its own.",
             ("training, order", "training, torch.arange(len(order))"),
+            "Your validation loss is a mean of batch means, in which a sequence of a small last "
+            "batch counts more than the others. Score all validation sequences in one batch.",
+            ("model(*validation[:2])", "[x.split(batch_size) for x in validation]"),
+            (
+                "nn.functional.cross_entropy(\n                scores, validation[2]\n            )",
+                "torch.stack(\n"
+                "                [\n"
+                "                    nn.functional.cross_entropy(model(x, n), y)\n"
+                "                    for x, n, y in zip(*scores, strict=True)\n"
+                "                ]\n"
+                "            ).mean()",
+            ),
+            "An epoch whose validation loss is only slightly lower is a new best too; do not ask "
+            "for a minimum improvement.",
+            ("validated < lowest", "validated < lowest - 1e-3"),
+            "You compare the first epoch with a finite number. It is always the best so far, "
+            "however high its loss: start from math.inf.",
+            (
+                "lowest = [], math.inf",
+                "lowest, best_epoch, best = [], 1e3, 0, copy.deepcopy(model.state_dict())",
+            ),
             "The two losses are swapped: first the training loss of an epoch, then its validation "
             "loss.",
             ("history.append((loss, validated))", "history.append((validated, loss))"),
@@ -1471,31 +1522,29 @@ STEPS = [
         depends_on=["one_epoch", "Classifier", "PackedLSTM"],
     ),
     Step(
-        "normalise_gates",
-        reference=_normalise_reference,
+        "normalize_gates",
+        reference=_normalize_reference,
         cases={"a small batch": _sums, "tiny sums": _tiny_sums},
         mistakes=known_mistakes(
             "Your variance divides by one less than the number of values; here it is the mean of "
             "the squared deviations.",
             ("deviations.square().mean(", "blocks.var("),
-            "You normalise each row as a whole; each of its three blocks must be normalised on "
-            "its own.",
+            "You normalize each row as a whole; normalize each of its three blocks on its own.",
             ("len(sums), 3", "len(sums), 1"),
-            "You normalise over the batch; each row must be normalised without looking at the "
-            "others.",
+            "You normalize over the batch; normalize each row on its own.",
             ("blocks.mean(dim=-1", "blocks.mean(dim=0"),
             ("square().mean(dim=-1", "square().mean(dim=0"),
-            "The 1e-5 under the root is missing; without it a block of equal numbers is divided "
-            "by zero.",
+            "The 1e-5 under the square root is missing; without it, you divide by zero where all "
+            "numbers of a block are equal.",
             (" + 1e-5", ""),
-            "The 1e-5 belongs under the root: it is added to the variance, not to its root.",
+            "Add the 1e-5 to the variance, under the square root, not to the root itself.",
             ("(variance + 1e-5).sqrt()", "(variance.sqrt() + 1e-5)"),
-            "You divide by the variance; divide by its root.",
+            "You divide by the variance; divide by its square root.",
             (".sqrt()", ""),
-            "The mean is not subtracted: you divide by the root mean square alone.",
+            "You do not subtract the mean: you divide by the root mean square alone.",
             (" - blocks.mean(dim=-1, keepdim=True)", ""),
         ),
-        alternatives=[_normalise_row_by_row, _normalise_as_groups, _normalise_in_single_precision],
+        alternatives=[_normalize_row_by_row, _normalize_as_groups, _normalize_in_single_precision],
         gradients=["sums", "gain"],
     ),
     Step(
@@ -1503,23 +1552,23 @@ STEPS = [
         reference=_initial_reference,
         cases={"a small cell": _random(None, 1.5), "one hidden unit": _random(1, -2.0)},
         mistakes=known_mistakes(
-            "The forget bias stands in the second block; in this layout the forget gate comes "
-            "first.",
+            "The forget bias is in the second block; in this layout the forget gate comes first.",
             ("[:size]", "[size : 2 * size]"),
             "Your weights are all positive: they must lie between -k and k.",
             ("(2 * random_ih - 1)", "random_ih"),
             ("(2 * random_hh - 1)", "random_hh"),
-            "Your weights lie between -k/2 and k/2; stretch the random numbers to twice the width.",
+            "Your weights lie between -k/2 and k/2; scale the random numbers to a range twice as "
+            "wide.",
             ("2 * random_ih - 1", "random_ih - 0.5"),
             ("2 * random_hh - 1", "random_hh - 0.5"),
-            "k is 1 over the root of hidden; the root is missing.",
+            "k is 1 over the square root of hidden; the root is missing.",
             ("random_ih - 1) / size**0.5", "random_ih - 1) / size"),
             ("random_hh - 1) / size**0.5", "random_hh - 1) / size"),
-            "For weight_ih you take the root of the number of features; k is the same for both "
+            "For weight_ih you take the root of the number of features; use the same k for both "
             "matrices.",
             ("random_ih - 1) / size**0.5", "random_ih - 1) / random_ih.shape[1] ** 0.5"),
-            "Your numbers are right, but the random numbers that you were given are overwritten: "
-            "make new tensors.",
+            "Your numbers are right, but you overwrite the random numbers that you were given. "
+            "Make new tensors.",
             ("(2 * random_ih - 1) / size**0.5", "random_ih.mul_(2).sub_(1).div_(size**0.5)"),
             ("(2 * random_hh - 1) / size**0.5", "random_hh.mul_(2).sub_(1).div_(size**0.5)"),
         ),
@@ -1533,7 +1582,7 @@ STEPS = [
             "the bias of a new cell with a forget bias of 2": _fresh_cell,
         },
         mistakes=known_mistakes(
-            "Your blocks are read in the order g, f, o; here the forget gate comes first.",
+            "Your whole layout is g, f, o; here the forget gate comes first.",
             (
                 "for name, tensor",
                 'start["bias"] = start["bias"].roll(hidden_size)\n        for name, tensor',
@@ -1541,39 +1590,39 @@ STEPS = [
             ("f, g, o =", "g, f, o ="),
             "Your last two blocks are swapped: the candidate g comes before the output gate o.",
             ("f, g, o =", "f, o, g ="),
-            "f = 1 keeps the cell state; yours replaces it. Scale the old state by f and the "
-            "candidate by 1 - f.",
+            "Your forget gate is inverted: scale the old cell state by f and the candidate by 1 - "
+            "f.",
             ("f * cell + (1 - f) * torch.tanh(g)", "(1 - f) * cell + f * torch.tanh(g)"),
-            "You normalise the sum of the two products; normalise each on its own, with its own "
+            "You normalize the sum of the two products; normalize each on its own, with its own "
             "gain, and then add.",
             (
                 "inputs @ self.weight_ih.T,",
                 "inputs @ self.weight_ih.T + hidden @ self.weight_hh.T,",
             ),
             ("from_inputs + from_hidden", "from_inputs"),
-            "The bias is normalised with the rest; add it after normalising.",
+            "You normalize the bias with the rest; add it after normalizing.",
             ("@ self.weight_ih.T,", "@ self.weight_ih.T + self.bias,"),
             (" + self.bias)", ")"),
             "The bias is missing.",
             (" + self.bias", ""),
             "The hidden state is o * tanh(c); the tanh is missing.",
             ("torch.tanh(cell)", "cell"),
-            "Your hidden state shows the cell state before the step; it must show the new one.",
+            "You compute the hidden state from the cell state before the step; compute it from "
+            "the new one.",
             ("cell = f *", "old, cell = cell, f *"),
             ("torch.tanh(cell)", "torch.tanh(old)"),
-            "The step is right, but a new cell's forget bias is zero: start from "
-            "initial_parameters.",
+            "The step is right, but the forget bias of a new cell is zero: use initial_parameters.",
             ("forget_bias", "0.0"),
-            "You cut the blocks in the order g, f, o; they stand in the order f, g, o.",
+            "You split the blocks in the order g, f, o; they are stacked in the order f, g, o.",
             ("f, g, o =", "g, f, o ="),
-            "You write with f itself. The gates are coupled: what is written has the weight 1 - f.",
+            "You multiply the candidate by f. The gates are coupled: multiply it by 1 - f.",
             ("(1 - f) *", "f *"),
-            "The candidate is added in full. The gates are coupled: it has the weight 1 - f.",
+            "You add the whole candidate. The gates are coupled: multiply it by 1 - f.",
             ("(1 - f) *", "1 *"),
         ),
         alternatives=[_CellOfLayerNorms, _CellRowByRow],
         gradients=["cell"],
-        depends_on=["normalise_gates", "initial_parameters"],
+        depends_on=["normalize_gates", "initial_parameters"],
     ),
     Step(
         "CoupledLSTM",
@@ -1581,20 +1630,22 @@ STEPS = [
         cases={
             "sequences of one length": _layer_case(_full),
             "padded sequences": _layer_case(_padded),
+            "sequences of one length, all padded": _layer_case(_all_padded),
             "a sequence of length 0": _layer_case(_with_empty),
         },
         mistakes=known_mistakes(
             "Your last states are those after the padding; a sequence that has ended must keep "
-            "its own.",
+            "those after its last real step.",
             ("torch.where(running, new_hidden, hidden)", "new_hidden"),
             ("torch.where(running, new_cell, cell)", "new_cell"),
-            "Your layer does not use the lengths: all its results run on into the padding.",
+            "Your layer ignores the lengths: all its results run on into the padding.",
             ("t < lengths", "t < torch.full_like(lengths, inputs.shape[1])"),
-            "In the padding your hidden states repeat the last one; they must be zero there.",
+            "In the padding you repeat the last hidden state; the hidden states must be zero "
+            "there.",
             ("new_hidden * running", "hidden"),
             "Your forget gates are not zero in the padding.",
             ("forget * running", "forget"),
-            "Your layer starts from zero states; it must start from those that it is given.",
+            "Your layer starts from zero states; start from the given ones.",
             (
                 "states, gates =",
                 "hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)\n"
@@ -1602,9 +1653,9 @@ STEPS = [
             ),
             "You run one step too many: steps count from 0, so the last real one is length - 1.",
             ("<", "<="),
-            "Your last hidden state is zero for shorter sequences: it is taken from the last "
-            "column, which is padding there, or multiplied by the mask. Keep that of the last "
-            "real step.",
+            "Your last hidden state is zero for shorter sequences: you take it from the last "
+            "step, which is padding there, or multiply it by the mask. Keep that of the last real "
+            "step.",
             (", hidden, cell, torch", ", states[-1], cell, torch"),
         ),
         alternatives=[_LayerRunsOnAndLooksBack, _LayerShrinks],
@@ -1617,6 +1668,7 @@ STEPS = [
         cases={
             "sequences of one length": _turn_case(_full),
             "padded sequences": _turn_case(_padded),
+            "sequences of one length, all padded": _turn_case(_all_padded),
             "a sequence of length 0": _turn_case(_with_empty),
         },
         mistakes=known_mistakes(
@@ -1624,16 +1676,16 @@ STEPS = [
             ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(1)"),
             "You reverse the features; reverse the steps, which are dimension 1.",
             ("inputs.gather(1, source[:, :, None].expand_as(inputs))", "inputs.flip(2)"),
-            "The real steps are right, but the padding must keep its numbers; yours becomes zero.",
+            "The real steps are right, but your padding becomes zero; it must keep its numbers.",
             ("return ", "return (mirrored >= 0)[:, :, None] * "),
-            "The real steps are right, but the padding is reversed too; it must stay as it was.",
+            "The real steps are right, but you reverse the padding too; it must stay as it was.",
             ("mirrored, step", "mirrored, mirrored + inputs.shape[1]"),
             "The first step stays where it was; it must go to the end of its sequence.",
             ("- 1 - step", "- step"),
             ("mirrored >= 0", "(mirrored > 0) & (step > 0)"),
             "You reverse one step too many: the last real step is length - 1.",
             ("lengths[:, None]", "(lengths[:, None] + 1).clamp(max=inputs.shape[1])"),
-            "Your numbers are right, but the input is overwritten: work on a copy.",
+            "Your numbers are right, but you overwrite the input. Work on a copy.",
             _turn_in_place,
         ),
         alternatives=[_turn_step_by_step, _turn_by_matrices],
@@ -1645,13 +1697,14 @@ STEPS = [
         cases={
             "two layers, sequences of one length": _stack_case(2, _full),
             "two layers, padded sequences": _stack_case(2, _padded),
+            "two layers, sequences of one length, all padded": _stack_case(2, _all_padded),
             "three layers, one of length 1": _stack_case(3, _single),
             "four layers": _stack_case(4, _padded),
         },
         mistakes=known_mistakes(
             "All of your layers read forwards; layers number 1, 3, ... must read backwards.",
             ("enumerate(self.layers):", "enumerate(self.layers):\n            number = 0"),
-            "Of your layers only number 1 reads backwards; 3, 5, ... must too.",
+            "Of your layers only number 1 reads backwards; numbers 3, 5, ... must too.",
             (
                 "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
                 "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
@@ -1660,7 +1713,8 @@ STEPS = [
                 "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n        return",
                 "if number == 1:\n                inputs = reverse_padded(inputs, lengths)\n        return",
             ),
-            "Of your layers all but the first read backwards; 2, 4, ... must read forwards again.",
+            "All of your layers but the first read backwards; numbers 2, 4, ... must read "
+            "forwards again.",
             (
                 "if number % 2:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
                 "if number:\n                inputs = reverse_padded(inputs, lengths)\n            inputs,",
@@ -1686,12 +1740,12 @@ STEPS = [
                 ),
                 "        return",
             ),
-            "You read the last column, which for shorter sequences is padding, and for a backward "
+            "You read the last step, which for shorter sequences is padding, and for a backward "
             "layer its first state.",
             ("(last)", "(inputs[:, -1])"),
             "You read the state at the last real step; a backward layer ends at the first one.",
             ("(last)", "(inputs[torch.arange(len(inputs)), lengths - 1])"),
-            "Your layers run on into the padding: the lengths are not used.",
+            "Your layers ignore the lengths: they run on into the padding.",
             (
                 "zeros = inputs",
                 "lengths = torch.full_like(lengths, inputs.shape[1])\n        zeros = inputs",
@@ -1712,8 +1766,8 @@ STEPS = [
             "a gradient of zero": _learned,
         },
         mistakes=known_mistakes(
-            "Weight and bias are clipped apart; they share one norm and one factor, so that the "
-            "direction of the step is kept.",
+            "You clip weight and bias separately; they share one norm and one factor, which keeps "
+            "the direction of the step.",
             (
                 "rate * gradient",
                 "learning_rate * (max_norm / gradient.norm()).clamp(max=1.0) * gradient",
@@ -1723,19 +1777,19 @@ STEPS = [
             ("rate * gradient", "learning_rate * gradient.clamp(-max_norm, max_norm)"),
             "The gradient is not clipped.",
             (" * (max_norm / norm if norm > max_norm else 1.0)", ""),
-            "You scale every gradient to max_norm; one that is shorter must be left alone.",
+            "You scale every gradient to max_norm; leave shorter ones alone.",
             ("(max_norm / norm if norm > max_norm else 1.0)", "max_norm / norm.clamp(min=1e-12)"),
             "Your loss is the sum over the batch; take the mean.",
             ("labels)", 'labels, reduction="sum")'),
-            "The loss is that after the step; return the one before.",
+            "You return the loss after the step; return the one before.",
             (
                 "return ",
                 "loss = nn.functional.cross_entropy(states @ new_weight.T + new_bias, labels)\n"
                 "    return ",
             ),
-            "The norm is that after clipping; return the one before.",
+            "You return the norm after clipping; return the one before.",
             ("loss.detach(), norm", "loss.detach(), norm.clamp(max=max_norm)"),
-            "Your numbers are right, but the old weight and bias are overwritten: make new tensors.",
+            "Your numbers are right, but you overwrite the old weight and bias. Make new tensors.",
             ("part.detach() - rate * gradient", "part.sub_(rate * gradient)"),
             ("zip(old,", "zip((weight, bias),"),
             "You add the norms of the two gradients; the norm of both together is the root of the "
@@ -1746,10 +1800,10 @@ STEPS = [
             ),
             "You add the gradient, so the loss rises. Subtract it.",
             ("part.detach() - rate", "part.detach() + rate"),
-            "cross_entropy expects scores and applies its own softmax; yours has been applied "
+            "cross_entropy expects scores and applies the softmax itself; you have applied it "
             "before.",
             ("cross_entropy(scores", "cross_entropy(scores.softmax(-1)"),
         ),
-        alternatives=[_training_with_an_optimiser, _training_by_formula],
+        alternatives=[_training_with_an_optimizer, _training_by_formula],
     ),
 ]

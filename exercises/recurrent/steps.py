@@ -153,6 +153,11 @@ def _all_padded(sampler: CaseSampler) -> dict:
     return made | {"lengths": (made["lengths"] - 1).clamp(min=1)}
 
 
+def _equally_padded(sampler: CaseSampler) -> dict:
+    made = _nothing_padded(sampler)
+    return made | {"lengths": made["lengths"] - 1}
+
+
 def _not_a_number(sampler: CaseSampler) -> dict:
     made = _sequences(sampler)
     steps = torch.arange(made["padded"].shape[1])
@@ -218,6 +223,11 @@ def _both_full(sampler: CaseSampler) -> dict:
 def _both_all_padded(sampler: CaseSampler) -> dict:
     made = _both_padded(sampler)
     return made | {"lengths": (made["lengths"] - 1).clamp(min=1)}
+
+
+def _both_equally_padded(sampler: CaseSampler) -> dict:
+    made = _both_full(sampler)
+    return made | {"lengths": made["lengths"] - 1}
 
 
 def _both_reference(padded, lengths, w_x, w_h, b, rate):
@@ -391,12 +401,13 @@ def _rows(sampler: CaseSampler, temperature: float) -> dict:
 
 
 def _frozen(sampler: CaseSampler) -> dict:
-    """Temperature 0, with a tie of the largest in every second row."""
+    """Temperature 0, with a tie of the largest in every second row; the others are far below 0."""
     made = _rows(sampler, 0.0)
     logits = made["logits"]
     order = logits.argsort(1)
     for row in range(0, len(logits), 2):
         logits[row, order[row, -2]] = logits[row, order[row, -1]]
+    logits[1::2] -= 1e5
     return made
 
 
@@ -424,6 +435,15 @@ def _almost_one(sampler: CaseSampler) -> dict:
     logits[::2, -4:] = 0.0
     made["uniforms"][::2] = 1.0
     return made
+
+
+def _close_to_a_sum(sampler: CaseSampler) -> dict:
+    """Four equally likely symbols, and numbers just below and just above their sums."""
+    made = _rows(sampler, 1.0)
+    made["logits"][:, :-4] = -math.inf
+    made["logits"][:, -4:] = 0.0
+    numbers = [0.4999, 0.2501, 0.7499, 0.5001, 0.2499, 0.7501][: len(made["uniforms"])]
+    return made | {"uniforms": torch.from_numpy(sampler.random.permutation(numbers))}
 
 
 def _choose_reference(logits, temperature, uniforms):
@@ -480,29 +500,29 @@ STEPS = [
             "a batch of one": lambda sampler: _step_inputs(sampler, 1, *sampler.lengths(2)),
         },
         mistakes=known_mistakes(
-            "The rate is on the wrong state: it says how much of the new state is taken, and 1 - "
-            "rate how much of the old one is kept.",
+            "The rate multiplies the wrong state: multiply the new state by rate, and the old one "
+            "by 1 - rate.",
             ("(1 - rate)", "rate"),
             ("rate * candidate", "(1 - rate) * candidate"),
-            "You transpose w_h. Here weights are (from, to), so the state is multiplied by w_h as "
-            "it stands.",
+            "You transpose w_h. Here weights are (from, to), so multiply the state by w_h as it "
+            "is.",
             ("hidden @ w_h", "hidden @ w_h.T"),
-            "The bias is missing in the pre-activation.",
+            "The bias is missing from the pre-activation.",
             (" + b", ""),
-            "The bias belongs into the pre-activation, inside the tanh.",
+            "The bias belongs in the pre-activation, inside the tanh.",
             (" + b)", ") + b"),
-            "Your tanh is around the whole mixture. Squash the pre-activation only; the old state "
-            "is kept as it is.",
+            "You apply tanh to the whole mixture. Apply it to the pre-activation only; the old "
+            "state is kept as it is.",
             ("torch.tanh(inputs @ w_x + hidden @ w_h + b)", "inputs @ w_x + hidden @ w_h + b"),
             (
                 "(1 - rate) * hidden + rate * candidate",
                 "torch.tanh((1 - rate) * hidden + rate * candidate)",
             ),
-            "Squash with tanh, not with the logistic function.",
+            "Use tanh, not the logistic function.",
             ("tanh", "sigmoid"),
-            "You add to the old state without letting any of it go: it must be scaled by 1 - rate.",
+            "You keep all of the old state: multiply it by 1 - rate.",
             ("(1 - rate) * ", ""),
-            "This is the network without a leak: the old state itself must be mixed in.",
+            "This is the network without a leak: mix in the old state itself.",
             ("(1 - rate) * hidden + rate * candidate", "candidate"),
         ),
         alternatives=[_leaky_row_by_row, _leaky_in_float32],
@@ -519,16 +539,16 @@ STEPS = [
             "Your results are (time, batch, hidden): stack the steps along dimension 1.",
             ("states, dim=1", "states"),
             ("sums, dim=1", "sums"),
-            "You keep each state before its step. The result begins with the state after the "
-            "first step and ends with that after the last.",
+            "You store each state before its step. The result starts with the state after the "
+            "first step and ends with the state after the last.",
             ("torch.stack(states, dim=1)", "torch.stack([initial, *states[:-1]], dim=1)"),
             "Your two results are swapped: the states come first.",
             ("stack(states", "stack(sums"),
             ("stack(sums", "stack(states"),
-            "You begin with zeros; the first step must start from the given initial state.",
+            "You start from zeros; the first step must start from the given initial state.",
             ("= initial,", "= torch.zeros_like(initial),"),
-            "Every step of yours starts from the initial state. The state must be carried on from "
-            "step to step.",
+            "Each of your steps starts from the initial state. Pass the state on from step to "
+            "step.",
             ("+ hidden @", "+ initial @"),
             ("inputs[:, t], hidden", "inputs[:, t], initial"),
             "Your states are right, but a pre-activation is the sum before the tanh.",
@@ -539,7 +559,7 @@ STEPS = [
             "Your states are right, but your pre-activations are computed from the state after "
             "the step. They need the one before.",
             ("hidden @ w_h", "leaky_step(inputs[:, t], hidden, w_x, w_h, b, rate) @ w_h"),
-            "Your numbers are right, but each state is cut off from the one before, so that no "
+            "Your numbers are right, but you detach each state from the one before, so no "
             "gradient reaches the past. Do not detach here.",
             ("states.append(hidden)", "states.append(hidden)\n        hidden = hidden.detach()"),
         ),
@@ -554,6 +574,7 @@ STEPS = [
             "padded sequences": _sequences,
             "no padding": _nothing_padded,
             "padding in every sequence": _all_padded,
+            "sequences of one length, all padded": _equally_padded,
             "padding that is not a number": _not_a_number,
         },
         mistakes=known_mistakes(
@@ -566,18 +587,18 @@ STEPS = [
             "You flip the whole row and then mask it, so the padding takes the place of real "
             "steps, and those are lost.",
             ("padded.gather(1, order)", "padded.flip(1)"),
-            "The sequences are right, but the padding stays in your result: beyond the length it "
+            "The sequences are right, but your result keeps the padding: beyond the length it "
             "must be zero.",
             ("0.0", "padded"),
-            "You multiply by the mask, and nan times 0 is nan. Choose between values instead.",
+            "You multiply by the mask, and nan times 0 is nan. Select values instead, as "
+            "torch.where does.",
             ("source.clamp(min=0)", "torch.where(source >= 0, source, steps)"),
             ("torch.where(real, padded.gather(1, order), 0.0)", "padded.gather(1, order) * real"),
-            "You flip the features; it is the steps, dimension 1, that must be reversed.",
+            "You flip the features; reverse the steps, which are dimension 1.",
             ("padded.gather(1, order)", "padded.flip(2)"),
-            "Your numbers are right, but you write into the argument, which others still need. "
-            "Write into a new tensor.",
+            "Your numbers are right, but you overwrite the argument. Write into a new tensor.",
             _reversed_in_place,
-            "The last real step is lost: a sequence of n steps ends with step n - 1, and all n "
+            "You lose the last real step: a sequence of n steps ends with step n - 1, and all n "
             "are reversed.",
             ("- 1 - steps", "- 2 - steps"),
         ),
@@ -591,6 +612,7 @@ STEPS = [
             "padded sequences": _both_padded,
             "no padding": _both_full,
             "padding in every sequence": _both_all_padded,
+            "sequences of one length, all padded": _both_equally_padded,
         },
         mistakes=known_mistakes(
             "Your backward network starts in the padding and carries it into the sequence. "
@@ -600,7 +622,7 @@ STEPS = [
                 "reverse_sequences(back, lengths)",
                 "reverse_sequences(reverse_sequences(back.flip(1), lengths), lengths)",
             ),
-            "Your backward states stand in the order of reading. Reverse them again, so that both "
+            "Your backward states are in the order of reading. Reverse them again, so that both "
             "halves of an output belong to the same symbol.",
             (
                 "reverse_sequences(back, lengths)",
@@ -609,18 +631,18 @@ STEPS = [
             ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
             "Your forward states run on into the padding, where outputs must be zero.",
             ("    ahead = reverse_sequences(reverse_sequences(ahead, lengths), lengths)\n", ""),
-            "Your final states are the last column of the outputs. In a padded sequence that is "
-            "padding, and the backward network is not finished there.",
+            "You take the final states from the last step of the outputs. In a padded sequence "
+            "that step is padding, and the backward network ends at the first step anyway.",
             ("last, back[:, 0]", "ahead[:, -1], back[:, -1]"),
-            "At a sequence's last symbol the backward network has only just begun. Its final "
-            "state stands at the first symbol.",
+            "At the last symbol of a sequence, the backward network has read that symbol only. "
+            "Its final state is the one at the first symbol.",
             ("back[:, 0]", "back[torch.arange(batch), lengths - 1]"),
             "Your final forward state has read the padding too. Take the one at the last real step.",
             ("    ahead = reverse", "    last = ahead[:, -1]\n    ahead = reverse"),
             ("    last = ahead[torch.arange(batch), lengths - 1]\n", ""),
             "You use the forward parameters for both directions; the backward ones have index 1.",
             ("w_x[1], w_h[1], b[1], rate[1]", "w_x[0], w_h[0], b[0], rate[0]"),
-            "The halves are swapped: the forward states stand first.",
+            "The halves are swapped: the forward states come first.",
             ("last, back[:, 0]", "back[:, 0], last"),
             ("[ahead, back]", "[back, ahead]"),
         ),
@@ -644,38 +666,38 @@ STEPS = [
             ("/ math", "* math"),
             "You divide by the size of the padded batch. Divide by the number of real symbols.",
             ("targets[real])", 'targets[real], reduction="sum") / targets.numel()'),
-            "The padding is scored as if it were the last symbol: -1 counts from the end. Leave "
-            "it out.",
+            "You score the padding as if its target were the last symbol: index -1 counts from "
+            "the end. Leave the padding out.",
             (
                 "logits[real], targets[real]",
                 "logits.flatten(0, 1), (targets % logits.shape[2]).flatten()",
             ),
-            "The padding is scored as if symbol 0 had come. Leave it out.",
+            "You score the padding as if its target were symbol 0. Leave the padding out.",
             ("logits[real], targets[real]", "logits.flatten(0, 1), targets.clamp(min=0).flatten()"),
-            "Your probabilities sum to one over the steps; they must over the symbols, the last "
-            "dimension.",
+            "Your probabilities sum to one over the steps; they must sum to one over the symbols, "
+            "the last dimension.",
             ("cross_entropy(logits[real]", "nll_loss(logits.log_softmax(1)[real]"),
-            "You average over each sequence and then over sequences, so symbols of short ones "
-            "count more. Every symbol counts the same.",
+            "You average over each sequence and then over the sequences, so symbols of short ones "
+            "count more. Every symbol must count the same.",
             (
                 "logits[real], targets[real]",
                 'logits.transpose(1, 2), targets, ignore_index=-1, reduction="none"',
             ),
             ("nats / math", "(nats.sum(1) / real.sum(1)).mean() / math"),
-            "The tiny number that you add inside the logarithm caps the cost of a surprise. Take "
-            "the log-softmax in one piece.",
+            "The tiny number that you add inside the logarithm limits what an improbable symbol "
+            "costs. Use log_softmax instead of softmax and log.",
             ("cross_entropy(logits[real]", "nll_loss((logits[real].softmax(-1) + 1e-12).log()"),
-            "Right until a probability is rounded to 0, whose logarithm is infinite. Take the "
-            "log-softmax in one piece.",
+            "Right until a probability is rounded to 0: the logarithm of 0 is infinite. Use "
+            "log_softmax instead of softmax and log.",
             ("cross_entropy(logits[real]", "nll_loss(logits[real].softmax(-1).log()"),
             "Right until exp overflows. Subtract the largest logit first, or let log-softmax do it.",
             (
                 "cross_entropy(logits[real]",
                 "nll_loss((logits[real].exp() / logits[real].exp().sum(-1, keepdim=True)).log()",
             ),
-            "This is the cost of all symbols together; the mean is asked for.",
+            "You return the cost of all symbols together; return the mean.",
             ("targets[real])", 'targets[real], reduction="sum")'),
-            "cross_entropy expects logits and applies its own softmax; yours has been applied "
+            "cross_entropy expects logits and applies the softmax itself; you have applied it "
             "before.",
             ("cross_entropy(logits[real]", "cross_entropy(logits[real].softmax(-1)"),
         ),
@@ -691,22 +713,23 @@ STEPS = [
             "a part without symbols": _empty_part,
         },
         mistakes=known_mistakes(
-            "Your parts all count the same, whatever their length. Weigh each by its number of "
+            "Your parts all count the same, whatever their length. Weight each by its number of "
             "symbols.",
             ("(np.sum(bits * counts) / np.sum(counts))", "np.mean(bits)"),
             "You average the perplexities of the parts. Average the bits, weighted by the number "
             "of symbols, and take the power last.",
             ("2 ** (np.sum(bits * counts) / np.sum(counts))", "np.mean(2**bits)"),
-            "Your weights are right, but it is bits that are averaged; take the power last.",
+            "Your weights are right, but average the bits, and take the power last.",
             (
                 "2 ** (np.sum(bits * counts) / np.sum(counts))",
                 "np.sum(2**bits * counts) / np.sum(counts)",
             ),
             "The costs are in bits, so the base is 2, not e.",
             ("2 ** (", "np.exp("),
-            "These are the bits per symbol; the perplexity is 2 to that.",
+            "You return the bits per symbol; the perplexity is 2 to that power.",
             ("2 ** ", ""),
-            "This is the (geometric) mean probability of a symbol. The perplexity is its inverse.",
+            "You return the (geometric) mean probability of a symbol; the perplexity is its "
+            "reciprocal.",
             ("2 ** (", "2 ** -("),
         ),
         alternatives=[_perplexity_with_a_loop, _perplexity_average],
@@ -722,39 +745,42 @@ STEPS = [
             "large logits": _large,
             "forbidden symbols": _forbidden,
             "uniform numbers of 1": _almost_one,
+            "uniform numbers close to a sum": _close_to_a_sum,
         },
         mistakes=known_mistakes(
-            "You multiply by the temperature. Logits are divided by it: hot means flat.",
+            "You multiply by the temperature. Divide the logits by it: a higher temperature makes "
+            "the distribution flatter.",
             ("logits / temperature", "logits * temperature"),
             "You divide the probabilities, which then no longer sum to one. Divide the logits, "
             "before the softmax.",
             ("logits / temperature, dim=-1)", "logits, dim=-1) / temperature"),
-            "The temperature is not used, except at 0.",
+            "You ignore the temperature, except at 0.",
             ("logits / temperature", "logits"),
-            "You always take the largest. That is right at temperature 0; else the uniform number "
-            "decides.",
+            "You always take the largest logit. That is right at temperature 0; otherwise the "
+            "uniform number decides.",
             ("temperature == 0", "temperature >= 0"),
             "At temperature 0 you divide by zero. Take the largest logit there.",
             ("    if temperature == 0:\n        return logits.argmax(dim=-1)\n", ""),
             "Right, except that a forbidden symbol is drawn at u = 0: the sum must be larger than "
             "u, not just equal.",
             ("<=", "<"),
-            "You are one place early: the symbol at which the sum passes u is drawn, not the one "
-            "before it.",
+            "You choose one symbol too early: the right one is that at which the sum exceeds u, "
+            "not the one before it.",
             (
                 "passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
                 "(passed.sum(dim=-1) - 1).clamp(min=0)",
             ),
-            "Where no sum is larger than u, you return a symbol that does not exist. Take the last.",
+            "Where no sum is larger than u, you return a symbol that does not exist. Return the "
+            "last one.",
             (".clamp(max=logits.shape[-1] - 1)", ""),
-            "Right until exp overflows or gives nothing but zeros. Subtract the row's largest "
-            "logit first, or use softmax.",
+            "Right until exp overflows or gives only zeros. Subtract the row's largest logit "
+            "first, or use softmax.",
             (
                 "torch.softmax(logits / temperature, dim=-1)",
                 "torch.exp(logits / temperature)\n"
                 "    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)",
             ),
-            "You add up from the last symbol; begin with symbol 0.",
+            "You sum from the last symbol; start with symbol 0.",
             ("probabilities.cumsum", "probabilities.flip(-1).cumsum"),
             (
                 "return passed.sum(dim=-1).clamp(max=logits.shape[-1] - 1)",

@@ -78,6 +78,12 @@ def _ties(sampler: CaseSampler) -> dict:
     return {"observed": 0.5, "shuffled": shuffled}
 
 
+def _close(sampler: CaseSampler) -> dict:
+    shuffled = sampler.array(7 + sampler.size)
+    shuffled[[1, 4, 5]] = 0.4999, -0.4999, -0.5001
+    return {"observed": 0.5, "shuffled": shuffled}
+
+
 def _out_of_reach(sampler: CaseSampler) -> dict:
     return {"observed": 9.5, "shuffled": sampler.array(5 + sampler.size)}
 
@@ -449,27 +455,35 @@ STEPS = [
             (" - series.mean()", ""),
             "You divide each sum by its own number of terms; the formula divides the sums as they are.",
             ("(deviation @ deviation)", "max(len(later), 1) / series.var()"),
-            "np.corrcoef gives each piece a mean and a spread of its own; the formula uses those of the whole series.",
+            "np.corrcoef subtracts each slice's own mean and divides by its own spread; the "
+            "formula uses those of the whole series.",
             (
                 "later @ earlier / (deviation @ deviation)",
                 "np.corrcoef(later, earlier)[0, 1] if lag < len(series) - 1 else 0.0",
             ),
-            "np.roll joins the end of the series to its beginning; those products do not belong to the sum.",
+            "np.roll wraps the end of the series around to its beginning, which adds products "
+            "that do not belong in the sum.",
             ("    lag = min(abs(lag), len(series))\n", ""),
             ("later @ earlier", "deviation @ np.roll(deviation, lag)"),
             "This is the autocovariance: divide by the sum of all squared deviations, so that lag 0 gives 1.",
             ("(deviation @ deviation)", "len(series)"),
             "You divide a sum by a mean: the denominator is the sum of the squared deviations, T times the variance.",
             ("(deviation @ deviation)", "series.var()"),
-            "At lag 0 your second piece is empty, since values[:-0] is values[:0]. Count its end from the start.",
+            "At lag 0 your second slice is empty, because values[:-0] is values[:0]. Count its "
+            "end from the start of the series.",
             ("min(abs(lag), len(series))", "abs(lag)"),
             ("deviation[: len(series) - lag]", "deviation[:-lag]"),
-            "At lag 0 your second piece is empty, since values[:-0] is values[:0], and negative lags go wrong. Take the absolute value first, and count the end of the piece from the start.",
+            "At lag 0 your second slice is empty, because values[:-0] is values[:0], and negative "
+            "lags give wrong results. Take the absolute value of the lag first, and count the end "
+            "of the slice from the start.",
             ("    lag = min(abs(lag), len(series))\n", ""),
             ("deviation[: len(series) - lag]", "deviation[:-lag]"),
-            "Lags from 0 to T are right. A negative lag needs its absolute value first, and one longer than the series must give 0; there your slices count from the wrong end.",
+            "Lags from 0 to T are right. Take the absolute value of a negative lag first, and "
+            "return 0 for a lag longer than the series; there your slices count from the wrong "
+            "end.",
             ("    lag = min(abs(lag), len(series))\n", ""),
-            "Negative lags go wrong: the autocorrelation is the same at a lag and its negative, so take the absolute value first.",
+            "Negative lags give wrong results: the autocorrelation is the same at k and -k, so "
+            "take the absolute value of the lag first.",
             ("abs(lag)", "lag"),
             "A lag longer than the series must give 0; there your slices count from the wrong end.",
             ("min(abs(lag), len(series))", "abs(lag)"),
@@ -487,18 +501,24 @@ STEPS = [
             "an ordinary test": _test,
             "a negative statistic": _negative_test,
             "shuffles that tie with the data": _ties,
+            "shuffles that come close to the data": _close,
             "a statistic that no shuffle reaches": _out_of_reach,
             "a single shuffle": lambda sampler: {"observed": 0.25, "shuffled": sampler.array(1)},
         },
         mistakes=known_mistakes(
-            "The data's own order is not counted: it is one of the orders, and as extreme as itself, so no p-value is 0.",
+            "The data's own order is not counted. It is one of the orders and as extreme as "
+            "itself, so no p-value can be 0.",
             ("(1 + as_large.sum()) / (1 + len(shuffled))", "as_large.mean()"),
-            "You add the data's own order to those that are as extreme, but not to the number of all orders.",
+            "You count the data's own order in the numerator but not in the denominator.",
             ("(1 + len(shuffled))", "len(shuffled)"),
-            "You add the data's own order to the number of all orders, but not to those that are as extreme.",
+            "You count the data's own order in the denominator but not in the numerator: it is as "
+            "extreme as itself.",
             ("(1 + as_large.sum())", "as_large.sum()"),
-            "Ties count: at least as large, not larger.",
+            "Ties count too: the task asks for 'at least as large', not for 'larger'.",
             (">=", ">"),
+            "You count shuffles that are slightly less extreme than the data; count only those that "
+            "are at least as extreme.",
+            (">= abs(observed)", "> abs(observed) - 1e-3"),
             "You compare signed values; the task asks for absolute values, on both sides.",
             ("np.abs(shuffled) >= abs(observed)", "shuffled >= observed"),
             "The observed statistic needs its absolute value too: it may be negative.",
@@ -519,19 +539,24 @@ STEPS = [
             "a series shorter than a block": _no_block,
         },
         mistakes=known_mistakes(
-            "You send block i to place order[i]; place i must get block order[i], which is the inverse.",
+            "You move block i to place order[i]. Place i must get block order[i]; yours is the "
+            "inverse permutation.",
             ("blocks[order]", "blocks[np.argsort(order)]"),
-            "The values that do not fill a block are lost; they stay at the end.",
+            "The values that do not fill a block are lost; they must stay at the end.",
             ("np.concatenate([blocks[order].ravel(), series[whole:]])", "blocks[order].ravel()"),
-            "Your blocks are dealt out like cards; a block holds neighbours, so it must be a row after reshaping.",
+            "Each of your blocks holds values from all over the series. A block holds neighboring "
+            "values, so each block must be a row after reshaping.",
             ("reshape(-1, length)", "reshape(length, -1).T"),
-            "Your blocks take the remainder in; each block has exactly the given length, and what is left stays at the end.",
+            "You spread the remainder over the blocks. Each block has exactly the given length, "
+            "and the remaining values stay at the end.",
             _blocks_shared_evenly,
-            "The remainder stands first; it must stay at the end.",
+            "You put the remainder first; it must stay at the end.",
             ("blocks[order].ravel(), series[whole:]", "series[whole:], blocks[order].ravel()"),
-            "Within a block the values are in reverse; only the blocks move, their values stay in order.",
+            "You reverse the values within each block. Only the blocks move; their values stay in "
+            "order.",
             ("blocks[order]", "blocks[order][:, ::-1]"),
-            "You write into the series while you still read from it, so some blocks are lost: fill a new array.",
+            "You overwrite the series while you still read from it, so some blocks are lost. "
+            "Write into a new array.",
             _blocks_overwritten,
         ),
         alternatives=[_blocks_in_a_list, _blocks_by_places],
@@ -545,21 +570,25 @@ STEPS = [
             "no lags": _without_lags,
         },
         mistakes=known_mistakes(
-            "The weights 1 - k/T are missing in the sum.",
+            "The weights 1 - k/T are missing from the sum.",
             ("(1 - lag / count) * ", ""),
             "The factor 2 in front of the sum is missing.",
             ("2 * total", "total"),
-            "Your sum begins at lag 0, which is in the formula already, as the 1; begin at lag 1.",
+            "Your sum starts at lag 0, which the 1 in the formula already covers; start at lag 1.",
             ("range(1, max_lag + 1)", "range(max_lag + 1)"),
-            "Your sum ends one lag early: max_lag itself belongs to it.",
+            "Your sum stops one lag early: it includes max_lag itself.",
             ("max_lag + 1", "max_lag"),
-            "The size is right; in the standard error, divide the squared deviations by T, not by T - 1.",
+            "The size is right, but for the standard error, divide the squared deviations by T, "
+            "not by T - 1.",
             ("var()", "var(ddof=1)"),
-            "The size is right; your standard error is that of independent values, though. Put the effective size into it.",
+            "The size is right, but your standard error is that of independent values: divide the "
+            "variance by the effective size, not by T.",
             ("series.var() / size", "series.var() / count"),
-            "The size is right; this is the variance of the mean, and its square root is the standard error.",
+            "The size is right, but you return the variance of the mean; the standard error is "
+            "its square root.",
             ("math.sqrt(series.var() / size)", "series.var() / size"),
-            "Positive autocorrelations must make the effective size smaller: divide T by the bracket, do not multiply.",
+            "Positive autocorrelations must make the effective size smaller: divide T by the "
+            "bracket instead of multiplying.",
             ("count / (1", "count * (1"),
         ),
         alternatives=[_effective_by_einsum, _effective_by_all_pairs],
@@ -583,7 +612,8 @@ STEPS = [
             ("test - gap - size", "test - size"),
             "The gap before the validation part is missing: training must end that much earlier.",
             ("validation - gap", "validation"),
-            "Your gaps are cut from the validation and test parts, which must keep their n values; training pays for both.",
+            "You take the gaps from the validation and test parts, which must keep their n "
+            "values. Take both gaps from the training part.",
             ("test - gap - size", "test - size"),
             ("validation - gap", "validation"),
             ("series[validation : validation + size]", "series[validation + gap : test]"),
@@ -593,12 +623,14 @@ STEPS = [
             ("[test:]", "[-size:]"),
             "Round down, not up.",
             ("int", "math.ceil"),
-            "Validation and test part are exchanged: the test part is the last in time and in the result.",
+            "The validation and test parts are swapped: the test part is the last in time, and "
+            "the last in the result.",
             ("series[validation : validation + size]", "series[test:]"),
             ("series[test:]", "series[validation : validation + size]"),
-            "For a series of vectors, the share counts time steps, not all numbers: len, not size.",
+            "For a series of vectors, `share` is a fraction of the time steps, not of all "
+            "numbers: use len, not size.",
             ("share * len(series)", "share * series.size"),
-            "Validation and test part hold `share` each, not together.",
+            "The validation and test parts hold the fraction `share` each, not together.",
             ("int(share * len(series))", "int(share * len(series)) // 2"),
         ),
         alternatives=[_split_from_the_front, _split_by_masks],
@@ -613,17 +645,17 @@ STEPS = [
             "a transition that is impossible": _impossible,
         },
         mistakes=known_mistakes(
-            "Row and column are exchanged: transition[i, j] is the probability of j after i.",
+            "Rows and columns are swapped: transition[i, j] is the probability of j after i.",
             ("symbols[:-1], symbols[1:]", "symbols[1:], symbols[:-1]"),
-            "The first symbol is free in your product; it costs its initial probability.",
+            "Your product leaves out the first symbol; multiply by its initial probability.",
             ("initial[symbols[0]] * ", ""),
             "You treat the symbols as independent; from the second on, each depends on the one before.",
             ("initial[symbols[0]] * steps.prod()", "initial[symbols].prod()"),
             "The last transition is missing: T symbols have T - 1 transitions.",
             ("steps.prod()", "steps[:-1].prod()"),
-            "Probabilities of a chain of events are multiplied, not added.",
+            "Multiply the probabilities instead of adding them.",
             ("* steps.prod()", "+ steps.sum()"),
-            "This is the logarithm of the probability; here the probability itself is asked for.",
+            "You return the logarithm of the probability; return the probability itself.",
             (
                 "initial[symbols[0]] * steps.prod()",
                 "np.log(initial[symbols[0]]) + np.log(steps).sum()",
@@ -644,27 +676,32 @@ STEPS = [
         mistakes=known_mistakes(
             "Your cost is in nats; bits need the logarithm to base 2.",
             ("log2", "log"),
-            "You divide by the length; the cost of the whole sequence is asked for.",
+            "You divide by the length; return the cost of the whole sequence.",
             ("return bits", "return bits / len(symbols)"),
             "The sign is wrong: the cost is minus the logarithm, and never negative.",
             ("-= ", "+= "),
-            "You index the past newest first; the oldest symbol belongs on the first axis.",
+            "You index the past with the newest symbol first; the oldest symbol goes on the first "
+            "axis.",
             ("tuple(symbols[t - known : t + 1])", "(*symbols[t - known : t][::-1], symbols[t])"),
-            "Your index begins with the symbol to be predicted; it belongs on the last axis, after the past.",
+            "Your index starts with the symbol to be predicted; that symbol goes on the last "
+            "axis, after the past.",
             ("t + 1]", "t + 1][::-1]"),
-            "The first symbols are free in your sum; they are predicted by the smaller tables.",
+            "Your sum leaves out the first symbols; they are predicted by the smaller tables.",
             ("range(len(symbols))", "range(len(tables) - 1, len(symbols))"),
             "Your window is one symbol too short: the last table of the list is never used.",
             ("len(tables) - 1", "max(len(tables) - 2, 0)"),
-            "The product of many small probabilities vanishes, and holding it above zero hides that. Sum the bits.",
+            "The product of many small probabilities underflows to zero, and a lower limit only "
+            "hides that. Sum the bits instead.",
             ("bits = 0.0", "probability = 1.0"),
             ("bits -= math.log2(tables[known][window])", "probability *= tables[known][window]"),
             ("return bits", "return -np.log2(max(probability, 1e-300))"),
-            "The product of many small probabilities is rounded to zero before you take its logarithm. Sum the bits.",
+            "The product of many small probabilities is rounded to zero before you take its "
+            "logarithm. Sum the bits instead.",
             ("bits = 0.0", "probability = 1.0"),
             ("bits -= math.log2(tables[known][window])", "probability *= tables[known][window]"),
             ("return bits", "return -np.log2(probability)"),
-            "You look for a table for every length of the past; once K symbols are known, stay with the last table.",
+            "You use another table for every length of the past. Once K symbols are known, keep "
+            "using the last table.",
             ("min(t, len(tables) - 1)", "t"),
         ),
         alternatives=[_bits_by_windows, _bits_by_einsum],

@@ -1,6 +1,7 @@
 """The steps of the Transformer exercise, with their reference answers and known mistakes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -256,6 +257,12 @@ def _layer(sampler: CaseSampler, *, padded: bool) -> ModuleCase:
         options={"width": width, "heads": heads, "hidden": hidden},
         state=state,
     )
+
+
+def _layer_all_padded(sampler: CaseSampler) -> ModuleCase:
+    case = _layer(sampler, padded=False)
+    lengths = case.inputs["lengths"] - 1
+    return replace(case, inputs={**case.inputs, "lengths": lengths})
 
 
 class _LayerReference(nn.Module):
@@ -539,9 +546,9 @@ def _one_is_overtaken(sampler: CaseSampler) -> dict:
 
 
 def _low_scores(sampler: CaseSampler) -> dict:
-    """Scores that are far below those of a fill such as -100."""
+    """Scores that are far below those of a fill such as -100 or -10,000."""
     drawn = _prefixes(sampler, ended=[(0, 1)], wins=False)
-    return drawn | {"scores": drawn["scores"] - 200 - 100 * sampler.size}
+    return drawn | {"scores": drawn["scores"] - 20_000 - 10_000 * sampler.size}
 
 
 def _wider_than_the_symbols(sampler: CaseSampler) -> dict:
@@ -605,13 +612,13 @@ STEPS = [
             "a single position": lambda sampler: _from_later(sampler) | {"time": 1},
         },
         mistakes=known_mistakes(
-            "Your cosines and sines take turns; here all cosines come first, then all sines.",
+            "Your cosines and sines alternate; here all cosines come first, then all sines.",
             (
                 "torch.cat([angles.cos(), angles.sin()], dim=1)",
                 "torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1)",
             ),
-            "These are the chapter's codes, sine and cosine in turns; here all cosines come "
-            "first, then all sines.",
+            "These are the chapter's codes, in which sines and cosines alternate; here all "
+            "cosines come first, then all sines.",
             (
                 "torch.cat([angles.cos(), angles.sin()], dim=1)",
                 "torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)",
@@ -623,8 +630,8 @@ STEPS = [
             "Your frequencies fall half as fast as they should: the exponent is -2i/d, and d is "
             "the whole width.",
             ("0, width, 2", "width // 2"),
-            "Your sines have other frequencies than your cosines. Feature i and feature d/2 + i "
-            "are cosine and sine of the same wave.",
+            "Your sines and cosines have different frequencies. Feature i and feature d/2 + i are "
+            "cosine and sine of the same wave.",
             ("0, width, 2", "width"),
             (
                 "angles.cos(), angles.sin()",
@@ -633,7 +640,7 @@ STEPS = [
             "You always use 10000; the longest wavelength is set by the argument longest.",
             ("longest **", "10000 **"),
             "Your last frequency is exactly 1/L, as in some libraries: you divide by d/2 - 1. The "
-            "exponent of the task is -2i/d.",
+            "exponent in the task is -2i/d.",
             ("torch.arange(0, width, 2) / width", "torch.arange(width // 2) / (width // 2 - 1)"),
         ),
         alternatives=[_codes_one_by_one, _codes_by_exponentials, _codes_einsum],
@@ -648,27 +655,27 @@ STEPS = [
             "features that are all equal": _to_norm_constant,
         },
         mistakes=known_mistakes(
-            "Your variance divides by d - 1; layer norm's divides by d.",
+            "Your variance divides by d - 1; that of layer norm divides by d.",
             ("(inputs - mean).square().mean(", "inputs.var("),
-            "You add epsilon to the root; it belongs under it, to the variance.",
+            "You add epsilon to the square root; add it to the variance, under the root.",
             ("(variance + epsilon).sqrt()", "variance.sqrt() + epsilon"),
-            "Epsilon is missing: without it, equal features are divided by zero.",
+            "Epsilon is missing: without it, you divide by zero where all features are equal.",
             (" + epsilon", ""),
             "Your norm is right. The third result must be what you divided by, with epsilon under "
             "the root.",
             ("mean, divisor", "mean, variance.sqrt()"),
-            "You divide by the variance; divide by its root, with epsilon under it.",
+            "You divide by the variance; divide by its square root, with epsilon under the root.",
             (".sqrt()", ""),
             "Your statistics run over the positions. Each position has its own, over its "
             "features: the last dimension.",
             ("inputs.mean(-1", "inputs.mean(-2"),
             ("square().mean(-1", "square().mean(-2"),
-            "The mean is not subtracted. That is RMS norm; layer norm centres first.",
+            "You do not subtract the mean. That is RMS norm; layer norm subtracts it first.",
             ("(inputs - mean).square()", "inputs.square()"),
             ("(inputs - mean) / divisor", "inputs / divisor"),
             "Your numbers are right, but mean and divisor must keep a last dimension of size 1.",
             ("mean, divisor", "mean[..., 0], divisor[..., 0]"),
-            "Your numbers are right, but mean and variance are cut off from the gradient: they "
+            "Your numbers are right, but you detach mean and variance from the gradient: they "
             "depend on the inputs too.",
             ("inputs.mean(-1, keepdim=True)", "inputs.mean(-1, keepdim=True).detach()"),
             ("square().mean(-1, keepdim=True)", "square().mean(-1, keepdim=True).detach()"),
@@ -694,7 +701,8 @@ STEPS = [
             ("silu(inputs @ gate) * (inputs @ up)", "silu((inputs @ gate) * (inputs @ up))"),
             "You add the branches; they are multiplied, element by element.",
             ("* (inputs @ up)", "+ inputs @ up"),
-            "The gate is missing: two products with the inputs are multiplied with each other.",
+            "The gate is missing: multiply the two products with the inputs, of which one goes "
+            "through the silu.",
             ("gate) * (inputs @ up)", "up)"),
             "You add the inputs. The residual is not part of the network; the layer adds it.",
             ("return ", "return inputs + "),
@@ -710,26 +718,27 @@ STEPS = [
             "pre-LN": lambda sampler: _stack(sampler, 2 + sampler.size, "pre"),
         },
         mistakes=known_mistakes(
-            "You always do pre-LN; with norm = 'post' the norm stands after the sum.",
+            "You always do pre-LN; with norm = 'post' the norm comes after the sum.",
             ('norm == "pre"', "True"),
-            "You always do post-LN; with norm = 'pre' the norm stands inside the branch.",
+            "You always do post-LN; with norm = 'pre' the norm is inside the branch.",
             ('norm == "pre"', "False"),
             "Pre and post are swapped: 'pre' is the norm before the sub-layer, inside the branch.",
             ('"pre"', '"post"'),
-            "In pre-LN you add the branch to the normed copy; add it to the stream itself.",
+            "In pre-LN you add the branch to the normalized copy; add it to the stream itself.",
             (
                 "x = x + torch.tanh(layer_norm(x, ones, zeros, 1e-5)[0] @ matrix)",
                 "x = layer_norm(x, ones, zeros, 1e-5)[0]\n"
                 "            x = x + torch.tanh(x @ matrix)",
             ),
-            "In post-LN you norm what the sub-layer gives; the norm goes over the whole sum.",
+            "In post-LN you normalize the output of the sub-layer; normalize the whole sum.",
             ("layer_norm(x + torch", "x + layer_norm(torch"),
-            "The residual is missing: the sub-layer's result is added to the stream.",
+            "The residual is missing: add the output of the sub-layer to the stream.",
             ("x + torch.tanh(layer_norm", "torch.tanh(layer_norm"),
             ("x + torch.tanh(x", "torch.tanh(x"),
-            "The stream before the first layer is missing: there is one more than layers.",
+            "The stream before the first layer is missing: there is one more stream than there "
+            "are layers.",
             ("stack(found)", "stack(found[1:])"),
-            "You norm the stream after the last layer; here pre-LN has no last norm.",
+            "You normalize the stream after the last layer; here pre-LN has no final norm.",
             (
                 "    return torch",
                 (
@@ -749,29 +758,30 @@ STEPS = [
         cases={
             "padded sequences": lambda sampler: _layer(sampler, padded=True),
             "sequences of one length": lambda sampler: _layer(sampler, padded=False),
+            "sequences of one length, all padded": _layer_all_padded,
         },
         mistakes=known_mistakes(
-            "Your mask is upside down: in nn.MultiheadAttention's, True means may not attend.",
+            "Your mask is inverted: for nn.MultiheadAttention, True means may not attend.",
             (">=", "<"),
-            "Padding is attended to: the lengths must reach the attention as a mask.",
+            "Your layer attends to padding: turn the lengths into a mask for the attention.",
             (", key_padding_mask=unseen", ""),
-            "One position of padding is attended to: positions count from 0, so the last real one "
-            "is length - 1.",
+            "Your layer attends to one position of padding: positions count from 0, so the last "
+            "real one is length - 1.",
             (">=", ">"),
             "Your weights are the mean over the heads; return those of each head.",
             (", average_attn_weights=False", ""),
-            "This is post-LN; in pre-LN the norms stand inside the branches.",
+            "This is post-LN; in pre-LN the norms are inside the branches.",
             ("self.norm1(inputs)", "inputs"),
             ("inputs + attended", "self.norm1(inputs + attended)"),
             ("self.norm2(x)", "x"),
             ("return x,", "return self.norm2(x),"),
-            "In the second half you add the network's result to the normed copy; add it to the "
-            "stream.",
+            "In the second half you add the output of the network to the normalized copy; add it "
+            "to the stream.",
             ("inputs + attended", "self.norm2(inputs + attended)"),
             ("self.norm2(x)", "x"),
-            "Only your queries are normed; keys and values come from the normed copy too.",
+            "You normalize only the queries; keys and values come from the normalized copy too.",
             ("x, x, x", "x, inputs, inputs"),
-            "You use norm1 twice; the network has its own, norm2.",
+            "You use norm1 twice; the feed-forward network has its own norm, norm2.",
             ("norm2", "norm1"),
         ),
         alternatives=[_LayerByHand, _LayerAdditiveMask],
@@ -787,36 +797,38 @@ STEPS = [
             "a single sequence": lambda sampler: _ids(sampler, *sampler.lengths(1)),
         },
         mistakes=known_mistakes(
-            "Given and wanted are the same: the decoder would have to name what it reads. Shift "
+            "Given and wanted are the same, so the decoder would only repeat what it reads. Shift "
             "wanted by one.",
             ("rows[:, 1:]", "rows[:, :-1]"),
             "Given and wanted are swapped: given begins with start, wanted ends with end.",
             ("rows[:, :-1], rows[:, 1:]", "rows[:, 1:], rows[:, :-1]"),
-            "You return whole rows: given lacks the last column, wanted the first.",
+            "You return whole rows: drop the last column from given and the first from wanted.",
             ("rows[:, :-1], rows[:, 1:]", "rows, rows"),
-            "The end symbol is missing: a model that is never asked for it never stops.",
+            "The end symbol is missing: a model that never learns to predict it never stops.",
             (", 2]", "]"),
-            "Padding stands where the end symbol should be: each row ends with 2 before padding.",
+            "Your rows have padding where the end symbol should be: each row has a 2 before the "
+            "padding.",
             (", 2]", "]"),
             ("(longest - len", "(longest + 1 - len"),
             "The start symbol is missing, so the first symbol of a sequence is never wanted.",
             ("1, *ids", "*ids"),
-            "Your end symbols stand after the padding; the end comes right after the ids.",
+            "Your end symbols come after the padding; put them right after the ids.",
             (", 2]", "]"),
             ("(longest - len(ids))", "(longest - len(ids)) + [2]"),
-            "Your padding stands in front; here it comes after the end.",
+            "Your padding comes first; here it comes after the end.",
             (
                 "[1, *ids, 2] + [0] * (longest - len(ids))",
                 "[0] * (longest - len(ids)) + [1, *ids, 2]",
             ),
-            "In shorter rows your given lacks the end symbol. Models learn the same from it, but "
-            "the task asks for all columns of the rows but the last.",
+            "In shorter rows your given lacks the end symbol. A model learns the same from it, "
+            "but the task asks for all columns of the rows but the last.",
             ("rows[:, :-1]", "rows[:, :-1] * (rows[:, :-1] != 2)"),
-            "You pad with end symbols; padding is 0. Otherwise ends are wanted again and again.",
+            "You pad with end symbols, so the end is wanted again and again; pad with 0.",
             ("[0]", "[2]"),
-            "Your ids are right, but floating-point numbers. An embedding and the loss need int64.",
+            "Your ids are right, but they are floating-point numbers. An embedding and the loss "
+            "need int64.",
             ("for ids in sequences]\n", "for ids in sequences], dtype=torch.float32\n"),
-            "Your ids are right, but int32. The loss needs int64.",
+            "Your ids are right, but of type int32. The loss needs int64.",
             ("for ids in sequences]\n", "for ids in sequences], dtype=torch.int32\n"),
             "Your ids are right, but in lists. The task asks for two tensors.",
             ("rows[:, :-1], rows[:, 1:]", "rows[:, :-1].tolist(), rows[:, 1:].tolist()"),
@@ -847,9 +859,9 @@ STEPS = [
             "Padding and start get a part of the share too; leave them out, and divide by V - 3.",
             ("log_p[..., 2:].sum", "log_p.sum"),
             ("- 3)", "- 1)"),
-            "The right symbol gets a part of the share as well; it goes to the V - 3 others alone.",
+            "The right symbol gets a part of the share as well; only the V - 3 others get it.",
             ("share / (logits.shape[-1] - 3) * others", "share * log_p[..., 2:].mean(-1)"),
-            "Each of the other symbols gets the whole share; together they get it, so divide by V "
+            "Each of the other symbols gets the whole share; they get it together, so divide by V "
             "- 3.",
             (" / (logits.shape[-1] - 3)", ""),
             "This is plain cross-entropy: the share of the other symbols is missing.",
@@ -859,7 +871,7 @@ STEPS = [
             ("loss[wanted != 0].mean()", "(loss * (wanted != 0)).mean()"),
             "Padding counts as if it were wanted; leave out the positions where wanted is 0.",
             ("[wanted != 0]", ""),
-            "You return the sum; the mean is asked for.",
+            "You return the sum; return the mean.",
             ("mean", "sum"),
             "You take the mean of each sequence first, so that short sequences weigh more. Every "
             "wanted symbol has the same weight.",
@@ -872,14 +884,14 @@ STEPS = [
             ("share / (", "(1 - share) / ("),
             "Your softmax runs over the positions; it runs over the symbols, the last dimension.",
             ("log_softmax(-1)", "log_softmax(1)"),
-            "You use logarithms to base 2; the task has natural ones.",
+            "You use logarithms to base 2; the task uses natural logarithms.",
             ("log_softmax(-1)", "log_softmax(-1) / math.log(2)"),
             "Your softmax rounds small probabilities to 0, and their logarithm is minus infinity. "
-            "Get the logarithms straight from the logits.",
+            "Compute the logarithms directly from the logits.",
             ("log_softmax(-1)", "softmax(-1).log()"),
-            "You take a softmax before the log-softmax, which applies its own.",
+            "You apply a softmax before log_softmax, which contains one already.",
             ("logits.log_softmax", "logits.softmax(-1).log_softmax"),
-            "The loss is made of logarithms of probabilities; yours are the probabilities "
+            "The loss uses the logarithms of the probabilities; you use the probabilities "
             "themselves.",
             ("log_softmax", "softmax"),
         ),
@@ -900,23 +912,24 @@ STEPS = [
             "count from 1.",
             ("1, steps + 1", "steps"),
             ("step <= warm_up", "step <= warm_up and warm_up > 0"),
-            "You come down in a straight line, as the chapter does; here it is half a cosine.",
+            "You lower the rate in a straight line, as in the chapter; here it follows half a "
+            "cosine wave.",
             ("(1 + math.cos(angle)) / 2", "(1 - angle / math.pi)"),
-            "Your cosine begins with the run, so that the rate jumps after the warm-up; it begins "
+            "Your cosine starts with the run, so the rate jumps after the warm-up; it must start "
             "where the warm-up ends.",
             ("(step - warm_up) / (steps - warm_up)", "step / steps"),
-            "Your cosine is stretched over all S steps; it has S - w, or the floor is never "
-            "reached.",
+            "Your cosine is stretched over all S steps, so the floor is never reached; it takes S "
+            "- w steps.",
             ("(steps - warm_up)", "steps"),
-            "You take a quarter of a wave, from 1 to 0; it is half of one, from 1 to -1.",
+            "You take a quarter of a wave, from 1 to 0; take half of one, from 1 to -1.",
             ("math.pi * ", "math.pi / 2 * "),
             ("(1 + math.cos(angle)) / 2", "math.cos(angle)"),
             "You add the floor to a wave of the whole peak; the wave spans peak - floor.",
             ("(peak - floor)", "peak"),
-            "You come down to 0; the last rate is the floor.",
+            "Your rate falls to 0; the last rate is the floor.",
             ("floor + (peak - floor)", "peak"),
-            "You come down to 0 and cut at the floor; the whole wave is squeezed between peak and "
-            "floor.",
+            "Your wave falls to 0 and is clipped at the floor; scale the whole wave to lie "
+            "between peak and floor.",
             (
                 "floor + (peak - floor) * (1 + math.cos(angle)) / 2",
                 "max(floor, peak * (1 + math.cos(angle)) / 2)",
@@ -925,8 +938,8 @@ STEPS = [
             (" / 2", ""),
             "Your warm-up starts at the floor; it is a straight line through zero.",
             ("peak * step / warm_up", "floor + (peak - floor) * step / warm_up"),
-            "The cosine must end at its lowest point in the last step; yours counts the steps "
-            "after the warm-up from 0, one late.",
+            "Your cosine counts the steps after the warm-up from 0 and so is one step late; it "
+            "must reach its lowest point at the last step.",
             ("(step - warm_up) /", "(step - warm_up - 1) /"),
         ),
         alternatives=[_rates_in_tensors, _rates_as_a_list],
@@ -941,29 +954,29 @@ STEPS = [
             "a prefix that ended earlier": lambda sampler: _prefixes(sampler, ended=[(0, 1)]),
             "an ended prefix that is overtaken": _one_is_overtaken,
             "prefixes that have all ended": _all_have_ended,
-            "scores far below -100": _low_scores,
+            "scores far below -10,000": _low_scores,
             "more to keep than there are symbols": _wider_than_the_symbols,
         },
         mistakes=known_mistakes(
             "You rank by the last symbol alone; add the prefix's score.",
             ("scores[:, None] + log_p", "log_p.clone()"),
-            "Padding and start are written; a prefix that continues must not be extended by them.",
+            "You extend prefixes by padding and start; exclude both for a prefix that continues.",
             ("    totals[:, :2] = -torch.inf\n", ""),
-            "The start symbol is written; exclude it as you exclude padding.",
+            "You extend prefixes by the start symbol; exclude it as you exclude padding.",
             ("totals[:, :2]", "totals[:, 0]"),
-            "A prefix that has ended is extended; it stays as it is, with padding appended and "
-            "its score unchanged.",
+            "You extend a prefix that has ended; keep it as it is, with padding appended and its "
+            "score unchanged.",
             ("    totals[ended] = -torch.inf\n    totals[ended, 0] = scores[ended]\n", ""),
-            "A prefix that has ended is dropped; it stays a candidate, with its old score.",
+            "You drop a prefix that has ended; it remains a candidate, with its old score.",
             ("    totals[ended, 0] = scores[ended]\n", ""),
-            "You add the log-probability of padding to the score of what has ended; that score "
-            "stays unchanged.",
+            "You add the log-probability of padding to the score of a prefix that has ended; "
+            "leave that score unchanged.",
             ("= scores[ended]", "= scores[ended] + log_p[ended, 0]"),
-            "You look at the last symbol only. What ended earlier has padding there; look for the "
-            "end symbol anywhere.",
+            "You look for the end symbol in the last place only. A prefix that ended earlier has "
+            "padding there; look in all places.",
             ("(written == 2).any(1)", "written[:, -1] == 2"),
-            "You take the best extension of each prefix; several of the best may extend the same "
-            "one.",
+            "You take the best extension of each prefix; several of the best candidates may "
+            "extend the same prefix.",
             (
                 "best, places = totals.flatten().topk(width)",
                 "best, symbols = totals.max(1)\n    best, parents = best.topk(width)",
@@ -978,12 +991,12 @@ STEPS = [
                 "totals.flatten().topk(width)",
                 "totals.flatten().sort()\n    best, places = best[-width:], places[-width:]",
             ),
-            "Where there is no candidate you write -100, which beats candidates whose scores are "
-            "lower. Write minus infinity.",
+            "Where there is no candidate you write a number that is higher than some scores. "
+            "Write minus infinity.",
             ("totals[:, :2] = -torch.inf", "totals[:, :2] = -100.0"),
             ("totals[ended] = -torch.inf", "totals[ended] = -100.0"),
-            "You keep no more candidates than there are symbols. Every prefix has as many, so "
-            "width may be larger.",
+            "You keep at most as many candidates as there are symbols. Every prefix has that "
+            "many, so width may be larger.",
             ("topk(width)", "topk(min(width, log_p.shape[1]))"),
         ),
         alternatives=[_beam_by_heap, _beam_in_single_precision],
