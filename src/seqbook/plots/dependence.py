@@ -103,8 +103,9 @@ def correlograms(
             -bands[name], bands[name], color=COLOURS["noise floor"], alpha=0.22, linewidth=0
         )
         panel.axhline(0, color=COLOURS["mean"], linewidth=0.8)
-        for sign in (-1, 1) if robust and name in robust else ():
-            panel.plot(lags, sign * robust[name], "--", color=COLOURS["noise floor"], linewidth=1.2)
+        if robust is not None and name in robust:
+            for width in (-robust[name], robust[name]):
+                panel.plot(lags, width, "--", color=COLOURS["noise floor"], linewidth=1.2)
         panel.vlines(lags, 0, values[1:], color=COLOURS["data"], linewidth=1.6)
         panel.set_title(name)
     axes[-1].set_xlabel(lag_name)
