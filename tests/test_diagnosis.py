@@ -267,7 +267,7 @@ def test_results_in_another_order_are_named():
         (lambda x: (x + 1, x.cos()), "result[0] is right; look at result[1]."),
         (lambda x: (x + 1, x + 1), "The other results are right; result[1] is what result[0] "),
         (lambda x: x + 1, "What you return is right, but some of the results are missing."),
-        (lambda x: (x + 1, 2 * x, x), "All that is expected is among your results, but you "),
+        (lambda x: (x + 1, 2 * x, x), "Your results include all that is expected, but you "),
         (lambda x: [[x + 1], [2 * x]], "Your numbers are right, but their form is not"),
     ],
 )

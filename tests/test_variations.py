@@ -93,9 +93,9 @@ def said(step, answer):
 )
 def test_a_small_change_is_named(step, edit, words):
     if words is None:
-        assert "A right answer" not in (said(step, edited(edit)) or "")
+        assert "A correct solution" not in (said(step, edited(edit)) or "")
     else:
-        assert f"A right answer gives the same if {words}" in said(step, edited(edit))
+        assert f"A correct solution gives the same result if {words}" in said(step, edited(edit))
 
 
 def test_the_answer_may_be_written_in_another_way(step):
@@ -109,7 +109,7 @@ def test_the_answer_may_be_written_in_another_way(step):
 
     assert (
         said(step, without_bias)
-        == "A right answer gives the same if the term with bias is left out."
+        == "A correct solution gives the same result if the term with bias is left out."
     )
 
 
@@ -120,7 +120,7 @@ def test_a_change_must_fit_in_all_visible_cases(step):
     def sometimes(inputs, state, w, u, bias):
         return (wrong if bias.tolist() == first else right)(inputs, state, w, u, bias)
 
-    assert "A right answer" not in (said(step, sometimes) or "")
+    assert "A correct solution" not in (said(step, sometimes) or "")
 
 
 def test_hidden_cases_are_not_compared(step):
