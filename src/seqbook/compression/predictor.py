@@ -96,8 +96,9 @@ SETTINGS = {
         initial_weight=0.15,
     ),
 }
+"""The settings that an archive may name: ``"standard"``, ``"full"`` and ``"network"``."""
+
 SETTINGS["network"] = replace(SETTINGS["full"], network=GRUSettings())
-"""The settings that an archive may name."""
 
 
 class Predictor:
