@@ -811,6 +811,16 @@ def test_of_what_is_not_data_the_type_alone_travels():
     assert decode(encode(np.float64(2.5))) == 2.5
 
 
+@pytest.mark.parametrize("holder", [list, tuple, lambda items: {"a": items[:9], "b": items}])
+def test_of_more_values_than_are_read_only_as_many_are_written(holder):
+    most = [[]] * 99_999
+    assert decode(encode(most)) == most
+    too_many = encode(holder([["x", 1.5]] * 500_000))
+    assert len(json.dumps(too_many)) < 2_000_000
+    with pytest.raises(ValueError, match="more than 100000 values"):
+        decode(too_many)
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -138,9 +138,9 @@ def _to_feed(sampler: CaseSampler) -> dict:
     batch, time, width, hidden = sampler.lengths(4)
     return {
         "inputs": sampler.normal(batch, time, width),
-        "gate": sampler.normal(width, hidden),
-        "up": sampler.normal(width, hidden),
-        "down": sampler.normal(hidden, width),
+        "gate": sampler.normal(width, hidden) / 2,
+        "up": sampler.normal(width, hidden) / 2,
+        "down": sampler.normal(hidden, width) / 2,
     }
 
 

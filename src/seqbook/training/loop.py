@@ -89,7 +89,7 @@ def training_steps(
             raise ValueError(f"{name}: expected at least 0, got {value}")
     if not parameters:
         raise ValueError("parameters: expected at least one, got none")
-    optimizer = torch.optim.Adam(parameters) if optimizer is None else optimizer
+    optimizer = torch.optim.Adam(parameters, fused=True) if optimizer is None else optimizer
     rate = learning_rate if callable(learning_rate) else lambda _step: learning_rate
 
     def take_steps() -> Iterator[TrainingStep]:

@@ -7,7 +7,7 @@ believes none of the three and checks them against each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,32 +38,53 @@ def encode(value: Any) -> Any:
     """Turn a value into what ``json`` can write.
 
     Numbers, texts, ``None``, lists, tuples, dictionaries, arrays and tensors are kept; of anything
-    else, only the name of its type.
+    else, only the name of its type. Of more values than ``decode`` reads, the first ones are kept
+    and ``decode`` refuses them: an answer that is too long is told so before its time is up.
 
     Example:
         >>> encode((1, np.ones(2), print))  # doctest: +NORMALIZE_WHITESPACE
         {'tuple': [1, {'array': [1.0, 1.0], 'dtype': 'float64', 'shape': [2]},
                    {'unsupported': 'builtin_function_or_method'}]}
     """
-    import torch
+    return _Encoder().encode(value)
 
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.generic):
-        return encode(value.item())
-    if isinstance(value, torch.Tensor):
-        if value.dtype == torch.bfloat16 or value.dtype == torch.float16:
-            value = value.float()
-        return _encode_array("tensor", value.detach().cpu().numpy())
-    if isinstance(value, np.ndarray):
-        return _encode_array("array", value)
-    if isinstance(value, list):
-        return [encode(item) for item in value]
-    if isinstance(value, tuple):
-        return {"tuple": [encode(item) for item in value]}
-    if isinstance(value, dict):
-        return {"dict": {str(name): encode(item) for name, item in value.items()}}
-    return {"unsupported": type(value).__name__}
+
+class _Encoder:
+    """One call of ``encode``, which stops soon after as many values as ``decode`` would refuse."""
+
+    def __init__(self) -> None:
+        self._remaining = MAX_VALUES
+
+    def encode(self, value: Any) -> Any:
+        import torch
+
+        self._remaining -= 1
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, list):
+            return self._encode_all(value)
+        if isinstance(value, tuple):
+            return {"tuple": self._encode_all(value)}
+        if isinstance(value, dict):
+            values = self._encode_all(value.values())
+            return {"dict": {str(name): item for name, item in zip(value, values, strict=False)}}
+        if isinstance(value, np.generic):
+            return self.encode(value.item())
+        if isinstance(value, torch.Tensor):
+            if value.dtype == torch.bfloat16 or value.dtype == torch.float16:
+                value = value.float()
+            return _encode_array("tensor", value.detach().cpu().numpy())
+        if isinstance(value, np.ndarray):
+            return _encode_array("array", value)
+        return {"unsupported": type(value).__name__}
+
+    def _encode_all(self, values: Iterable[Any]) -> list[Any]:
+        encoded = []
+        for value in values:
+            if self._remaining < 0:
+                break
+            encoded.append(self.encode(value))
+        return encoded
 
 
 def _encode_array(kind: str, array: np.ndarray) -> Any:
