@@ -762,6 +762,71 @@ def test_an_answer_with_an_optimizer_finds_it_imported(bubblewrap):
                 assert outcome["returned"] is found
 
 
+def test_right_answers_take_one_process_for_visible_cases_and_one_for_hidden(
+    guarded, unisolated, monkeypatch
+):
+    requests = []
+    run = unisolated.run
+    monkeypatch.setattr(unisolated, "run", lambda *r, **o: requests.append(r) or run(*r, **o))
+    steps = guarded[0].compile(SEED)
+    release = guarded[0].release(steps)
+    assert grade_notebook(make_notebook(), release, steps, unisolated).points == 3
+    visible, hidden = requests
+    names = ["doubled", "weighted"]
+    assert [step["name"] for step in visible] == [step["name"] for step in hidden] == names
+    for asked, part in ((visible, "visible"), (hidden, "hidden")):
+        assert [step["cases"] for step in asked] == [getattr(s, part).requests for s in steps]
+
+    requests.clear()
+    wrong = make_notebook(doubled="def doubled(x): return 3 * x")
+    assert grade_notebook(wrong, release, steps, unisolated).points == 2
+    ran = [(len(steps), steps[0]["name"], len(steps[0]["cases"])) for steps in requests]
+    alone = len(steps[0].visible.cases)
+    assert ran[:2] == [(2, "doubled", alone), (1, "doubled", alone)]
+
+
+ALONE = """
+calls = []
+
+def doubled(x):
+    calls.append(x)
+    return 2 * x
+"""
+FORGING = """
+import os
+
+def doubled(x):
+    os.write(3, b'{"outcomes": []}\\n')
+    return 2 * x
+"""
+AFTER_CALLS = """
+def weighted(x, y):
+    return None if calls else (x * y).sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("doubled", "weighted", "points"),
+    [
+        (ALONE, AFTER_CALLS, 3),  # wrong after the other answer was called: it runs again, alone
+        ("import os\ndef doubled(x): os._exit(0)", WEIGHTED, 2),
+        ("def doubled(x):\n    while True: pass", WEIGHTED, 2),
+        ("import os\nos._exit(0)", WEIGHTED, 2),
+        ("def doubled(x): 1 / 0", WEIGHTED, 2),
+        ("def other(x): return x", WEIGHTED, 2),
+        (FORGING, WEIGHTED, 3),
+        (DOUBLED, "def weighted(x, y):\n    while True: pass", 1),
+    ],
+)
+def test_an_answer_takes_no_point_from_one_that_shares_its_process(
+    guarded, unisolated, doubled, weighted, points
+):
+    steps = guarded[0].compile(SEED)
+    notebook = make_notebook(doubled, weighted)
+    graded = grade_notebook(notebook, guarded[0].release(steps), steps, unisolated)
+    assert graded.points == points, graded
+
+
 def test_a_notebook_that_has_taken_its_time_waits_no_longer(guarded, unisolated, monkeypatch):
     monkeypatch.setattr(stepgrader.grader, "NOTEBOOK_SECONDS", 0)
     steps = guarded[0].compile(SEED)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stepgrader.answers import failing_line, fingerprint
 from stepgrader.callees import called_steps, calls_wrong, codes_of_source
@@ -17,14 +17,15 @@ from stepgrader.differences import listed
 from stepgrader.exercises import Released
 from stepgrader.judge import Verdict, judge
 from stepgrader.marks import earned, total
-from stepgrader.outcomes import last_line, read_outcomes
-from stepgrader.sandbox import Sandbox
+from stepgrader.outcomes import ends, last_line, read_outcomes
+from stepgrader.sandbox import Reply, Sandbox
 from stepgrader.steps import CompiledStep, cell_stem
 from stepgrader.submissions import Answer, read_answers
 from stepgrader.worker import MODULE
 
 __all__ = ["Graded", "GradedStep", "SandboxFaultError", "grade_answers", "grade_notebook"]
 
+TOGETHER = {"cpu_seconds": 4, "wall_seconds": 10}  # limits on all steps in one process
 NOTEBOOK_SECONDS = 120  # for all answers of a notebook together; a usual one takes 2
 OUT_OF_TIME = "earlier answers used up the time allowed for one notebook"
 RIGHT = Verdict("right")
@@ -209,6 +210,10 @@ def grade_answers(
     about visible cases can't hold what a process left behind that knew hidden ones, such as which
     pages of a file are in memory.
 
+    In both rounds the answers first run one after another in a single process, which is all that
+    right ones take. Any other answer runs again, in a process of its own, and only what it does
+    there counts.
+
     With solutions, a step that isn't right and depends on earlier ones that aren't either is run
     again, in a process of its own, with the author's versions of those, and the better result
     counts. That run judges this step alone, so a solution in it can't earn the points of the step
@@ -246,25 +251,41 @@ def grade_answers(
         ('wrong', 'a vector')
     """
     runs = _Runs(sandbox, limits)
-    cells = [("setup", exercise.cell("setup"))]
-    cells_until: dict[str, list[tuple[str, str]]] = {}
     verdicts: dict[str, Verdict] = {}
     outcomes: dict[str, list[dict[str, Any]]] = {}
+    added: dict[str, list[tuple[str, str]]] = {}
     for step in steps:
-        source = answers[step.name].source
-        if source is None:
+        answer = answers[step.name]
+        if answer.source is None:
             verdicts[step.name] = Verdict("missing", finding=f"no cell defines {step.name}")
             continue
-        cells += [(f"{MODULE}{name}", text) for name, text in answers[step.name].files]
-        if helpers := answers[step.name].helpers:
-            cells.append((f"{cell_stem(step.name)}-helpers", helpers))
-        cells.append((f"{cell_stem(step.name)}-answer", source))
-        cells_until[step.name] = list(cells)
+        added[step.name] = [(f"{MODULE}{name}", text) for name, text in answer.files]
+        if answer.helpers:
+            added[step.name].append((f"{cell_stem(step.name)}-helpers", answer.helpers))
+        added[step.name].append((f"{cell_stem(step.name)}-answer", answer.source))
+    written = [step for step in steps if step.name in added]
+    cells = [("setup", exercise.cell("setup"))]
+    cells_until = {step.name: (cells := [*cells, *added[step.name]]) for step in written}
+    together = runs.together(_Attempt(s, s.visible, cells_until[s.name], []) for s in written)
+    endless: list[tuple[str, str]] = []  # the later steps need not wait for them again
+    for step in written:
+        cells = [cell for cell in cells_until[step.name] if cell not in endless]
+        cells_until[step.name] = cells
+        if step.name in together:
+            verdicts[step.name], outcomes[step.name] = together[step.name]
+            continue
         verdicts[step.name], outcomes[step.name], ended = runs.visible(step, cells)
         if not ended:
-            cells.pop()  # the later steps need not wait for it again
-    for step in steps:
-        if step.name in outcomes:
+            endless.append(cells[-1])
+    together = runs.together(
+        _Attempt(s, s.hidden, cells_until[s.name], outcomes[s.name])
+        for s in written
+        if verdicts[s.name].status == RIGHT.status
+    )
+    for step in written:
+        if step.name in together:
+            verdicts[step.name], _ = together[step.name]
+        else:
             parts = cells_until[step.name], outcomes[step.name], verdicts[step.name]
             verdicts[step.name] = runs.hidden(step, *parts)
     graded: list[GradedStep] = []
@@ -343,6 +364,15 @@ def _used(name: str, answers: Mapping[str, Answer]) -> set[str]:
     return {steps.get(used, used) for used in called_steps(name, codes)}
 
 
+class _Attempt(NamedTuple):
+    """Cases of a step to be run, with all cells until its answer's and the outcomes before."""
+
+    step: CompiledStep
+    part: CompiledStep
+    cells: list[tuple[str, str]]
+    before: list[dict[str, Any]]
+
+
 class _Runs:
     """The runs of one notebook's answers, which share the time that a notebook has."""
 
@@ -351,6 +381,34 @@ class _Runs:
         self._sandbox = sandbox
         self._limits = limits
         self._seconds = 0.0
+
+    def together(
+        self, attempts: Iterable[_Attempt]
+    ) -> dict[str, tuple[Verdict, list[dict[str, Any]]]]:
+        """Run several steps in one process; return verdict and outcomes of those that are right."""
+        attempts = [attempt for attempt in attempts if attempt.part.cases]
+        if len(attempts) < 2 or self._seconds > NOTEBOOK_SECONDS:
+            return {}
+        requests, sent = [], 0
+        for step, part, cells, _ in attempts:
+            requests.append({"cells": cells[sent:], "name": step.name, "cases": part.requests})
+            sent = len(cells)
+        began = time.monotonic()
+        reply = self._sandbox.run(*requests, **TOGETHER)
+        self._seconds += time.monotonic() - began
+        right = {}
+        with contextlib.suppress(MemoryError), self._limits():
+            pairs = zip(ends(reply.output), attempts, strict=False)  # a step may stop the process
+            for line, (step, part, cells, before) in pairs:
+                new = read_outcomes(Reply("ended", line), part, cells)
+                if isinstance(new, Verdict):
+                    continue
+                found = before + new
+                cases = step.visible.cases[: len(before)] + part.cases
+                verdict = judge(replace(step, cases=cases), found)
+                if verdict.status == RIGHT.status:
+                    right[step.name] = verdict, found
+        return right
 
     def visible(
         self, step: CompiledStep, cells: Sequence[tuple[str, str]]

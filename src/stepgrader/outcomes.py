@@ -11,7 +11,9 @@ from stepgrader.sandbox import PYTHON, Reply
 from stepgrader.steps import CompiledStep
 from stepgrader.worker import OWN_CELL
 
-__all__ = ["last_line", "read_outcomes"]
+__all__ = ["ends", "last_line", "read_outcomes"]
+
+ENDS = (b'{"outcomes"', b'{"failed"', b'{"undefined"')
 
 FAILURES = {
     "time": "it ran out of time: is there an endless loop?",
@@ -57,6 +59,17 @@ def read_outcomes(
     if any(case["hidden"] for case in step.cases):  # the name of a cell could be a message
         where = f", {NOT_SHOWN}"
     return Verdict("wrong", finding=FAILURES[reply.end] + where)
+
+
+def ends(output: bytes) -> list[bytes]:
+    r"""Return the lines, each whole, with which steps that ran in one process ended.
+
+    Example:
+        >>> ends(b'{"calls": "gate"}\n{"outcomes": []}\n{"at": "cell"}\n{"undefined": "layer"}\n')
+        [b'{"outcomes": []}\n', b'{"undefined": "layer"}\n']
+    """
+    lines = output.splitlines(keepends=True)
+    return [line for line in lines if line.startswith(ENDS) and line.endswith(b"\n")]
 
 
 def last_line(output: bytes) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 The outer layer is bubblewrap: no network, and a read-only system. Only programs and libraries of
 the system and of Python are mounted, and of this package only ``worker``, so that no reference,
 hidden case or other submission can be read. In the sandbox, one clean process imports torch and
-forks for every step; ``worker.hardening`` says what a fork gives up, and the one folder that it
+forks for every request; ``worker.hardening`` says what a fork gives up, and the one folder that it
 can write to. A fork was measured to take about 8 ms; a new sandbox that imports torch takes 2 s of
 processor time, and 1 s more when the first answer uses an optimizer.
 """
@@ -128,22 +128,25 @@ class Sandbox:
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed in close
         self._start()
 
-    def run(self, request: dict[str, Any]) -> Reply:
-        """Run one step.
+    def run(self, *requests: dict[str, Any], **limits: int) -> Reply:
+        """Run one step, or several in one process.
 
         Args:
-            request: ``cells``: pairs of id and source, the answer's last; ``name`` of the function
-                or class; and ``cases``, as ``worker.calls.run_case`` takes them.
+            requests: For each step ``cells``: pairs of id and source, the answer's last; ``name``
+                of the function or class; and ``cases``, as ``worker.calls.run_case`` takes them.
+                The cells of a later step follow those of the earlier ones.
+            limits: Other limits than the sandbox's, by their names.
 
         Returns:
             The reply, which is a ``fault`` if the sandbox failed twice.
         """
-        frame = b"\n".join(json.dumps(part).encode() for part in (self._limits, request))
+        limits = self._limits | limits
+        frame = b"\n".join(json.dumps(part).encode() for part in (limits, requests))
         for _ in range(2):
             with contextlib.suppress(_LostError, BrokenPipeError):
                 if self._process is None:
                     self._start()
-                return self._exchange(frame)
+                return self._exchange(frame, limits["wall_seconds"])
             self._stop()
         return Reply("fault", b"")
 
@@ -192,14 +195,13 @@ class Sandbox:
         own = {"HOME": FILES, "MPLCONFIGDIR": f"{FILES}/.config/matplotlib"}
         return dict.fromkeys(names, FILES) | own
 
-    def _exchange(self, frame: bytes) -> Reply:
+    def _exchange(self, frame: bytes, wall_seconds: int) -> Reply:
         requests, _ = self._pipes()
         rest = memoryview(len(frame).to_bytes(8) + frame)
         while rest:
             rest = rest[requests.write(rest) :]
-        header, _, output = self._read(
-            time.monotonic() + self._limits["wall_seconds"] + START_SECONDS
-        ).partition(b"\n")
+        deadline = time.monotonic() + wall_seconds + START_SECONDS
+        header, _, output = self._read(deadline).partition(b"\n")
         reply = Reply(json.loads(header)["end"], output)
         if reply.end == "fault":
             raise _LostError

@@ -1,7 +1,7 @@
 """Hardening of a forked process before it runs a student's code: the inner layer of the sandbox.
 
 The outer layer is bubblewrap: no network, a read-only system, nothing of the course mounted.
-In it, one clean process imports torch once and forks for every step of every submission. Each
+In it, one clean process imports torch once and forks for every request. Each
 fork gets user, process, IPC and mount namespaces of its own, so it can neither see nor signal the
 clean process or any other submission. The one place that it can write to is a small file system in
 memory, which no other process sees and which ends with it. It then drops its capabilities, and a

@@ -1,4 +1,4 @@
-"""The clean process that imports torch once and forks for every step.
+"""The clean process that imports torch once and forks for every request.
 
 It never holds a byte of a request or of an answer, because a later fork could find it in freed
 memory, be it a hidden input or another student's code. The child alone reads its request and
@@ -147,7 +147,9 @@ def _run_child(
             build_walls()
     tempfile.tempdir = os.getcwd()
     os.dup2(0, 2)
-    run_step(request, 3)
+    namespace = new_namespace()
+    for step in request:
+        run_step(step, 3, namespace)
 
 
 def _uncompiled(model: Any = None, **_options: Any) -> Any:
@@ -188,7 +190,7 @@ def _warm_up_torch() -> None:
     repr(weight)
 
 
-def run_step(request: dict[str, Any], output: int) -> None:
+def run_step(request: dict[str, Any], output: int, namespace: dict[str, Any]) -> None:
     """Run the cells and call the answer on every case; write lines of JSON as it goes.
 
     Every cell begins with the usual settings of torch and NumPy, and so does every call. The answer
@@ -199,12 +201,19 @@ def run_step(request: dict[str, Any], output: int) -> None:
     one holds ``outcomes``, as ``run_case`` returns them; or ``failed``, the error of the answer's
     own cell if it does not come to define the answer; or ``undefined``.
 
+    Args:
+        request: The ``cells`` as pairs of id and source, the answer's last; the ``name`` of the
+            answer; and the ``cases``, as ``run_case`` takes them.
+        output: File descriptor that the lines are written to.
+        namespace: The names that earlier cells have defined, to which these add theirs.
+
     Example:
         >>> reader, writer = os.pipe()
         >>> case = {"inputs": {"x": 1.5}, "gradients": []}
         >>> answer = "def floor(x): return math.floor(x)"
         >>> cells = [("setup", "import math"), ("floor-answer", answer)]
-        >>> run_step({"cells": cells, "name": "floor", "cases": [case]}, writer)
+        >>> request = {"cells": cells, "name": "floor", "cases": [case]}
+        >>> run_step(request, writer, new_namespace())
         >>> os.close(writer)
         >>> with open(reader) as file:
         ...     print(file.read(), end="")
@@ -221,7 +230,6 @@ def run_step(request: dict[str, Any], output: int) -> None:
         while data:
             data = data[os.write(output, data) :]
 
-    namespace = new_namespace()
     error: BaseException | None = None
     for cell_id, source in request["cells"]:  # the last one is the answer's
         write_line(at=cell_id)

@@ -1,9 +1,9 @@
 """The process in the sandbox that takes requests and supervises the code that runs for them.
 
 Requests and answers are framed: eight bytes of length, then the content. A request is a line of
-JSON with the limits and after it the JSON that ``runner.run_step`` takes; an answer is a line of
-JSON and after it what the student's process wrote, byte for byte and unread. This process holds
-them and never forks again: ``runner``, which forks for every step, holds none of them. There are
+JSON with the limits and after it a JSON list of what ``runner.run_step`` takes; an answer is a line
+of JSON and after it what the student's process wrote, byte for byte and unread. This process holds
+them and never forks again: ``runner``, which forks for every request, holds none of them. There are
 two such processes: at the first request that mentions optimizers, one of them imports torch's.
 """
 
