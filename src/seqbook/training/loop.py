@@ -89,7 +89,9 @@ def training_steps(
             raise ValueError(f"{name}: expected at least 0, got {value}")
     if not parameters:
         raise ValueError("parameters: expected at least one, got none")
-    optimizer = torch.optim.Adam(parameters, fused=True) if optimizer is None else optimizer
+    if optimizer is None:  # fused, it updates all parameters in one call
+        fused = all(x.device.type in ("cpu", "cuda") and x.is_floating_point() for x in parameters)
+        optimizer = torch.optim.Adam(parameters, fused=fused)
     rate = learning_rate if callable(learning_rate) else lambda _step: learning_rate
 
     def take_steps() -> Iterator[TrainingStep]:
