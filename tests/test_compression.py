@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import PATIENCE
@@ -268,6 +269,23 @@ def test_every_context_and_selector_is_a_number_in_its_range():
             for name, (size, select) in SELECTORS.items():
                 assert 0 <= select(predicting) < size, name
             predicting.update(byte >> shift & 1)
+
+
+def test_a_model_may_lack_long_orders_and_have_one_row_of_weights():
+    few = replace(
+        SETTINGS["standard"],
+        contexts=("order 0", "order 1", "order 2", "word"),
+        selectors=("always the same",),
+    )
+    lengths = code_lengths(TEXT, Predictor(few, length=len(TEXT), symbol_bits=7))
+    assert lengths["mixture"] < min(lengths["order 0"], lengths["order 2"])
+    predictor = Predictor(few, length=len(TEXT), symbol_bits=7)
+    for byte in b"aaaaaa":
+        for shift in range(6, -1, -1):
+            predictor.predict()
+            predictor.update(byte >> shift & 1)
+    predictor.predict()
+    assert predictor.longest_order == 2
 
 
 def test_words_and_plain_text_ignore_case_and_line_breaks():

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 import warnings
+from fractions import Fraction
 from itertools import combinations, pairwise
 
 import matplotlib.pyplot as plt
@@ -21,12 +22,14 @@ from seqbook.plots import (
     Player,
     attention,
     comparison,
+    compression,
     dependence,
     diagrams,
     forecast,
     gates,
     gradients,
     language,
+    linear_recurrence,
     recurrent,
     speed,
     style,
@@ -173,6 +176,18 @@ FIGURES = {
     "comparison.states_along_string": lambda: comparison.states_along_string(
         {"LSTM": LAGS[:, None] * [0.1, 1.0], "GRU": WAVE[:90].reshape(30, 3)}, "a" * 15 + "b" * 15
     ),
+    "compression.nested_intervals": lambda: compression.nested_intervals(
+        "abaa", {"a": Fraction(3, 4), "b": Fraction(1, 4)}
+    ),
+    "compression.weights_while_reading": lambda: compression.weights_while_reading(
+        LAGS, {f"order {count}": count / LAGS for count in range(7)}
+    ),
+    "compression.reading_costs": lambda: compression.reading_costs(
+        LAGS, {"order 2": 3 + 2 / LAGS, "mixture": 2 + 2 / LAGS}, 4 / LAGS[:8]
+    ),
+    "compression.sizes": lambda: compression.sizes(
+        {"zlib": 8000, "lzma": 7800, "mixture": 6000}, lit=["mixture"]
+    ),
     "gates.conveyor_belt": gates.conveyor_belt,
     "gates.reading_numbers": lambda: gates.reading_numbers(
         WAVE[:30] ** 2, (LAGS % 13 == 0).astype(int), {"forget": WAVE[:30], "cell": WAVE[30:60]}
@@ -202,10 +217,28 @@ FIGURES = {
     ),
     "transformer.stacks": transformer.stacks,
     "transformer.norm_places": transformer.norm_places,
+    "transformer.one_stack": transformer.one_stack,
+    "transformer.scores_by_distance": lambda: transformer.scores_by_distance(
+        {"rotary": {9: np.ones(8), 20: np.ones(8)}, "added": {9: np.arange(8), 20: np.ones(8)}}
+    ),
+    "transformer.turned_pairs": lambda: transformer.turned_pairs([(2, 1), (9, 8)], degrees=30),
+    "transformer.shared_heads": lambda: transformer.shared_heads(4, [4, 2, 1]),
+    "transformer.activations": lambda: transformer.activations(
+        np.linspace(-3, 3, 9), {"ReLU": np.arange(9), "SiLU": np.ones(9)}
+    ),
+    "transformer.cache_costs": lambda: transformer.cache_costs(
+        np.array([64, 128]),
+        {"32 heads": np.array([2.0, 4.0]), "8 heads": np.array([0.5, 1.0])},
+        {"cached": np.array([1e6, 3e6]), "recomputed": np.array([5e7, 3e8])},
+    ),
     "transformer.work_per_step": lambda: transformer.work_per_step(6),
     "transformer.attention_maps": lambda: transformer.attention_maps(
         {"next-letter head": np.eye(4), "previous-letter head": np.eye(4)[::-1], "c": np.eye(4)},
         "abcd",
+    ),
+    "linear_recurrence.loop_and_scan": lambda: linear_recurrence.loop_and_scan(8),
+    "linear_recurrence.remembered": lambda: linear_recurrence.remembered(
+        np.arange(1, 1000), {"LRU": np.linspace(0.5, 0.99, 8), "S4D": np.linspace(0.9, 0.999, 8)}
     ),
     "style.curves": lambda: style.curves(
         LAGS,

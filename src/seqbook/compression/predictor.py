@@ -38,7 +38,8 @@ class Settings:
     """What a model is made of.
 
     Attributes:
-        contexts: Names in ``seqbook.compression.contexts.CONTEXTS``, first the orders 0 to 6.
+        contexts: Names in ``seqbook.compression.contexts.CONTEXTS``, first the orders from 0 on, at
+            most 6.
         selectors: Names in ``SELECTORS``: what chooses the weights, one set of weights for each.
         initial_weight: All weights of the mixer to begin with.
         match_minimum: Length in bytes from which a match predicts.
@@ -158,6 +159,7 @@ class Predictor:
         if settings.network is not None:
             check_arithmetic()
             self._network = OnlineGRU(1 << symbol_bits, settings.network)
+        self._highest_order = sum(name in _ORDERS for name in settings.contexts) - 1
         self._end = 1 << symbol_bits
         self._bits = 0
         self.prefix = 1
@@ -215,15 +217,16 @@ class Predictor:
 
     @property
     def longest_order(self) -> int:
-        """The longest order, up to 6, whose context has been seen with these bits."""
+        """The longest order whose context has been seen with these bits."""
         states = self._contexts.states
-        for order in range(_HIGHEST_ORDER, 0, -1):
+        for order in range(self._highest_order, 0, -1):
             if states[order]:
                 return order
         return 0
 
 
 SELECTORS: dict[str, tuple[int, Callable[[Predictor], int]]] = {
+    "always the same": (1, lambda model: 0),
     "prefix": (256, lambda model: model.prefix),
     "longest order and match": (
         4 * (_HIGHEST_ORDER + 1),

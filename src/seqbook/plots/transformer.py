@@ -1,4 +1,4 @@
-"""Figures about the Transformer: its layers, position codes, training and attention heads."""
+"""Figures about the Transformer: its layers, position codes, training, heads and caches."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from seqbook.plots.shapes import arrow, label_cells, line, operation
 from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
 
 __all__ = [
+    "activations",
     "attention_maps",
+    "cache_costs",
     "errors_by_time",
     "norm_places",
+    "one_stack",
     "position_codes",
+    "scores_by_distance",
+    "shared_heads",
     "stacks",
+    "turned_pairs",
     "where_heads_look",
     "work_per_step",
 ]
@@ -233,6 +239,167 @@ def attention_maps(
         axes.set(aspect="equal", ylim=(len(values), 0))
         axes.set_title(title, loc="center")
         label_cells(axes, symbols, symbols)
+    return figure
+
+
+def one_stack() -> Figure:
+    """Draw a decoder-only model: one stack whose question and answer are the same text.
+
+    Example:
+        >>> len(one_stack().axes)
+        1
+    """
+    figure, (axes,) = panels(1, height=4.9)
+    axes.set(xlim=(0, 9.6), ylim=(-0.7, 9.1))
+    axes.axis("off")
+    colour = COLOURS["Transformer"]
+    top = _column(
+        axes,
+        stream=5.2,
+        boxes=3.15,
+        name="decoder",
+        inputs="the text $s_1 \\dots s_t$",
+        sublayers=("causal self-\nattention", "feed-\nforward"),
+        colour=colour,
+    )
+    arrow(axes, (5.2, top), (5.2, top + 0.5), mutation_scale=9)
+    _box(axes, (4.2, top + 0.98), "readout, softmax", colour, half=1.7)
+    arrow(axes, (5.2, top + 1.46), (5.2, top + 1.95), mutation_scale=9)
+    output: dict[str, Any] = {"ha": "right", "va": "center", "color": COLOURS["data"]}
+    axes.text(5.0, top + 1.8, "$P(s_{t+1})$", **output)
+    line(axes, [(5.9, top + 1.8), (8.7, top + 1.8), (8.7, -0.4)], colour=COLOURS["held out"])
+    arrow(axes, (8.7, -0.4), (6.3, -0.4), colour=COLOURS["held out"], mutation_scale=9)
+    label: dict[str, Any] = {"ha": "center", "va": "center", "rotation": 90}
+    axes.text(9.1, top / 2 + 0.7, "writing: one symbol more", color=COLOURS["held out"], **label)
+    return figure
+
+
+def scores_by_distance(scores: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
+    """Draw the scores of one query and one key by their distance, a line for each place.
+
+    Args:
+        scores: Title of a panel to the query's position and its scores with the keys at the same
+            position, one before it, and so on, ``(distances,)``.
+
+    Example:
+        >>> lines = {8: np.array([2.0, 1.0]), 9: np.array([2.0, 1.0])}
+        >>> len(scores_by_distance({"rotary": lines, "added": lines}).axes)
+        2
+    """
+    figure, axes = panels(len(scores), height=2.1, sharex=True)
+    for panel, (title, lines) in zip(axes, scores.items(), strict=True):
+        for number, values in enumerate(lines.values()):
+            style: dict[str, Any] = {"linewidth": 5 - 2 * number, "alpha": 0.35 + 0.3 * number}
+            panel.plot(np.arange(len(values)), values, color=COLOURS["theory"], **style)
+        panel.set(title=title, ylabel="score", xlim=(0, len(values) - 1))
+    axes[-1].set_xlabel("distance of the key from the query")
+    return figure
+
+
+def turned_pairs(places: Sequence[tuple[int, int]], *, degrees: float) -> Figure:
+    """Draw two equal vectors, a query and a key, turned by angles that grow with their places.
+
+    Args:
+        places: Places of the query and the key, one pair for each panel.
+        degrees: Angle for each place.
+
+    Example:
+        >>> [axes.get_title() for axes in turned_pairs([(2, 1), (9, 8)], degrees=30).axes]
+        ['places 2 and 1', 'places 9 and 8']
+    """
+    figure, grid = plt.subplots(1, len(places), figsize=(WIDTH, WIDTH / len(places) + 0.35))
+    circle = np.linspace(0, 2 * np.pi, 100)
+    vectors = {"query": COLOURS["Transformer"], "key": COLOURS["held out"]}
+    for axes, pair in zip(np.atleast_1d(grid), places, strict=True):
+        axes.plot(np.cos(circle), np.sin(circle), color=COLOURS["mean"], linewidth=0.5)
+        for (name, colour), place in zip(vectors.items(), pair, strict=True):
+            angle = np.radians(degrees * place)
+            end = np.cos(angle), np.sin(angle)
+            arrow(axes, (0, 0), end, colour=colour, mutation_scale=10)
+            label: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9.5}
+            axes.text(1.35 * end[0], 1.25 * end[1], name, color=colour, **label)
+        axes.set(aspect="equal", xlim=(-1.65, 1.65), ylim=(-1.5, 1.5))
+        axes.set_title(f"places {pair[0]} and {pair[1]}", loc="center", fontsize=10)
+        axes.axis("off")
+    return figure
+
+
+def shared_heads(heads: int, kv_heads: Sequence[int]) -> Figure:
+    """Draw which heads of queries read which heads of keys and values.
+
+    Args:
+        heads: Number of heads of queries.
+        kv_heads: Number of heads of keys and values, one for each panel.
+
+    Example:
+        >>> [axes.get_title() for axes in shared_heads(4, [4, 2]).axes]
+        ['4 heads of keys', '2 heads of keys']
+    """
+    figure, grid = plt.subplots(1, len(kv_heads), figsize=(WIDTH, 1.9))
+    style: dict[str, Any] = {"linestyle": "none", "markersize": 11, "zorder": 3}
+    for axes, count in zip(np.atleast_1d(grid), kv_heads, strict=True):
+        keys = (np.arange(count) + 0.5) * heads / count - 0.5
+        for head in range(heads):
+            line(axes, [(head, 1), (keys[head * count // heads], 0)])
+        axes.plot(range(heads), np.ones(heads), "o", color=COLOURS["Transformer"], **style)
+        axes.plot(keys, np.zeros(count), "s", color=COLOURS["held out"], **style)
+        axes.set(xlim=(-0.7, heads - 0.3), ylim=(-0.7, 1.7))
+        axes.set_title(f"{count} head{'s' * (count > 1)} of keys", loc="center", fontsize=10)
+        axes.axis("off")
+    first = np.atleast_1d(grid)[0]
+    label: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 9.5}
+    first.text(-0.4, 1.45, "queries", color=COLOURS["Transformer"], **label)
+    first.text(-0.4, -0.45, "keys, values", color=COLOURS["held out"], **label)
+    return figure
+
+
+def activations(inputs: np.ndarray, values: Mapping[str, np.ndarray]) -> Figure:
+    """Draw the functions that make a feed-forward network nonlinear.
+
+    Args:
+        inputs: ``(points,)``.
+        values: Name of a function to its values, ``(points,)``.
+
+    Example:
+        >>> x = np.linspace(-3, 3, 5)
+        >>> len(activations(x, {"ReLU": np.maximum(0, x)}).axes[0].lines)
+        3
+    """
+    figure, (axes,) = panels(1, height=2.6)
+    for zero in (axes.axhline, axes.axvline):
+        zero(0, color=COLOURS["mean"], linewidth=0.4)
+    for name, y in values.items():
+        axes.plot(inputs, y, color=COLOURS[name])
+    axes.set(xlabel="x", xlim=(inputs[0], inputs[-1]))
+    label_ends(axes, {name: (inputs[-1], y[-1], COLOURS[name]) for name, y in values.items()})
+    return figure
+
+
+def cache_costs(
+    lengths: np.ndarray,
+    memory: Mapping[str, np.ndarray],
+    work: Mapping[str, np.ndarray],
+) -> Figure:
+    """Draw what a cache holds and what it saves against the length, on logarithmic axes.
+
+    Args:
+        lengths: Numbers of symbols, ``(points,)``.
+        memory: Label to the size of the cache in GiB, ``(points,)``.
+        work: Label to the multiplications of the whole text, ``(points,)``.
+
+    Example:
+        >>> lines = {"cached": np.array([1.0, 2.0])}
+        >>> len(cache_costs(np.array([64, 128]), lines, lines).axes)
+        2
+    """
+    figure, axes = panels(2, height=2.5, sharex=True)
+    titles = {"size of the cache (GiB)": memory, "multiplications in all": work}
+    for panel, (title, lines) in zip(axes, titles.items(), strict=True):
+        for name, y in lines.items():
+            panel.plot(lengths, y, color=COLOURS[name])
+        panel.set(title=title, xscale="log", yscale="log", xlim=(lengths[0], lengths[-1]))
+        label_ends(panel, {n: (lengths[-1], y[-1], COLOURS[n]) for n, y in lines.items()})
+    axes[1].set_xlabel("symbols")
     return figure
 
 
