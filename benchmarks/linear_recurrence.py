@@ -143,10 +143,11 @@ def spread_lstm(width: int, hidden: int, longest: int, generator: torch.Generato
     """An LSTM whose forget gates begin with time scales up to ``longest``."""
     layer = LSTM(width, hidden, forget_bias=1.0, generator=generator)
     scales = _log_uniform(hidden, longest, generator)
+    named = dict(layer.named_parameters())
     with torch.no_grad():
-        layer.bias_hh_l0[: 2 * hidden] = 0
-        layer.bias_ih_l0[:hidden] = -scales.log()  # input gates
-        layer.bias_ih_l0[hidden : 2 * hidden] = scales.log()
+        named["bias_hh_l0"][: 2 * hidden] = 0
+        named["bias_ih_l0"][:hidden] = -scales.log()  # input gates
+        named["bias_ih_l0"][hidden : 2 * hidden] = scales.log()
     return layer
 
 
