@@ -89,9 +89,9 @@ def predictor_without(part: str, length: int) -> Predictor:
         predictor.matches = NoMatch(STANDARD.match_minimum, symbol_bits=7, table_bits=8)
     if part == "sets of weights, a tenth of the rate":
         weight = STANDARD.initial_weight
-        predictor._mixer = SlowMixer(len(STANDARD.contexts) + 2, [1], weight=weight)
+        predictor.mixer = SlowMixer(len(STANDARD.contexts) + 2, [1], weight=weight)
     if part == "probability maps":
-        predictor._maps = NoMaps(0, rate=0.0)
+        predictor.maps = NoMaps(0, rate=0.0)
     return predictor
 
 

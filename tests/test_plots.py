@@ -227,9 +227,9 @@ FIGURES = {
         np.linspace(-3, 3, 9), {"ReLU": np.arange(9), "SiLU": np.ones(9)}
     ),
     "transformer.cache_costs": lambda: transformer.cache_costs(
-        np.array([64, 128]),
-        {"32 heads": np.array([2.0, 4.0]), "8 heads": np.array([0.5, 1.0])},
-        {"cached": np.array([1e6, 3e6]), "recomputed": np.array([5e7, 3e8])},
+        np.array([64, 8192]),
+        {"32 heads": np.array([0.03, 4.0]), "8 heads": np.array([0.008, 1.0])},
+        {"cached": np.array([1e6, 1e8]), "recomputed": np.array([5e7, 1e12])},
     ),
     "transformer.work_per_step": lambda: transformer.work_per_step(6),
     "transformer.attention_maps": lambda: transformer.attention_maps(

@@ -119,6 +119,8 @@ class Predictor:
     Attributes:
         history: What has been read.
         matches: The match model.
+        mixer: The mixer of the models, with its sets of weights.
+        maps: The adaptive probability maps.
         prefix: The bits of the present byte that are known, after a leading 1.
         symbol_bits: 7 or 8.
         model_names: Names of the models whose predictions are mixed.
@@ -148,13 +150,13 @@ class Predictor:
         )
         self._contexts = ContextModel(settings.contexts, table_bits=bits)
         self._selectors = [SELECTORS[name][1] for name in settings.selectors]
-        self._mixer = Mixer(
+        self.mixer = Mixer(
             len(settings.contexts) + 2 + (settings.network is not None),
             [SELECTORS[name][0] for name in settings.selectors],
             weight=settings.initial_weight,
         )
         self._final_mixer = Mixer(len(self._selectors), [256], weight=1 / len(self._selectors))
-        self._maps = ProbabilityMaps(3, rate=0.02)
+        self.maps = ProbabilityMaps(3, rate=0.02)
         self._network = None
         if settings.network is not None:
             check_arithmetic()
@@ -176,17 +178,17 @@ class Predictor:
         if self._network is not None:
             inputs.append(self._by_network(self._network.cumulative))
         self.log_odds = inputs
-        outputs = self._mixer.mix([*inputs, _BIAS], [select(self) for select in self._selectors])
+        outputs = self.mixer.mix([*inputs, _BIAS], [select(self) for select in self._selectors])
         (log_odds,) = self._final_mixer.mix(outputs, [prefix])
-        probability = self._maps.refine(log_odds, [base + prefix for base in self._map_bases])
+        probability = self.maps.refine(log_odds, [base + prefix for base in self._map_bases])
         return min(max(int(probability * (_LARGEST + 1)), 1), _LARGEST)
 
     def update(self, bit: int) -> None:
         """Learn from the bit that came."""
         self._bits += 1
         self._final_mixer.update(bit, 0.002)
-        self._mixer.update(bit, 0.002 + 0.018 / (1.0 + self._bits / 30000.0))
-        self._maps.update(bit)
+        self.mixer.update(bit, 0.002 + 0.018 / (1.0 + self._bits / 30000.0))
+        self.maps.update(bit)
         self._contexts.update(bit)
         self.matches.update(bit)
         self.prefix = self.prefix << 1 | bit
