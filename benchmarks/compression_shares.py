@@ -15,7 +15,6 @@ import argparse
 import bz2
 import json
 import lzma
-import math
 import sys
 import zlib
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ from typing import Any
 from record import benchmark_record, write_record
 
 from seqbook.compression.archive import compress, decompress
-from seqbook.compression.arithmetic_coding import PROBABILITY_BITS
 from seqbook.compression.costs import code_lengths
 from seqbook.compression.logistic import squash
 from seqbook.compression.matching import MatchModel
@@ -95,18 +93,6 @@ def predictor_without(part: str, length: int) -> Predictor:
     return predictor
 
 
-def ideal_bytes(data: bytes, predictor: Predictor) -> float:
-    """The length of ``data`` in bytes by a predictor."""
-    one, bits = 1 << PROBABILITY_BITS, 0.0
-    for byte in data:
-        for shift in range(predictor.symbol_bits - 1, -1, -1):
-            bit = byte >> shift & 1
-            probability = predictor.predict()
-            bits -= math.log2((probability if bit else one - probability) / one)
-            predictor.update(bit)
-    return bits / 8
-
-
 def run(what: str) -> dict[str, Any]:
     """Measure one part, or one text."""
     if what in TEXTS:
@@ -121,13 +107,10 @@ def run(what: str) -> dict[str, Any]:
             "bz2": len(bz2.compress(data)),
         }
     data = read_bytes("alice29.txt")[:BYTES]
-    predictor = predictor_without(what, len(data))
-    if what == "nothing":
-        lengths = {name: bits / 8 for name, bits in code_lengths(data, predictor).items()}
-        return {"without": what, "bytes": round(lengths.pop("mixture"), 1)} | {
-            "alone": {name: round(length, 1) for name, length in lengths.items()}
-        }
-    return {"without": what, "bytes": round(ideal_bytes(data, predictor), 1)}
+    bits = code_lengths(data, predictor_without(what, len(data)))
+    lengths = {name: round(length / 8, 1) for name, length in bits.items()}
+    result = {"without": what, "bytes": lengths.pop("mixture")}
+    return result | {"alone": lengths} if what == "nothing" else result
 
 
 def main() -> None:

@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from record import benchmark_record, write_record
+from scored import scored
 from torch import Tensor
 
 from seqbook.data import text
@@ -101,18 +101,15 @@ def train_and_validate(
     """
     generator = torch.Generator().manual_seed(1000 + seed)
     validation, minutes = {0: bits(model, *parts["validation"])}, 0.0
-    start = time.monotonic()
-    for step in training_steps(
+    training = training_steps(
         model.parameters(),
         window_loss(model, parts["training"][1], batch=BATCH, generator=generator),
         steps=steps,
         learning_rate=warmup_cosine(rate, steps, warmup=round(WARMUP * steps)),
-    ):
-        updates = step.number + 1
-        if updates % EVERY == 0 or updates == steps:
-            minutes += (time.monotonic() - start) / 60
-            validation[updates] = bits(model, *parts["validation"])
-            start = time.monotonic()
+    )
+    scores = scored(training, lambda: bits(model, *parts["validation"]), every=EVERY, steps=steps)
+    for updates, found, spent in scores:
+        validation[updates], minutes = found, spent
     return validation, minutes
 
 

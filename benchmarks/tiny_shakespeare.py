@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from record import benchmark_record, write_record
+from scored import scored
 from torch import Tensor
 
 from seqbook.data import text
@@ -60,28 +61,24 @@ def run(name: str, seed: int, steps: int, parts: dict[str, Tensor], vocabulary: 
     """
     generator = torch.Generator().manual_seed(seed)
     model = DecoderOnlyModel(vocabulary, **SIZES, **MODELS[name], generator=generator)
-    scores = {}
-    minutes = 0.0
-    start = time.monotonic()
-    for step in training_steps(
+    training = training_steps(
         model.parameters(),
         window_loss(model, parts["training"], batch=BATCH, generator=generator),
         steps=steps,
         learning_rate=warmup_cosine(steps=steps, warmup=WARMUP, **RATES),
         optimizer=adamw(model, **OPTIMIZER),
-    ):
-        updates = step.number + 1
-        if updates % EVERY == 0 or updates == steps:
-            minutes += (time.monotonic() - start) / 60
-            scores[str(updates)] = round(windowed_loss(model, parts["validation"]), 4)
-            print(
-                f"{name} seed {seed}, {updates} updates: {scores[str(updates)]} nats, "
-                f"{minutes:.1f} min",
-                file=sys.stderr,
-                flush=True,
-            )
-            start = time.monotonic()
-    scored = text.load("tinyshakespeare").validation[1:]  # all but the first character
+    )
+    scores, minutes = {}, 0.0
+    validation = partial(windowed_loss, model, parts["validation"])
+    for updates, loss, minutes in scored(training, validation, every=EVERY, steps=steps):
+        scores[str(updates)] = round(loss, 4)
+        print(
+            f"{name} seed {seed}, {updates} updates: {scores[str(updates)]} nats, "
+            f"{minutes:.1f} min",
+            file=sys.stderr,
+            flush=True,
+        )
+    predicted = text.load("tinyshakespeare").validation[1:]  # all but the first character
     return {
         "model": name,
         "seed": seed,
@@ -89,7 +86,7 @@ def run(name: str, seed: int, steps: int, parts: dict[str, Tensor], vocabulary: 
         "validation_loss": scores,
         "final_loss": scores[str(steps)],
         "bits_per_byte": round(
-            bits_per_byte(scores[str(steps)], len(scored), scored),
+            bits_per_byte(scores[str(steps)], len(predicted), predicted),
             4,
         ),
         "training_minutes": round(minutes, 2),

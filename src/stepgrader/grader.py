@@ -369,8 +369,17 @@ class _Attempt(NamedTuple):
 
     step: CompiledStep
     part: CompiledStep
-    cells: list[tuple[str, str]]
+    cells: Sequence[tuple[str, str]]
     before: list[dict[str, Any]]
+
+    def judged(self, reply: Reply) -> tuple[Verdict, list[dict[str, Any]] | None]:
+        """Return the verdict and all outcomes, or None if the reply holds none."""
+        new = read_outcomes(reply, self.part, self.cells)
+        if isinstance(new, Verdict):
+            return new, None
+        outcomes = self.before + new
+        cases = self.step.visible.cases[: len(self.before)] + self.part.cases
+        return judge(replace(self.step, cases=cases), outcomes), outcomes
 
 
 class _Runs:
@@ -393,22 +402,21 @@ class _Runs:
         for step, part, cells, _ in attempts:
             requests.append({"cells": cells[sent:], "name": step.name, "cases": part.requests})
             sent = len(cells)
-        began = time.monotonic()
-        reply = self._sandbox.run(*requests, **TOGETHER)
-        self._seconds += time.monotonic() - began
+        reply = self._ask(*requests, **TOGETHER)
         right = {}
         with contextlib.suppress(MemoryError), self._limits():
             pairs = zip(ends(reply.output), attempts, strict=False)  # a step may stop the process
-            for line, (step, part, cells, before) in pairs:
-                new = read_outcomes(Reply("ended", line), part, cells)
-                if isinstance(new, Verdict):
-                    continue
-                found = before + new
-                cases = step.visible.cases[: len(before)] + part.cases
-                verdict = judge(replace(step, cases=cases), found)
-                if verdict.status == RIGHT.status:
-                    right[step.name] = verdict, found
+            for line, attempt in pairs:
+                verdict, outcomes = attempt.judged(Reply("ended", line))
+                if verdict.status == RIGHT.status and outcomes is not None:
+                    right[attempt.step.name] = verdict, outcomes
         return right
+
+    def _ask(self, *requests: dict[str, Any], **limits: int) -> Reply:
+        began = time.monotonic()
+        reply = self._sandbox.run(*requests, **limits)
+        self._seconds += time.monotonic() - began
+        return reply
 
     def visible(
         self, step: CompiledStep, cells: Sequence[tuple[str, str]]
@@ -455,19 +463,15 @@ class _Runs:
         if self._seconds > NOTEBOOK_SECONDS:
             self.by_clock = True
             return Verdict("wrong", finding=OUT_OF_TIME), before, True
-        began = time.monotonic()
-        reply = self._sandbox.run({"cells": cells, "name": step.name, "cases": part.requests})
-        self._seconds += time.monotonic() - began
+        reply = self._ask({"cells": cells, "name": step.name, "cases": part.requests})
         if reply.end == "fault":
             raise SandboxFaultError(f"the sandbox failed on {step.name}")
         self.by_clock |= reply.end == "clock"
         try:
             with self._limits():
-                new = read_outcomes(reply, part, cells)
-                if isinstance(new, Verdict):
-                    return new, before, last_line(reply.output) != {"at": cells[-1][0]}
-                outcomes = before + new
-                cases = step.visible.cases[: len(before)] + part.cases
-                return judge(replace(step, cases=cases), outcomes), outcomes, True
+                verdict, outcomes = _Attempt(step, part, cells, before).judged(reply)
+                if outcomes is None:
+                    return verdict, before, last_line(reply.output) != {"at": cells[-1][0]}
+                return verdict, outcomes, True
         except MemoryError:
             return Verdict("wrong", finding=TOO_LARGE), before, True

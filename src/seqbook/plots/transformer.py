@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from seqbook.plots.shapes import arrow, label_cells, line, operation
-from seqbook.plots.style import COLOURS, WIDTH, label_ends, panels
+from seqbook.plots.style import COLOURS, WIDTH, curves, label_ends, panels
 
 __all__ = [
     "activations",
@@ -365,13 +365,9 @@ def activations(inputs: np.ndarray, values: Mapping[str, np.ndarray]) -> Figure:
         >>> len(activations(x, {"ReLU": np.maximum(0, x)}).axes[0].lines)
         3
     """
-    figure, (axes,) = panels(1, height=2.6)
-    for zero in (axes.axhline, axes.axvline):
+    figure = curves(inputs, values, xlabel="x", ylabel="", marker="", height=2.6)
+    for zero in (figure.axes[0].axhline, figure.axes[0].axvline):
         zero(0, color=COLOURS["mean"], linewidth=0.4)
-    for name, y in values.items():
-        axes.plot(inputs, y, color=COLOURS[name])
-    axes.set(xlabel="x", xlim=(inputs[0], inputs[-1]))
-    label_ends(axes, {name: (inputs[-1], y[-1], COLOURS[name]) for name, y in values.items()})
     return figure
 
 
