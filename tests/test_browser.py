@@ -172,7 +172,7 @@ def test_the_colours_can_be_chosen_and_stay(visit):
 
 def test_code_can_be_copied(visit):
     page = visit.open(CHAPTER)
-    code = page.locator("main div.highlight").first
+    code = page.locator("main div.highlight").filter(visible=True).first
     code.hover()
     code.locator("button.copybtn").click()
     page.wait_for_function(
