@@ -22,6 +22,7 @@ HIDDEN = "remove-cell"  # of the cell that installs the package, which no page s
 # stand beside each and say what holds all the same.
 IGNORED_OUTPUTS: dict[str, int] = {
     "book/attention.ipynb": 3,
+    "book/decoder_only.ipynb": 3,
     "book/recurrent.ipynb": 1,
     "book/transformer.ipynb": 3,
     "exercises/lstm_in_pytorch/lstm_in_pytorch.ipynb": 1,

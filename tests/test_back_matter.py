@@ -42,7 +42,7 @@ def test_every_term_has_a_korean_one_and_a_place_where_it_is_introduced():
     for english, korean, meaning in glossary():
         assert not HANGUL.search(english)
         assert HANGUL.search(korean), f"{english}: no Korean term"
-        assert re.search(r"\[Chapter \d: [^]]+\]\(\w+\.ipynb#[\w-]+\)\.$", meaning), english
+        assert re.search(r"\[Chapter \d+: [^]]+\]\(\w+\.ipynb#[\w-]+\)\.$", meaning), english
 
 
 def test_terms_are_in_the_order_of_the_alphabet_and_none_twice():
