@@ -4,6 +4,7 @@ What the page computes is compared with seqbook and torch; then every figure is 
 """
 
 import json
+import math
 import re
 from collections import Counter
 from contextlib import ExitStack
@@ -32,9 +33,10 @@ from train_live_models import (
     written_speller,
 )
 
-from seqbook.data import pronunciations, sunspots
+from seqbook.data import pronunciations, read_bytes, sunspots
 from seqbook.data.batches import encode_pairs
 from seqbook.data.pairs import Pair
+from seqbook.kernels.scan import AffineMaps, associative_scan, compose_affine_maps
 from seqbook.layers.attention import scaled_dot_product_attention
 from seqbook.layers.rnn import RNN
 from seqbook.layers.transformer import sinusoids
@@ -57,6 +59,8 @@ FIGURES = {
     "heads": "attention",
     "positions": "transformer",
     "beam": "transformer",
+    "scan": "linear_recurrence",
+    "bits": "compression",
 }
 
 
@@ -499,6 +503,160 @@ def test_the_words_to_try_are_of_the_test_part_and_their_mistakes_as_the_caption
     assert right == {"knighthood": True, "psychology": True, "photographs": False, "enough": False}
 
 
+def run_cells(chapter: str, *cells: str, **names) -> dict:
+    """Run cells of a chapter with these names, and return what is defined then."""
+    (path,) = ROOT.glob(f"*/{chapter}.ipynb")
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    sources = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    for cell in cells:
+        exec(compile(sources[cell], f"{path.name}, {cell}", "exec"), names)
+    return names
+
+
+SCANNED = "x.map(([way, count]) => SCHEDULES[way](count))"
+
+
+def rounds_of_the_package(count: int) -> list[list[list[int]]]:
+    """Places [earlier, later] that each call of the package's scan combines."""
+    rounds = []
+
+    def combine(first, second):
+        rounds.append(torch.stack([first[1][0], second[1][0]], 1).tolist())
+        assert torch.equal(first[1] + 1, second[0])  # neighbours
+        return [first[0], second[1]]
+
+    places = torch.arange(count)[None]
+    associative_scan(combine, [places, places])
+    return rounds
+
+
+def test_the_scan_in_pairs_composes_what_the_package_composes_in_each_round(javascript):
+    counts = [1, 2, 3, 5, 8, 13, 64, 1000]
+    found = javascript("mathematics", SCANNED, [("pairs", count) for count in counts])
+    assert found == [rounds_of_the_package(count) for count in counts]
+    for way in ("loop", "doubling"):
+        for count, rounds in zip(
+            counts, javascript("mathematics", SCANNED, [(way, n) for n in counts]), strict=True
+        ):
+            work, longest = sum(map(len, rounds)), math.ceil(math.log2(count))
+            if way == "loop":
+                assert (len(rounds), work) == (count - 1, count - 1)
+            else:
+                doubled = sum(count - 2**k for k in range(longest))
+                assert (len(rounds), work) == (longest, doubled)
+            # Nothing is composed twice, or read after it changed, in a round.
+            assert all(len({later for _, later in pairs}) == len(pairs) for pairs in rounds)
+
+
+def test_every_schedule_gives_the_loop_s_states(javascript, generator):
+    for count in (1, 2, 3, 7, 8, 20):
+        steps = generator.normal(size=(count, 2)).tolist()
+        decay, shift = torch.tensor(steps, dtype=torch.float64).T[:, None]
+        expected = associative_scan(compose_affine_maps, AffineMaps(decay, shift))
+        same(javascript("mathematics", "recurrence(x)", steps), expected[1][0])
+        for way in ("loop", "pairs", "doubling"):
+            rows = javascript(
+                "mathematics",
+                "composeInRounds(x[0], SCHEDULES[x[1]](x[0].length)).at(-1)",
+                [steps, way],
+            )
+            same([row["step"] for row in rows], torch.stack([*expected], -1)[0])
+            assert {row["first"] for row in rows} == {0}
+
+
+def test_the_scan_is_the_chapter_s_and_tells_its_arithmetic(javascript):
+    cells = ("compose", "scan-by-hand", "solution-doubling")
+    chapter = run_cells("linear_recurrence", *cells, claim_equal=lambda *_, **__: None)
+    assert javascript("scan", "[DECAYS, ADDED]") == [chapter["decays"], chapter["added"]]
+    steps = [list(step) for step in zip(chapter["decays"], chapter["added"], strict=True)]
+    tell = (
+        "((found) => [found.rounds.length, toldOfCell(found, x[2], x[3]),"
+        " toldOfBoth(x[0], found, x[3])])(scanned(x[0], x[1]))"
+    )
+    rounds, cell, both = javascript("scan", tell, [steps, "pairs", 3, 2])
+    assert rounds == 5
+    assert "(0.5, 1) ∘ (0.25, 6) = (0.5 · 0.25, 0.5 · 6 + 1) = (0.125, 4)" in cell
+    assert chapter["compose"]((0.25, 6), (0.5, 1)) == (0.125, 4)
+    assert both.startswith("The loop computes h₃ = 1 · 6 + 0 = 6.")
+    assert both.endswith("made 2 of 7 compositions, the scan 6 of 11.")
+    doubled, rounds, work = chapter["doubling"](steps)
+    states = ", ".join(f"{state:g}" for _, state in doubled)
+    _, _, both = javascript("scan", tell, [steps, "doubling", 3, rounds])
+    assert f"finished after {rounds} rounds and {work} compositions" in both
+    assert f"The scan's states are the loop's: {states}." in both
+
+
+def chapter_costs(before: bytes, text: bytes, orders: list[int], rate: float, bits_a_byte: int):
+    """By the capstone's own cells: the costs of each byte of a text alone and mixed, and the
+    weights after it, when other bytes were read before."""
+    names = {"np": np, "exp": math.exp, "log2": math.log2, "book": b"", "BITS": bits_a_byte}
+    chapter = run_cells("compression", "contexts-run", "log-odds", "mix-loop", **names)
+    data = before + text
+    said = np.array([chapter["predictions"](order, data)[0] for order in orders])
+    bits = np.array([byte >> k & 1 for byte in data for k in reversed(range(bits_a_byte))])
+    chapter["BITS"] = 1 / 100  # from here on: watch the weights after every bit
+    mixed, weights = chapter["mix"](said, bits, rate=rate)
+    alone = -np.log2(np.where(bits, said, 1 - said))
+
+    def by_byte(costs):
+        return costs.reshape(*costs.shape[:-1], -1, bits_a_byte).sum(-1)[..., len(before) :]
+
+    return by_byte(alone).T, by_byte(mixed), weights[bits_a_byte - 1 :: bits_a_byte][len(before) :]
+
+
+READ = (
+    "((m) => [readBytes(m, x[1]), readBytes(readOn(m), x[2]), readBytes(readOn(readOn(m)), x[2])])"
+    "(contextModel(x[0]))"
+)
+
+
+@pytest.mark.parametrize("case", ["the chapter's", "Korean", "nothing before", "few orders"])
+def test_models_that_count_and_their_mixture_are_the_chapter_s(javascript, case):
+    alice, korean = read_bytes("alice29.txt"), "앨리스는 잠이 들었다. 한국어 \0\0 텍스트".encode()
+    options = {"orders": list(range(7)), "rate": 0.002, "bits": 8}
+    before, text = {
+        "the chapter's": (alice[:3000], alice[3000:3500]),
+        "Korean": (alice[50_000:51_000] + korean, korean),
+        "nothing before": (b"", alice[70_000:70_500]),
+        "few orders": (alice[:500], b"a" * 200 + alice[500:600]),
+    }[case]
+    options |= {"bits": 7} if case == "the chapter's" else {}
+    options |= {"orders": [2, 0], "rate": 0.03} if case == "few orders" else {}
+    _, read, again = javascript("mathematics", READ, [options, [*before], [*text]])
+    assert read == again  # the first reading has changed nothing that the second sees
+    alone, mixed, weights = chapter_costs(
+        before, text, options["orders"], options["rate"], options["bits"]
+    )
+    for name, expected in {"alone": alone, "mixed": mixed, "weights": weights}.items():
+        np.testing.assert_allclose([step[name] for step in read], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_price_of_a_text_is_the_chapter_s(javascript):
+    stretch = load("stretch-alice")[0]["stretch"]
+    assert alice_parts()[0].startswith(stretch)
+    assert stretch.endswith(". ")
+    assert javascript("bits", "[ORDERS, RATE]") == [[*range(7)], 0.002]
+    (path,) = ROOT.glob("*/compression.ipynb")
+    assert '"chosen: 0.002' in path.read_text(encoding="utf-8")
+    examples = javascript("bits", "Object.values(EXAMPLES)")
+    read = javascript(
+        "bits stretch-alice",
+        "((p) => x.map((text) => costsOfLetters(p.model, [...text])))(primed(stretch.length))",
+        examples,
+    )
+    for text, letters in zip(examples, read, strict=True):
+        assert "".join(letter["letter"] for letter in letters) == text
+        alone, mixed, weights = chapter_costs(
+            stretch.encode(), text.encode(), [*range(7)], 0.002, 8
+        )
+        same(sum(letter["mixed"] for letter in letters), mixed.sum())
+        same(np.sum([letter["alone"] for letter in letters], 0), alone.sum(0))
+        same(letters[-1]["weights"], weights[-1])
+        assert sum(letter["plain"] for letter in letters) == 8 * len(text.encode())
+        ends = np.cumsum([len(letter.encode()) for letter in text])
+        same([letter["mixed"] for letter in letters], np.diff(mixed.cumsum()[ends - 1], prepend=0))
+
+
 # The figures in their pages
 
 
@@ -682,6 +840,62 @@ def test_any_text_may_be_typed(touch, name):
         assert drawn(figure).count("<text") <= 100
         assert figure.locator("img[src=x]").count() == 0
         assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_any_text_has_a_price(touch):
+    figure = touch("bits", width=NARROW)
+    for text in STRANGE:
+        figure.get_by_role("textbox").fill(text)
+        settle(figure.page, milliseconds=150)
+        answer = "costs the mixture" if text else "Type a few words"
+        expect(figure.locator(".live-says")).to_contain_text(answer)
+        assert figure.locator("img[src=x]").count() == 0
+        assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_a_text_is_cheaper_after_a_book_and_each_letter_shows_its_cost(touch):
+    figure = touch("bits")
+    readout, card = figure.locator(".live-says"), figure.locator(".live-card")
+
+    def cost():
+        return float(re.search(r"the mixture [\d.]+ bits, ([\d.]+) a letter", said(figure))[1])
+
+    expect(readout).to_contain_text("Letter 47, “g”")
+    expect(card).to_contain_text("for each of these characters")
+    after_alice, words = cost(), said(figure)
+    figure.get_by_role("combobox").select_option("0")
+    expect(card).to_contain_text("all weights are 0.3")
+    expect(readout).not_to_have_text(words)
+    assert cost() > after_alice + 2
+    figure.get_by_role("button", name="Korean").click()
+    expect(readout).to_contain_text("plain bytes take 20.")
+    box = figure.locator(".live-picture").bounding_box()
+    figure.locator(".live-picture").click(position={"x": 56, "y": box["height"] / 4})
+    expect(readout).to_contain_text("Letter 1, “앨”")
+
+
+def test_a_scan_is_gone_through_beside_the_loop_and_its_steps_are_changed(touch):
+    figure = touch("scan", width=NARROW)
+    onwards = figure.get_by_role("button", name="Next step")
+    readout = figure.locator(".live-says")
+    expect(readout).to_contain_text("Round 1, steps 3–4")
+    for _ in range(9):  # more than there are
+        onwards.press("Enter")
+    expect(onwards).to_have_attribute("aria-disabled", "true")
+    expect(readout).to_contain_text("finished after 5 rounds and 11 compositions")
+    expect(readout).to_contain_text("the loop took 7 rounds and 7 compositions")
+    expect(readout).to_contain_text("8, 6, 6, 4, 6, 6, 6, 7.")
+    figure.get_by_role("slider", name="Its input").press("ArrowRight")  # of step 4
+    expect(readout).to_contain_text("8, 6, 6, 5, 6, 6, 6, 7.")
+    figure.get_by_role("combobox").select_option("doubling")
+    expect(readout).to_contain_text("finished after 3 rounds and 17 compositions")
+    figure.get_by_role("slider", name="Number of steps").press("ArrowLeft")
+    expect(readout).to_contain_text("8, 6, 6, 5, 6, 6, 6.")
+    figure.get_by_role("button", name="A running sum").click()
+    expect(readout).to_contain_text("1, 3, 6, 10, 15, 21, 28.")
+    picture = figure.locator(".live-picture")
+    picture.click(position={"x": picture.bounding_box()["width"] - 4, "y": 90})  # as it was given
+    expect(readout).to_contain_text("Step 7 is (1, 7)")
 
 
 def test_a_word_has_one_probability_from_either_end(touch):

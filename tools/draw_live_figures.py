@@ -251,7 +251,59 @@ def heads(sentence: str = "the queen said to the king") -> Figure:
     return figure
 
 
+def scan() -> Figure:
+    """The rounds of a scan of the chapter's eight steps, in pairs."""
+    steps = [[0.5, 8], [0.5, 2], [1, 0], [0.5, 1], [0, 6], [1, 0], [0.5, 3], [1, 1]]
+    rounds = page("SCHEDULES.pairs(8)")
+    rows = page(f"composeInRounds({steps}, SCHEDULES.pairs(8))")
+    figure, axes = plt.subplots(figsize=(WIDTH, 5.2), constrained_layout=True)
+    axes.set(xlim=(-0.5, 7.5), ylim=(0.5 - len(rows), 0.7))
+    axes.axis("off")
+    made = [0] * 8  # the round in which each place was composed last
+    for number, row in enumerate(rows):
+        pairs = [(k, k) for k in range(8)] if number == 0 else rounds[number - 1]
+        for earlier, later in pairs:
+            for place in {earlier, later} if number else ():
+                path = ([place, place, later], [-made[place], 0.7 - number, -number])
+                axes.plot(*path, color=COLOURS["mean"], linewidth=0.8, zorder=0)
+        for _, later in pairs:
+            (a, b), first = row[later]["step"], row[later]["first"]
+            name = f"{later + 1}" if first == later else f"{first + 1}–{later + 1}"
+            colour = COLOURS["scan" if first == 0 else "mean"]
+            style = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": colour}
+            words = f"{name}\n{a:.3g}\n{b:.3g}"
+            axes.text(later, -number, words, ha="center", va="center", fontsize=9, bbox=style)
+            made[later] = number
+    work = sum(map(len, rounds))
+    axes.set_title(f"steps, decay, input: {work} compositions in {len(rounds)} rounds")
+    return figure
+
+
+def bits(text: str = "`That's very important,' the King said, turning") -> Figure:
+    """What the models of the capstone pay for each letter of a text, after the start of Alice."""
+    orders = range(7)
+    before, letters = (
+        json.dumps(list(each.encode())) for each in (load("stretch-alice")[0]["stretch"], text)
+    )
+    model = f"contextModel({{ orders: {list(orders)}, rate: 0.002 }})"
+    read = page(f"((m) => [readBytes(m, {before}), readBytes(m, {letters})][1])({model})")
+    figure, (above, below) = panels(2, height=1.7, sharex=True)
+    mixed = [letter["mixed"] for letter in read]
+    above.bar(np.arange(len(text)) + 0.5, mixed, color=COLOURS["network"], width=0.9)
+    above.axhline(8, color=COLOURS["mean"], linestyle="--", linewidth=1)
+    above.set_title(f"bits that the mixture pays, {np.mean(mixed):.2f} a letter; dashed: 8")
+    alone = np.transpose([letter["alone"] for letter in read])
+    size = (0, len(text), len(orders), 0)
+    below.imshow(alone, cmap="Blues", vmin=0, vmax=12, aspect="auto", extent=size)
+    below.set_yticks(np.array(orders) + 0.5, [f"order {order}" for order in orders], fontsize=9)
+    below.set_xticks(np.arange(len(text)) + 0.5, list(text), fontsize=7)
+    below.tick_params(length=0)
+    return figure
+
+
 FIGURES = [
+    scan,
+    bits,
     chain,
     unrolled,
     beam,

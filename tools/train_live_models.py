@@ -1,8 +1,9 @@
 """Train the networks that run in the pages, and write their weights as JavaScript modules.
 
-    OMP_NUM_THREADS=1 .venv/bin/python tools/train_live_models.py [alice] [spelling] [heads] [words]
+    OMP_NUM_THREADS=1 .venv/bin/python tools/train_live_models.py [alice] [spelling] [heads] ...
 
-Each takes a few minutes of one core, from a fixed seed. Weights are kept as whole numbers from
+Each takes a few minutes of one core, from a fixed seed. ``words`` and ``stretch`` train nothing:
+they write what models of the page count. Weights are kept as whole numbers from
 -127 to 127 with one factor for each row, which is a quarter of their size. What is scored is what
 is written: the rounded weights, on the test part. ``load`` reads a module back, for the tests.
 """
@@ -90,6 +91,16 @@ def count_words() -> None:
     lines += [f"export const {k} = {json.dumps(v)};" for k, v in found.items()]
     (LIVE / "words-alice.mjs").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(json.dumps(card, indent=1))
+
+
+def write_stretch(longest: int = 10_000) -> None:
+    """Write the first sentences of Alice, which models that count in a page read before a text."""
+    letters = alice_parts()[0]
+    stretch = letters[: letters.rindex(". ", 0, longest) + 2]
+    lines = ["// Written by tools/train_live_models.py."]
+    lines.append(f"export const stretch = {json.dumps(stretch)};")
+    (LIVE / "stretch-alice.mjs").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{len(stretch):,} characters")
 
 
 def character_model(symbols: int, seed: int = 0) -> CharacterModel:
@@ -473,6 +484,7 @@ TRAININGS = {
     "spelling": train_spelling,
     "heads": train_heads,
     "words": count_words,
+    "stretch": write_stretch,
 }
 
 if __name__ == "__main__":

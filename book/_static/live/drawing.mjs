@@ -125,11 +125,13 @@ function known(letters, knows, longest) {
   return { known: letters.filter(knows).slice(0, longest), unknown: [...new Set(letters.filter((letter) => !knows(letter)))] };
 }
 
+/** The letters of a text, with the quotation marks of Alice and single spaces. */
+export const plainLetters = (text) =>
+  Array.from(text.replace(/[‘‛]/g, "`").replaceAll("’", "'").replace(/[“”]/g, '"').replace(/\s+/g, " "));
+
 /** The letters of a text that stand among the symbols of a network that has read Alice, and the others. */
-export function lettersOfText(text, symbols, longest) {
-  const plain = text.replace(/[‘‛]/g, "`").replaceAll("’", "'").replace(/[“”]/g, '"').replace(/\s+/g, " ");
-  return known(Array.from(plain), (letter) => letter !== "<unk>" && symbols.includes(letter), longest);
-}
+export const lettersOfText = (text, symbols, longest) =>
+  known(plainLetters(text), (letter) => letter !== "<unk>" && symbols.includes(letter), longest);
 
 /** The letters of a word that are known, in small letters and without spaces, and the others. */
 export const lettersOfWord = (text, knows, longest) =>

@@ -253,6 +253,126 @@ export function sinusoids(time, width, longest = 10000) {
   );
 }
 
+// Linear recurrences: a step [a, b] replaces h by a h + b
+
+/** The step that does first one step and then another. */
+export const composed = ([a1, b1], [a2, b2]) => [a2 * a1, a2 * b1 + b2];
+
+/** All states, one after the other, from zero. */
+export function recurrence(steps) {
+  let h = 0;
+  return steps.map(([a, b]) => (h = a * h + b));
+}
+
+function inPairs(places) {
+  if (places.length < 2) return [];
+  const ends = places.filter((_, k) => k % 2 === 1);
+  const between = places.filter((_, k) => k > 0 && k % 2 === 0);
+  const first = ends.map((end, k) => [places[2 * k], end]);
+  const last = between.map((place, k) => [ends[k], place]);
+  return [first, ...inPairs(ends), ...(last.length ? [last] : [])];
+}
+
+function byDoubling(count) {
+  const rounds = [];
+  for (let back = 1; back < count; back *= 2) {
+    rounds.push(Array.from({ length: count - back }, (_, k) => [k, k + back]));
+  }
+  return rounds;
+}
+
+/** The rounds in which all prefixes of so many steps are found. A round is a list of pairs of
+    places [earlier, later]; the composition of a pair stands at the later place afterwards. */
+export const SCHEDULES = {
+  loop: (count) => Array.from({ length: count - 1 }, (_, k) => [[k, k + 1]]),
+  pairs: (count) => inPairs(Array.from({ length: count }, (_, k) => k)),
+  doubling: byDoubling,
+};
+
+/** What stands at each place before the first round and after each of them: a step, and the place
+    of the `first` of all steps that are composed in it. */
+export function composeInRounds(steps, rounds) {
+  const rows = [steps.map((step, k) => ({ step, first: k }))];
+  for (const pairs of rounds) {
+    const before = rows.at(-1);
+    const after = [...before];
+    for (const [earlier, later] of pairs) {
+      after[later] = { step: composed(before[earlier].step, before[later].step), first: before[earlier].first };
+    }
+    rows.push(after);
+  }
+  return rows;
+}
+
+// Compression: bits are counted after contexts, and the counts mixed in log odds
+
+const LEAST = 2 ** -12; // no counted probability comes nearer to 0 or 1
+const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+const cost = (p, bit) => -Math.log2(bit ? p : 1 - p);
+
+/** A model that has read nothing. The context of order k are the last k bytes. */
+export const contextModel = ({ orders, rate, bits = 8, limit = 30 }) => ({
+  orders,
+  rate,
+  bits,
+  limit,
+  counted: orders.map(() => new Map()),
+  weights: new Float64Array(orders.length).fill(0.3),
+  past: "\0".repeat(Math.max(...orders)),
+});
+
+/** A model that has read the same and reads on by itself. It copies counters before they change. */
+export const readOn = (before) => ({ ...before, before, counted: before.orders.map(() => new Map()), weights: before.weights.slice() });
+
+/** The counters after a context, one for each prefix of the next byte (with a leading 1): the
+    estimated probability p of a 1, and the number n of bits that it rests on. */
+function countersAfter(model, which, context) {
+  const own = model.counted[which];
+  if (!own.has(context)) {
+    let earlier = model.before;
+    while (earlier && !earlier.counted[which].has(context)) earlier = earlier.before;
+    const counters = earlier?.counted[which].get(context) ?? [];
+    own.set(context, new Map([...counters].map(([prefix, counter]) => [prefix, { ...counter }])));
+  }
+  return own.get(context);
+}
+
+function counterAt(counters, prefix) {
+  let counter = counters.get(prefix);
+  if (!counter) counters.set(prefix, (counter = { p: 0.5, n: 0 }));
+  return counter;
+}
+
+/** Read bytes. The bits of each are predicted, the highest first, and after each bit counters and
+    weights learn. Of every byte: what it costs each order `alone`, what it costs when `mixed`, and
+    the weights after it. */
+export function readBytes(model, bytes) {
+  const { orders, rate, limit, weights } = model;
+  const inputs = new Float64Array(orders.length);
+  return bytes.map((byte) => {
+    const counters = orders.map((order, which) => countersAfter(model, which, model.past.slice(model.past.length - order)));
+    const read = { alone: new Float64Array(orders.length), mixed: 0 };
+    let prefix = 1;
+    for (let shift = model.bits - 1; shift >= 0; shift--) {
+      const bit = (byte >> shift) & 1;
+      const said = counters.map((each) => counterAt(each, prefix));
+      said.forEach(({ p }, which) => (inputs[which] = Math.log(p / (1 - p))));
+      const mixture = sigmoid(clamp(dot(weights, inputs), -12, 12));
+      read.mixed += cost(mixture, bit);
+      said.forEach((counter, which) => {
+        const { p, n } = counter;
+        read.alone[which] += cost(p, bit);
+        weights[which] += rate * (bit - mixture) * inputs[which];
+        counter.p = clamp(p + (bit - p) / (n + 1.5), LEAST, 1 - LEAST);
+        counter.n = Math.min(n + 1, limit);
+      });
+      prefix = (prefix << 1) | bit;
+    }
+    model.past = (model.past + String.fromCharCode(byte)).slice(1);
+    return { ...read, weights: weights.slice() };
+  });
+}
+
 // Search
 
 /** Beam search. `extend(prefix)` gives a probability for each symbol after a prefix, which holds
