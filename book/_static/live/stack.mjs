@@ -230,7 +230,7 @@ export function mount(room, description) {
     const { temperature: t, topK: k, topP: p } = settings();
     const kept = probabilities.filter((each) => each > 0).length;
     const options = `With temperature ${fixed(t, 1)}, ${k === Infinity ? "no top-k" : `top-k ${k}`} and ${p === 1 ? "no top-p" : `top-p ${fixed(p)}`}`;
-    const drawn = full() ? "" : ` ${options}, ${kept} of ${symbols.length - 1} symbols can be drawn, and ${quoted(symbols[symbol])} is, with the probability ${fixed(probabilities[symbol])}.`;
+    const drawn = full() ? "" : ` ${options}, ${kept} of ${symbols.length - 1} symbols can be drawn. The random number ${fixed(text.uniform, 3)} falls on ${quoted(symbols[symbol])}, with the probability ${fixed(probabilities[symbol])}.`;
     const end = full() ? " The figure ends here." : count < TRAINED ? "" : count === TRAINED ? " It never read a longer text in training: press “Write” again." : ` It never saw place ${count} in training.`;
     return `Letter ${count}, ${quoted(symbols[text.ids[count - 1]])}: layer ${layer + 1}, head ${head + 1} reads ${largest(looks, places)}. The network expects ${largest(expected, (id) => quoted(symbols[id]))}.${drawn} The cache holds 2 · ${layers} layers · ${heads} heads · ${size / heads} features · ${count} letters = ${numbersIn(text.cache).toLocaleString("en")} numbers.${end}`;
   }
