@@ -255,11 +255,11 @@ def heads(sentence: str = "the queen said to the king") -> Figure:
 def written_by_heads(
     beginning: str, length: int, *, seed: int, top_p: float
 ) -> tuple[str, torch.Tensor, torch.Tensor, int]:
-    """A text that the Transformer writes: all but the last symbol, and how that one was drawn.
+    """A text that the Transformer writes, and what follows it, drawn with the page's own numbers.
 
     Returns:
-        The text, the network's probabilities after it, those from which the next symbol is drawn,
-        and that symbol's id. It is drawn with the page's own numbers.
+        The text, the network's probabilities of the next symbol, those from which it is drawn,
+        and its id.
     """
     vocabulary, model = written_heads()
     draws = page(
@@ -296,7 +296,7 @@ def stack(beginning: str = "said the ", *, seed: int = 7, length: int = 40) -> F
     )
     cells.set_yticks(range(8), [f"{n // 4 + 1}.{n % 4 + 1}" for n in range(8)], fontsize=9)
     cells.set_xticks([])
-    cells.set_title(f"all heads; a cell of the cache holds 32 numbers, all hold {256 * length:,}")
+    cells.set_title(f"all heads: {length} × 8 cells of the cache, {256 * length:,} numbers")
     named = expected.argsort(descending=True)[:8].tolist()
     if symbol not in named:
         named[-1] = symbol
@@ -308,7 +308,7 @@ def stack(beginning: str = "said the ", *, seed: int = 7, length: int = 40) -> F
     following.set_xticks(ranks, ["␣" if s == " " else s for s in vocabulary.decode(named)])
     following.get_xticklabels()[place].set_fontweight("bold")
     following.set(ylim=(0, 1), yticks=[0, 1])
-    following.set_title("next symbol: expected (outline), drawn from (filled), p = 0.9")
+    following.set_title("next: expected (outline), drawn from (filled)")
     for axes in (bars, cells, following):
         axes.tick_params(axis="x", length=0)
     return figure
