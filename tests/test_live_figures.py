@@ -938,7 +938,7 @@ def test_the_stack_writes_letter_by_letter_and_stops_when_told_or_out_of_view(to
         return int(re.search(r"(\d+) letters = ", said(figure)).group(1))
 
     write.click()
-    expect(readout).to_contain_text("12 letters = ")
+    expect(readout).to_contain_text(re.compile(r"(1[1-9]|[2-6]\d) letters = "))
     stop.click()
     stopped = written()
     settle(figure.page, milliseconds=500)
