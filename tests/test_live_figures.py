@@ -916,11 +916,11 @@ def test_what_is_cut_off_is_seen_and_a_head_is_chosen_by_its_row(touch):
     figure.get_by_role("slider", name="Top-k").press("Home")
     expect(readout).to_contain_text("top-k 1 and top-p 0.90, 1 of 69 symbols can be drawn")
     expect(readout).to_contain_text(", with the probability 1.00.")
-    assert figure.get_by_text("cut off").count() == 8
+    assert figure.get_by_text("cut", exact=True).count() == 8
     figure.get_by_role("slider", name="Top-k").press("End")
     figure.get_by_role("slider", name="Top-p").press("End")
     expect(readout).to_contain_text("no top-k and no top-p, 69 of 69 symbols can be drawn")
-    assert figure.get_by_text("cut off").count() == 0
+    assert figure.get_by_text("cut", exact=True).count() == 0
     figure.locator(".live-row").nth(5).click()
     expect(readout).to_contain_text("layer 2, head 2 reads")
     expect(figure.get_by_role("combobox")).to_have_value("5")

@@ -16,7 +16,7 @@ const ALL = 21; // on the slider of top-k
 const PAUSE = 220; // milliseconds between two letters, fewer than `sayer` waits for
 const COLUMNS = 32; // letters in a line
 const LINE = { bar: 30, high: 50 };
-const TOP = { text: 22, heads: 206, bars: 378 };
+const TOP = { text: 22, heads: 214, bars: 388 };
 const HEAD = { high: 13, gap: 5, left: 30 };
 const TALL = 76; // a bar of probability 1
 const MOST = 8; // symbols that are named
@@ -54,7 +54,7 @@ export function mount(room, description) {
   const weights = unpack(packed);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const view = picture(TOP.bars + TALL + 36, description);
-  const { element: says, say } = sayer(room.clientWidth < 450 ? 10 : 6);
+  const { element: says, say } = sayer(room.parentElement.clientWidth < 450 ? 10 : 6);
   let beginning = EXAMPLES[0];
   let unknown;
   let begun; // letters of the beginning
@@ -119,7 +119,6 @@ export function mount(room, description) {
     const excuse = leftOut(unknown, "Alice has none");
     if (!begun) return say(`Type a few letters.${excuse}`);
     const chosen = notable[headChoice.input.value];
-    score.textContent = `In the last tenth of the book layer ${chosen.layer + 1}, head ${chosen.head + 1} has ${percent(chosen.share)} of its weight on ${chosen.on}; equal weights would have ${percent(chosen.alike)}. ${origin}`;
     drawText(width, text.looks[chosen.layer][chosen.head]);
     drawHeads(width, chosen);
     drawBars(width);
@@ -217,7 +216,7 @@ export function mount(room, description) {
         bar(given, { fill: "none", style: "stroke: var(--pst-color-text-base)", "stroke-width": 1.5, ...(drawn ? {} : { "stroke-dasharray": "2 2" }) }),
       );
       words(centre, TOP.bars + TALL + 16, name, `${k < MOST ? "live-letter" : "live-small"} ${here ? "live-value" : ""}`, { ...middle, ...(here ? own : {}) });
-      words(centre, TOP.bars + TALL + 32, drawn === 0 ? "cut off" : drawn < 0.005 ? "< 1 %" : percent(drawn), `live-small ${here ? "live-value" : "live-quiet"}`, middle);
+      words(centre, TOP.bars + TALL + 32, drawn === 0 ? "cut" : drawn < 0.005 ? "< 1 %" : percent(drawn), `live-small ${here ? "live-value" : "live-quiet"}`, middle);
     });
   }
 
@@ -253,8 +252,8 @@ export function mount(room, description) {
   const seed = slider({ label: "Seed of the random numbers", min: 1, max: 50, value: START.seed, onInput: start });
   const headChoice = choice({ label: "Head", options: notable.map((each, k) => [k, nameOfHead(each)]), onInput: redraw });
   headChoice.input.value = START.head;
-  const origin = `${card.model}, ${card.weights.toLocaleString("en")} weights, trained on ${card.training}, in windows of ${TRAINED}. On the last tenth it needs ${card["bits per character, test"].toFixed(1)} bits for a character after 32 to 63 others, and ${BEYOND} after 65 to 96. Equal probabilities would need ${fixed(Math.log2(symbols.length - 1), 1)}.`;
-  const score = html("p", { class: "live-card" });
+  const origin = `${card.model}, ${card.weights.toLocaleString("en")} weights, trained on ${card.training}, in windows of ${TRAINED}. On the last tenth of the book it needs ${card["bits per character, test"].toFixed(1)} bits for a character after 32 to 63 others, and ${BEYOND} after 65 to 96. Equal probabilities would need ${fixed(Math.log2(symbols.length - 1), 1)}.`;
+  const score = html("p", { class: "live-card" }, origin);
   room.append(controls(field.element, buttons("Beginnings to try", ...tried), buttons("The writing", again, onwards, write)), view.element, says, controls(temperature.element, topK.element, topP.element, seed.element, headChoice.element), score);
   start();
   redrawOnChange(room, draw);
