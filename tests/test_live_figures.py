@@ -3,6 +3,7 @@
 What the page computes is compared with seqbook and torch; then every figure is touched.
 """
 
+import inspect
 import json
 import math
 import re
@@ -26,6 +27,7 @@ from train_live_models import (
     notable_heads,
     notable_units,
     read_letters,
+    train_heads,
     word_probability,
     words_of,
     written_heads,
@@ -43,6 +45,7 @@ from seqbook.layers.transformer import sinusoids
 from seqbook.models.decoding import beam, greedy
 from seqbook.models.language_model import bits_per_character
 from seqbook.models.metrics import error_rates
+from seqbook.models.sampling import sampling_distribution
 from seqbook.plots.style import COLOURS
 from seqbook.statistics.autoregressive import LinearAR
 from seqbook.training.bptt import bptt_terms, jacobian_products
@@ -59,6 +62,7 @@ FIGURES = {
     "heads": "attention",
     "positions": "transformer",
     "beam": "transformer",
+    "stack": "decoder_only",
     "scan": "linear_recurrence",
     "bits": "compression",
 }
@@ -379,6 +383,123 @@ def test_the_heads_are_as_good_as_their_page_says_and_look_where_it_says():
     first = {each["on"]: each["share"] for each in stated["notable"] if each["layer"] == 0}
     assert first["the letter before"] > 0.5
     assert min(first["the letter two places before"], first["the last space"]) > 0.25
+
+
+READ_ONE_BY_ONE = """((w) => x.map((ids) => {
+  const cache = emptyCache(shape);
+  return ids.map((id) => ({ ...readOneMore(w, id, cache, shape), numbers: numbersIn(cache) }));
+}))(unpack(weights))"""
+
+
+def test_letters_read_one_by_one_with_the_cache_are_as_in_the_whole_pass(javascript, generator):
+    vocabulary, model = written_heads()
+    ids = ids_of_texts(vocabulary, generator, 96, "a", " ")[-6:]  # beyond the trained length too
+    whole = "((w) => x.map((ids) => readWithHeads(w, ids, shape)))(unpack(weights))"
+    modules = "networks weights-heads"
+    for steps, passed, letters in zip(
+        javascript(modules, READ_ONE_BY_ONE, ids), javascript(modules, whole, ids), ids, strict=True
+    ):
+        logits = [step["logits"] for step in steps]
+        np.testing.assert_allclose(logits, passed["logits"], rtol=1e-12, atol=1e-12)
+        with torch.no_grad():
+            same(logits, model(torch.tensor([letters]))[0])
+        expected = head_weights(model, np.array([letters]))[0]
+        for t, step in enumerate(steps):
+            for layer, heads in enumerate(step["looks"]):
+                for head, row in enumerate(heads):
+                    assert row == pytest.approx(passed["looks"][layer][head][t], rel=1e-12)
+                    same(row, expected[layer, head, t, : t + 1])
+        # Keys and values of 2 layers of 4 heads of 16 features.
+        counts = [2 * 2 * 4 * 16 * n for n in range(1, len(letters) + 1)]
+        assert [step["numbers"] for step in steps] == counts
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.1},
+        {"temperature": 2.0},
+        {"top_k": 1},
+        {"top_k": 5, "temperature": 0.7},
+        {"top_k": 1000},
+        {"top_p": 0.05},
+        {"top_p": 0.9},
+        {"top_k": 5, "top_p": 0.8, "temperature": 1.3},
+    ],
+)
+def test_the_distribution_to_draw_from_is_the_package_s(javascript, generator, options):
+    logits = torch.from_numpy(generator.normal(scale=3, size=(20, 70)))
+    logits[0, 3] = -torch.inf
+    logits[1] = torch.arange(70) // 10  # equal ones: the first counts as more probable
+    logits[2] = torch.tensor([0.4, 0.3, 0.2, 0.1] + 66 * [0.0]).log()
+    expected = sampling_distribution(logits, **options)
+    names = {"temperature": "temperature", "top_k": "topK", "top_p": "topP"}
+    passed = json.dumps({names[name]: value for name, value in options.items()})
+    rows = [[None if x == -np.inf else x for x in row] for row in logits.tolist()]
+    found = javascript(
+        "mathematics",
+        f"x.map((z) => samplingDistribution(z.map((y) => y ?? -Infinity), {passed}))",
+        rows,
+    )
+    assert (np.array(found) > 0).tolist() == (expected > 0).tolist()
+    same(found, expected)
+
+
+WRITTEN = """((w) => x.map(([ids, seed, options]) => {
+  const text = begin(w, ids, seed);
+  return Array.from({ length: 96 - ids.length }, () => {
+    const { expected, probabilities, symbol } = drawNext(text, options);
+    const { uniform } = text;
+    append(text, symbol);
+    return { expected, probabilities, symbol, uniform };
+  });
+}))(unpack(weights))"""
+
+
+def test_a_text_is_written_as_the_package_would_write_it_with_the_same_numbers(javascript):
+    vocabulary, model = written_heads()
+    begun = [vocabulary.encode(text).tolist() for text in javascript("stack", "EXAMPLES")]
+    options = [{"temperature": 0.5}, {"temperature": 1, "topP": 0.9}, {"temperature": 2, "topK": 5}]
+    named = [{"temperature": 0.5}, {"top_p": 0.9}, {"temperature": 2.0, "top_k": 5}]
+    runs = [[ids, seed, each] for seed, (ids, each) in enumerate(zip(begun, options, strict=True))]
+    modules = "stack networks weights-heads"
+    found = javascript(modules, WRITTEN, runs)
+    assert javascript(modules, WRITTEN, runs) == found  # the same seed, the same text
+    unknown = vocabulary.symbols.index("<unk>")
+    for (ids, seed, _), steps, settings in zip(runs, found, named, strict=True):
+        draws = javascript("mathematics", "Array.from({ length: 99 }, uniforms(x))", seed)
+        text = [*ids, *(step["symbol"] for step in steps)]
+        with torch.no_grad():
+            logits = model(torch.tensor([text]))[0, len(ids) - 1 : -1]
+        logits[:, unknown] = -torch.inf
+        probabilities = sampling_distribution(logits, **settings)
+        same([step["expected"] for step in steps], logits.softmax(-1))
+        same([step["probabilities"] for step in steps], probabilities)
+        assert [step["uniform"] for step in steps] == draws[: len(steps)]
+        reached = probabilities.cumsum(-1) > torch.tensor(draws[: len(steps)])[:, None]
+        assert reached.int().argmax(-1).tolist() == [step["symbol"] for step in steps]
+
+
+@torch.no_grad()
+def bits_after(model, ids, fewest, most):
+    """Bits per character where so many letters are before."""
+    chosen = ids.unfold(0, most + 1, 48)
+    logits = model(chosen[:, :-1])[:, fewest - 1 :]
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), chosen[:, fewest:].flatten())
+    return nats.item() / np.log(2)
+
+
+def test_the_stack_s_page_says_what_it_costs_beyond_its_trained_length(javascript):
+    trained, longest, beyond = javascript("stack", "[TRAINED, LONGEST, BEYOND]")
+    assert trained == inspect.signature(train_heads).parameters["window"].default
+    assert (trained, longest["text"]) == (64, 96)
+    vocabulary, model = written_heads()
+    ids = torch.as_tensor(vocabulary.encode(alice_parts()[2]))
+    within = load("weights-heads")[0]["card"]["bits per character, test"]
+    assert bits_after(model.float(), ids, 32, 63) == pytest.approx(within, abs=0.03)
+    assert bits_after(model, ids, 65, 96) == pytest.approx(beyond, abs=0.05)
+    assert beyond < np.log2(len(vocabulary) - 1)
 
 
 HAND = "beamSearch(tabulated, { width: x, longest: 3 })"
@@ -830,7 +951,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", ["chain", "gates", "heads", "spelling"])
+@pytest.mark.parametrize("name", ["chain", "gates", "heads", "spelling", "stack"])
 def test_any_text_may_be_typed(touch, name):
     figure = touch(name, width=NARROW)
     for text, answer in STRANGE.items():
@@ -971,6 +1092,78 @@ def test_a_head_s_weights_are_read_by_pointing_and_by_choosing(touch):
     expect(readout).not_to_have_text(before)
     assert figure.locator(".live-masked").count() == 1
     assert figure.locator(".live-cell").count() == 26 * 27 // 2
+
+
+def test_the_stack_writes_to_its_trained_length_then_beyond_and_can_do_it_again(touch):
+    figure = touch("stack", width=NARROW)
+    again, onwards, write = (
+        figure.get_by_role("button", name=name) for name in ("Start again", "Next letter", "Write")
+    )
+    readout = figure.locator(".live-says")
+    expect(readout).to_contain_text("Letter 9, a space: layer 1, head 1 reads")
+    expect(readout).to_contain_text("2 · 2 layers · 4 heads · 16 features · 9 letters = 2,304")
+    assert figure.locator(".live-cell").count() == 8 * 9
+    onwards.press("Enter")
+    expect(readout).to_contain_text("10 letters = 2,560 numbers")
+    expect(again).to_have_attribute("aria-disabled", "false")
+    write.press("Enter")  # with reduced motion all at once
+    expect(readout).to_contain_text("64 letters = 16,384 numbers")
+    expect(readout).to_contain_text("It never read a longer text in training")
+    first = said(figure)
+    onwards.press("Enter")
+    expect(readout).to_contain_text("It never saw place 65 in training.")
+    write.press("Enter")
+    expect(readout).to_contain_text("96 letters = 24,576 numbers. The figure ends here.")
+    for button in (write, onwards):
+        expect(button).to_have_attribute("aria-disabled", "true")
+        button.press("Enter")
+    expect(readout).to_contain_text("The figure ends here.")
+    again.press("Enter")
+    write.press("Enter")
+    expect(readout).to_have_text(first)
+    assert figure.page.evaluate("document.documentElement.scrollWidth") <= NARROW
+
+
+def test_what_is_cut_off_is_seen_and_a_head_is_chosen_by_its_row(touch):
+    figure = touch("stack")
+    readout = figure.locator(".live-says")
+    figure.get_by_role("slider", name="Top-k").press("Home")
+    expect(readout).to_contain_text("top-k 1 and top-p 0.90, 1 of 69 symbols can be drawn")
+    expect(readout).to_contain_text(", with the probability 1.00.")
+    assert figure.get_by_text("cut", exact=True).count() == 8
+    figure.get_by_role("slider", name="Top-k").press("End")
+    figure.get_by_role("slider", name="Top-p").press("End")
+    expect(readout).to_contain_text("no top-k and no top-p, 69 of 69 symbols can be drawn")
+    assert figure.get_by_text("cut", exact=True).count() == 0
+    figure.locator(".live-row").nth(5).click()
+    expect(readout).to_contain_text("layer 2, head 2 reads")
+    expect(figure.get_by_role("combobox")).to_have_value("5")
+    figure.get_by_role("combobox").select_option("3")
+    expect(readout).to_contain_text("layer 1, head 4 reads")
+
+
+def test_the_stack_writes_letter_by_letter_and_stops_when_told_or_out_of_view(touch):
+    figure = touch("stack")
+    figure.page.emulate_media(reduced_motion="no-preference")
+    readout, write = figure.locator(".live-says"), figure.get_by_role("button", name="Write")
+    stop = figure.get_by_role("button", name="Stop")
+
+    def written() -> int:
+        return int(re.search(r"(\d+) letters = ", said(figure)).group(1))
+
+    write.click()
+    expect(readout).to_contain_text(re.compile(r"(1[1-9]|[2-6]\d) letters = "))
+    stop.click()
+    stopped = written()
+    settle(figure.page, milliseconds=500)
+    assert written() == stopped < 64
+    write.click()
+    figure.evaluate("f => { f.style.marginBottom = '3000px'; }")
+    figure.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    expect(write).to_have_count(1)
+    stopped = written()
+    settle(figure.page, milliseconds=500)
+    assert written() == stopped < 64
 
 
 def test_the_speller_pronounces_what_is_typed(touch):

@@ -26,6 +26,7 @@ from train_live_models import (
     written_reader,
 )
 
+from seqbook.models.sampling import sampling_distribution
 from seqbook.plots import use_house_style
 from seqbook.plots.attention import alignment
 from seqbook.plots.shapes import label_cells
@@ -251,6 +252,67 @@ def heads(sentence: str = "the queen said to the king") -> Figure:
     return figure
 
 
+def written_by_heads(
+    beginning: str, length: int, *, seed: int, top_p: float
+) -> tuple[str, torch.Tensor, torch.Tensor, int]:
+    """A text that the Transformer writes, and what follows it, drawn with the page's own numbers.
+
+    Returns:
+        The text, the network's probabilities of the next symbol, those from which it is drawn,
+        and its id.
+    """
+    vocabulary, model = written_heads()
+    draws = page(
+        f"(() => {{ const u = uniforms({seed}); return Array.from({{length: 999}}, u) }})()"
+    )
+    text = beginning
+    while True:
+        with torch.no_grad():
+            logits = model(torch.as_tensor(vocabulary.encode(text))[None])[0, -1]
+        logits[vocabulary.encode(["<unk>"])] = -torch.inf
+        drawn_from = sampling_distribution(logits, top_p=top_p)
+        later = drawn_from.cumsum(-1) > draws[len(text) - len(beginning)]
+        symbol = int(later.int().argmax())
+        if len(text) == length:
+            return text, logits.softmax(-1), drawn_from, symbol
+        text += vocabulary.symbols[symbol]
+
+
+def stack(beginning: str = "said the ", *, seed: int = 7, length: int = 40) -> Figure:
+    """A text that the Transformer writes: where its heads look, and the next symbol."""
+    text, expected, drawn_from, symbol = written_by_heads(beginning, length, seed=seed, top_p=0.9)
+    vocabulary, model = written_heads()
+    weights = head_weights(model, vocabulary.encode(text)[None])[0, :, :, -1]
+    figure, (bars, cells, following) = plt.subplots(
+        3, 1, figsize=(WIDTH, 4.6), height_ratios=(1, 1.7, 1.5), constrained_layout=True
+    )
+    places = np.arange(length)
+    bars.bar(places, weights[0, 0], width=0.8, color=COLOURS["with attention"])
+    bars.set(ylim=(0, 1), yticks=[0, 1], xlim=(-0.5, length - 0.5))
+    bars.set_title("weights of layer 1, head 1, over the letters so far")
+    bars.set_xticks(places, list(text), fontsize=9)
+    cells.imshow(
+        weights.reshape(-1, length), cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="upper"
+    )
+    cells.set_yticks(range(8), [f"{n // 4 + 1}.{n % 4 + 1}" for n in range(8)], fontsize=9)
+    cells.set_xticks([])
+    cells.set_title(f"all heads: {length} × 8 cells of the cache, {256 * length:,} numbers")
+    named = expected.argsort(descending=True)[:8].tolist()
+    if symbol not in named:
+        named[-1] = symbol
+    ranks, colour = np.arange(8), COLOURS["Transformer"]
+    following.bar(ranks, drawn_from[named], width=0.6, color=colour, alpha=0.5)
+    place = named.index(symbol)
+    following.bar(place, drawn_from[symbol], width=0.6, color=colour)
+    following.bar(ranks, expected[named], width=0.6, fill=False, edgecolor=COLOURS["theory"])
+    following.set_xticks(ranks, ["␣" if s == " " else s for s in vocabulary.decode(named)])
+    following.get_xticklabels()[place].set_fontweight("bold")
+    following.set(ylim=(0, 1), yticks=[0, 1])
+    following.set_title("next: expected (outline), drawn from (filled)")
+    for axes in (bars, cells, following):
+        axes.tick_params(axis="x", length=0)
+
+
 def scan() -> Figure:
     """The rounds of a scan of the chapter's eight steps, in pairs."""
     steps = [[0.5, 8], [0.5, 2], [1, 0], [0.5, 1], [0, 6], [1, 0], [0.5, 3], [1, 1]]
@@ -315,6 +377,7 @@ FIGURES = [
     gates,
     spelling,
     writer,
+    stack,
 ]
 
 

@@ -10,13 +10,17 @@ export const EXAMPLES = ["the queen said to the king", "a mock turtle, a mock tu
 const [LEFT, TOP] = [20, 98]; // of the matrix, below the lines
 const WIDEST = 340;
 
-const shown = (letter) => (letter === " " ? "␣" : letter);
+/** A letter as it is drawn. */
+export const shown = (letter) => (letter === " " ? "␣" : letter);
 
 /** The largest of some shares with their names, in words. */
-function largest(shares, names, count = 3) {
+export function largest(shares, names, count = 3) {
   const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, count);
   return order.filter((k) => shares[k] > 0.005).map((k) => `${names(k)} ${percent(shares[k])}`).join(", ");
 }
+
+/** A head and what it looks at, for a list. */
+export const nameOfHead = ({ layer, head, on, share }) => `Layer ${layer + 1} head ${head + 1}: ${on}, ${percent(share)}`;
 
 export function mount(room, description) {
   const weights = unpack(packed);
@@ -78,8 +82,7 @@ export function mount(room, description) {
     text = typed;
     readText();
   } });
-  const words = ({ layer, head, on, share }) => `Layer ${layer + 1} head ${head + 1}: ${on}, ${percent(share)}`;
-  const headChoice = choice({ label: "Head", options: notable.map((each, k) => [k, words(each)]), onInput: redraw });
+  const headChoice = choice({ label: "Head", options: notable.map((each, k) => [k, nameOfHead(each)]), onInput: redraw });
   const most = notable.reduce((best, each, k) => (each.share - each.alike > notable[best].share - notable[best].alike ? k : best), 0);
   headChoice.input.value = most;
   const query = slider({ label: "Letter that reads", min: 1, max: LONGEST, value: 1, shown: (k) => (letters?.length ? `${k}: ${letters[k - 1]}` : String(k)), onInput: redraw });

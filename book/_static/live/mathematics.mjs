@@ -243,14 +243,39 @@ export function attentionWeights(query, keys, d, scaled) {
   return softmax(keys.map((key) => dot(query, key, d) / (scaled ? Math.sqrt(d) : 1)));
 }
 
-/** The code of each position: sines and cosines of growing wavelengths. */
-export function sinusoids(time, width, longest = 10000) {
-  return Array.from({ length: time }, (_, t) =>
-    Float64Array.from({ length: width }, (_, feature) => {
-      const angle = t * longest ** (-(feature - (feature % 2)) / width);
-      return feature % 2 ? Math.cos(angle) : Math.sin(angle);
-    }),
-  );
+/** The code of a position: sines and cosines of growing wavelengths. */
+export const sinusoid = (position, width, longest = 10000) =>
+  Float64Array.from({ length: width }, (_, feature) => {
+    const angle = position * longest ** (-(feature - (feature % 2)) / width);
+    return feature % 2 ? Math.cos(angle) : Math.sin(angle);
+  });
+
+/** The codes of the positions from 0. */
+export const sinusoids = (time, width) => Array.from({ length: time }, (_, t) => sinusoid(t, width));
+
+// Drawing a symbol
+
+/** Probabilities from which to draw: a temperature, then only the `topK` most probable symbols, and
+    of these the fewest that together have at least the probability `topP`. */
+export function samplingDistribution(logits, { temperature = 1, topK = Infinity, topP = 1 }) {
+  const probabilities = softmax(logits.map((x) => x / temperature));
+  const ranked = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, topK);
+  const total = ranked.reduce((sum, id) => sum + probabilities[id], 0);
+  const kept = new Float64Array(probabilities.length);
+  let before = 0;
+  for (const id of ranked) {
+    if (topP < 1 && before >= topP) break;
+    kept[id] = probabilities[id];
+    before += probabilities[id] / total;
+  }
+  const left = kept.reduce((sum, p) => sum + p, 0);
+  return kept.map((p) => p / left);
+}
+
+/** The symbol on which a uniform number from 0 to 1 falls. */
+export function symbolAt(probabilities, uniform) {
+  const symbol = probabilities.findIndex((p) => (uniform -= p) < 0);
+  return symbol < 0 ? probabilities.indexOf(Math.max(...probabilities)) : symbol; // a rounding error is left
 }
 
 // Linear recurrences: a step [a, b] replaces h by a h + b

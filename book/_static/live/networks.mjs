@@ -1,7 +1,7 @@
 // The trained networks, computed in the page as torch computes them. Weights come from
 // tools/train_live_models.py; tests/test_live_figures.py compares every output.
 
-import { affine, dot, sigmoid, sinusoids, softmax } from "./mathematics.mjs";
+import { affine, dot, sigmoid, sinusoid, softmax } from "./mathematics.mjs";
 
 const PADDING = 0;
 const START = 1;
@@ -141,53 +141,99 @@ export function layerNorm(x, weight, bias) {
   return centred.map((each, k) => (each / deviation) * weight[k] + bias[k]);
 }
 
+/** Queries, keys and values of a vector, each in several heads. */
+const projected = (x, heads, { inWeight, inBias }) => chunks(affine(inWeight, x, inBias), 3).map((part) => chunks(part, heads));
+
+/** The weights of a query on some keys, and the mean of their values with these weights. */
+function look(query, keys, values) {
+  const weights = softmax(keys.map((key) => dot(query, key) / Math.sqrt(query.length)));
+  const mixed = new Float64Array(query.length);
+  weights.forEach((share, s) => values[s].forEach((value, k) => (mixed[k] += share * value)));
+  return { weights, mixed };
+}
+
 /** Attention of each vector to itself and those before it, in several heads: the outputs, and the
     weights of each head as rows of queries, as long as the past. */
-function causalAttention(inputs, heads, { inWeight, inBias, outWeight, outBias }) {
-  const projected = inputs.map((x) => chunks(affine(inWeight, x, inBias), 3).map((part) => chunks(part, heads)));
-  const looks = Array.from({ length: heads }, (_, head) =>
-    projected.map(([queries], t) => {
-      const query = queries[head];
-      return softmax(projected.slice(0, t + 1).map(([, keys]) => dot(query, keys[head]) / Math.sqrt(query.length)));
+function causalAttention(inputs, heads, maps) {
+  const parts = inputs.map((x) => projected(x, heads, maps));
+  const found = parts.map(([queries], t) =>
+    queries.map((query, head) => {
+      const past = parts.slice(0, t + 1);
+      return look(query, past.map(([, keys]) => keys[head]), past.map(([, , values]) => values[head]));
     }),
   );
-  const outputs = inputs.map((x, t) => {
-    const joined = looks.flatMap((rows, head) => {
-      const mixed = new Float64Array(x.length / heads);
-      rows[t].forEach((share, s) => projected[s][2][head].forEach((value, k) => (mixed[k] += share * value)));
-      return [...mixed];
-    });
-    return affine(outWeight, joined, outBias);
-  });
-  return { outputs, looks };
+  return {
+    outputs: found.map((each) => affine(maps.outWeight, each.flatMap(({ mixed }) => [...mixed]), maps.outBias)),
+    looks: Array.from({ length: heads }, (_, head) => found.map((each) => each[head].weights)),
+  };
 }
+
+/** A layer of the Transformer: its norm, its attention's matrices, and its network at one position. */
+function transformerLayer(weights, number) {
+  const named = (name) => weights[`encoder.layers.${number}.${name}`];
+  const norm = (x, name) => layerNorm(x, named(`${name}.weight`), named(`${name}.bias`));
+  const maps = {
+    inWeight: named("self_attn.in_proj_weight"),
+    inBias: named("self_attn.in_proj_bias"),
+    outWeight: named("self_attn.out_proj.weight"),
+    outBias: named("self_attn.out_proj.bias"),
+  };
+  const add = (x, more) => x.map((each, k) => each + more[k]);
+  /** What the layer makes of a vector and what its attention found for it. */
+  const after = (x, output) => {
+    const attended = add(x, output);
+    const inner = affine(named("linear1.weight"), norm(attended, "norm2"), named("linear1.bias"));
+    return add(attended, affine(named("linear2.weight"), inner.map((each) => Math.max(0, each)), named("linear2.bias")));
+  };
+  return { before: (x) => norm(x, "norm1"), maps, after };
+}
+
+const embedded = (weights, id, position, width) => {
+  const code = sinusoid(position, width);
+  return weights["embedding.weight"][id].map((x, k) => x + code[k]);
+};
+
+const logitsOf = (weights, x) => {
+  const final = layerNorm(x, weights["encoder.norm.weight"], weights["encoder.norm.bias"]);
+  return affine(weights["readout.weight"], final, weights["readout.bias"]);
+};
 
 /** Read letters with a Transformer that looks back only: looks[layer][head][t] are the weights
     of letter t on those so far, logits[t] those of the letter after it. */
 export function readWithHeads(weights, ids, { layers, heads, d_model: width }) {
-  const codes = sinusoids(ids.length, width);
-  let states = ids.map((id, t) => weights["embedding.weight"][id].map((x, k) => x + codes[t][k]));
+  let states = ids.map((id, t) => embedded(weights, id, t, width));
   const looks = [];
   for (let number = 0; number < layers; number++) {
-    const named = (name) => weights[`encoder.layers.${number}.${name}`];
-    const norm = (x, name) => layerNorm(x, named(`${name}.weight`), named(`${name}.bias`));
-    const attention = causalAttention(states.map((x) => norm(x, "norm1")), heads, {
-      inWeight: named("self_attn.in_proj_weight"),
-      inBias: named("self_attn.in_proj_bias"),
-      outWeight: named("self_attn.out_proj.weight"),
-      outBias: named("self_attn.out_proj.bias"),
-    });
+    const { before, maps, after } = transformerLayer(weights, number);
+    const attention = causalAttention(states.map(before), heads, maps);
     looks.push(attention.looks);
-    states = states.map((x, t) => {
-      const attended = x.map((each, k) => each + attention.outputs[t][k]);
-      const inner = affine(named("linear1.weight"), norm(attended, "norm2"), named("linear1.bias"));
-      const added = affine(named("linear2.weight"), inner.map((each) => Math.max(0, each)), named("linear2.bias"));
-      return attended.map((each, k) => each + added[k]);
-    });
+    states = states.map((x, t) => after(x, attention.outputs[t]));
   }
-  const logits = states.map((x) => {
-    const final = layerNorm(x, weights["encoder.norm.weight"], weights["encoder.norm.bias"]);
-    return affine(weights["readout.weight"], final, weights["readout.bias"]);
+  return { looks, logits: states.map((x) => logitsOf(weights, x)) };
+}
+
+/** A cache without letters: cache[layer][head] will hold a key and a value of each. */
+export const emptyCache = ({ layers, heads }) =>
+  Array.from({ length: layers }, () => Array.from({ length: heads }, () => ({ keys: [], values: [] })));
+
+/** How many numbers a cache holds. */
+export const numbersIn = (cache) =>
+  cache.flat().flatMap(({ keys, values }) => [...keys, ...values]).reduce((sum, { length }) => sum + length, 0);
+
+/** Read one more letter and keep its keys and values: looks[layer][head] are its weights on those
+    so far, as `readWithHeads` has them, but only this position is computed. */
+export function readOneMore(weights, id, cache, { heads, d_model: width }) {
+  let state = embedded(weights, id, cache[0][0].keys.length, width);
+  const looks = cache.map((kept, number) => {
+    const { before, maps, after } = transformerLayer(weights, number);
+    const [queries, keys, values] = projected(before(state), heads, maps);
+    const found = kept.map((past, head) => {
+      past.keys.push(keys[head].slice()); // a copy, so that the query is not kept too
+      past.values.push(values[head].slice());
+      return look(queries[head], past.keys, past.values);
+    });
+    state = after(state, affine(maps.outWeight, found.flatMap(({ mixed }) => [...mixed]), maps.outBias));
+    return found.map((each) => each.weights);
   });
-  return { looks, logits };
+  return { looks, logits: logitsOf(weights, state) };
 }

@@ -1,7 +1,7 @@
 // A trained LSTM writes, letter by letter, and one of its units shows its gates. It stops by itself.
 
 import { readCharacter, readCharacters, unpack } from "./networks.mjs";
-import { softmax, uniforms } from "./mathematics.mjs";
+import { softmax, symbolAt, uniforms } from "./mathematics.mjs";
 import { button, buttons, controls, html, label, oncePerFrame, picture, redrawOnChange } from "./drawing.mjs";
 import { COLUMN, drawStep, ROWS } from "./gates.mjs";
 import { symbols, units, weights as packed } from "./weights-alice.mjs";
@@ -23,10 +23,7 @@ export function* write(weights, seed) {
   }
   for (let written = PROMPT.length; written < LONGEST; written++) {
     const scores = step.logits.map((x, id) => (id === unknown ? -Infinity : x / TEMPERATURE));
-    const probabilities = softmax(scores);
-    let left = draw();
-    let id = probabilities.findIndex((p) => (left -= p) < 0);
-    if (id < 0) id = probabilities.indexOf(Math.max(...probabilities)); // a rounding error is left
+    const id = symbolAt(softmax(scores), draw());
     step = readCharacter(weights, id, step);
     yield { letter: symbols[id], step };
   }
