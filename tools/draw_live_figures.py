@@ -311,6 +311,7 @@ def stack(beginning: str = "said the ", *, seed: int = 7, length: int = 40) -> F
     following.set_title("next: expected (outline), drawn from (filled)")
     for axes in (bars, cells, following):
         axes.tick_params(axis="x", length=0)
+    return figure
 
 
 def scan() -> Figure:
