@@ -6,7 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from seqbook.compression.arithmetic_coding import ArithmeticDecoder, ArithmeticEncoder
+from seqbook.compression.arithmetic_coding import (
+    ArithmeticDecoder,
+    ArithmeticEncoder,
+)
 from stepgrader.exercises import solutions
 from stepgrader.steps import CaseSampler, Step, known_mistakes
 
@@ -278,7 +281,10 @@ def _wrong_and_sure(sampler: CaseSampler) -> dict:
     case = _one_bit(sampler.size % 2, models=3)(sampler)
     wrong = 0.03 if case["bit"] else 0.97
     shape = case["probabilities"].shape
-    return case | {"probabilities": np.full(shape, wrong), "weights": case["weights"].clip(0.7) + 0.5}
+    return case | {
+        "probabilities": np.full(shape, wrong),
+        "weights": case["weights"].clip(0.7) + 0.5,
+    }
 
 
 def _step_reference(probabilities, weights, bit, rate):
@@ -372,9 +378,7 @@ def _sets_reference(probabilities, bits, selectors, weights, rate):
             y = math.fsum(a * b for a, b in zip(row, x, strict=True))
             total += y
             p = min(max(1 / (1 + math.exp(-y)), LEAST), 1 - LEAST)
-            rows[number][chosen] = [
-                a + rate * (bit - p) * b for a, b in zip(row, x, strict=True)
-            ]
+            rows[number][chosen] = [a + rate * (bit - p) * b for a, b in zip(row, x, strict=True)]
         p = 1 / (1 + math.exp(-total / len(selected)))
         p = min(max(p, LEAST), 1 - LEAST)
         costs.append(-math.log2(p if bit else 1 - p))
@@ -654,7 +658,7 @@ def _decode_past_the_end(coded, probabilities):
 
 
 def _words(sampler: CaseSampler, count: int) -> str:
-    words = "she sells sea shells on the shore".split()
+    words = ["she", "sells", "sea", "shells", "on", "the", "shore"]
     chosen = sampler.random.choice(words, count)
     return " ".join(["sea", *chosen])
 
@@ -1104,8 +1108,7 @@ STEPS = [
             "Your parts overlap in the number m. It belongs to the 0, so the part of the 1 begins "
             "at m + 1.",
             ("middle + 1", "middle"),
-            "The number m belongs to the 0: its part ends at m, and that of the 1 begins at "
-            "m + 1.",
+            "The number m belongs to the 0: its part ends at m, and that of the 1 begins at m + 1.",
             ("(low, middle)", "(low, middle - 1)"),
             ("middle + 1", "middle"),
             "The number m is lost: the part of the 0 ends at m, not before it.",
