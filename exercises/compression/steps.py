@@ -889,7 +889,7 @@ STEPS = [
             "Your counters forget nothing: when a bit comes, the count of the other bit shrinks "
             "if it is above 2.",
             ("> 2", "> 10**9"),
-            "The wrong count shrinks: it is that of the bit that did not come.",
+            "A count of yours shrinks when its own bit comes; only that of the other bit may shrink.",
             ("n[1 - bit] > 2", "n[bit] > 2"),
             ("n[1 - bit] = n[1 - bit] // 2 + 1", "n[bit] = n[bit] // 2 + 1"),
             "You halve the whole count; only what exceeds 2 is halved.",
@@ -962,6 +962,10 @@ STEPS = [
             ("np.clip(probabilities, LEAST, 1 - LEAST)", "probabilities"),
             "Keep the mixture too between LEAST and 1 - LEAST.",
             ("np.clip(1 / (1 + np.exp(-y)), LEAST, 1 - LEAST)", "1 / (1 + np.exp(-y))"),
+            "Both bounds are missing: keep the probabilities that come in, and the mixture, between "
+            "LEAST and 1 - LEAST.",
+            ("np.clip(probabilities, LEAST, 1 - LEAST)", "probabilities"),
+            ("np.clip(1 / (1 + np.exp(-y)), LEAST, 1 - LEAST)", "1 / (1 + np.exp(-y))"),
             "You return the log odds of the mixture; turn them into probabilities.",
             ("np.clip(1 / (1 + np.exp(-y)), LEAST, 1 - LEAST)", "y"),
         ),
@@ -1012,6 +1016,9 @@ STEPS = [
             "The log odds of 0 and 1 are infinite: here too, keep the probabilities between LEAST "
             "and 1 - LEAST.",
             ("np.clip(probabilities, LEAST, 1 - LEAST)", "probabilities"),
+            "Your mixture may come nearer to 0 or 1 than LEAST; take p from step 3.",
+            ("    p = mixed(probabilities[None], weights)[0]\n", ""),
+            ("cost =", "p = 1 / (1 + np.exp(-weights @ x))\n    cost ="),
             "Your numbers are right, but you overwrite the weights that you were given. Make a "
             "new array.",
             (
@@ -1038,6 +1045,9 @@ STEPS = [
                 "mix_step(models, chosen[s], bit, rate)[1]",
                 "mix_step(models, chosen.mean(0), bit, rate)[1] + chosen[s] - chosen.mean(0)",
             ),
+            "Your steps are too small by the number of sets. Each set learns as if it predicted "
+            "alone, at the full rate.",
+            ("bit, rate)[1]", "bit, rate / len(sets))[1]"),
             "All rows of a set learn; only the one that was selected may move.",
             (
                 "weights[s, row] = mix_step(models, chosen[s], bit, rate)[1]",
@@ -1129,6 +1139,11 @@ STEPS = [
             ("((high - low) * (65536 - p) >> 16)", "round((high - low) * (65536 - p) / 65536)"),
             "The probabilities sum to 2**16 = 65,536, not to 65,535.",
             ("65536 - p", "65535 - p"),
+            "You settle single bits; the coder settles whole bytes, eight bits at a time.",
+            ("low >> 24 == high >> 24", "low >> 31 == high >> 31"),
+            ("append(low >> 24)", "append(low >> 31)"),
+            ("low << 8", "low << 1"),
+            ("high << 8 & TOP | 255", "high << 1 & TOP | 1"),
             "You keep only the last settled byte; collect all of them.",
             ("settled.append(low >> 24)", "settled = [low >> 24]"),
             "Your settled bytes are in reverse order; the first one comes first.",
@@ -1250,6 +1265,9 @@ STEPS = [
             ("len(data) >> 8, len(data) & 255", "len(data) & 255"),
             "You begin with the lowest bit of a byte; the highest comes first, as in step 2.",
             ("range(7, -1, -1)", "range(8)"),
+            "The number of a character, which ord gives, may need more than a byte; take the bytes "
+            "of the text in UTF-8.",
+            ("list(text.encode())", "list(map(ord, text))"),
             "Write the text as UTF-8, so that every character has bytes.",
             ("text.encode()", 'text.encode("latin-1")'),
             "The order is ignored: you always use contexts of order 1.",
