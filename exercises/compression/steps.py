@@ -582,7 +582,7 @@ def _any_bytes(sampler: CaseSampler) -> dict:
 
 def _one_byte(sampler: CaseSampler) -> dict:
     """More bits than the byte, so that they depend on what follows it."""
-    p = sampler.random.integers(20_000, 45_000, 20 + 4 * sampler.size)
+    p = sampler.random.integers(20_000, 45_000, 48 + 4 * sampler.size)
     byte = [1, 0, 128, 254][sampler.size]
     return {"coded": [byte], "probabilities": p.tolist()}
 
@@ -595,11 +595,12 @@ def _improbable(sampler: CaseSampler) -> dict:
 
 
 def _border(sampler: CaseSampler) -> dict:
-    """A number that is the last one of the left part."""
+    """The last number of the left part, or the first one of the right part."""
     p = sampler.random.integers(2000, 63_000, 2 + sampler.size)
     p[0] = 32768 if sampler.size == 0 else p[0]
     middle = TOP * (65536 - int(p[0])) >> 16
-    return {"coded": list(middle.to_bytes(4, "big")), "probabilities": p.tolist()}
+    number = middle + sampler.size % 2
+    return {"coded": list(number.to_bytes(4, "big")), "probabilities": p.tolist()}
 
 
 def _decode_reference(coded, probabilities):
