@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -182,9 +183,13 @@ def as_numbers(value: Any) -> np.ndarray | None:
 def numbers_in(value: Any) -> Iterator[float]:
     """Yield all numbers in a value, truth values as 0 and 1.
 
+    An integer that no float can hold is infinite.
+
     Example:
         >>> list(numbers_in({"a": (1, [True]), "b": np.ones(2), "c": None}))
         [1.0, 1.0, 1.0, 1.0]
+        >>> list(numbers_in([-(10**400)]))
+        [-inf]
     """
     if isinstance(value, dict):
         value = list(value.values())
@@ -194,7 +199,10 @@ def numbers_in(value: Any) -> Iterator[float]:
     elif isinstance(value, np.ndarray):
         yield from value.astype(float).ravel().tolist()
     elif isinstance(value, (bool, int, float)):
-        yield float(value)
+        try:
+            yield float(value)
+        except OverflowError:
+            yield math.inf if value > 0 else -math.inf
 
 
 def near(expected: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:
