@@ -315,6 +315,11 @@ def _scan_by_division(decay, inputs, initial):
     return products * (initial[:, None] + (inputs / products).cumsum(1))
 
 
+def _scan_by_logarithms(decay, inputs, initial):
+    logs = decay.log().cumsum(1)
+    return logs.exp() * (initial[:, None] + (inputs * (-logs).exp()).cumsum(1))
+
+
 # -- 5. min_gru
 
 
@@ -518,6 +523,12 @@ def _to_read(sampler: CaseSampler, kind: str = "both") -> dict:
         "weight": weight,
         "paired": paired,
     }
+
+
+def _single_reading(sampler: CaseSampler) -> dict:
+    made = _to_read(sampler)
+    first = {name: made[name][:1] for name in ("decay", "gain")}
+    return made | first | {"inputs": made["inputs"][:, :1]}
 
 
 def _outputs_reference(inputs, decay, gain, weight, paired):
@@ -801,6 +812,19 @@ STEPS = [
             ("hidden, states = initial, []", "hidden, states = torch.zeros_like(initial), []"),
             "When one row starts a text, you restart all rows of the batch. Choose for each row.",
             ("starts[:, t, None]", "starts[:, t].any()"),
+            "Your first state is the first input alone. The first step, too, decays the initial state "
+            "and adds the input.",
+            (
+                "torch.where(starts[:, t, None], initial, hidden)",
+                "torch.where(starts[:, t, None], initial, hidden) if t else 0 * initial",
+            ),
+            "At a start you overwrite the state in place, and with it the last state of the text "
+            "before, which you have stored already. Make a new tensor, for instance by torch.where.",
+            ("hidden, states = initial, []", "hidden, states = initial.clone(), []"),
+            (
+                "before = torch.where(starts[:, t, None], initial, hidden)",
+                "hidden[starts[:, t]] = initial[starts[:, t]]\n        before = hidden",
+            ),
             "You look at the starts of the first row of the batch only. Choose for each row.",
             ("starts[:, t, None]", "starts[0, t]"),
             "You restart one step too late: choose the state before the step, not after it.",
@@ -940,6 +964,9 @@ STEPS = [
             ("return shift", "return decay, shift"),
             "You return the decays; the states are in the shifts.",
             ("return shift", "return decay"),
+            "You take logarithms of the decays, which exist for positive ones only. Compose, which "
+            "needs products and sums alone.",
+            _scan_by_logarithms,
             "Right unless a decay is zero: you divide by products of decays. Compose, and never "
             "divide.",
             _scan_by_division,
@@ -1110,6 +1137,7 @@ STEPS = [
             "pairs and single units": _to_read,
             "pairs only": lambda sampler: _to_read(sampler, "pairs"),
             "single units only": lambda sampler: _to_read(sampler, "single"),
+            "a single reading": _single_reading,
         },
         mistakes=known_mistakes(
             "Right for single units. A unit that stands for a pair counts twice.",
@@ -1181,6 +1209,25 @@ STEPS = [
             "What comes from before the chunk does not fade in your outputs; at step i, multiply "
             "it by the decay to the power i + 1.",
             ("decay ** (step + 1) * ", ""),
+            "Nothing fades in your form, which is that of the chapter; here there is a decay.",
+            ("decay ** (step - step.T)", "torch.ones_like(q @ k.T)"),
+            ("decay ** (step + 1) * ", ""),
+            ("decay ** (len(q) - 1 - step)", "torch.ones_like(step)"),
+            ("decay ** len(q) * state", "state"),
+            "You let the state fade once in each chunk, and nothing else. All pairs fade at every "
+            "step, also inside a chunk.",
+            ("decay ** (step - step.T)", "torch.ones_like(q @ k.T)"),
+            ("decay ** (step + 1) * ", ""),
+            ("decay ** (len(q) - 1 - step)", "torch.ones_like(step)"),
+            ("decay ** len(q) * state", "decay * state"),
+            "Your outputs read the state before the pair of the step is stored; read the one after "
+            "it.",
+            ("(decay ** (step - step.T)).tril()", "(decay ** (step - 1 - step.T)).tril(-1)"),
+            ("decay ** (step + 1)", "decay**step"),
+            "Your new pair fades in the step that stores it. First the old state fades, and then the "
+            "pair is added as it is.",
+            ("decay ** (step - step.T)", "decay ** (step + 1 - step.T)"),
+            ("len(q) - 1 - step", "len(q) - step"),
             "You update the state first, so your outputs count the chunk twice. What comes from before "
             "is read from the state in which the chunk begins.",
             (
