@@ -506,7 +506,7 @@ def _hold_in_single_precision(half_life, period, gaps):
 
 def _to_read(sampler: CaseSampler, kind: str = "both") -> dict:
     batch, time = (2, 3) if sampler.size == 0 else sampler.lengths(2, low=3)
-    units = 2 + sampler.size // 2
+    units = 2 + (sampler.size + 1) // 2
     paired = torch.arange(units) % 2 == sampler.size % 2
     if kind != "both":
         paired = torch.full((units,), kind == "pairs")
