@@ -396,6 +396,20 @@ WRONG = {
         "smoothed_loss": [("return loss", "return -loss", "the negative")],
         "learning_rates": [("tensor(rates)", "tensor(rates) / peak", "argument peak")],
     },
+    "linear_recurrence": {
+        "loop": [("stack(states,", "stack(states[::-1],", "reversed order along axis 1")],
+        "scan": [("return shift", "return shift[:, -1]", "the last entry along axis 1")],
+        "gate_gradients": [
+            ("total * gate, kept", "-total * gate, kept", "result[1] is the negative")
+        ],
+        "zero_order_hold": [
+            ("rate)\n", "rate.conj())\n", "Your units turn in the other direction")
+        ],
+        "real_outputs": [("return (factor", "return -(factor", "the negative")],
+        "chunked": [("stack(handed)", "stack(handed[:-1])", "1 entry missing at the end")],
+        "delta_map": [("return matrix, shift", "return shift, matrix", "are swapped")],
+        "recall": [("(-1), scores", "(-1), -scores", "result[1] is the negative")],
+    },
     "sequences": {
         "effective_size": [("return size, math", "return 1 / size, math", "inverse (1 / x)")],
         "shuffle_blocks": [("blocks[order]", "blocks", "just the argument series")],
