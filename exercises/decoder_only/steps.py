@@ -1,0 +1,1051 @@
+"""The steps of the exercise on decoder-only models, with their reference answers and known mistakes."""
+
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+from seqbook.layers.attention import (
+    GroupedQueryAttention,
+    KeysAndValues,
+    KeyValueCache,
+    causal_mask,
+    scaled_dot_product_attention,
+)
+from seqbook.layers.rotary import RotaryPositions
+from seqbook.models import metrics, sampling
+from seqbook.models.decoder_only import DecoderOnlyModel
+from stepgrader.exercises import solutions
+from stepgrader.steps import CaseSampler, ModuleCase, Step, known_mistakes
+
+rms_norm, rotate, grouped_attention, CachedAttention, DecoderLayer = solutions(
+    __file__, "rms_norm", "rotate", "grouped_attention", "CachedAttention", "DecoderLayer"
+)
+
+# -- 1. learn_merge
+
+
+def _draw_words(sampler: CaseSampler, letters: int, lengths) -> list[list[int]]:
+    return [[97 + int(i) for i in sampler.integers(letters, n)] for n in lengths]
+
+
+def _frequencies(words, counts, pairs=pairwise) -> Counter:
+    found: Counter = Counter()
+    for word, count in zip(words, counts, strict=True):
+        for pair in pairs(word):
+            found[pair] += count
+    return found
+
+
+def _apart(word):
+    """Pairs of neighbors, of equal pairs only those that do not overlap."""
+    taken: dict[tuple[int, int], int] = {}
+    for i, pair in enumerate(pairwise(word)):
+        if taken.get(pair, -2) < i - 1:
+            taken[pair] = i
+            yield pair
+
+
+def _tied(found: Counter) -> list[tuple[int, int]]:
+    """The most frequent pairs, in the order in which they occur."""
+    return [pair for pair in found if found[pair] == max(found.values())]
+
+
+def _wrong_counts(words, counts) -> list[Counter]:
+    joined = [i for word, count in zip(words, counts, strict=True) for i in word * count]
+    return [
+        _frequencies(words, [1] * len(words)),
+        Counter(pairwise(joined)),
+        _frequencies(words, counts, lambda word: set(pairwise(word))),
+        _frequencies(words, counts, lambda word: zip(word[::2], word[1::2], strict=False)),
+    ]
+
+
+def _pieces(sampler: CaseSampler) -> dict:
+    """One pair is the most frequent, but not if it is counted in a wrong way."""
+    while True:
+        lengths = sampler.random.permutation([2, 3, 4, 5, 5, 4][: 4 + sampler.size // 2])
+        words = _draw_words(sampler, 3, lengths)
+        counts = [int(n) for n in sampler.random.permutation(9)[: len(words)] + 1]
+        found = _frequencies(words, counts)
+        best = _tied(found)
+        wrong = [_tied(each)[0] for each in _wrong_counts(words, counts)]
+        if len(best) == 1 and best[0] not in wrong and found == _frequencies(words, counts, _apart):
+            return {"words": words, "counts": counts, "new": 256 + sampler.size}
+
+
+def _ties(sampler: CaseSampler) -> dict:
+    while True:
+        words = _draw_words(sampler, 3, sampler.random.permutation([2, 3, 4, 3, 4][: 3 + sampler.size // 2]))
+        counts = [int(n) for n in 1 + sampler.integers(2, len(words))]
+        tied = _tied(_frequencies(words, counts))
+        of_smallest_right = min(tied, key=lambda pair: pair[::-1])
+        if min(tied) not in (tied[0], max(tied), of_smallest_right):
+            return {"words": words, "counts": counts, "new": 256 + sampler.size}
+
+
+def _runs(sampler: CaseSampler) -> dict:
+    """A run of one id is most frequent, but not if equal pairs may not overlap."""
+    while True:
+        run = [97] * (3 + 2 * (sampler.size > 1))
+        others = _draw_words(sampler, 3, [3, 4][: 1 + sampler.size // 2])
+        words = [others[0], [98, *run], run, *others[1:]]
+        counts = [int(n) for n in 1 + sampler.integers(4, len(words))]
+        found = _frequencies(words, counts)
+        apart = _tied(_frequencies(words, counts, _apart))
+        if _tied(found) == [(97, 97)] and (97, 97) not in apart:
+            return {"words": words, "counts": counts, "new": 300 + sampler.size}
+
+
+def _short_pieces(sampler: CaseSampler) -> dict:
+    drawn = _pieces(sampler)
+    return drawn | {"words": [[99], *drawn["words"]], "counts": [9, *drawn["counts"]]}
+
+
+def _learn_reference(words, counts, new):
+    """As texts: a pair is two characters, which Python finds and replaces."""
+    texts = ["".join(map(chr, word)) for word in words]
+    pairs = sorted({text[i : i + 2] for text in texts for i in range(len(text) - 1)})
+
+    def frequency(pair):
+        return sum(
+            count * text.startswith(pair, i)
+            for text, count in zip(texts, counts, strict=True)
+            for i in range(len(text))
+        )
+
+    best = max(pairs, key=frequency)  # the first of the most frequent ones
+    replaced = [text.replace(best, chr(new)) for text in texts]
+    return np.array([*map(ord, best)]), [np.array([*map(ord, text)]) for text in replaced]
+
+
+def _learn_with_indices(words, counts, new):
+    totals = {}
+    for word, count in zip(words, counts, strict=True):
+        for i in range(len(word) - 1):
+            pair = word[i], word[i + 1]
+            totals[pair] = totals.get(pair, 0) + count
+    most = max(totals.values())
+    best = sorted(pair for pair in totals if totals[pair] == most)[0]
+    result = []
+    for word in words:
+        merged, i = [], 0
+        while i < len(word):
+            if tuple(word[i : i + 2]) == best:
+                merged.append(new)
+                i += 2
+            else:
+                merged.append(word[i])
+                i += 1
+        result.append(merged)
+    print("merged", best)
+    return [list(best), result]
+
+
+def _learn_on_copies(words, counts, new):
+    weighted = Counter()
+    for word, count in zip(words, counts, strict=True):
+        weighted.update(count * [*zip(word, word[1:], strict=False)])
+    (pair, _), *_ = sorted(weighted.items(), key=lambda item: (-item[1], item[0]))
+    words = [list(word) for word in words]
+    for word in words:
+        i = 0
+        while i < len(word) - 1:
+            if (word[i], word[i + 1]) == pair:
+                word[i : i + 2] = [new]
+            i += 1
+    return pair, words
+
+
+def _learn_across_pieces(words, counts, new):
+    text = [i for word, count in zip(words, counts, strict=True) for i in word * count]
+    found = Counter(pairwise(text))
+    best = min(found, key=lambda pair: (-found[pair], pair))
+    old = "".join(map(chr, best))
+    texts = ["".join(map(chr, word)).replace(old, chr(new)) for word in words]
+    return best, [[*map(ord, text)] for text in texts]
+
+
+def _learn_without_overlaps(words, counts, new):
+    found = Counter()
+    for word, count in zip(words, counts, strict=True):
+        text = "".join(map(chr, word))
+        for pair in {*pairwise(text)}:
+            found["".join(pair)] += count * text.count("".join(pair))
+    best = min(found, key=lambda pair: (-found[pair], pair))
+    texts = ["".join(map(chr, word)).replace(best, chr(new)) for word in words]
+    return [*map(ord, best)], [[*map(ord, text)] for text in texts]
+
+
+def _learn_the_leftmost_only(words, counts, new):
+    found = Counter()
+    for word, count in zip(words, counts, strict=True):
+        for pair in pairwise(word):
+            found[pair] += count
+    best = min(found, key=lambda pair: (-found[pair], pair))
+    old = "".join(map(chr, best))
+    texts = ["".join(map(chr, word)).replace(old, chr(new), 1) for word in words]
+    return best, [[*map(ord, text)] for text in texts]
+
+
+# -- 2. encode and 3. decode
+
+
+def _apply(data, merges) -> list[int]:
+    """Ids of some bytes: each merge replaces two characters of a text."""
+    text = "".join(map(chr, data))
+    for new, (left, right) in enumerate(merges, 256):
+        text = text.replace(chr(left) + chr(right), chr(new))
+    return [*map(ord, text)]
+
+
+def _learned(data, number: int) -> list[tuple[int, int]]:
+    """The first merges that are learned from one piece, fewer if it gets too short."""
+    merges: list[tuple[int, int]] = []
+    while len(merges) < number and len(word := _apply(data, merges)) > 1:
+        found = _frequencies([word], [1])
+        merges.append(min(found, key=lambda pair: (-found[pair], pair)))
+    return merges
+
+
+def _first_from_the_left(data, merges):
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    word, i = list(data), 0
+    while i < len(word) - 1:
+        if (word[i], word[i + 1]) in ranks:
+            word[i : i + 2] = [256 + ranks[word[i], word[i + 1]]]
+            i = 0
+        else:
+            i += 1
+    return word
+
+
+def _encode_by_longest(data, merges):
+    tokens = [bytes([byte]) for byte in range(256)]
+    for left, right in merges:
+        tokens.append(tokens[left] + tokens[right])
+    rest, ids = bytes(data), []
+    while rest:
+        fitting = [i for i, token in enumerate(tokens) if rest.startswith(token)]
+        ids.append(max(fitting, key=lambda i: len(tokens[i])))
+        rest = rest[len(tokens[ids[-1]]) :]
+    return ids
+
+
+def _encode_at_one_place(data, merges):
+    word = list(data)
+    for new, pair in enumerate(merges, 256):
+        pairs = [*zip(word, word[1:], strict=False)]
+        if pair in pairs:
+            at = pairs.index(pair)
+            word[at : at + 2] = [new]
+    return word
+
+
+def _to_encode(sampler: CaseSampler) -> dict:
+    number = (2, 4, 5, 6)[sampler.size]
+    while True:
+        merges = _learned(_draw_words(sampler, 3, [12 + 2 * sampler.size])[0], number)
+        data = _draw_words(sampler, 3, [6 + 2 * sampler.size])[0]
+        right = _apply(data, merges)
+        wrong = [
+            _first_from_the_left(data, merges),
+            _encode_by_longest(data, merges),
+            _encode_at_one_place(data, merges),
+            data,
+        ]
+        if sampler.size == 0:  # two merges can't be wrong in all these ways
+            wrong = [wrong[0], wrong[3]]
+        if len(set(merges)) == number and right not in wrong:
+            return {"data": data, "merges": merges}
+
+
+def _same_letter(sampler: CaseSampler) -> dict:
+    data = [97] * (7 + 4 * (sampler.size % 3)) + [98] * (sampler.size > 1)
+    return {"data": data, "merges": [(97, 97), (256, 256)]}
+
+
+def _other_bytes(sampler: CaseSampler) -> dict:
+    data = [int(byte) for byte in 128 + sampler.integers(128, 4 + sampler.size)]
+    return _to_encode(sampler) | {"data": [0, *data]}
+
+
+def _encode_reference(data, merges):
+    return np.array(_apply(data, merges), dtype=int)
+
+
+def _encode_in_order(data, merges):
+    """Apply every merge once, in the order in which they were learned."""
+    word = list(data)
+    for new, pair in enumerate(merges, 256):
+        merged = []
+        for i in word:
+            if merged and (merged[-1], i) == tuple(pair):
+                merged[-1] = new
+            else:
+                merged.append(i)
+        word = merged
+    return word
+
+
+def _encode_recursively(data, merges):
+    ranks = {(left, right): rank for rank, (left, right) in enumerate(merges)}
+
+    def shorten(word):
+        found = [
+            (ranks[word[i], word[i + 1]], i)
+            for i in range(len(word) - 1)
+            if (word[i], word[i + 1]) in ranks
+        ]
+        if not found:
+            return word
+        rank, i = min(found)
+        return shorten((*word[:i], 256 + rank, *word[i + 2 :]))
+
+    print("bytes", len(data))
+    return torch.tensor(shorten(tuple(data)), dtype=torch.int64)
+
+
+SYLLABLES = "가나다라마한글앨리스"
+
+
+def _hangul(sampler: CaseSampler, count: int) -> list[int]:
+    text = "".join(SYLLABLES[int(i)] for i in sampler.random.permutation(len(SYLLABLES))[:count])
+    return [*text.encode()]
+
+
+def _to_decode(sampler: CaseSampler) -> dict:
+    drawn = _to_encode(sampler)
+    return {"ids": _apply(drawn["data"], drawn["merges"]), "merges": drawn["merges"]}
+
+
+def _across_characters(sampler: CaseSampler) -> dict:
+    """Tokens that hold the end of one character and the start of the next."""
+    data = _hangul(sampler, 3 + sampler.size)
+    borders = [(data[i - 1], data[i]) for i in range(3, len(data), 3)]
+    merges = [*borders[:1], (data[1], 256), *borders[1:2]]
+    ids = _apply(data, merges)
+    return {"ids": [97, *ids, 98], "merges": merges}
+
+
+def _half_characters(sampler: CaseSampler) -> dict:
+    """Ids that begin inside a character and end inside another one."""
+    drawn = _across_characters(sampler)
+    return drawn | {"ids": [*drawn["ids"][2:-2], 98]}
+
+
+def _no_text(sampler: CaseSampler) -> dict:
+    drawn = _across_characters(sampler)
+    ids = [255, 97, *(int(byte) for byte in 192 + sampler.integers(64, 2 + sampler.size)), 256, 128]
+    return drawn | {"ids": ids}
+
+
+def _decode_reference(ids, merges):
+    """From the last merge to the first, each token becomes its two parts again."""
+    text = "".join(map(chr, ids))
+    for token, pair in reversed([*enumerate(merges, 256)]):
+        text = text.replace(chr(token), chr(pair[0]) + chr(pair[1]))
+    data = text.encode("latin-1")
+    return np.array([*data], dtype=int), str(data, "utf-8", "replace")
+
+
+def _decode_recursively(ids, merges):
+    def expand(i):
+        if i < 256:
+            return [i]
+        left, right = merges[i - 256]
+        return expand(left) + expand(right)
+
+    data = [byte for i in ids for byte in expand(i)]
+    print("bytes", data)
+    return [data, bytes(data).decode(errors="replace")]
+
+
+def _decode_with_a_stack(ids, merges):
+    data, waiting = bytearray(), [int(i) for i in ids][::-1]
+    while waiting:
+        i = waiting.pop()
+        if i < 256:
+            data.append(i)
+        else:
+            waiting.extend(reversed(merges[i - 256]))
+    return torch.tensor([*data], dtype=torch.uint8), data.decode("utf-8", "replace")
+
+
+# -- 4. rms_norm
+
+
+def _to_norm(sampler: CaseSampler, *leading: int) -> dict:
+    width = 3 + sampler.size
+    return {
+        "x": sampler.normal(*leading, width) + 0.5,
+        "weight": sampler.normal(width),
+        "epsilon": float(sampler.random.choice([0.1, 0.2, 0.5])),
+    }
+
+
+def _zero_position(sampler: CaseSampler) -> dict:
+    drawn = _to_norm(sampler, 2 + sampler.size)
+    drawn["x"][1] = 0.0
+    return drawn
+
+
+def _norm_reference(x, weight, epsilon):
+    return nn.functional.rms_norm(x, weight.shape, weight, epsilon)
+
+
+def _norm_by_length(x, weight, epsilon):
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    width = x.shape[-1]
+    return weight * x * width**0.5 * torch.rsqrt(length**2 + width * epsilon)
+
+
+def _norm_in_single_precision(x, weight, epsilon):
+    x, weight = x.float(), weight.float()
+    mean_square = torch.einsum("...i,...i->...", x, x) / len(weight)
+    return x / torch.sqrt(mean_square + epsilon)[..., None] * weight
+
+
+def _norm_position_by_position(x, weight, epsilon):
+    rows = [
+        row * weight / (sum(number**2 for number in row) / len(row) + epsilon) ** 0.5
+        for row in x.reshape(-1, len(weight))
+    ]
+    print("positions", len(rows))
+    return torch.stack(rows).reshape(x.shape)
+
+
+# -- 5. rotate
+
+
+def _to_rotate(sampler: CaseSampler, *leading: int, start: bool = False) -> dict:
+    return {
+        "x": sampler.normal(*leading, 3 + sampler.size % 3, 4 + 2 * (sampler.size // 2)),
+        "base": float(sampler.random.choice([10, 100, 1000])),
+        "start": int(sampler.random.integers(2, 9)) if start else 0,
+    }
+
+
+def _one_pair(sampler: CaseSampler) -> dict:
+    drawn = _to_rotate(sampler, start=True)
+    return drawn | {"x": sampler.normal(2 + sampler.size, 2)}
+
+
+def _rotate_reference(x, base, start):
+    return RotaryPositions(x.shape[-1], base=base)(x, start=start)
+
+
+def _rotate_as_complex_numbers(x, base, start):
+    half = x.shape[-1] // 2
+    exponents = torch.arange(half, dtype=torch.float64) / half
+    positions = torch.arange(start, start + x.shape[-2], dtype=torch.float64)
+    angles = torch.outer(positions, 1 / base**exponents)
+    first, second = x.split(half, dim=-1)
+    turned = torch.complex(first, second) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((turned.real, turned.imag), -1)
+
+
+def _rotate_in_single_precision(x, base, start):
+    """With the function rotate_half of the transformers library."""
+    x, size = x.float(), x.shape[-1]
+    inverse = 1.0 / (base ** (torch.arange(0, size, 2).float() / size))
+    angles = torch.outer(torch.arange(start, start + x.shape[-2]).float(), inverse)
+    angles = torch.cat([angles, angles], -1)
+    half = torch.cat([-x[..., size // 2 :], x[..., : size // 2]], -1)
+    return x * angles.cos() + half * angles.sin()
+
+
+def _rotate_by_matrices(x, base, start):
+    size, rows = x.shape[-1], []
+    for r in range(x.shape[-2]):
+        matrix = torch.eye(size, dtype=x.dtype)
+        for i in range(size // 2):
+            angle = (start + r) * base ** (-2 * i / size)
+            matrix[i, i] = matrix[i + size // 2, i + size // 2] = math.cos(angle)
+            matrix[i, i + size // 2] = -math.sin(angle)
+            matrix[i + size // 2, i] = math.sin(angle)
+        rows.append(x[..., r, :] @ matrix.T)
+    print("turned", len(rows), "positions")
+    return torch.stack(rows, -2)
+
+
+# -- 6. grouped_attention
+
+
+def _to_attend(sampler: CaseSampler, heads: int, kv_heads: int, new: int, past: int) -> dict:
+    batch, size = (1, 2) if sampler.size == 0 else (2, 2 + sampler.size // 2)
+    kept = batch, kv_heads, past + new, size
+    return {
+        "query": sampler.normal(batch, heads, new, size),
+        "keys": sampler.normal(*kept),
+        "values": sampler.normal(*kept),
+    }
+
+
+def _attend_reference(query, keys, values):
+    """One head after the other, with the package's attention."""
+    heads, kv_heads = query.shape[1], keys.shape[1]
+    mask = causal_mask(query.shape[2], keys.shape[2])
+    found = [
+        scaled_dot_product_attention(
+            query[:, head],
+            keys[:, head * kv_heads // heads],
+            values[:, head * kv_heads // heads],
+            mask=mask,
+        ).output
+        for head in range(heads)
+    ]
+    return torch.stack(found, 1)
+
+
+def _attend_by_torch(query, keys, values):
+    position = torch.arange(keys.shape[2])
+    mask = position <= position[-query.shape[2] :, None]
+    return nn.functional.scaled_dot_product_attention(
+        query, keys, values, attn_mask=mask, enable_gqa=True
+    )
+
+
+def _attend_by_groups_in_single_precision(query, keys, values):
+    query, keys, values = query.float(), keys.float(), values.float()
+    grouped = query.unflatten(1, (keys.shape[1], -1))
+    scores = torch.einsum("bghqs,bgks->bghqk", grouped, keys) / query.shape[-1] ** 0.5
+    new, time = scores.shape[-2:]
+    scores = scores + torch.full((new, time), -math.inf).triu(time - new + 1)
+    return torch.einsum("bghqk,bgks->bghqs", scores.softmax(-1), values).flatten(1, 2)
+
+
+def _attend_query_by_query(query, keys, values):
+    sharing = query.shape[1] // keys.shape[1]
+    past = keys.shape[2] - query.shape[2]
+    outputs = torch.zeros_like(query)
+    for head in range(query.shape[1]):
+        for i in range(query.shape[2]):
+            seen = past + i + 1
+            key, value = keys[:, head // sharing, :seen], values[:, head // sharing, :seen]
+            scores = torch.einsum("bs,bks->bk", query[:, head, i], key)
+            powers = torch.exp(scores / math.sqrt(query.shape[-1]))
+            weights = powers / powers.sum(1, keepdim=True)
+            outputs[:, head, i] = torch.einsum("bk,bks->bs", weights, value)
+    return outputs
+
+
+# -- 7. CachedAttention
+
+
+def _linear(sampler: CaseSampler, name: str, rows: int, columns: int) -> dict:
+    return {f"{name}.weight": sampler.normal(rows, columns) / 2}
+
+
+def _attention_state(sampler: CaseSampler, width: int, kept: int, prefix: str = "") -> dict:
+    return {
+        **_linear(sampler, f"{prefix}q_proj", width, width),
+        **_linear(sampler, f"{prefix}k_proj", kept, width),
+        **_linear(sampler, f"{prefix}v_proj", kept, width),
+        **_linear(sampler, f"{prefix}o_proj", width, width),
+    }
+
+
+def _stream(sampler: CaseSampler, new: int, past: int, heads: int, kv_heads: int, size: int) -> dict:
+    batch = 1 if sampler.size == 0 else 2
+    return {
+        "x": sampler.normal(batch, new, heads * size),
+        "keys": sampler.normal(batch, kv_heads, past, size),
+        "values": sampler.normal(batch, kv_heads, past, size),
+    }
+
+
+def _cached(
+    sampler: CaseSampler, new: int, past: int, heads: int = 2, kv_heads: int = 1, size: int = 4
+) -> ModuleCase:
+    width = heads * size
+    return ModuleCase(
+        inputs=_stream(sampler, new, past, heads, kv_heads, size),
+        options={
+            "width": width,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "base": float(sampler.random.choice([10, 100])),
+        },
+        state=_attention_state(sampler, width, kv_heads * size),
+    )
+
+
+def _nothing_past(sampler: CaseSampler) -> ModuleCase:
+    return _cached(sampler, 3 + sampler.size // 2, 0)
+
+
+def _one_new(sampler: CaseSampler) -> ModuleCase:
+    return _cached(sampler, 1, 2 + sampler.size)
+
+
+def _several_new(sampler: CaseSampler) -> ModuleCase:
+    return _cached(sampler, 2 + sampler.size // 2, 2 + sampler.size % 2)
+
+
+class _CachedReference(GroupedQueryAttention):
+    """The package's layer, with the cache put before what it projects."""
+
+    def __init__(self, width, heads, kv_heads, base):
+        rotary = RotaryPositions(width // heads, base=base)
+        super().__init__(width, heads, kv_heads=kv_heads, rotary=rotary)
+
+    def forward(self, x, keys, values):
+        query, new = self.project(x, start=keys.shape[2])
+        everything = KeysAndValues(torch.cat([keys, new.keys], 2), torch.cat([values, new.values], 2))
+        mask = causal_mask(x.shape[1], everything.keys.shape[2])
+        return self.attend(query, everything, mask=mask), *everything
+
+
+class _CachedOneByOne(nn.Module):
+    """One new position after the other."""
+
+    def __init__(self, width, heads, kv_heads, base):
+        super().__init__()
+        self.heads, self.kv_heads, self.base = heads, kv_heads, base
+        size = width // heads
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, kv_heads * size, bias=False)
+        self.v_proj = nn.Linear(width, kv_heads * size, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x, keys, values):
+        outputs = []
+        for one in x.split(1, dim=1):
+            place, batch = keys.shape[2], len(x)
+            query = self.q_proj(one).reshape(batch, self.heads, 1, -1)
+            key = self.k_proj(one).reshape(batch, self.kv_heads, 1, -1)
+            value = self.v_proj(one).reshape(batch, self.kv_heads, 1, -1)
+            keys = torch.cat((keys, rotate(key, self.base, place)), 2)
+            values = torch.cat((values, value), 2)
+            found = grouped_attention(rotate(query, self.base, place), keys, values)
+            outputs.append(self.o_proj(found.reshape(batch, 1, -1)))
+        return [torch.cat(outputs, 1), keys, values]
+
+
+class _CachedByTorch(nn.Module):
+    """Rotated together, cut apart afterwards, with torch's own attention."""
+
+    def __init__(self, width, heads, kv_heads, base):
+        super().__init__()
+        self.sizes, self.base = (heads, kv_heads, kv_heads), base
+        kept = width // heads * kv_heads
+        self.q_proj = nn.Linear(width, width, False)
+        self.k_proj = nn.Linear(width, kept, False)
+        self.v_proj = nn.Linear(width, kept, False)
+        self.o_proj = nn.Linear(width, width, False)
+
+    def forward(self, x, keys, values):
+        weights = [part.weight for part in (self.q_proj, self.k_proj, self.v_proj)]
+        heads = (x @ torch.cat(weights).T).unflatten(-1, (sum(self.sizes), -1))
+        query, key, value = heads.transpose(1, 2).split(self.sizes, dim=1)
+        query, key = (rotate(part, self.base, keys.shape[2]) for part in (query, key))
+        keys, values = torch.cat([keys, key], 2), torch.cat([values, value], 2)
+        place = torch.arange(keys.shape[2])
+        mask = place[None] <= place[-x.shape[1] :, None]
+        found = nn.functional.scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, enable_gqa=True
+        )
+        return self.o_proj(torch.cat(found.unbind(1), -1)), keys, values
+
+
+# -- 8. DecoderLayer
+
+
+def _layer_state(sampler: CaseSampler, width: int, kept: int, hidden: int, prefix: str = "") -> dict:
+    return {
+        f"{prefix}norm1": sampler.normal(width),
+        f"{prefix}norm2": sampler.normal(width),
+        **_attention_state(sampler, width, kept, f"{prefix}attention."),
+        **_linear(sampler, f"{prefix}gate_proj", hidden, width),
+        **_linear(sampler, f"{prefix}up_proj", hidden, width),
+        **_linear(sampler, f"{prefix}down_proj", width, hidden),
+    }
+
+
+def _layer(sampler: CaseSampler, new: int, past: int) -> ModuleCase:
+    heads, kv_heads, size, hidden = 2, 1, 2 + 2 * (sampler.size // 2), 3 + sampler.size
+    width = heads * size
+    return ModuleCase(
+        inputs=_stream(sampler, new, past, heads, kv_heads, size),
+        options={
+            "width": width,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "hidden": hidden,
+            "base": 10.0,
+        },
+        state=_layer_state(sampler, width, kv_heads * size, hidden),
+    )
+
+
+class _LayerReference(nn.Module):
+    """With the package's attention, torch's norm, and the network written out."""
+
+    def __init__(self, width, heads, kv_heads, hidden, base):
+        super().__init__()
+        self.norm1 = nn.Parameter(torch.ones(width))
+        self.norm2 = nn.Parameter(torch.ones(width))
+        self.attention = _CachedReference(width, heads, kv_heads, base)
+        self.gate_proj = nn.Linear(width, hidden, bias=False)
+        self.up_proj = nn.Linear(width, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x, keys, values):
+        read = nn.functional.rms_norm(x, self.norm1.shape, self.norm1, 1e-5)
+        attended, keys, values = self.attention(read, keys, values)
+        stream = x + attended
+        read = nn.functional.rms_norm(stream, self.norm2.shape, self.norm2, 1e-5)
+        gate = torch.einsum("btw,hw->bth", read, self.gate_proj.weight)
+        hidden = gate / (1 + torch.exp(-gate)) * (read @ self.up_proj.weight.T)
+        added = torch.einsum("bth,wh->btw", hidden, self.down_proj.weight)
+        return stream + added, keys, values
+
+
+class _LayerInTwoParts(nn.Module):
+    def __init__(self, width, heads, kv_heads, hidden, base):
+        super().__init__()
+        self.norm1 = nn.Parameter(torch.ones(width))
+        self.norm2 = nn.Parameter(torch.ones(width))
+        self.attention = CachedAttention(width, heads, kv_heads, base)
+        self.gate_proj = nn.Linear(width, hidden, bias=False)
+        self.up_proj = nn.Linear(width, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, width, bias=False)
+
+    def network(self, x):
+        x = rms_norm(x, self.norm2, 1e-5)
+        gate = self.gate_proj(x)
+        return self.down_proj(self.up_proj(x) * gate * gate.sigmoid())
+
+    def forward(self, x, keys, values):
+        added, *cache = self.attention(rms_norm(x, self.norm1, 1e-5), keys, values)
+        x = torch.add(x, added)
+        return [x + self.network(x), *cache]
+
+
+class _LayerInPlace(nn.Module):
+    def __init__(self, width, heads, kv_heads, hidden, base):
+        super().__init__()
+        self.norm1 = nn.Parameter(torch.ones(width))
+        self.norm2 = nn.Parameter(torch.ones(width))
+        self.attention = CachedAttention(width, heads, kv_heads, base)
+        self.gate_proj = nn.Linear(width, hidden, bias=False)
+        self.up_proj = nn.Linear(width, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, width, bias=False)
+        self.act = nn.SiLU()
+
+    def forward(self, x, keys, values):
+        residual = x
+        x = nn.functional.rms_norm(x, (x.shape[-1],), self.norm1, 1e-5)
+        x, keys, values = self.attention(x, keys, values)
+        x += residual
+        residual = x
+        x = nn.functional.rms_norm(x, (x.shape[-1],), self.norm2, 1e-5)
+        both = nn.functional.linear(x, torch.cat([self.gate_proj.weight, self.up_proj.weight]))
+        gate, up = both.chunk(2, -1)
+        return residual + self.down_proj(self.act(gate) * up), keys, values
+
+
+# -- 9. DecoderOnly
+
+
+def _model(sampler: CaseSampler, new: int, past: int) -> ModuleCase:
+    batch, layers, heads, kv_heads, size = 1 if sampler.size == 0 else 2, 2, 2, 1, 2
+    symbols, width, hidden = 5 + sampler.size, heads * size, 3
+    state = {"embedding.weight": sampler.normal(symbols, width)}
+    for number in range(layers):
+        state |= _layer_state(sampler, width, kv_heads * size, hidden, f"layers.{number}.")
+    return ModuleCase(
+        inputs={
+            "ids": torch.from_numpy(sampler.integers(symbols, batch, new)),
+            "keys": sampler.normal(layers, batch, kv_heads, past, size),
+            "values": sampler.normal(layers, batch, kv_heads, past, size),
+        },
+        options={
+            "symbols": symbols,
+            "width": width,
+            "layers": layers,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "hidden": hidden,
+        },
+        state=state | {"norm": sampler.normal(width)},
+    )
+
+
+class _Renamed(nn.Module):
+    """The parameters of a layer of the package, under the names of the exercise."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.norm1 = layer.input_layernorm.weight
+        self.norm2 = layer.post_attention_layernorm.weight
+        self.attention = layer.self_attn
+        self.gate_proj, self.up_proj = layer.mlp.gate_proj, layer.mlp.up_proj
+        self.down_proj = layer.mlp.down_proj
+
+
+class _ModelReference(nn.Module):
+    """The package's model and its caches."""
+
+    def __init__(self, symbols, width, layers, heads, kv_heads, hidden):
+        super().__init__()
+        sizes = {"layers": layers, "heads": heads, "kv_heads": kv_heads}
+        model = DecoderOnlyModel(symbols, width, **sizes, d_ff=hidden, max_length=8)
+        self.embedding, self.norm = model.embed_tokens, model.norm.weight
+        self.layers = nn.ModuleList(map(_Renamed, model.layers))
+        self.read = lambda ids, caches: model.step(ids, caches)
+
+    def forward(self, ids, keys, values):
+        caches = [KeyValueCache.of(KeysAndValues(*each)) for each in zip(keys, values, strict=True)]
+        logits, caches = self.read(ids, caches)
+        keys, values = zip(*(cache.contents() for cache in caches), strict=True)
+        return logits, torch.stack(keys), torch.stack(values)
+
+
+class _ModelByUnbind(nn.Module):
+    def __init__(self, symbols, width, layers, heads, kv_heads, hidden):
+        super().__init__()
+        self.embedding = nn.Embedding(symbols, width)
+        self.layers = nn.ModuleList()
+        for _ in range(layers):
+            self.layers.append(DecoderLayer(width, heads, kv_heads, hidden, 10_000.0))
+        self.norm = nn.Parameter(torch.ones(width))
+
+    def forward(self, ids, keys, values):
+        x, caches = self.embedding.weight[ids], []
+        for layer, *cache in zip(self.layers, keys.unbind(), values.unbind(), strict=True):
+            x, *cache = layer(x, *cache)
+            caches.append(cache)
+        keys, values = map(torch.stack, zip(*caches, strict=True))
+        x = rms_norm(x, self.norm, 1e-5)
+        print("read", tuple(ids.shape))
+        return [nn.functional.linear(x, self.embedding.weight), keys, values]
+
+
+class _ModelWithOneHot(nn.Module):
+    def __init__(self, symbols, width, layers, heads, kv_heads, hidden):
+        super().__init__()
+        self.embedding = nn.Embedding(symbols, width)
+        layer = [DecoderLayer(width, heads, kv_heads, hidden, 10_000.0) for _ in range(layers)]
+        self.layers = nn.Sequential(*layer)
+        self.norm = nn.Parameter(torch.ones(width))
+
+    def forward(self, ids, keys, values):
+        table = self.embedding.weight
+        stream = nn.functional.one_hot(ids, len(table)).to(table.dtype) @ table
+        new_keys, new_values = [], []
+        for i in range(len(self.layers)):
+            stream, key, value = self.layers[i](stream, keys[i], values[i])
+            new_keys.append(key[None])
+            new_values.append(value[None])
+        stream = nn.functional.rms_norm(stream, self.norm.shape, self.norm, 1e-5)
+        logits = torch.einsum("btw,vw->btv", stream, table)
+        return logits, torch.cat(new_keys), torch.cat(new_values)
+
+
+# -- 10. bits_per_byte
+
+
+def _to_score(sampler: CaseSampler, *, rows: int | None = None) -> dict:
+    batch, time, symbols = rows or 2 + sampler.size // 2, 2 + sampler.size, 4 + sampler.size
+    sizes = sampler.random.permutation(symbols) + 1
+    ids = sampler.integers(symbols, batch, time + 1)
+    ids[0, 0] = sizes.argmax()  # the longest token is not predicted
+    ids[:, 1] = (ids[:, 0] + 1) % symbols
+    return {
+        "logits": sampler.normal(batch, time, symbols),
+        "ids": torch.from_numpy(ids),
+        "sizes": torch.from_numpy(sizes),
+    }
+
+
+def _score_huge(sampler: CaseSampler) -> dict:
+    drawn = _to_score(sampler)
+    logits, wanted = drawn["logits"], drawn["ids"][:, 1:]
+    sure = (wanted + 1) % logits.shape[-1]  # sure of another symbol than the one that came
+    return drawn | {"logits": logits.scatter(-1, sure[..., None], 2000.0)}
+
+
+def _score_reference(logits, ids, sizes):
+    wanted = ids[:, 1:]
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+    text = bytes(sum(int(sizes[i]) for i in wanted.flatten()))
+    return metrics.bits_per_byte(loss, wanted.numel(), text)
+
+
+def _score_symbol_by_symbol(logits, ids, sizes):
+    bits, size = 0.0, 0
+    for row, text in zip(logits, ids.tolist(), strict=True):
+        for scores, i in zip(row, text[1:], strict=True):
+            bits = bits + (scores.logsumexp(0) - scores[i]) / math.log(2)
+            size += sizes[i].item()
+    print("bytes", size)
+    return bits / size
+
+
+def _score_in_single_precision(logits, ids, sizes):
+    wanted = ids[..., 1:, None]
+    logits = logits.float()
+    nats = logits.logsumexp(-1, keepdim=True) - torch.take_along_dim(logits, wanted, -1)
+    lengths = sizes.float()[wanted]
+    return nats.mean() / lengths.mean() * math.log2(math.e)
+
+
+def _score_with_a_loss_layer(logits, ids, sizes):
+    loss = nn.CrossEntropyLoss(reduction="sum")(logits.transpose(1, 2), ids[:, 1:])
+    number = torch.bincount(ids[:, 1:].flatten(), minlength=len(sizes))
+    return (loss / (math.log(2) * (number @ sizes))).reshape(())
+
+
+# -- 11. sampling_distribution
+
+
+def _clear(probabilities: np.ndarray, top_p: float) -> bool:
+    """Whether rounding can't decide which symbols stay."""
+    together = np.sort(probabilities, axis=-1)[..., ::-1].cumsum(-1)
+    return bool((np.abs(together - top_p) > 0.02).all())
+
+
+def _to_sample(sampler: CaseSampler, *, k: bool = False, p: bool = False) -> dict:
+    """Without ties; top-p keeps two symbols or more, and drops some."""
+    batch, symbols = 2 + sampler.size // 2, 5 + sampler.size
+    while True:
+        logits = np.stack([sampler.random.permutation(21)[:symbols] for _ in range(batch)])
+        logits = (logits - 10) / 5
+        drawn = {
+            "logits": torch.from_numpy(logits),
+            "temperature": float(sampler.random.choice([0.5, 0.8, 1.25])),
+            "top_k": int(sampler.random.integers(3, symbols)) if k else symbols,
+            "top_p": float(sampler.random.choice([0.6, 0.7, 0.8])) if p else 1.0,
+        }
+        if not p:
+            return drawn
+        plain = {name: drawn[name] for name in ("logits", "temperature", "top_k")}
+        before = sampling.sampling_distribution(**plain).numpy()
+        kept = (sampling.sampling_distribution(**drawn).numpy() > 0).sum(-1)
+        possible = (before > 0).sum(-1)
+        if (kept > 1).all() and (kept < possible).all() and _clear(before, drawn["top_p"]):
+            return drawn
+
+
+def _all_three(sampler: CaseSampler) -> dict:
+    """Where another order of the three, or another scale of top-p, keeps other symbols."""
+    while True:
+        drawn = _to_sample(sampler, k=True, p=True)
+        logits, temperature, top_k, top_p = drawn.values()
+        right = sampling.sampling_distribution(**drawn) > 0
+        no_k = sampling.sampling_distribution(logits, temperature=temperature, top_p=top_p) > 0
+        cool = sampling.sampling_distribution(logits, top_k=top_k, top_p=top_p) > 0
+        if (right != no_k).any() and (right != cool).any():
+            return drawn
+
+
+def _with_ties(sampler: CaseSampler) -> dict:
+    """Symbols that are equally probable stand where top-k cuts, and where top-p does."""
+    symbols = 5 + sampler.size
+    while True:
+        levels = np.array([0.0, 1.0, 1.0, 1.0, 2.0] + [0.0] * sampler.size)
+        logits = np.stack([sampler.random.permutation(levels) for _ in range(2)])
+        by_k = {"temperature": 1.0, "top_k": 3, "top_p": 1.0}
+        by_p = {"temperature": 1.0, "top_k": symbols, "top_p": 0.7}
+        drawn = {"logits": torch.from_numpy(logits), **(by_p if sampler.size % 2 else by_k)}
+        probabilities = torch.from_numpy(logits).softmax(-1).numpy()
+        # Among the equal ones the first in the row is not always beside the largest.
+        if _clear(probabilities, 0.7) and not (logits[:, 0] == 1).any():
+            return drawn
+
+
+def _one_is_enough(sampler: CaseSampler) -> dict:
+    drawn = _to_sample(sampler)
+    best = drawn["logits"].argmax(-1, keepdim=True)
+    return drawn | {"logits": drawn["logits"].scatter(-1, best, 8.0), "top_p": 0.5}
+
+
+def _more_than_there_are(sampler: CaseSampler) -> dict:
+    drawn = _to_sample(sampler, p=True)
+    return drawn | {"top_k": drawn["logits"].shape[-1] + 2 + sampler.size}
+
+
+def _sample_reference(logits, temperature, top_k, top_p):
+    return sampling.sampling_distribution(
+        logits, temperature=temperature, top_k=top_k, top_p=top_p
+    )
+
+
+def _sample_row_by_row(logits, temperature, top_k, top_p):
+    rows = []
+    for scores in logits.tolist():
+        powers = [math.exp(z / temperature) for z in scores]
+        order = sorted(range(len(powers)), key=lambda i: (-powers[i], i))[:top_k]
+        total = sum(powers[i] for i in order)
+        kept, together = [], 0.0
+        for i in order:
+            kept.append(i)
+            together += powers[i] / total
+            if together >= top_p:
+                break
+        total = sum(powers[i] for i in kept)
+        rows.append([powers[i] / total if i in kept else 0.0 for i in range(len(powers))])
+    print("rows", len(rows))
+    return rows
+
+
+def _sample_by_masks_in_single_precision(logits, temperature, top_k, top_p):
+    scores = logits.float() / temperature
+    order = torch.argsort(scores, dim=-1, descending=True, stable=True)
+    ranks = order.argsort(-1)  # the place of each symbol in the order
+    scores = scores.masked_fill(ranks >= top_k, -math.inf)
+    p = scores.softmax(-1)
+    ranked = p.gather(-1, order)
+    before = (ranked.cumsum(-1) - ranked).gather(-1, ranks)
+    return scores.masked_fill((before >= top_p) & (ranks > 0), -math.inf).softmax(-1)
+
+
+def _sample_in_numpy(logits, temperature, top_k, top_p):
+    import numpy as np
+
+    z = logits.numpy()
+    order = np.argsort(-z, axis=1, kind="stable")
+    ranked = np.exp((np.take_along_axis(z, order, 1) - z.max(1, keepdims=True)) / temperature)
+    ranked[:, top_k:] = 0
+    together = ranked.cumsum(1)
+    short = np.zeros_like(ranked, dtype=bool)
+    short[:, 0] = True
+    short[:, 1:] = together[:, :-1] < top_p * together[:, -1:]
+    ranked = np.where(short, ranked, 0)
+    result = np.empty_like(ranked)
+    np.put_along_axis(result, order, ranked / ranked.sum(1, keepdims=True), 1)
+    return result
+
+
+def _sample_with_ties_kept(logits, temperature, top_k, top_p):
+    ranked, order = logits.sort(dim=-1, descending=True, stable=True)
+    p = (ranked / temperature).softmax(-1)
+    p = p * (ranked >= ranked[:, min(top_k, p.shape[1]) - 1 :][:, :1])
+    p = p / p.sum(-1, keepdim=True)
+    p = p * (p.cumsum(-1) - p < top_p)
+    p = p / p.sum(-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+def _sample_cooled_last(logits, temperature, top_k, top_p):
+    ranked, order = logits.sort(dim=-1, descending=True, stable=True)
+    p = ranked.softmax(-1)
+    p[:, top_k:] = 0
+    p = p / p.sum(-1, keepdim=True)
+    kept = (p > 0) & (p.cumsum(-1) - p < top_p)
+    p = (ranked / temperature).masked_fill(~kept, -math.inf).softmax(-1)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+def _sample_p_first(logits, temperature, top_k, top_p):
+    ranked, order = logits.sort(dim=-1, descending=True, stable=True)
+    p = (ranked / temperature).softmax(-1)
+    p = p * (p.cumsum(-1) - p < top_p)
+    p[:, top_k:] = 0
+    p = p / p.sum(-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
