@@ -78,12 +78,14 @@ def _pieces(sampler: CaseSampler) -> dict:
 
 
 def _ties(sampler: CaseSampler) -> dict:
+    """Equally frequent pairs, of which each wrong rule takes another one."""
     while True:
-        words = _draw_words(sampler, 3, sampler.random.permutation([2, 3, 4, 3, 4][: 3 + sampler.size // 2]))
+        lengths = sampler.random.permutation([3, 3, 4, 4, 5][: 3 + sampler.size // 2])
+        words = _draw_words(sampler, 3, lengths)
         counts = [int(n) for n in 1 + sampler.integers(2, len(words))]
         tied = _tied(_frequencies(words, counts))
-        of_smallest_right = min(tied, key=lambda pair: pair[::-1])
-        if min(tied) not in (tied[0], max(tied), of_smallest_right):
+        wrong = {tied[0], max(tied), min(tied, key=lambda pair: pair[::-1])}
+        if len(wrong) == 3 and min(tied) not in wrong:
             return {"words": words, "counts": counts, "new": 256 + sampler.size}
 
 
@@ -148,7 +150,7 @@ def _learn_with_indices(words, counts, new):
 def _learn_on_copies(words, counts, new):
     weighted = Counter()
     for word, count in zip(words, counts, strict=True):
-        weighted.update(count * [*zip(word, word[1:], strict=False)])
+        weighted.update(count * [*pairwise(word)])
     (pair, _), *_ = sorted(weighted.items(), key=lambda item: (-item[1], item[0]))
     words = [list(word) for word in words]
     for word in words:
@@ -238,10 +240,21 @@ def _encode_by_longest(data, merges):
 def _encode_at_one_place(data, merges):
     word = list(data)
     for new, pair in enumerate(merges, 256):
-        pairs = [*zip(word, word[1:], strict=False)]
+        pairs = [*pairwise(word)]
         if pair in pairs:
             at = pairs.index(pair)
             word[at : at + 2] = [new]
+    return word
+
+
+def _encode_in_one_pass(data, merges):
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    word = []
+    for i in data:
+        if word and (word[-1], i) in ranks:
+            word[-1] = 256 + ranks[word[-1], i]
+        else:
+            word.append(i)
     return word
 
 
@@ -549,7 +562,9 @@ def _attention_state(sampler: CaseSampler, width: int, kept: int, prefix: str = 
     }
 
 
-def _stream(sampler: CaseSampler, new: int, past: int, heads: int, kv_heads: int, size: int) -> dict:
+def _stream(
+    sampler: CaseSampler, new: int, past: int, heads: int, kv_heads: int, size: int
+) -> dict:
     batch = 1 if sampler.size == 0 else 2
     return {
         "x": sampler.normal(batch, new, heads * size),
@@ -595,7 +610,9 @@ class _CachedReference(GroupedQueryAttention):
 
     def forward(self, x, keys, values):
         query, new = self.project(x, start=keys.shape[2])
-        everything = KeysAndValues(torch.cat([keys, new.keys], 2), torch.cat([values, new.values], 2))
+        everything = KeysAndValues(
+            torch.cat([keys, new.keys], 2), torch.cat([values, new.values], 2)
+        )
         mask = causal_mask(x.shape[1], everything.keys.shape[2])
         return self.attend(query, everything, mask=mask), *everything
 
@@ -655,7 +672,9 @@ class _CachedByTorch(nn.Module):
 # -- 8. DecoderLayer
 
 
-def _layer_state(sampler: CaseSampler, width: int, kept: int, hidden: int, prefix: str = "") -> dict:
+def _layer_state(
+    sampler: CaseSampler, width: int, kept: int, hidden: int, prefix: str = ""
+) -> dict:
     return {
         f"{prefix}norm1": sampler.normal(width),
         f"{prefix}norm2": sampler.normal(width),
@@ -971,9 +990,7 @@ def _more_than_there_are(sampler: CaseSampler) -> dict:
 
 
 def _sample_reference(logits, temperature, top_k, top_p):
-    return sampling.sampling_distribution(
-        logits, temperature=temperature, top_k=top_k, top_p=top_p
-    )
+    return sampling.sampling_distribution(logits, temperature=temperature, top_k=top_k, top_p=top_p)
 
 
 def _sample_row_by_row(logits, temperature, top_k, top_p):
@@ -1049,3 +1066,571 @@ def _sample_p_first(logits, temperature, top_k, top_p):
     p[:, top_k:] = 0
     p = p / p.sum(-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
+
+
+STEPS = [
+    Step(
+        "learn_merge",
+        reference=_learn_reference,
+        cases={
+            "pieces and how often they occur": _pieces,
+            "equally frequent pairs": _ties,
+            "the same id again and again": _runs,
+            "a piece of one id": _short_pieces,
+        },
+        mistakes=known_mistakes(
+            "You count every piece once; a pair counts as often as its piece occurs in the text.",
+            ("+= count", "+= 1"),
+            "You count pairs that reach from one piece into the next; a pair lies inside one piece.",
+            _learn_across_pieces,
+            "A pair that stands in a piece twice counts twice; you count it once for each piece.",
+            ("pairwise(word)", "set(pairwise(word))"),
+            "You leave out places that overlap. The pair (97, 97) stands in [97, 97, 97] at two places.",
+            _learn_without_overlaps,
+            "You count every second pair of neighbors only. A new pair begins at every id but the last.",
+            ("pairwise(word)", "zip(word[::2], word[1::2])"),
+            "Of equally frequent pairs you take the one that comes first in the pieces; take the one "
+            "with the smallest ids.",
+            ("min(totals, key=lambda pair: (-totals[pair], pair))", "max(totals, key=totals.get)"),
+            "Of equally frequent pairs you take the one with the largest ids; take the smallest.",
+            ("min(totals, key=lambda pair: (-totals", "max(totals, key=lambda pair: (totals"),
+            "Of equally frequent pairs you take the one with the smallest right id; the left id "
+            "decides first.",
+            ("(-totals[pair], pair)", "(-totals[pair], pair[::-1])"),
+            "You replace from the right. From left to right [97, 97, 97] becomes [256, 97], not "
+            "[97, 256].",
+            ("for i in word:", "for i in word[::-1]:"),
+            ("(merged[-1], i)", "(i, merged[-1])"),
+            ("append(merged)", "append(merged[::-1])"),
+            "An id that one replacement has used up is used again by the next one, so that ids get "
+            "lost.",
+            ("for i in word:", "for k, i in enumerate(word):"),
+            ("(merged[-1], i)", "(word[k - 1], i)"),
+            "The left id of the pair is still there, before the new one. The new id stands for both.",
+            ("merged[-1] = new", "merged.append(new)"),
+            "The right id of the pair is still there, after the new one. The new id stands for both.",
+            ("merged[-1] = new", "merged[-1:] = [new, i]"),
+            "You replace the pair once in each piece; replace it at every place.",
+            _learn_the_leftmost_only,
+            "You also replace the two ids in the opposite order, which is another pair.",
+            ("(merged[-1], i) == best", "{merged[-1], i} == set(best)"),
+        ),
+        alternatives=[_learn_with_indices, _learn_on_copies],
+    ),
+    Step(
+        "encode",
+        reference=_encode_reference,
+        cases={
+            "letters and several merges": _to_encode,
+            "the same letter again and again": _same_letter,
+            "bytes that are in no merge": _other_bytes,
+            "no bytes": lambda sampler: _to_encode(sampler) | {"data": []},
+        },
+        mistakes=known_mistakes(
+            "You apply the first known pair from the left. Of all known pairs, the one that was "
+            "learned first comes first.",
+            ("min(known, key=rank.get)", "known[0]"),
+            "You apply the pair that was learned last; the one that was learned first comes first.",
+            ("min(known", "max(known"),
+            "You take the longest token that fits at each place. Apply the merges instead, in the "
+            "order in which they were learned.",
+            _encode_by_longest,
+            "You apply the pair that is the most frequent in this piece. How frequent pairs are "
+            "here does not matter, only when they were learned.",
+            ("min(known, key=rank.get)", "max(known, key=known.count)"),
+            "You go through the bytes once and merge what you meet. Look at all places before you "
+            "choose a pair.",
+            _encode_in_one_pass,
+            "You replace a pair from the right; its leftmost place comes first.",
+            ("pairs.index(first)", "len(pairs) - 1 - pairs[::-1].index(first)"),
+            "You apply each merge at one place; apply it wherever the pair stands.",
+            _encode_at_one_place,
+            "You stop after one replacement; go on until no known pair is left.",
+            ("[256 + rank[first]]", "[256 + rank[first]]\n        return word"),
+            "Your tokens have the ids of bytes; pair number k makes the token 256 + k.",
+            ("256 + rank", "rank"),
+            "Your ids of tokens are one too high: pairs count from 0, so the first token is 256.",
+            ("256 +", "257 +"),
+        ),
+        alternatives=[_encode_in_order, _encode_recursively],
+    ),
+    Step(
+        "decode",
+        reference=_decode_reference,
+        cases={
+            "letters and several merges": _to_decode,
+            "tokens that begin in one character and end in the next": _across_characters,
+            "ids that are cut inside a character": _half_characters,
+            "bytes that are no text": _no_text,
+            "no ids": lambda sampler: _to_decode(sampler) | {"ids": []},
+        },
+        mistakes=known_mistakes(
+            "You decode each token by itself. A character can begin in one token and end in the "
+            "next: join all bytes first, and decode once.",
+            (
+                'data.decode("utf-8", errors="replace")',
+                '"".join(tokens[i].decode("utf-8", errors="replace") for i in ids)',
+            ),
+            "You leave out what is no valid UTF-8; it becomes the character �.",
+            ('"replace"', '"ignore"'),
+            "You make a character of every byte. In UTF-8, letters such as 한 have several bytes.",
+            ('"utf-8"', '"latin-1"'),
+            "Bytes that are no valid UTF-8 raise an error; they become the character �.",
+            (', errors="replace"', ""),
+            "The two parts of your tokens are in the wrong order: first the left id, then the right "
+            "one.",
+            ("tokens[left] + tokens[right]", "tokens[right] + tokens[left]"),
+            "You take the ids of a pair for bytes, but they may be tokens themselves, which stand "
+            "for several bytes.",
+            ("tokens[left] + tokens[right]", "bytes([left, right])"),
+        ),
+        alternatives=[_decode_recursively, _decode_with_a_stack],
+    ),
+    Step(
+        "rms_norm",
+        reference=_norm_reference,
+        cases={
+            "a batch of sequences": lambda sampler: _to_norm(sampler, *sampler.lengths(2)),
+            "one sequence": lambda sampler: _to_norm(sampler, *sampler.lengths(1)),
+            "one position": _to_norm,
+            "a position that is all zero": _zero_position,
+        },
+        mistakes=known_mistakes(
+            "You subtract the mean, as layer norm does; RMSNorm only divides.",
+            ("x.square()", "(x - x.mean(-1, keepdim=True)).square()"),
+            ("return x", "return (x - x.mean(-1, keepdim=True))"),
+            "You divide by the standard deviation; take the mean of the squares of x itself.",
+            ("x.square()", "(x - x.mean(-1, keepdim=True)).square()"),
+            "Epsilon must be under the root: add it to the mean of the squares.",
+            ("(mean_square + epsilon).sqrt()", "(mean_square.sqrt() + epsilon)"),
+            "Epsilon is missing, so that a position of zeros becomes 0/0.",
+            ("mean_square + epsilon", "mean_square"),
+            "You use epsilon as the least number to divide by; add it under the root.",
+            ("(mean_square + epsilon).sqrt()", "mean_square.sqrt().clamp(min=epsilon)"),
+            "The weight is missing: multiply by w at the end.",
+            (" * weight", ""),
+            "You scale by 1 + w, as some models do; here it is w.",
+            ("weight", "(1 + weight)"),
+            "You take the root mean square after the scaling by w; take that of x.",
+            ("x.square()", "(x * weight).square()"),
+            "You take the sum of the squares; take their mean.",
+            ("mean(-1", "sum(-1"),
+            "The root is missing: you divide by the mean of the squares.",
+            (".sqrt()", ""),
+            "You use one mean for all positions; each position has its own.",
+            ("mean(-1, keepdim=True)", "mean()"),
+        ),
+        alternatives=[
+            _norm_by_length,
+            _norm_in_single_precision,
+            _norm_position_by_position,
+        ],
+        gradients=["x", "weight"],
+    ),
+    Step(
+        "rotate",
+        reference=_rotate_reference,
+        cases={
+            "one head": _to_rotate,
+            "positions from a later start": lambda sampler: _to_rotate(sampler, start=True),
+            "a batch of heads": lambda sampler: _to_rotate(
+                sampler, 2, 2 + sampler.size, start=True
+            ),
+            "a single pair of features": _one_pair,
+        },
+        mistakes=known_mistakes(
+            "You pair neighbors, 2i and 2i + 1, as the paper does. Here feature i is paired with "
+            "i + d/2.",
+            ("x.chunk(2, -1)", "x[..., ::2], x[..., 1::2]"),
+            ("torch.cat", "torch.stack"),
+            ("two * cos], -1)", "two * cos], -1).flatten(-2)"),
+            "You take neighbors as pairs, but write the results in two halves. Here feature i is "
+            "paired with i + d/2.",
+            ("x.chunk(2, -1)", "x[..., ::2], x[..., 1::2]"),
+            "The results of a pair stand next to each other; those of the first features come in "
+            "the first half, those of the second ones in the second half.",
+            ("torch.cat", "torch.stack"),
+            ("two * cos], -1)", "two * cos], -1).flatten(-2)"),
+            "Your exponents are half as large: it is -2i/d, and i counts the pairs.",
+            ("torch.arange(0, size, 2)", "torch.arange(size // 2)"),
+            "Your exponents are twice as large: divide 2i by the whole d, not by d/2.",
+            ("/ size)", "/ (size / 2))"),
+            "Your i counts from 1; it counts from 0, so that the first pair turns by one radian for "
+            "each position.",
+            ("torch.arange(0, size, 2)", "torch.arange(2, size + 2, 2)"),
+            "Your later pairs turn faster; the exponent is negative, so that they turn more slowly.",
+            ("** -(", "** ("),
+            "All your pairs turn equally fast; pair i has the speed b^(-2i/d).",
+            ("* speed", "* torch.ones_like(speed)"),
+            "Your angles are in degrees; torch's sine and cosine expect radians, and the task does.",
+            ("* speed", "* speed * math.pi / 180"),
+            "You turn in the opposite direction: the minus belongs to the sine in the first half.",
+            (
+                "one * cos - two * sin, one * sin + two * cos",
+                "one * cos + two * sin, two * cos - one * sin",
+            ),
+            "This is no rotation, lengths change: one of the two sines has a minus.",
+            ("- two * sin", "+ two * sin"),
+            "Sine and cosine are swapped: at position 0 nothing is turned.",
+            ("angle.cos(), angle.sin()", "angle.sin(), angle.cos()"),
+            "Your first row is always position 0; it is position start.",
+            ("(start + torch.arange(time))", "torch.arange(time)"),
+            "Your positions are one too high: the first row is position start, and positions count "
+            "from 0.",
+            ("start + torch", "start + 1 + torch"),
+        ),
+        alternatives=[
+            _rotate_as_complex_numbers,
+            _rotate_in_single_precision,
+            _rotate_by_matrices,
+        ],
+        gradients=["x"],
+    ),
+    Step(
+        "grouped_attention",
+        reference=_attend_reference,
+        cases={
+            "all positions, four heads on two": lambda sampler: _to_attend(
+                sampler, 4, 2, new=3 + sampler.size // 2, past=0
+            ),
+            "two new positions after others": lambda sampler: _to_attend(
+                sampler, 4, 2, new=2, past=2 + sampler.size // 2
+            ),
+            "one new position": lambda sampler: _to_attend(sampler, 2, 1, new=1, past=3),
+            "as many heads of keys as of queries": lambda sampler: _to_attend(
+                sampler, 2, 2, new=2, past=1 + sampler.size
+            ),
+        },
+        mistakes=known_mistakes(
+            "Your copies alternate, 0 1 0 1; query heads next to each other share a head of keys, "
+            "0 0 1 1.",
+            ("keys.repeat_interleave(sharing, dim=1)", "keys.repeat(1, sharing, 1, 1)"),
+            ("values.repeat_interleave(sharing, dim=1)", "values.repeat(1, sharing, 1, 1)"),
+            "All your heads use the first head of keys and values.",
+            ("keys.repeat_interleave(sharing, dim=1)", "keys[:, :1]"),
+            ("values.repeat_interleave(sharing, dim=1)", "values[:, :1]"),
+            "Your mask counts queries from position 0. They are the last ones: query i stands at "
+            "time - new + i.",
+            ("tril(time - new)", "tril()"),
+            "Your queries do not see their own position.",
+            ("tril(time - new)", "tril(time - new - 1)"),
+            "Your queries see one position of their future.",
+            ("tril(time - new)", "tril(time - new + 1)"),
+            "The mask is missing: your queries see positions that come after their own.",
+            ("scores.masked_fill(~seen, -math.inf)", "scores"),
+            "Your mask is inverted: you forbid the past and allow the future.",
+            ("~seen", "seen"),
+            "You set forbidden weights to zero after the softmax, so that the rest does not sum to "
+            "one. Mask the scores before it.",
+            ("masked_fill(~seen, -math.inf).softmax(-1)", "softmax(-1) * seen"),
+            "You set forbidden scores to 0, which is a score like any other. Set them to minus "
+            "infinity.",
+            ("-math.inf", "0.0"),
+            "The scores are not divided by the root of the size of a head.",
+            (" / math.sqrt(query.shape[-1])", ""),
+            "You divide the scores by the size of a head; divide by its root.",
+            ("math.sqrt(query.shape[-1])", "query.shape[-1]"),
+            "You divide by the root of the whole width; a head's queries are only size wide.",
+            ("query.shape[-1])", "query.shape[-1] * query.shape[1])"),
+            "Your softmax runs over the queries; it runs over the keys, the last axis.",
+            ("softmax(-1)", "softmax(-2)"),
+        ),
+        alternatives=[
+            _attend_by_torch,
+            _attend_by_groups_in_single_precision,
+            _attend_query_by_query,
+        ],
+        gradients=["query", "keys", "values"],
+    ),
+    Step(
+        "CachedAttention",
+        reference=_CachedReference,
+        cases={
+            "a text from its start": _nothing_past,
+            "one new position": _one_new,
+            "several new positions": _several_new,
+            "four heads on two": lambda sampler: _cached(
+                sampler, 2, 1 + sampler.size // 2, heads=4, kv_heads=2, size=2
+            ),
+        },
+        mistakes=known_mistakes(
+            "You rotate the new positions as if they were the first; they come after the whole "
+            "cache.",
+            ("past = keys.shape[2]", "past = 0"),
+            "Your positions are one too high: after a cache of n positions, counted from 0, comes "
+            "position n.",
+            ("keys.shape[2]", "keys.shape[2] + 1"),
+            "Your positions are one too low: after a cache of n positions, counted from 0, comes "
+            "position n.",
+            ("keys.shape[2]", "keys.shape[2] - 1"),
+            "You rotate the values too; only queries and keys are rotated.",
+            ("[values, value]", "[values, rotate(value, self.base, past)]"),
+            "You do not rotate the queries.",
+            ("query = rotate(query, self.base, past)", "query = query"),
+            "You do not rotate the new keys.",
+            ("rotate(key, self.base, past)", "key"),
+            "You rotate the keys of the cache a second time.",
+            (
+                "torch.cat([keys, rotate(key, self.base, past)], dim=2)",
+                "rotate(torch.cat([keys, key], dim=2), self.base, 0)",
+            ),
+            "You return keys that are not rotated, and rotate those of the cache a second time. Keys "
+            "are rotated once, before they are kept.",
+            (
+                "torch.cat([keys, rotate(key, self.base, past)], dim=2)",
+                "torch.cat([keys, key], dim=2)",
+            ),
+            ("(query, keys, values)", "(query, rotate(keys, self.base, 0), values)"),
+            "You rotate before you cut into heads, so that each head turns with other speeds.",
+            (
+                "rotate(query, self.base, past)",
+                "rotate(query.transpose(1, 2).flatten(2), self.base, past)"
+                ".unflatten(-1, (-1, self.size)).transpose(1, 2)",
+            ),
+            (
+                "rotate(key, self.base, past)",
+                "rotate(key.transpose(1, 2).flatten(2), self.base, past)"
+                ".unflatten(-1, (-1, self.size)).transpose(1, 2)",
+            ),
+            "Your angles grow from head to head, not from position to position. Move the heads "
+            "before the positions, then rotate.",
+            (
+                "rotate(query, self.base, past)",
+                "rotate(query.transpose(1, 2), self.base, past).transpose(1, 2)",
+            ),
+            (
+                "rotate(key, self.base, past)",
+                "rotate(key.transpose(1, 2), self.base, past).transpose(1, 2)",
+            ),
+            "You put the new keys and values before those of the cache; they come behind them.",
+            ("[keys, rotate(key, self.base, past)]", "[rotate(key, self.base, past), keys]"),
+            ("[values, value]", "[value, values]"),
+            "Your queries see the new positions only; they see those of the cache too.",
+            ("(query, keys, values)", "(query, keys[:, :, past:], values[:, :, past:])"),
+            "A reshape alone mixes up heads and positions. Cut the features, then move the axis of "
+            "the heads.",
+            (
+                "unflatten(-1, (-1, self.size)).transpose(1, 2)",
+                "reshape(len(x), -1, x.shape[1], self.size)",
+            ),
+            "You join the heads without moving their axis back behind that of the positions.",
+            ("found.transpose(1, 2).flatten(2)", "found.reshape(x.shape)"),
+            "You return what the heads found; o_proj mixes it.",
+            ("self.o_proj(found.transpose(1, 2).flatten(2))", "found.transpose(1, 2).flatten(2)"),
+        ),
+        alternatives=[_CachedOneByOne, _CachedByTorch],
+        gradients=["x", "keys", "values"],
+        depends_on=["rotate", "grouped_attention"],
+    ),
+    Step(
+        "DecoderLayer",
+        reference=_LayerReference,
+        cases={
+            "a text from its start": lambda sampler: _layer(sampler, 3, 0),
+            "new positions after others": lambda sampler: _layer(sampler, 2, 2 + sampler.size // 2),
+        },
+        mistakes=known_mistakes(
+            "The other product goes through the SiLU: it is applied to x W_g, the gate.",
+            ("nn.functional.silu(self.gate_proj(read))", "self.gate_proj(read)"),
+            ("self.up_proj(read)", "nn.functional.silu(self.up_proj(read))"),
+            "Your gate is a sigmoid, between 0 and 1. SiLU multiplies the sigmoid by its argument.",
+            ("nn.functional.silu(", "torch.sigmoid("),
+            "Your gate goes through GELU; SwiGLU has SiLU there.",
+            ("nn.functional.silu(", "nn.functional.gelu("),
+            "Your gate goes through ReLU; SwiGLU has SiLU there.",
+            ("nn.functional.silu(", "torch.relu("),
+            "You add the gate to the other product; multiply the two.",
+            ("gate * self", "gate + self"),
+            "There is no gate: the SiLU of one product must multiply the other one.",
+            ("gate * self.up_proj(read)", "gate"),
+            "Your SiLU is applied to the product of both; apply it to x W_g alone, then multiply.",
+            ("nn.functional.silu(self.gate_proj(read))", "self.gate_proj(read)"),
+            ("gate * self.up_proj(read)", "nn.functional.silu(gate * self.up_proj(read))"),
+            "This is post-LN, with the norms after the sums; here each part reads a normed copy.",
+            ("rms_norm(x, self.norm1, 1e-5)", "x"),
+            ("x + found", "rms_norm(x + found, self.norm1, 1e-5)"),
+            ("rms_norm(x, self.norm2, 1e-5)", "x"),
+            ("return x,", "return rms_norm(x, self.norm2, 1e-5),"),
+            "The attention reads the stream as it is; it must read a normed copy.",
+            ("rms_norm(x, self.norm1, 1e-5)", "x"),
+            "The network reads the stream as it is; it must read a normed copy.",
+            ("rms_norm(x, self.norm2, 1e-5)", "x"),
+            "You use the weight of the first norm twice; the network has a norm of its own, norm2.",
+            ("self.norm2", "self.norm1"),
+            "The weights of the two norms are swapped.",
+            ("self.norm1", "self.norm2"),
+            ("self.norm2", "self.norm1"),
+            "What the attention found replaces the stream; add it to the stream.",
+            ("x + found", "found"),
+            "What the network returns replaces the stream; add it to the stream.",
+            ("x + self.down_proj", "self.down_proj"),
+            "You add what the attention found to the normed copy; add it to the stream itself.",
+            ("x + found", "read + found"),
+            "You add what the network returns to the normed copy; add it to the stream itself.",
+            ("x + self.down_proj", "read + self.down_proj"),
+            "Your network reads the stream as it was before the attention; it reads a, to which the "
+            "attention has been added.",
+            (
+                "x = x + found\n        read = rms_norm(x, self.norm2, 1e-5)",
+                "read = rms_norm(x, self.norm2, 1e-5)\n        x = x + found",
+            ),
+            "You return the cache that you were given; return the keys and values of all positions.",
+            ("found, keys, values =", "found, _, _ ="),
+        ),
+        alternatives=[_LayerInTwoParts, _LayerInPlace],
+        gradients=["x", "keys", "values"],
+        depends_on=["rms_norm", "CachedAttention"],
+    ),
+    Step(
+        "DecoderOnly",
+        reference=_ModelReference,
+        cases={
+            "a text from its start": lambda sampler: _model(sampler, 3, 0),
+            "one new id": lambda sampler: _model(sampler, 1, 2 + sampler.size),
+            "several new ids": lambda sampler: _model(sampler, 2, 2 + sampler.size // 2),
+        },
+        mistakes=known_mistakes(
+            "The norm after the last layer is missing.",
+            ("        x = rms_norm(x, self.norm, 1e-5)\n", ""),
+            "You apply the last norm after every layer; it comes once, after the last layer.",
+            ("append(cache)\n", "append(cache)\n            x = rms_norm(x, self.norm, 1e-5)\n"),
+            ("        x = rms_norm(x, self.norm, 1e-5)\n", ""),
+            "You multiply the embeddings by the root of the width, as the first Transformer does; "
+            "here they stay as they are.",
+            ("self.embedding(ids)", "self.embedding(ids) * len(self.norm) ** 0.5"),
+            "You return probabilities; the logits are what a softmax is applied to.",
+            ("return logits,", "return logits.softmax(-1),"),
+            "You return the logarithms of the probabilities; return the logits as they are.",
+            ("return logits,", "return logits.log_softmax(-1),"),
+            "You return the logits of the last place only; return those of every place.",
+            ("return logits,", "return logits[:, -1:],"),
+            "Every layer reads the embeddings; it must read what the layer before it returned.",
+            ("layer(x,", "layer(self.embedding(ids),"),
+            "All your layers use the cache of the first one; each has its own.",
+            ("keys[number], values[number]", "keys[0], values[0]"),
+            "You run the first layer again and again, instead of one after the other.",
+            ("layer(x,", "self.layers[0](x,"),
+            "You return the caches that you were given; return those that the layers returned.",
+            ("        keys, values = zip(*caches, strict=True)\n", ""),
+            ("torch.stack(keys), torch.stack(values)", "keys, values"),
+        ),
+        alternatives=[_ModelByUnbind, _ModelWithOneHot],
+        gradients=["keys", "values"],
+        depends_on=["rms_norm", "DecoderLayer"],
+    ),
+    Step(
+        "bits_per_byte",
+        reference=_score_reference,
+        cases={
+            "several windows": _to_score,
+            "one window": lambda sampler: _to_score(sampler, rows=1),
+            "logits in the thousands": _score_huge,
+        },
+        mistakes=known_mistakes(
+            "Your result is in nats per byte; divide by ln 2.",
+            (" / math.log(2)", ""),
+            "You multiply by ln 2; a nat is more than a bit, so divide.",
+            ("/ math.log(2)", "* math.log(2)"),
+            "This is bits per symbol; divide by the bytes that the predicted ids stand for.",
+            ("sizes[wanted].sum()", "wanted.numel()"),
+            "This is nats per symbol, the usual cross-entropy. Divide by ln 2, and by the bytes "
+            "instead of the number of ids.",
+            (" / math.log(2)", ""),
+            ("sizes[wanted].sum()", "wanted.numel()"),
+            "You divide the mean cost of an id by all the bytes; divide the sum of the costs.",
+            ("log_p.sum()", "log_p.mean()"),
+            "You divide the cost of each id by its bytes and take the mean, so that an id of one "
+            "byte weighs as much as one of many. Divide all bits by all bytes.",
+            ("-log_p.sum() / math.log(2)", "-log_p[..., 0] / math.log(2)"),
+            ("bits / sizes[wanted].sum()", "(bits / sizes[wanted]).mean()"),
+            "You take the mean over the windows of what each has per byte; divide all bits by all "
+            "bytes.",
+            ("log_p.sum()", "log_p.sum((1, 2))"),
+            ("bits / sizes[wanted].sum()", "(bits / sizes[wanted].sum(1)).mean()"),
+            "You count the bytes of the first ids too, which are read and not predicted.",
+            ("sizes[wanted]", "sizes[ids]"),
+            "You leave out the bytes of the last ids and count those of the first ones; count those "
+            "that are predicted.",
+            ("sizes[wanted]", "sizes[ids[:, :-1]]"),
+            "You score the ids that the model has read; the logits at place t are for the id at "
+            "place t + 1.",
+            ("ids[:, 1:]", "ids[:, :-1]"),
+            "The sign is wrong: logarithms of probabilities are negative, costs are not.",
+            ("-log_p", "log_p"),
+            "Your softmax rounds small probabilities to 0, and their logarithm is minus infinity. "
+            "Compute the logarithms directly from the logits.",
+            ("log_softmax(-1)", "softmax(-1).log()"),
+            "Your softmax runs over the places; it runs over the symbols, the last axis.",
+            ("log_softmax(-1)", "log_softmax(1)"),
+            "You take the logits for logarithms of probabilities; apply log_softmax to them first.",
+            (".log_softmax(-1)", ""),
+        ),
+        alternatives=[
+            _score_symbol_by_symbol,
+            _score_in_single_precision,
+            _score_with_a_loss_layer,
+        ],
+        gradients=["logits"],
+    ),
+    Step(
+        "sampling_distribution",
+        reference=_sample_reference,
+        cases={
+            "a temperature": _to_sample,
+            "top-k": lambda sampler: _to_sample(sampler, k=True),
+            "top-p": lambda sampler: _to_sample(sampler, p=True),
+            "top-k, then top-p": _all_three,
+            "equally probable symbols": _with_ties,
+            "a symbol that is enough for top-p": _one_is_enough,
+            "top-k above the number of symbols": _more_than_there_are,
+        },
+        mistakes=known_mistakes(
+            "You drop the symbol that crosses top_p; it is the last one that stays. Where the first "
+            "symbol crosses it, nothing is left.",
+            ("before < top_p", "p.cumsum(-1) <= top_p"),
+            "You drop the symbol that crosses top_p; it is the last one that stays.",
+            ("before < top_p", "(p.cumsum(-1) <= top_p) | (before == 0)"),
+            "You keep one symbol more than top-p needs.",
+            ("before < top_p", "before - p.roll(1, -1) < top_p"),
+            "You compare the probability of each symbol with top_p; what counts is how much the "
+            "symbols before it have together.",
+            ("before < top_p", "p >= top_p"),
+            "You multiply by the temperature; divide by it.",
+            ("ranked / temperature", "ranked * temperature"),
+            "The temperature is missing.",
+            ("ranked / temperature", "ranked"),
+            "You apply the temperature at the end; it comes first, since it changes which symbols "
+            "top-p keeps.",
+            _sample_cooled_last,
+            "You apply top-p before top-k; top-k comes first.",
+            _sample_p_first,
+            "After top-k the probabilities must sum to one again, before top-p is applied.",
+            ("p[:, top_k:] = 0\n    p = p / p.sum(-1, keepdim=True)\n", "p[:, top_k:] = 0\n"),
+            "Your probabilities do not sum to one: divide by their sum again at the end.",
+            ("kept = p / p.sum(-1, keepdim=True)", "kept = p"),
+            "You keep all symbols that are as probable as number k, so more than k. Of equally "
+            "probable ones, those with the smallest ids stay.",
+            _sample_with_ties_kept,
+            "Of equally probable symbols you take the one with the larger id as the more probable "
+            "one; it is the one with the smaller id.",
+            (
+                "logits.sort(dim=-1, descending=True, stable=True)",
+                "(part.flip(-1) for part in logits.sort(dim=-1, stable=True))",
+            ),
+            "Your probabilities are in the order of their size; return them in the order of the ids.",
+            ("torch.zeros_like(kept).scatter(-1, order, kept)", "kept"),
+            "You apply the order of the sort a second time instead of undoing it: use scatter, not "
+            "gather.",
+            ("torch.zeros_like(kept).scatter(-1, order, kept)", "kept.gather(-1, order)"),
+            "You keep one symbol too many for top-k: places count from 0.",
+            ("top_k:", "top_k + 1 :"),
+            "top_k may be larger than the number of symbols; then all stay.",
+            ("p[:, top_k:] = 0", "p = p * (p >= p.topk(top_k).values[:, -1:])"),
+        ),
+        alternatives=[
+            _sample_row_by_row,
+            _sample_by_masks_in_single_precision,
+            _sample_in_numpy,
+        ],
+    ),
+]
