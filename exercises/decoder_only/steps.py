@@ -80,9 +80,8 @@ def _pieces(sampler: CaseSampler) -> dict:
 def _ties(sampler: CaseSampler) -> dict:
     """Equally frequent pairs, of which each wrong rule takes another one."""
     while True:
-        lengths = sampler.random.permutation([3, 3, 4, 4, 5][: 3 + sampler.size // 2])
-        words = _draw_words(sampler, 3, lengths)
-        counts = [int(n) for n in 1 + sampler.integers(2, len(words))]
+        words = _draw_words(sampler, 4, [2, 2, 2, 2] + [3] * sampler.size)
+        counts = [3, 3, 3, 3] + [1] * sampler.size
         tied = _tied(_frequencies(words, counts))
         wrong = {tied[0], max(tied), min(tied, key=lambda pair: pair[::-1])}
         if len(wrong) == 3 and min(tied) not in wrong:
@@ -204,27 +203,6 @@ def _apply(data, merges) -> list[int]:
     return [*map(ord, text)]
 
 
-def _learned(data, number: int) -> list[tuple[int, int]]:
-    """The first merges that are learned from one piece, fewer if it gets too short."""
-    merges: list[tuple[int, int]] = []
-    while len(merges) < number and len(word := _apply(data, merges)) > 1:
-        found = _frequencies([word], [1])
-        merges.append(min(found, key=lambda pair: (-found[pair], pair)))
-    return merges
-
-
-def _first_from_the_left(data, merges):
-    ranks = {pair: rank for rank, pair in enumerate(merges)}
-    word, i = list(data), 0
-    while i < len(word) - 1:
-        if (word[i], word[i + 1]) in ranks:
-            word[i : i + 2] = [256 + ranks[word[i], word[i + 1]]]
-            i = 0
-        else:
-            i += 1
-    return word
-
-
 def _encode_by_longest(data, merges):
     tokens = [bytes([byte]) for byte in range(256)]
     for left, right in merges:
@@ -258,22 +236,21 @@ def _encode_in_one_pass(data, merges):
     return word
 
 
+MERGES = ("bc", "ab", "bd", "ef", "fg", "e fg", "h fg")
+PARTS = ("abc", "efg", "abd", "hfg", "bd", "bc", "bd")
+"""In each, another wrong order of the merges shows. No pair reaches from one into the next."""
+
+
 def _to_encode(sampler: CaseSampler) -> dict:
-    number = (2, 4, 5, 6)[sampler.size]
-    while True:
-        merges = _learned(_draw_words(sampler, 3, [12 + 2 * sampler.size])[0], number)
-        data = _draw_words(sampler, 3, [6 + 2 * sampler.size])[0]
-        right = _apply(data, merges)
-        wrong = [
-            _first_from_the_left(data, merges),
-            _encode_by_longest(data, merges),
-            _encode_at_one_place(data, merges),
-            data,
-        ]
-        if sampler.size == 0:  # two merges can't be wrong in all these ways
-            wrong = [wrong[0], wrong[3]]
-        if len(set(merges)) == number and right not in wrong:
-            return {"data": data, "merges": merges}
+    letters = dict(zip("abcdefgh", 97 + sampler.random.permutation(8), strict=True))
+    merges, tokens = [], {letter: int(i) for letter, i in letters.items()}
+    for merge in MERGES[: 7 if sampler.size else 6]:
+        left, right = merge.split() if " " in merge else merge
+        tokens[left + right] = 256 + len(merges)
+        merges.append((tokens[left], tokens[right]))
+    chosen = [*PARTS, *PARTS[: sampler.size - 1]] if sampler.size else PARTS[:2]
+    parts = sampler.random.permutation(chosen)
+    return {"data": [tokens[letter] for letter in "".join(parts)], "merges": merges}
 
 
 def _same_letter(sampler: CaseSampler) -> dict:
