@@ -941,18 +941,15 @@ def _all_three(sampler: CaseSampler) -> dict:
 
 
 def _with_ties(sampler: CaseSampler) -> dict:
-    """Symbols that are equally probable stand where top-k cuts, and where top-p does."""
+    """Of three equally probable symbols two stay, by top-k or by top-p."""
     symbols = 5 + sampler.size
     while True:
-        levels = np.array([0.0, 1.0, 1.0, 1.0, 2.0] + [0.0] * sampler.size)
+        levels = [0.0, 1.0, 1.0, 1.0, 2.0] + [0.0] * sampler.size
         logits = np.stack([sampler.random.permutation(levels) for _ in range(2)])
         by_k = {"temperature": 1.0, "top_k": 3, "top_p": 1.0}
-        by_p = {"temperature": 1.0, "top_k": symbols, "top_p": 0.7}
-        drawn = {"logits": torch.from_numpy(logits), **(by_p if sampler.size % 2 else by_k)}
-        probabilities = torch.from_numpy(logits).softmax(-1).numpy()
-        # Among the equal ones the first in the row is not always beside the largest.
-        if _clear(probabilities, 0.7) and not (logits[:, 0] == 1).any():
-            return drawn
+        by_p = {"temperature": 1.0, "top_k": symbols, "top_p": 0.6}
+        if not (logits[:, 0] == 1).any():
+            return {"logits": torch.from_numpy(logits), **(by_p if sampler.size % 2 else by_k)}
 
 
 def _one_is_enough(sampler: CaseSampler) -> dict:
@@ -1033,15 +1030,6 @@ def _sample_cooled_last(logits, temperature, top_k, top_p):
     p = p / p.sum(-1, keepdim=True)
     kept = (p > 0) & (p.cumsum(-1) - p < top_p)
     p = (ranked / temperature).masked_fill(~kept, -math.inf).softmax(-1)
-    return torch.zeros_like(p).scatter(-1, order, p)
-
-
-def _sample_p_first(logits, temperature, top_k, top_p):
-    ranked, order = logits.sort(dim=-1, descending=True, stable=True)
-    p = (ranked / temperature).softmax(-1)
-    p = p * (p.cumsum(-1) - p < top_p)
-    p[:, top_k:] = 0
-    p = p / p.sum(-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
 
 
@@ -1579,9 +1567,8 @@ STEPS = [
             "You apply the temperature at the end; it comes first, since it changes which symbols "
             "top-p keeps.",
             _sample_cooled_last,
-            "You apply top-p before top-k; top-k comes first.",
-            _sample_p_first,
-            "After top-k the probabilities must sum to one again, before top-p is applied.",
+            "You compare top_p with probabilities among all symbols. It is applied to what top-k has "
+            "left, after these sum to one again.",
             ("p[:, top_k:] = 0\n    p = p / p.sum(-1, keepdim=True)\n", "p[:, top_k:] = 0\n"),
             "Your probabilities do not sum to one: divide by their sum again at the end.",
             ("kept = p / p.sum(-1, keepdim=True)", "kept = p"),
