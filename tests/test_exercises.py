@@ -251,7 +251,9 @@ def with_a_buffer(module):
     return Buffered
 
 
-@pytest.mark.parametrize("name", ["lstm_in_pytorch", "attention_in_pytorch", "transformer"])
+@pytest.mark.parametrize(
+    "name", ["lstm_in_pytorch", "attention_in_pytorch", "transformer", "decoder_only"]
+)
 def test_extra_buffers_cost_nothing(name):
     """Neither the class that has one nor a later step that loads or returns its parameters."""
     exercise, names, classes = load(name), {"__name__": "__main__"}, set()
