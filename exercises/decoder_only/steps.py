@@ -624,9 +624,9 @@ def _several_new(sampler: CaseSampler) -> ModuleCase:
 class _CachedReference(GroupedQueryAttention):
     """The package's layer, with the cache put before what it projects."""
 
-    def __init__(self, width, heads, kv_heads, base):
+    def __init__(self, width, heads, groups, base):
         rotary = RotaryPositions(width // heads, base=base)
-        super().__init__(width, heads, kv_heads=kv_heads, rotary=rotary)
+        super().__init__(width, heads, kv_heads=groups, rotary=rotary)
 
     def forward(self, x, keys, values):
         query, new = self.project(x, start=keys.shape[2])
@@ -640,13 +640,13 @@ class _CachedReference(GroupedQueryAttention):
 class _CachedOneByOne(nn.Module):
     """One new position after the other."""
 
-    def __init__(self, width, heads, kv_heads, base):
+    def __init__(self, width, heads, groups, base):
         super().__init__()
-        self.heads, self.kv_heads, self.base = heads, kv_heads, base
+        self.heads, self.groups, self.base = heads, groups, base
         size = width // heads
         self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, kv_heads * size, bias=False)
-        self.v_proj = nn.Linear(width, kv_heads * size, bias=False)
+        self.k_proj = nn.Linear(width, groups * size, bias=False)
+        self.v_proj = nn.Linear(width, groups * size, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(self, x, keys, values):
@@ -654,8 +654,8 @@ class _CachedOneByOne(nn.Module):
         for one in x.split(1, dim=1):
             place, batch = keys.shape[2], len(x)
             query = self.q_proj(one).reshape(batch, self.heads, 1, -1)
-            key = self.k_proj(one).reshape(batch, self.kv_heads, 1, -1)
-            value = self.v_proj(one).reshape(batch, self.kv_heads, 1, -1)
+            key = self.k_proj(one).reshape(batch, self.groups, 1, -1)
+            value = self.v_proj(one).reshape(batch, self.groups, 1, -1)
             keys = torch.cat((keys, rotate(key, self.base, place)), 2)
             values = torch.cat((values, value), 2)
             found = grouped_attention(rotate(query, self.base, place), keys, values)
@@ -666,10 +666,10 @@ class _CachedOneByOne(nn.Module):
 class _CachedByTorch(nn.Module):
     """Rotated together, cut apart afterwards, with torch's own attention."""
 
-    def __init__(self, width, heads, kv_heads, base):
+    def __init__(self, width, heads, groups, base):
         super().__init__()
-        self.sizes, self.base = (heads, kv_heads, kv_heads), base
-        kept = width // heads * kv_heads
+        self.sizes, self.base = (heads, groups, groups), base
+        kept = width // heads * groups
         self.q_proj = nn.Linear(width, width, False)
         self.k_proj = nn.Linear(width, kept, False)
         self.v_proj = nn.Linear(width, kept, False)
@@ -732,11 +732,11 @@ def _layer(sampler: CaseSampler, new: int, past: int) -> ModuleCase:
 class _LayerReference(nn.Module):
     """With the package's attention, torch's norm, and the network written out."""
 
-    def __init__(self, width, heads, kv_heads, hidden, base):
+    def __init__(self, width, heads, groups, hidden, base):
         super().__init__()
         self.norm1 = nn.Parameter(torch.ones(width))
         self.norm2 = nn.Parameter(torch.ones(width))
-        self.attention = _CachedReference(width, heads, kv_heads, base)
+        self.attention = _CachedReference(width, heads, groups, base)
         self.gate_proj = nn.Linear(width, hidden, bias=False)
         self.up_proj = nn.Linear(width, hidden, bias=False)
         self.down_proj = nn.Linear(hidden, width, bias=False)
@@ -753,11 +753,11 @@ class _LayerReference(nn.Module):
 
 
 class _LayerInTwoParts(nn.Module):
-    def __init__(self, width, heads, kv_heads, hidden, base):
+    def __init__(self, width, heads, groups, hidden, base):
         super().__init__()
         self.norm1 = nn.Parameter(torch.ones(width))
         self.norm2 = nn.Parameter(torch.ones(width))
-        self.attention = CachedAttention(width, heads, kv_heads, base)
+        self.attention = CachedAttention(width, heads, groups, base)
         self.gate_proj = nn.Linear(width, hidden, bias=False)
         self.up_proj = nn.Linear(width, hidden, bias=False)
         self.down_proj = nn.Linear(hidden, width, bias=False)
@@ -774,11 +774,11 @@ class _LayerInTwoParts(nn.Module):
 
 
 class _LayerInPlace(nn.Module):
-    def __init__(self, width, heads, kv_heads, hidden, base):
+    def __init__(self, width, heads, groups, hidden, base):
         super().__init__()
         self.norm1 = nn.Parameter(torch.ones(width))
         self.norm2 = nn.Parameter(torch.ones(width))
-        self.attention = CachedAttention(width, heads, kv_heads, base)
+        self.attention = CachedAttention(width, heads, groups, base)
         self.gate_proj = nn.Linear(width, hidden, bias=False)
         self.up_proj = nn.Linear(width, hidden, bias=False)
         self.down_proj = nn.Linear(hidden, width, bias=False)
@@ -838,9 +838,9 @@ class _Renamed(nn.Module):
 class _ModelReference(nn.Module):
     """The package's model and its caches."""
 
-    def __init__(self, symbols, width, layers, heads, kv_heads, hidden):
+    def __init__(self, symbols, width, layers, heads, groups, hidden):
         super().__init__()
-        sizes = {"layers": layers, "heads": heads, "kv_heads": kv_heads}
+        sizes = {"layers": layers, "heads": heads, "kv_heads": groups}
         model = DecoderOnlyModel(symbols, width, **sizes, d_ff=hidden, max_length=8)
         self.embedding, self.norm = model.embed_tokens, model.norm.weight
         self.layers = nn.ModuleList(map(_Renamed, model.layers))
@@ -854,12 +854,12 @@ class _ModelReference(nn.Module):
 
 
 class _ModelByUnbind(nn.Module):
-    def __init__(self, symbols, width, layers, heads, kv_heads, hidden):
+    def __init__(self, symbols, width, layers, heads, groups, hidden):
         super().__init__()
         self.embedding = nn.Embedding(symbols, width)
         self.layers = nn.ModuleList()
         for _ in range(layers):
-            self.layers.append(DecoderLayer(width, heads, kv_heads, hidden, 10_000.0))
+            self.layers.append(DecoderLayer(width, heads, groups, hidden, 10_000.0))
         self.norm = nn.Parameter(torch.ones(width))
 
     def forward(self, ids, keys, values):
@@ -874,10 +874,10 @@ class _ModelByUnbind(nn.Module):
 
 
 class _ModelWithOneHot(nn.Module):
-    def __init__(self, symbols, width, layers, heads, kv_heads, hidden):
+    def __init__(self, symbols, width, layers, heads, groups, hidden):
         super().__init__()
         self.embedding = nn.Embedding(symbols, width)
-        layer = [DecoderLayer(width, heads, kv_heads, hidden, 10_000.0) for _ in range(layers)]
+        layer = [DecoderLayer(width, heads, groups, hidden, 10_000.0) for _ in range(layers)]
         self.layers = nn.Sequential(*layer)
         self.norm = nn.Parameter(torch.ones(width))
 
