@@ -357,7 +357,7 @@ def test_titles_of_exercises_tell_level_and_minutes():
         assert titles
         for title in titles:
             assert re.fullmatch(
-                r"Exercise \d\.\d+ [^()]+ \(★+, \d+ minutes\)", " ".join(title.get_text().split())
+                r"Exercise \d+\.\d+ [^()]+ \(★+, \d+ minutes\)", " ".join(title.get_text().split())
             )
 
 
