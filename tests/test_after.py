@@ -128,7 +128,9 @@ def shaken(reference, tolerance):
 
 
 def numbers(data):
-    """All numbers of an outcome, in order."""
+    """All numbers of an outcome, in order, and the characters of texts as numbers."""
+    if isinstance(data, str):
+        return [float(ord(character)) for character in data]
     if isinstance(data, dict):
         data = next(
             (data[kind] for kind in ("tuple", "dict", "tensor", "array") if kind in data), data

@@ -498,7 +498,7 @@ def _coin(sampler: CaseSampler, length: int, least: int = 2000, most: int = 63_0
 
 
 def _some_bits(sampler: CaseSampler) -> dict:
-    case = _coin(sampler, 12 + 20 * sampler.size)
+    case = _coin(sampler, 12 + 130 * sampler.size)
     return case | {"bits": [1, 0, *case["bits"][2:]]}
 
 
