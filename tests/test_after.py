@@ -95,7 +95,7 @@ def test_other_right_answers_open_a_section_and_wrong_ones_do_not(name, step_nam
             numbers(run_case(answer, case)["returned"])
             for answer in (mistake.answer, step.reference)
         )
-        assert np.isclose(got, expected, rtol=1e-3, atol=0.05).mean() > 0.9
+        assert np.isclose(got, expected, rtol=1e-2, atol=0.05).mean() > 0.9
     for trivial in (lambda *_: None, lambda *_: 0, lambda *given: given[-1], lambda: 1):
         assert unlock(locked, trivial) is None
 
@@ -128,7 +128,9 @@ def shaken(reference, tolerance):
 
 
 def numbers(data):
-    """All numbers of an outcome, in order."""
+    """All numbers of an outcome, in order, and the characters of texts as numbers."""
+    if isinstance(data, str):
+        return [float(ord(character)) for character in data]
     if isinstance(data, dict):
         data = next(
             (data[kind] for kind in ("tuple", "dict", "tensor", "array") if kind in data), data
