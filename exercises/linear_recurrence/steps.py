@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from torch.nn.functional import one_hot, pad
 
 from seqbook.kernels.scan import AffineMaps, compose_affine_maps
 from seqbook.layers.linear_attention import delta_rule, linear_attention
@@ -15,7 +14,9 @@ from stepgrader.steps import CaseSampler, Step, known_mistakes
 compose, one_round, scan = solutions(__file__, "compose", "one_round", "scan")
 
 
-def _chosen(sampler: CaseSampler, choices: list[float], *shape: int) -> torch.Tensor:
+def _chosen(
+    sampler: CaseSampler, choices: list[float], *shape: int
+) -> torch.Tensor:
     return torch.from_numpy(sampler.random.choice(choices, size=shape))
 
 
@@ -65,7 +66,9 @@ def _compose_reference(matrix1, shift1, matrix2, shift2):
     def both(h):
         return np.matmul(matrix2, np.matmul(matrix1, h) + shift1) + shift2
 
-    matrix1, shift1, matrix2, shift2 = (x.numpy() for x in (matrix1, shift1, matrix2, shift2))
+    matrix1, shift1, matrix2, shift2 = (
+        x.numpy() for x in (matrix1, shift1, matrix2, shift2)
+    )
     shift = both(np.zeros_like(shift1))
     columns = []
     for unit in np.eye(matrix1.shape[-1]):
@@ -76,7 +79,10 @@ def _compose_reference(matrix1, shift1, matrix2, shift2):
 
 def _compose_einsum(matrix1, shift1, matrix2, shift2):
     matrix = torch.einsum("...ij,...jk->...ik", matrix2, matrix1)
-    return [matrix, torch.einsum("...ij,...jk->...ik", matrix2, shift1) + shift2]
+    return [
+        matrix,
+        torch.einsum("...ij,...jk->...ik", matrix2, shift1) + shift2,
+    ]
 
 
 def _compose_in_single_precision(matrix1, shift1, matrix2, shift2):
@@ -113,7 +119,9 @@ def _starts(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     starts = torch.zeros(batch, time, dtype=torch.bool)
     starts[0, 0] = True
     for row in range(batch):
-        starts[row, 1 + (row + int(sampler.random.integers(2))) % (time - 1)] = True
+        starts[
+            row, 1 + (row + int(sampler.random.integers(2))) % (time - 1)
+        ] = True
         if time > 4:
             starts[row, int(sampler.random.integers(2, time))] = True
     if (starts[0, 1:] == starts[1, 1:]).all():
@@ -189,14 +197,20 @@ def _steps(sampler: CaseSampler, distance: int) -> dict:
 
 def _too_far(sampler: CaseSampler) -> dict:
     made = _steps(sampler, 1)
-    return made | {"distance": made["shift"].shape[1] + int(sampler.random.integers(1, 3))}
+    return made | {
+        "distance": made["shift"].shape[1] + int(sampler.random.integers(1, 3))
+    }
 
 
 def _round_reference(decay, shift, distance):
     """Pair by pair, by the package's composition."""
-    pairs = [AffineMaps(decay[:, t], shift[:, t]) for t in range(decay.shape[1])]
+    pairs = [
+        AffineMaps(decay[:, t], shift[:, t]) for t in range(decay.shape[1])
+    ]
     made = [
-        compose_affine_maps(pairs[t - distance], pair) if t >= distance else pair
+        compose_affine_maps(pairs[t - distance], pair)
+        if t >= distance
+        else pair
         for t, pair in enumerate(pairs)
     ]
     return tuple(torch.stack(parts, 1) for parts in zip(*made, strict=True))
@@ -204,8 +218,8 @@ def _round_reference(decay, shift, distance):
 
 def _round_with_identities(decay, shift, distance):
     time = decay.shape[1]
-    a = pad(decay, (0, 0, distance, 0), value=1.0)[:, :time]
-    b = pad(shift, (0, 0, distance, 0))[:, :time]
+    a = torch.nn.functional.pad(decay, (0, 0, distance, 0), value=1.0)[:, :time]
+    b = torch.nn.functional.pad(shift, (0, 0, distance, 0))[:, :time]
     return [decay * a, torch.addcmul(shift, decay, b)]
 
 
@@ -244,7 +258,9 @@ def _round_with_later_ones(decay, shift, distance):
 
 
 def _round_that_wraps(decay, shift, distance):
-    return decay * decay.roll(distance, 1), decay * shift.roll(distance, 1) + shift
+    return decay * decay.roll(distance, 1), decay * shift.roll(
+        distance, 1
+    ) + shift
 
 
 # -- 4. scan
@@ -279,9 +295,14 @@ def _scan_by_halves(decay, inputs, initial):
         if time == 1:
             return a, b
         half = time // 2
-        (a1, b1), (a2, b2) = prefixes(a[:, :half], b[:, :half]), prefixes(a[:, half:], b[:, half:])
+        (a1, b1), (a2, b2) = (
+            prefixes(a[:, :half], b[:, :half]),
+            prefixes(a[:, half:], b[:, half:]),
+        )
         last_a, last_b = a1[:, -1:], b1[:, -1:]
-        return torch.cat([a1, a2 * last_a], 1), torch.cat([b1, a2 * last_b + b2], 1)
+        return torch.cat([a1, a2 * last_a], 1), torch.cat(
+            [b1, a2 * last_b + b2], 1
+        )
 
     products, states = prefixes(decay, inputs)
     return products * initial.unsqueeze(1) + states
@@ -347,12 +368,16 @@ def _min_gru_reference(inputs, initial, starts, weight, bias):
     layer = MinGRU(inputs.shape[2], initial.shape[1], dtype=inputs.dtype)
     layer.load_state_dict({"weight": weight, "bias": bias})
     rows = []
-    for sequence, start, h in zip(inputs, starts.tolist(), initial, strict=True):
+    for sequence, start, h in zip(
+        inputs, starts.tolist(), initial, strict=True
+    ):
         begins = sorted({0, *(t for t, new in enumerate(start) if new)})
         ends = [*begins[1:], len(start)]
         texts = [sequence[None, i:j] for i, j in zip(begins, ends, strict=True)]
         with torch.no_grad():
-            states = [layer(text, h[None], method="loop")[0][0] for text in texts]
+            states = [
+                layer(text, h[None], method="loop")[0][0] for text in texts
+            ]
         rows.append(torch.cat(states))
     return torch.stack(rows)
 
@@ -370,7 +395,10 @@ def _min_gru_step_by_step(inputs, initial, starts, weight, bias):
 
 
 def _min_gru_in_single_precision(inputs, initial, starts, weight, bias):
-    parts = torch.einsum("btf,kf->btk", inputs.float(), weight.float()) + bias.float()
+    parts = (
+        torch.einsum("btf,kf->btk", inputs.float(), weight.float())
+        + bias.float()
+    )
     z, n = parts.tensor_split(2, -1)
     new = starts[..., None].float()
     decay = (-z).sigmoid()
@@ -425,7 +453,9 @@ def _gradients_in_a_loop(gate, candidates, initial, arriving):
 
 def _gradients_as_sums_in_single_precision(gate, candidates, initial, arriving):
     """The total gradient as an explicit sum over all later steps."""
-    z, n, h, arriving = (x.float() for x in (gate, candidates, initial, arriving))
+    z, n, h, arriving = (
+        x.float() for x in (gate, candidates, initial, arriving)
+    )
     kept, time = 1 - z, z.shape[1]
     totals, before = [], []
     for t in range(time):
@@ -436,7 +466,11 @@ def _gradients_as_sums_in_single_precision(gate, candidates, initial, arriving):
         before.append(h)
         h = kept[:, t] * h + z[:, t] * n[:, t]
     total = torch.stack(totals, 1)
-    return total * (n - torch.stack(before, 1)), total * z, kept[:, 0] * total[:, 0]
+    return (
+        total * (n - torch.stack(before, 1)),
+        total * z,
+        kept[:, 0] * total[:, 0],
+    )
 
 
 # -- 7. zero_order_hold
@@ -464,15 +498,21 @@ def _hold_reference(half_life, period, gaps):
         for half, turn in zip(half_life.tolist(), period.tolist(), strict=True):
             rate = complex(-math.log(2) / half, 2 * math.pi / turn)
             system = torch.tensor([[rate, 1], [0, 0]], dtype=torch.complex128)
-            row.append(torch.view_as_real(torch.linalg.matrix_exp(gap * system)[0]))
+            row.append(
+                torch.view_as_real(torch.linalg.matrix_exp(gap * system)[0])
+            )
         result.append(torch.stack(row))
-    made = torch.stack(result)  # (time, units, decay and gain, real and imaginary part)
+    made = torch.stack(
+        result
+    )  # (time, units, decay and gain, real and imaginary part)
     return made[:, :, 0], made[:, :, 1]
 
 
 def _hold_by_polar(half_life, period, gaps):
     times = gaps.unsqueeze(1)
-    decay = torch.polar(torch.exp2(-times / half_life), 2 * torch.pi * times / period)
+    decay = torch.polar(
+        torch.exp2(-times / half_life), 2 * torch.pi * times / period
+    )
     rate = -math.log(2) / half_life + 2j * torch.pi / period
     gain = (decay - 1) * rate.reciprocal()
     return [torch.stack([x.real, x.imag], -1) for x in (decay, gain)]
@@ -488,14 +528,19 @@ def _hold_in_real_numbers(half_life, period, gaps):
             decays.append((real, imag))
             square = r * r + w * w
             gains.append(
-                (((real - 1) * r + imag * w) / square, (imag * r - (real - 1) * w) / square)
+                (
+                    ((real - 1) * r + imag * w) / square,
+                    (imag * r - (real - 1) * w) / square,
+                )
             )
     shape = len(gaps), len(half_life), 2
-    return np.reshape(decays, shape), np.reshape(gains, shape)
+    return [torch.tensor(x, dtype=torch.float64).reshape(shape) for x in (decays, gains)]
 
 
 def _hold_in_single_precision(half_life, period, gaps):
-    rate = torch.complex(-math.log(2) / half_life, 2 * math.pi / period).to(torch.complex64)
+    rate = torch.complex(-math.log(2) / half_life, 2 * math.pi / period).to(
+        torch.complex64
+    )
     decay = torch.exp(torch.einsum("t,u->tu", gaps.to(torch.complex64), rate))
     gain = (decay - 1) / rate
     return torch.view_as_real(decay), torch.view_as_real(gain)
@@ -554,7 +599,9 @@ def _outputs_in_real_numbers(inputs, decay, gain, weight, paired):
         (a, b), (g, e) = decay[t].unbind(-1), gain[t].unbind(-1)
         x = inputs[:, t, None]
         real, imag = a * real - b * imag + g * x, a * imag + b * real + e * x
-        outputs.append(((weight[:, 0] * real - weight[:, 1] * imag) * factor).sum(1))
+        outputs.append(
+            ((weight[:, 0] * real - weight[:, 1] * imag) * factor).sum(1)
+        )
     return torch.stack(outputs, 1)
 
 
@@ -572,7 +619,9 @@ def _outputs_in_single_precision(inputs, decay, gain, weight, paired):
 # -- 9. chunked
 
 
-def _to_cut(sampler: CaseSampler, time: int, size: int, decay: float | None = None) -> dict:
+def _to_cut(
+    sampler: CaseSampler, time: int, size: int, decay: float | None = None
+) -> dict:
     d_k, d_v = (2, 3) if sampler.size % 2 else (3, 2)
     if decay is None:
         decay = float(sampler.random.choice([0.5, 0.6, 0.8, 0.9]))
@@ -608,7 +657,12 @@ def _chunked_reference(query, key, value, decay, state, size):
     for start in range(0, len(query), size):
         part = slice(start, start + size)
         read, state = linear_attention(
-            query[part], key[part], value[part], log_decay=log_decay, state=state, form="recurrent"
+            query[part],
+            key[part],
+            value[part],
+            log_decay=log_decay,
+            state=state,
+            form="recurrent",
         )
         outputs.append(read)
         states.append(state)
@@ -635,7 +689,8 @@ def _chunked_in_single_precision(query, key, value, decay, state, size):
     outputs = outputs + torch.einsum("i,ik,kd->id", decay ** (time + 1), q, s)
     ends = [min(end, len(q)) for end in range(size, len(q) + size, size)]
     states = [
-        decay**n * s + torch.einsum("j,jk,jd->kd", decay ** (n - 1 - time[:n]), k[:n], v[:n])
+        decay**n * s
+        + torch.einsum("j,jk,jd->kd", decay ** (n - 1 - time[:n]), k[:n], v[:n])
         for n in ends
     ]
     return [outputs, torch.stack(states)]
@@ -681,11 +736,15 @@ def _map_reference(key, value, strength, decay):
 def _map_side_by_side(key, value, strength, decay):
     """One memory, whose first columns begin as the identity and are never given a value."""
     size = key.shape[1]
-    memory = torch.cat([torch.eye(size), torch.zeros(size, value.shape[1])], 1).to(key)
+    memory = torch.cat(
+        [torch.eye(size), torch.zeros(size, value.shape[1])], 1
+    ).to(key)
     wanted = torch.cat([torch.zeros_like(key), value], 1)
     for t in range(len(key)):
         memory = decay[t] * memory
-        memory = memory + strength[t] * torch.outer(key[t], wanted[t] - key[t] @ memory)
+        memory = memory + strength[t] * torch.outer(
+            key[t], wanted[t] - key[t] @ memory
+        )
     return memory.split([size, value.shape[1]], 1)
 
 
@@ -695,7 +754,9 @@ def _map_from_the_end_in_single_precision(key, value, strength, decay):
     matrix, shift = torch.eye(k.shape[1]), torch.zeros(k.shape[1], v.shape[1])
     for t in range(len(k) - 1, -1, -1):
         shift = shift + beta[t] * (matrix @ k[t])[:, None] * v[t]
-        matrix = alpha[t] * (matrix - beta[t] * torch.outer(matrix @ k[t], k[t]))
+        matrix = alpha[t] * (
+            matrix - beta[t] * torch.outer(matrix @ k[t], k[t])
+        )
     return matrix, shift
 
 
@@ -704,7 +765,11 @@ def _map_from_the_end_in_single_precision(key, value, strength, decay):
 
 def _to_ask(sampler: CaseSampler, *, again: bool = True) -> dict:
     """Keys far from parallel, of which one comes twice, and no two scores that are close."""
-    pairs, size, questions = 4 + sampler.size, 3 + sampler.size // 2, 2 + (sampler.size + 1) // 2
+    pairs, size, questions = (
+        4 + sampler.size,
+        3 + sampler.size // 2,
+        2 + (sampler.size + 1) // 2,
+    )
     while True:
         key = sampler.normal(pairs, size)
         symbols = torch.from_numpy(sampler.integers(pairs, pairs))
@@ -714,7 +779,12 @@ def _to_ask(sampler: CaseSampler, *, again: bool = True) -> dict:
         lengths = key.norm(dim=1)
         if lengths.min() < 0.7 or (lengths - 1).abs().min() < 0.2:
             continue
-        asked = 1.5 * key[torch.from_numpy(sampler.random.permutation(pairs)[:questions])]
+        asked = (
+            1.5
+            * key[
+                torch.from_numpy(sampler.random.permutation(pairs)[:questions])
+            ]
+        )
         asked[0] = 0.5 * key[0]
         strength = float(sampler.random.choice([0.6, 0.8]))
         case = {
@@ -736,14 +806,16 @@ def _recall_reference(key, symbols, asked, count, strength):
     beta = torch.tensor(strength, dtype=key.dtype)
     memory = delta_rule(unit, unit, value, beta, form="chunked").state
     scores = asked @ memory / asked.square().sum(1, keepdim=True).sqrt()
-    answers = [max(range(count), key=row.__getitem__) for row in scores.tolist()]
+    answers = [
+        max(range(count), key=row.__getitem__) for row in scores.tolist()
+    ]
     return torch.tensor(answers), scores
 
 
 def _recall_by_a_system(key, symbols, asked, count, strength):
     """All corrections at once, from a triangular system."""
     unit = torch.nn.functional.normalize(key)
-    wanted = strength * one_hot(symbols, count).double()
+    wanted = strength * torch.nn.functional.one_hot(symbols, count).double()
     system = torch.eye(len(key)).double() + (strength * unit @ unit.T).tril(-1)
     corrections = torch.linalg.solve_triangular(system, wanted, upper=False)
     scores = torch.nn.functional.normalize(asked) @ unit.T @ corrections
@@ -751,7 +823,9 @@ def _recall_by_a_system(key, symbols, asked, count, strength):
 
 
 def _recall_in_single_precision(key, symbols, asked, count, strength):
-    key, asked = (x.float() / x.float().norm(dim=1, keepdim=True) for x in (key, asked))
+    key, asked = (
+        x.float() / x.float().norm(dim=1, keepdim=True) for x in (key, asked)
+    )
     memory = torch.zeros(key.shape[1], count)
     for k, symbol in zip(key, symbols.tolist(), strict=True):
         missed = -(k @ memory)
@@ -804,12 +878,18 @@ STEPS = [
             "Your state runs on from one text into the next: at a start, take the initial state.",
             ("torch.where(starts[:, t, None], initial, hidden)", "hidden"),
             "All your texts start from zero; they start from the given initial state.",
-            ("hidden, states = initial, []", "hidden, states = torch.zeros_like(initial), []"),
+            (
+                "hidden, states = initial, []",
+                "hidden, states = torch.zeros_like(initial), []",
+            ),
             ("None], initial,", "None], torch.zeros_like(initial),"),
             "Your first text starts from initial, but those after it start from zero.",
             ("None], initial,", "None], 0.0,"),
             "Your later texts start from initial, but the first one of a row starts from zero.",
-            ("hidden, states = initial, []", "hidden, states = torch.zeros_like(initial), []"),
+            (
+                "hidden, states = initial, []",
+                "hidden, states = torch.zeros_like(initial), []",
+            ),
             "When one row starts a text, you restart all rows of the batch. Choose for each row.",
             ("starts[:, t, None]", "starts[:, t].any()"),
             "Your first state is the first input alone. The first step, too, decays the initial state "
@@ -820,7 +900,10 @@ STEPS = [
             ),
             "At a start you overwrite the state in place, and with it the last state of the text "
             "before, which you have stored already. Make a new tensor, for instance by torch.where.",
-            ("hidden, states = initial, []", "hidden, states = initial.clone(), []"),
+            (
+                "hidden, states = initial, []",
+                "hidden, states = initial.clone(), []",
+            ),
             (
                 "before = torch.where(starts[:, t, None], initial, hidden)",
                 "hidden[starts[:, t]] = initial[starts[:, t]]\n        before = hidden",
@@ -839,7 +922,10 @@ STEPS = [
             "You add the initial state at every step. It is where a text starts, and nothing more.",
             ("+ inputs[:, t]", "+ inputs[:, t] + initial"),
             "You decay the input, too: a * (h + b). The step is a * h + b.",
-            ("decay[:, t] * before + inputs[:, t]", "decay[:, t] * (before + inputs[:, t])"),
+            (
+                "decay[:, t] * before + inputs[:, t]",
+                "decay[:, t] * (before + inputs[:, t])",
+            ),
             "Each of your steps starts from the initial state; within a text, pass the state on.",
             ("torch.where(starts[:, t, None], initial, hidden)", "initial"),
             "You return the states before the steps; return those after them.",
@@ -854,7 +940,9 @@ STEPS = [
         reference=_round_reference,
         cases={
             "distance 1": lambda sampler: _steps(sampler, 1),
-            "a larger distance": lambda sampler: _steps(sampler, 2 + sampler.size // 3),
+            "a larger distance": lambda sampler: _steps(
+                sampler, 2 + sampler.size // 3
+            ),
             "further back than the first step": _too_far,
         },
         mistakes=known_mistakes(
@@ -877,14 +965,20 @@ STEPS = [
             "needs the decay of the later pair alone.",
             ("later * shift", "later * earlier * shift"),
             "You look 2**distance places back; look back distance places.",
-            ("earlier, later =", "distance = 2**distance\n    earlier, later ="),
+            (
+                "earlier, later =",
+                "distance = 2**distance\n    earlier, later =",
+            ),
             "You compose each pair with the one after it; compose it with the one before it.",
             _round_with_later_ones,
             "Your first pairs are composed with the last ones, because roll wraps around. Pairs "
             "with none so far before them stay as they are.",
             _round_that_wraps,
             "You return the composed pairs only. Those with none before them stay in front.",
-            ("torch.cat([decay[:, :distance], later * earlier], dim=1)", "later * earlier"),
+            (
+                "torch.cat([decay[:, :distance], later * earlier], dim=1)",
+                "later * earlier",
+            ),
             ("torch.cat([shift[:, :distance], both], dim=1)", "both"),
             "The decays of your first pairs become 0: you compose them with (0, 0). The pair that "
             "changes nothing is (1, 0).",
@@ -918,8 +1012,12 @@ STEPS = [
         "scan",
         reference=_scan_reference,
         cases={
-            "any number of steps": lambda sampler: _to_scan(sampler, 3 + 2 * sampler.size),
-            "a power of two": lambda sampler: _to_scan(sampler, 4 if sampler.size < 2 else 8),
+            "any number of steps": lambda sampler: _to_scan(
+                sampler, 3 + 2 * sampler.size
+            ),
+            "a power of two": lambda sampler: _to_scan(
+                sampler, 4 if sampler.size < 2 else 8
+            ),
             "a single step": lambda sampler: _to_scan(sampler, 1),
             "decays of zero": _with_zeros,
         },
@@ -931,7 +1029,10 @@ STEPS = [
             ("decay[:, :1] * initial", "initial"),
             "You add the initial state at every step. Only the first step takes it in; the scan "
             "carries it on.",
-            ("torch.cat([first, inputs[:, 1:]], dim=1)", "inputs + decay * initial[:, None]"),
+            (
+                "torch.cat([first, inputs[:, 1:]], dim=1)",
+                "inputs + decay * initial[:, None]",
+            ),
             "You add the initial state to all results as it is. At each step it has been multiplied "
             "by all decays so far.",
             ("decay[:, :1] * initial[:, None] + ", ""),
@@ -1002,20 +1103,35 @@ STEPS = [
             "Your gates are not between 0 and 1: the sigmoid is missing.",
             ("gate.sigmoid()", "1 * gate"),
             "Your state runs on from one text into the next: you don't use starts.",
-            ("torch.where(first, kept * initial[:, None] + taken, taken)", "taken"),
+            (
+                "torch.where(first, kept * initial[:, None] + taken, taken)",
+                "taken",
+            ),
             ("kept.masked_fill(first, 0.0)", "kept"),
             "Your later texts start from zero: where the decay becomes 0, add what the initial "
             "state would give.",
-            ("torch.where(first, kept * initial[:, None] + taken, taken)", "taken"),
+            (
+                "torch.where(first, kept * initial[:, None] + taken, taken)",
+                "taken",
+            ),
             "At a start you add the initial state, but the one of the text before still flows on. "
             "Which decay forgets it?",
             ("kept.masked_fill(first, 0.0)", "kept"),
             "At a start you add the initial state as it is; the gate keeps only 1 - z of it.",
-            ("kept * initial[:, None] + taken, taken", "initial[:, None] + taken, taken"),
+            (
+                "kept * initial[:, None] + taken, taken",
+                "initial[:, None] + taken, taken",
+            ),
             "At a start your state is the initial one itself; the step must still be done.",
-            ("kept * initial[:, None] + taken, taken", "initial[:, None], taken"),
+            (
+                "kept * initial[:, None] + taken, taken",
+                "initial[:, None], taken",
+            ),
             "The first text of a row starts from zero; it starts from initial, too.",
-            ("scan(kept, taken, initial)", "scan(kept, taken, torch.zeros_like(initial))"),
+            (
+                "scan(kept, taken, initial)",
+                "scan(kept, taken, torch.zeros_like(initial))",
+            ),
         ),
         alternatives=[_min_gru_step_by_step, _min_gru_in_single_precision],
         depends_on=["scan"],
@@ -1042,7 +1158,10 @@ STEPS = [
             "the step, with a minus sign.",
             ("(candidates - before)", "candidates"),
             "Before the first step you take a state of zero; it is the initial state.",
-            ("[initial[:, None], states", "[torch.zeros_like(initial)[:, None], states"),
+            (
+                "[initial[:, None], states",
+                "[torch.zeros_like(initial)[:, None], states",
+            ),
             "The gradient of the candidates lacks the gate, by which they enter the state.",
             ("total * gate", "total"),
             "The gradient of the candidates has 1 - z in place of z.",
@@ -1060,21 +1179,30 @@ STEPS = [
             ("zero).flip(1)", "zero).flip(1) - arriving"),
             "You carry the gradient from the first step to the last; carry it from the last to "
             "the first.",
-            ("scan(later.flip(1), arriving.flip(1), zero).flip(1)", "scan(kept, arriving, zero)"),
+            (
+                "scan(later.flip(1), arriving.flip(1), zero).flip(1)",
+                "scan(kept, arriving, zero)",
+            ),
             "Your gradients of the states are in reversed time: flip them back before you use "
             "them.",
             ("zero).flip(1)", "zero)"),
             "On the way back you multiply by the gate. The state before enters with 1 - z.",
             ("[kept[:, 1:], torch", "[gate[:, 1:], torch"),
             "You return the gradient before the sigmoid; here the gate itself is given.",
-            ("total * (candidates - before)", "total * (candidates - before) * gate * kept"),
+            (
+                "total * (candidates - before)",
+                "total * (candidates - before) * gate * kept",
+            ),
             "Your first two results are swapped: the gradient of the gates comes first.",
             (
                 "return total * (candidates - before), total * gate,",
                 "return total * gate, total * (candidates - before),",
             ),
         ),
-        alternatives=[_gradients_in_a_loop, _gradients_as_sums_in_single_precision],
+        alternatives=[
+            _gradients_in_a_loop,
+            _gradients_as_sums_in_single_precision,
+        ],
         depends_on=["scan"],
     ),
     Step(
@@ -1128,7 +1256,11 @@ STEPS = [
                 "tuple(torch.stack([x.real, x.imag]) for x in (decay, gain))",
             ),
         ),
-        alternatives=[_hold_by_polar, _hold_in_real_numbers, _hold_in_single_precision],
+        alternatives=[
+            _hold_by_polar,
+            _hold_in_real_numbers,
+            _hold_in_single_precision,
+        ],
     ),
     Step(
         "real_outputs",
@@ -1158,7 +1290,10 @@ STEPS = [
             "The gains are missing: the input is multiplied by them.",
             ("gain * inputs", "torch.ones_like(gain) * inputs"),
             "Your states don't turn: use the complex decays, not their moduli.",
-            ("scan(decay.expand_as(driven)", "scan((decay.abs() + 0j).expand_as(driven)"),
+            (
+                "scan(decay.expand_as(driven)",
+                "scan((decay.abs() + 0j).expand_as(driven)",
+            ),
             "You drop the imaginary part at every step. Keep complex states, and take the real "
             "part of the output only.",
             (
@@ -1166,7 +1301,10 @@ STEPS = [
                 "scan(decay.real.expand_as(driven), driven.real, zero.real)",
             ),
             "You read the state before the step; read the one after it.",
-            ("(weight * states)", "(weight * torch.cat([zero[:, None], states[:, :-1]], 1))"),
+            (
+                "(weight * states)",
+                "(weight * torch.cat([zero[:, None], states[:, :-1]], 1))",
+            ),
             "You use the first decay at every step. Gaps differ, so the decays do, too.",
             ("decay.expand_as", "decay[:1].expand_as"),
             "You take the mean over the units; take the sum.",
@@ -1183,7 +1321,9 @@ STEPS = [
         cases={
             "chunks of equal length": _equal_chunks,
             "a shorter last chunk": _shorter_last_chunk,
-            "chunks of one step": lambda sampler: _to_cut(sampler, 3 + sampler.size // 2, 1),
+            "chunks of one step": lambda sampler: _to_cut(
+                sampler, 3 + sampler.size // 2, 1
+            ),
             "a chunk longer than the text": _longer_chunk,
             "a decay of 1": lambda sampler: _equal_chunks(sampler, 1.0),
         },
@@ -1195,7 +1335,10 @@ STEPS = [
             ("        state = decay", "        ended = decay"),
             ("append(state)", "append(ended)"),
             "You begin with a state of zeros; begin with the given one.",
-            ("outputs, handed = [], []", "outputs, handed, state = [], [], 0 * state"),
+            (
+                "outputs, handed = [], []",
+                "outputs, handed, state = [], [], 0 * state",
+            ),
             "Inside a chunk your outputs see later steps: the causal mask is missing.",
             (".tril()", ""),
             "Your mask leaves out the step itself: an output sees its own key and value, too.",
@@ -1222,7 +1365,10 @@ STEPS = [
             ("decay ** len(q) * state", "decay * state"),
             "Your outputs read the state before the pair of the step is stored; read the one after "
             "it.",
-            ("(decay ** (step - step.T)).tril()", "(decay ** (step - 1 - step.T)).tril(-1)"),
+            (
+                "(decay ** (step - step.T)).tril()",
+                "(decay ** (step - 1 - step.T)).tril(-1)",
+            ),
             ("decay ** (step + 1)", "decay**step"),
             "Your new pair fades in the step that stores it. First the old state fades, and then the "
             "pair is added as it is.",
@@ -1340,7 +1486,9 @@ STEPS = [
         cases={
             "a key that is stored twice": _to_ask,
             "different keys": lambda sampler: _to_ask(sampler, again=False),
-            "a strength of 1": lambda sampler: _to_ask(sampler) | {"strength": 1.0},
+            "a strength of 1": lambda sampler: (
+                _to_ask(sampler) | {"strength": 1.0}
+            ),
         },
         mistakes=known_mistakes(
             "Your memory is the plain sum of the pairs. The delta rule corrects what the memory "
@@ -1375,7 +1523,10 @@ STEPS = [
             "Your answers are one too large: symbols count from 0.",
             ("scores.argmax(-1)", "scores.argmax(-1) + 1"),
             "Your scores go through a softmax; return what the memory returns.",
-            ("scores.argmax(-1), scores", "scores.argmax(-1), scores.softmax(-1)"),
+            (
+                "scores.argmax(-1), scores",
+                "scores.argmax(-1), scores.softmax(-1)",
+            ),
             "You ask by attention over all pairs. Only the memory, a matrix, may be asked.",
             ("asked @ memory", "(asked @ key.T).softmax(-1) @ value"),
             "Your two results are swapped: the answers come first.",
