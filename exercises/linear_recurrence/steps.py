@@ -14,9 +14,7 @@ from stepgrader.steps import CaseSampler, Step, known_mistakes
 compose, one_round, scan = solutions(__file__, "compose", "one_round", "scan")
 
 
-def _chosen(
-    sampler: CaseSampler, choices: list[float], *shape: int
-) -> torch.Tensor:
+def _chosen(sampler: CaseSampler, choices: list[float], *shape: int) -> torch.Tensor:
     return torch.from_numpy(sampler.random.choice(choices, size=shape))
 
 
@@ -66,9 +64,7 @@ def _compose_reference(matrix1, shift1, matrix2, shift2):
     def both(h):
         return np.matmul(matrix2, np.matmul(matrix1, h) + shift1) + shift2
 
-    matrix1, shift1, matrix2, shift2 = (
-        x.numpy() for x in (matrix1, shift1, matrix2, shift2)
-    )
+    matrix1, shift1, matrix2, shift2 = (x.numpy() for x in (matrix1, shift1, matrix2, shift2))
     shift = both(np.zeros_like(shift1))
     columns = []
     for unit in np.eye(matrix1.shape[-1]):
@@ -119,9 +115,7 @@ def _starts(sampler: CaseSampler, batch: int, time: int) -> torch.Tensor:
     starts = torch.zeros(batch, time, dtype=torch.bool)
     starts[0, 0] = True
     for row in range(batch):
-        starts[
-            row, 1 + (row + int(sampler.random.integers(2))) % (time - 1)
-        ] = True
+        starts[row, 1 + (row + int(sampler.random.integers(2))) % (time - 1)] = True
         if time > 4:
             starts[row, int(sampler.random.integers(2, time))] = True
     if (starts[0, 1:] == starts[1, 1:]).all():
@@ -197,20 +191,14 @@ def _steps(sampler: CaseSampler, distance: int) -> dict:
 
 def _too_far(sampler: CaseSampler) -> dict:
     made = _steps(sampler, 1)
-    return made | {
-        "distance": made["shift"].shape[1] + int(sampler.random.integers(1, 3))
-    }
+    return made | {"distance": made["shift"].shape[1] + int(sampler.random.integers(1, 3))}
 
 
 def _round_reference(decay, shift, distance):
     """Pair by pair, by the package's composition."""
-    pairs = [
-        AffineMaps(decay[:, t], shift[:, t]) for t in range(decay.shape[1])
-    ]
+    pairs = [AffineMaps(decay[:, t], shift[:, t]) for t in range(decay.shape[1])]
     made = [
-        compose_affine_maps(pairs[t - distance], pair)
-        if t >= distance
-        else pair
+        compose_affine_maps(pairs[t - distance], pair) if t >= distance else pair
         for t, pair in enumerate(pairs)
     ]
     return tuple(torch.stack(parts, 1) for parts in zip(*made, strict=True))
@@ -258,9 +246,7 @@ def _round_with_later_ones(decay, shift, distance):
 
 
 def _round_that_wraps(decay, shift, distance):
-    return decay * decay.roll(distance, 1), decay * shift.roll(
-        distance, 1
-    ) + shift
+    return decay * decay.roll(distance, 1), decay * shift.roll(distance, 1) + shift
 
 
 # -- 4. scan
@@ -300,9 +286,7 @@ def _scan_by_halves(decay, inputs, initial):
             prefixes(a[:, half:], b[:, half:]),
         )
         last_a, last_b = a1[:, -1:], b1[:, -1:]
-        return torch.cat([a1, a2 * last_a], 1), torch.cat(
-            [b1, a2 * last_b + b2], 1
-        )
+        return torch.cat([a1, a2 * last_a], 1), torch.cat([b1, a2 * last_b + b2], 1)
 
     products, states = prefixes(decay, inputs)
     return products * initial.unsqueeze(1) + states
@@ -368,16 +352,12 @@ def _min_gru_reference(inputs, initial, starts, weight, bias):
     layer = MinGRU(inputs.shape[2], initial.shape[1], dtype=inputs.dtype)
     layer.load_state_dict({"weight": weight, "bias": bias})
     rows = []
-    for sequence, start, h in zip(
-        inputs, starts.tolist(), initial, strict=True
-    ):
+    for sequence, start, h in zip(inputs, starts.tolist(), initial, strict=True):
         begins = sorted({0, *(t for t, new in enumerate(start) if new)})
         ends = [*begins[1:], len(start)]
         texts = [sequence[None, i:j] for i, j in zip(begins, ends, strict=True)]
         with torch.no_grad():
-            states = [
-                layer(text, h[None], method="loop")[0][0] for text in texts
-            ]
+            states = [layer(text, h[None], method="loop")[0][0] for text in texts]
         rows.append(torch.cat(states))
     return torch.stack(rows)
 
@@ -395,10 +375,7 @@ def _min_gru_step_by_step(inputs, initial, starts, weight, bias):
 
 
 def _min_gru_in_single_precision(inputs, initial, starts, weight, bias):
-    parts = (
-        torch.einsum("btf,kf->btk", inputs.float(), weight.float())
-        + bias.float()
-    )
+    parts = torch.einsum("btf,kf->btk", inputs.float(), weight.float()) + bias.float()
     z, n = parts.tensor_split(2, -1)
     new = starts[..., None].float()
     decay = (-z).sigmoid()
@@ -453,9 +430,7 @@ def _gradients_in_a_loop(gate, candidates, initial, arriving):
 
 def _gradients_as_sums_in_single_precision(gate, candidates, initial, arriving):
     """The total gradient as an explicit sum over all later steps."""
-    z, n, h, arriving = (
-        x.float() for x in (gate, candidates, initial, arriving)
-    )
+    z, n, h, arriving = (x.float() for x in (gate, candidates, initial, arriving))
     kept, time = 1 - z, z.shape[1]
     totals, before = [], []
     for t in range(time):
@@ -498,21 +473,15 @@ def _hold_reference(half_life, period, gaps):
         for half, turn in zip(half_life.tolist(), period.tolist(), strict=True):
             rate = complex(-math.log(2) / half, 2 * math.pi / turn)
             system = torch.tensor([[rate, 1], [0, 0]], dtype=torch.complex128)
-            row.append(
-                torch.view_as_real(torch.linalg.matrix_exp(gap * system)[0])
-            )
+            row.append(torch.view_as_real(torch.linalg.matrix_exp(gap * system)[0]))
         result.append(torch.stack(row))
-    made = torch.stack(
-        result
-    )  # (time, units, decay and gain, real and imaginary part)
+    made = torch.stack(result)  # (time, units, decay and gain, real and imaginary part)
     return made[:, :, 0], made[:, :, 1]
 
 
 def _hold_by_polar(half_life, period, gaps):
     times = gaps.unsqueeze(1)
-    decay = torch.polar(
-        torch.exp2(-times / half_life), 2 * torch.pi * times / period
-    )
+    decay = torch.polar(torch.exp2(-times / half_life), 2 * torch.pi * times / period)
     rate = -math.log(2) / half_life + 2j * torch.pi / period
     gain = (decay - 1) * rate.reciprocal()
     return [torch.stack([x.real, x.imag], -1) for x in (decay, gain)]
@@ -538,9 +507,7 @@ def _hold_in_real_numbers(half_life, period, gaps):
 
 
 def _hold_in_single_precision(half_life, period, gaps):
-    rate = torch.complex(-math.log(2) / half_life, 2 * math.pi / period).to(
-        torch.complex64
-    )
+    rate = torch.complex(-math.log(2) / half_life, 2 * math.pi / period).to(torch.complex64)
     decay = torch.exp(torch.einsum("t,u->tu", gaps.to(torch.complex64), rate))
     gain = (decay - 1) / rate
     return torch.view_as_real(decay), torch.view_as_real(gain)
@@ -599,9 +566,7 @@ def _outputs_in_real_numbers(inputs, decay, gain, weight, paired):
         (a, b), (g, e) = decay[t].unbind(-1), gain[t].unbind(-1)
         x = inputs[:, t, None]
         real, imag = a * real - b * imag + g * x, a * imag + b * real + e * x
-        outputs.append(
-            ((weight[:, 0] * real - weight[:, 1] * imag) * factor).sum(1)
-        )
+        outputs.append(((weight[:, 0] * real - weight[:, 1] * imag) * factor).sum(1))
     return torch.stack(outputs, 1)
 
 
@@ -619,9 +584,7 @@ def _outputs_in_single_precision(inputs, decay, gain, weight, paired):
 # -- 9. chunked
 
 
-def _to_cut(
-    sampler: CaseSampler, time: int, size: int, decay: float | None = None
-) -> dict:
+def _to_cut(sampler: CaseSampler, time: int, size: int, decay: float | None = None) -> dict:
     d_k, d_v = (2, 3) if sampler.size % 2 else (3, 2)
     if decay is None:
         decay = float(sampler.random.choice([0.5, 0.6, 0.8, 0.9]))
@@ -689,8 +652,7 @@ def _chunked_in_single_precision(query, key, value, decay, state, size):
     outputs = outputs + torch.einsum("i,ik,kd->id", decay ** (time + 1), q, s)
     ends = [min(end, len(q)) for end in range(size, len(q) + size, size)]
     states = [
-        decay**n * s
-        + torch.einsum("j,jk,jd->kd", decay ** (n - 1 - time[:n]), k[:n], v[:n])
+        decay**n * s + torch.einsum("j,jk,jd->kd", decay ** (n - 1 - time[:n]), k[:n], v[:n])
         for n in ends
     ]
     return [outputs, torch.stack(states)]
@@ -736,15 +698,11 @@ def _map_reference(key, value, strength, decay):
 def _map_side_by_side(key, value, strength, decay):
     """One memory, whose first columns begin as the identity and are never given a value."""
     size = key.shape[1]
-    memory = torch.cat(
-        [torch.eye(size), torch.zeros(size, value.shape[1])], 1
-    ).to(key)
+    memory = torch.cat([torch.eye(size), torch.zeros(size, value.shape[1])], 1).to(key)
     wanted = torch.cat([torch.zeros_like(key), value], 1)
     for t in range(len(key)):
         memory = decay[t] * memory
-        memory = memory + strength[t] * torch.outer(
-            key[t], wanted[t] - key[t] @ memory
-        )
+        memory = memory + strength[t] * torch.outer(key[t], wanted[t] - key[t] @ memory)
     return memory.split([size, value.shape[1]], 1)
 
 
@@ -754,9 +712,7 @@ def _map_from_the_end_in_single_precision(key, value, strength, decay):
     matrix, shift = torch.eye(k.shape[1]), torch.zeros(k.shape[1], v.shape[1])
     for t in range(len(k) - 1, -1, -1):
         shift = shift + beta[t] * (matrix @ k[t])[:, None] * v[t]
-        matrix = alpha[t] * (
-            matrix - beta[t] * torch.outer(matrix @ k[t], k[t])
-        )
+        matrix = alpha[t] * (matrix - beta[t] * torch.outer(matrix @ k[t], k[t]))
     return matrix, shift
 
 
@@ -779,12 +735,7 @@ def _to_ask(sampler: CaseSampler, *, again: bool = True) -> dict:
         lengths = key.norm(dim=1)
         if lengths.min() < 0.7 or (lengths - 1).abs().min() < 0.2:
             continue
-        asked = (
-            1.5
-            * key[
-                torch.from_numpy(sampler.random.permutation(pairs)[:questions])
-            ]
-        )
+        asked = 1.5 * key[torch.from_numpy(sampler.random.permutation(pairs)[:questions])]
         asked[0] = 0.5 * key[0]
         strength = float(sampler.random.choice([0.6, 0.8]))
         case = {
@@ -806,9 +757,7 @@ def _recall_reference(key, symbols, asked, count, strength):
     beta = torch.tensor(strength, dtype=key.dtype)
     memory = delta_rule(unit, unit, value, beta, form="chunked").state
     scores = asked @ memory / asked.square().sum(1, keepdim=True).sqrt()
-    answers = [
-        max(range(count), key=row.__getitem__) for row in scores.tolist()
-    ]
+    answers = [max(range(count), key=row.__getitem__) for row in scores.tolist()]
     return torch.tensor(answers), scores
 
 
@@ -823,9 +772,7 @@ def _recall_by_a_system(key, symbols, asked, count, strength):
 
 
 def _recall_in_single_precision(key, symbols, asked, count, strength):
-    key, asked = (
-        x.float() / x.float().norm(dim=1, keepdim=True) for x in (key, asked)
-    )
+    key, asked = (x.float() / x.float().norm(dim=1, keepdim=True) for x in (key, asked))
     memory = torch.zeros(key.shape[1], count)
     for k, symbol in zip(key, symbols.tolist(), strict=True):
         missed = -(k @ memory)
@@ -940,9 +887,7 @@ STEPS = [
         reference=_round_reference,
         cases={
             "distance 1": lambda sampler: _steps(sampler, 1),
-            "a larger distance": lambda sampler: _steps(
-                sampler, 2 + sampler.size // 3
-            ),
+            "a larger distance": lambda sampler: _steps(sampler, 2 + sampler.size // 3),
             "further back than the first step": _too_far,
         },
         mistakes=known_mistakes(
@@ -1012,12 +957,8 @@ STEPS = [
         "scan",
         reference=_scan_reference,
         cases={
-            "any number of steps": lambda sampler: _to_scan(
-                sampler, 3 + 2 * sampler.size
-            ),
-            "a power of two": lambda sampler: _to_scan(
-                sampler, 4 if sampler.size < 2 else 8
-            ),
+            "any number of steps": lambda sampler: _to_scan(sampler, 3 + 2 * sampler.size),
+            "a power of two": lambda sampler: _to_scan(sampler, 4 if sampler.size < 2 else 8),
             "a single step": lambda sampler: _to_scan(sampler, 1),
             "decays of zero": _with_zeros,
         },
@@ -1321,9 +1262,7 @@ STEPS = [
         cases={
             "chunks of equal length": _equal_chunks,
             "a shorter last chunk": _shorter_last_chunk,
-            "chunks of one step": lambda sampler: _to_cut(
-                sampler, 3 + sampler.size // 2, 1
-            ),
+            "chunks of one step": lambda sampler: _to_cut(sampler, 3 + sampler.size // 2, 1),
             "a chunk longer than the text": _longer_chunk,
             "a decay of 1": lambda sampler: _equal_chunks(sampler, 1.0),
         },
@@ -1486,9 +1425,7 @@ STEPS = [
         cases={
             "a key that is stored twice": _to_ask,
             "different keys": lambda sampler: _to_ask(sampler, again=False),
-            "a strength of 1": lambda sampler: (
-                _to_ask(sampler) | {"strength": 1.0}
-            ),
+            "a strength of 1": lambda sampler: _to_ask(sampler) | {"strength": 1.0},
         },
         mistakes=known_mistakes(
             "Your memory is the plain sum of the pairs. The delta rule corrects what the memory "
