@@ -658,14 +658,19 @@ def _decode_past_the_end(coded, probabilities):
 # -- 9. compress
 
 
-def _words(sampler: CaseSampler, count: int) -> str:
+def _words(sampler: CaseSampler, count: int, *, first: str = "sea") -> str:
     words = ["she", "sells", "sea", "shells", "on", "the", "shore"]
     chosen = sampler.random.choice(words, count)
-    return " ".join(["sea", *chosen])
+    return " ".join([first, *chosen])
 
 
 def _english(order: int):
-    return lambda sampler: {"text": _words(sampler, 2 + 2 * sampler.size), "order": order}
+    first = "sea" if order < 3 else "eels"  # whose first context, e, is not the second one, ee
+
+    def case(sampler: CaseSampler) -> dict:
+        return {"text": _words(sampler, 2 + 2 * sampler.size, first=first), "order": order}
+
+    return case
 
 
 def _korean(sampler: CaseSampler) -> dict:
@@ -720,6 +725,19 @@ def _file(draw):
         return {"coded": _compress_reference(**given).tolist(), "order": given["order"]}
 
     return case
+
+
+def _by_another_encoder(sampler: CaseSampler) -> dict:
+    """A file that ends with another number of the last interval: its upper or its lower end."""
+    text = _words(sampler, 2 + 2 * sampler.size)
+    data = text.encode()
+    low, high, coded = 0, TOP, [*len(data).to_bytes(2, "big")]
+    digits = "".join(f"{byte:08b}" for byte in data)
+    for digit, p in zip(digits, _said_by_replaying(data, 1), strict=True):
+        settled, low, high = _narrow_reference(low, high, p, int(digit))
+        coded += settled.tolist()
+    end = low if sampler.size % 2 else high
+    return {"coded": [*coded, *end.to_bytes(4, "big")], "order": 1}
 
 
 def _decompress_reference(coded, order):
@@ -1290,6 +1308,7 @@ STEPS = [
             "Korean": _file(_korean),
             "an empty text": _file(_empty),
             "more than 255 bytes": _file(_long),
+            "a file of another encoder": _by_another_encoder,
         },
         mistakes=known_mistakes(
             "The two bytes of the length are exchanged: the higher one comes first.",
