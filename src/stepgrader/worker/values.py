@@ -20,7 +20,6 @@ MAX_NUMBERS = 1_000_000
 MAX_VALUES = 100_000  # without the numbers of tensors and arrays
 MAX_DEPTH = 20
 MAX_AXES = 16
-MAX_BITS = 1000  # of an integer; a float holds few more, and JSON no text of any length
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,8 @@ def encode(value: Any) -> Any:
     """Turn a value into what ``json`` can write.
 
     Numbers, texts, ``None``, lists, tuples, dictionaries, arrays and tensors are kept; of anything
-    else, and of an integer of more than 1,000 bits, only the name of its type. Of more values than
-    ``decode`` reads, the first ones are kept and ``decode`` refuses them: an answer that is too
-    long is told so before its time is up.
+    else, only the name of its type. Of more values than ``decode`` reads, the first ones are kept
+    and ``decode`` refuses them: an answer that is too long is told so before its time is up.
 
     Example:
         >>> encode((1, np.ones(2), print))  # doctest: +NORMALIZE_WHITESPACE
@@ -61,8 +59,6 @@ class _Encoder:
         import torch
 
         self._remaining -= 1
-        if isinstance(value, int) and value.bit_length() > MAX_BITS:
-            return {"unsupported": f"int of {value.bit_length()} bits"}
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if isinstance(value, list):
