@@ -38,6 +38,8 @@ def test_a_record_says_how_it_was_made(path):
         assert all(run["came_back"] for run in record["runs"])
     elif "deterministic" in record:  # lengths of a model that learns one text: nothing is random
         assert all(run["bytes"] > 0 and run.get("came_back", True) for run in record["runs"])
+    elif "seconds_reckoned" in record:  # the same files, and the time of each part of the work
+        assert record["files_compared"] > record["hand_ins"] >= 300
     elif "stored_models" in record:  # trained elsewhere, and only scored
         assert "--" not in record["command"]
     elif "shares" not in record.get("runs", [{}])[0]:  # nor on where the time of so many steps goes

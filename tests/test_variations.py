@@ -123,6 +123,10 @@ def test_a_change_must_fit_in_all_visible_cases(step):
     assert "A correct solution" not in (said(step, sometimes) or "")
 
 
+def test_integers_that_python_refuses_to_write_fit_no_change(step):
+    assert "A correct solution" not in (said(step, lambda *_: [10**5000]) or "")
+
+
 def test_hidden_cases_are_not_compared(step):
     """A change that is named must not tell what a hidden case holds."""
     hidden = [{**case, "hidden": True} for case in step.cases]

@@ -40,6 +40,7 @@ BROKEN = (
     "TypeError",
 )  # a change makes no sense
 ERRORS_OF_SHAPES = ("RuntimeError", "ValueError", "IndexError")
+MOST_BITS = 1024  # of an integer that a float can hold
 ALTERNATIVES = 2  # changes that are named together, if they raise the same errors
 Mark = list[Any]
 
@@ -102,6 +103,8 @@ def _form(value: Any) -> str:
         return f"{'truths' if array.dtype == bool else ''}{array.shape}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_form, value)) + "]"
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return "a huge integer"  # Python refuses to write those of thousands of digits
     return value.type_name if isinstance(value, Unsupported) else repr(value)
 
 
