@@ -1,6 +1,6 @@
 """How small do the settings of ``seqbook compress`` make three texts, and how long does it take?
 
-Compresses each text, decompresses it, compares, and writes sizes and seconds to
+Compresses each text, decompresses it, compares, and writes sizes and seconds of the processor to
 ``benchmarks/results/compress_texts.json``, beside what gzip, bzip2 and xz make of it:
 
     OMP_NUM_THREADS=1 python benchmarks/compress_texts.py --shakespeare tinyshakespeare.txt
@@ -9,7 +9,7 @@ The settings were chosen on ``alice29.txt``. The other two texts were first comp
 settings were fixed: the first 150,000 bytes of the file that ``--shakespeare`` names, which is left
 out if it is not given, and the Korean constitution. A run that the file of results has already is
 not repeated; ``--settings`` and ``--text`` choose some. With the network, a run takes about twenty
-minutes on one idle core.
+minutes of one core.
 """
 
 import argparse
@@ -50,12 +50,12 @@ def texts(shakespeare: Path | None) -> dict[str, bytes]:
 def run(name: str, data: bytes, settings: str) -> dict[str, Any]:
     """Compress and decompress a text; return what it took."""
     seconds = []
-    start = time.perf_counter()
+    start = time.process_time()
     archive = compress(data, settings=settings)
-    seconds.append(round(time.perf_counter() - start, 1))
-    start = time.perf_counter()
+    seconds.append(round(time.process_time() - start, 1))
+    start = time.process_time()
     equal = decompress(archive) == data
-    seconds.append(round(time.perf_counter() - start, 1))
+    seconds.append(round(time.process_time() - start, 1))
     return {
         "text": name,
         "settings": settings,

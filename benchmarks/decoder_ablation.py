@@ -17,7 +17,8 @@ Usage:
     python benchmarks/decoder_ablation.py [--seeds 0 1 2] [--variants today layer-norm ...]
         [--scale 1.0] [--output benchmarks/results/decoder_ablation.json]
 
-Progress goes to stderr. With ``--scale 0.05`` it is a quick trial.
+Progress goes to stderr, and the record is written after each variant; a variant that it has already
+is not repeated. With ``--scale 0.05 --output FILE`` it is a quick trial.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import benchmark_record, write_record
+from record import benchmark_record, record_so_far, write_record
 from scored import scored
 from torch import Tensor
 
@@ -168,26 +169,23 @@ def main(arguments: list[str]) -> int:
         for name, part in corpus._asdict().items()
     }
     steps = max(8, round(STEPS * options.scale))
-    record = benchmark_record(
-        __file__,
-        arguments,
-        settings={
-            "text": "alice",
-            "sizes": SIZES,
-            "batch": BATCH,
-            "steps": steps,
-            "warmup": WARMUP,
-            "rates_tried": RATES,
-            "stride": STRIDE,
-        },
-        seeds=options.seeds,
-        variants={
-            name: experiment(name, parts, len(vocabulary), options.seeds, steps)
-            for name in options.variants
-        },
-    )
-    write_record(record, options.output)
-    print(f"wrote {options.output}", file=sys.stderr)
+    settings = {
+        "text": "alice",
+        "sizes": SIZES,
+        "batch": BATCH,
+        "steps": steps,
+        "warmup": WARMUP,
+        "rates_tried": RATES,
+        "stride": STRIDE,
+    }
+    variants = record_so_far(options.output, settings).get("variants", {})
+    for name in options.variants:
+        if name not in variants:
+            variants[name] = experiment(name, parts, len(vocabulary), options.seeds, steps)
+            record = benchmark_record(
+                __file__, arguments, settings=settings, seeds=options.seeds, variants=variants
+            )
+            write_record(record, options.output)
     return 0
 
 

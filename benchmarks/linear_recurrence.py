@@ -14,9 +14,10 @@ equally many weights on growing lengths. A run stops early once it has solved it
 compares a scan with a loop, forward and backward, in turn.
 
 The learning rate of each network is the better of two in a third of the steps, from a seed that is
-not used again. Every record is written after each run. With ``--tiny`` it is a trial of seconds.
-Nobody has timed the whole yet: expect some hours for each of the first three on one core, most of
-them for the largest states and lengths.
+not used again. Every record is written after each run; what it has already is not repeated. Seconds
+are those of the processor. With ``--tiny`` it is a trial of seconds. Nobody has timed the whole
+yet: expect some hours for each of the first three on one core, most of them for the largest states
+and lengths.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from record import RESULTS, benchmark_record, write_record
+from record import RESULTS, benchmark_record, record_so_far, write_record
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, relu
 
@@ -282,17 +283,21 @@ def best_rate(task: Task, steps: int) -> tuple[float, dict[str, float]]:
     return min(order, key=lambda rate: order[rate], default=RATES[0]), ends
 
 
-def runs_of(task: Task, size: Size, **described: Any) -> Iterator[dict]:
-    """Choose a rate, then train from every seed."""
+def runs_of(task: Task, size: Size, found: list[dict], **described: Any) -> Iterator[dict]:
+    """Choose a rate, then train from every seed, unless that has been found already."""
+    done = [run for run in found if described.items() <= run.items()]
+    if len(done) == len(size.seeds):
+        return
+    found[:] = [run for run in found if run not in done]  # of a rate that is chosen anew
     rate, trial = best_rate(task, size.steps)
     for seed in size.seeds:
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             model, state, losses = trained(task, seed, rate=rate, steps=size.steps)
         except FloatingPointError as error:  # a result too
             yield {**described, "seed": seed, "learning_rate": rate, "failed": str(error)}
             continue
-        seconds = round(time.perf_counter() - start, 1)
+        seconds = round(time.process_time() - start, 1)
         yield {
             **described,
             "seed": seed,
@@ -306,7 +311,7 @@ def runs_of(task: Task, size: Size, **described: Any) -> Iterator[dict]:
         }
 
 
-def recall_runs(size: Size) -> Iterator[dict]:
+def recall_runs(size: Size, found: list[dict]) -> Iterator[dict]:
     """Associative recall, by number of pairs and size of the state."""
     values = 8
     features = size.keys + values
@@ -349,7 +354,7 @@ def recall_runs(size: Size) -> Iterator[dict]:
             )
 
         task = Task(build, loss, 0.01, score)
-        yield from runs_of(task, size, model=kind, wanted_state=state)
+        yield from runs_of(task, size, found, model=kind, wanted_state=state)
 
 
 COMPARED = ("LSTM", "LSTM, spread", "minGRU, default", "minGRU", "LRU", "selective")
@@ -381,7 +386,7 @@ def equal_networks(size: Size, kind: str, longest: int, features: int, outputs: 
     return lambda seed: build(seed, width)
 
 
-def adding_runs(size: Size) -> Iterator[dict]:
+def adding_runs(size: Size, found: list[dict]) -> Iterator[dict]:
     """The adding problem, by length."""
     for length in size.lengths:
 
@@ -398,10 +403,12 @@ def adding_runs(size: Size) -> Iterator[dict]:
 
         for kind in COMPARED:
             build = equal_networks(size, kind, length, features=2, outputs=1)
-            yield from runs_of(Task(build, loss, 0.005, score), size, model=kind, length=length)
+            yield from runs_of(
+                Task(build, loss, 0.005, score), size, found, model=kind, length=length
+            )
 
 
-def copying_runs(size: Size) -> Iterator[dict]:
+def copying_runs(size: Size, found: list[dict]) -> Iterator[dict]:
     """The copying problem, by delay."""
     symbols, count = 8, 10
     for delay in size.delays:
@@ -425,10 +432,12 @@ def copying_runs(size: Size) -> Iterator[dict]:
         for kind in COMPARED:
             build = equal_networks(size, kind, delay, features=symbols + 2, outputs=symbols + 1)
             solved = 0.01 * copying_loss(delay=delay)
-            yield from runs_of(Task(build, loss, solved, score), size, model=kind, delay=delay)
+            yield from runs_of(
+                Task(build, loss, solved, score), size, found, model=kind, delay=delay
+            )
 
 
-def timing_rows(size: Size) -> Iterator[dict]:
+def timing_rows(size: Size, found: list[dict]) -> Iterator[dict]:
     """Time of a scan and of a loop, forward and backward, by length."""
     batch, features = 8, 64
     for length in size.timed:
@@ -456,7 +465,7 @@ def timing_rows(size: Size) -> Iterator[dict]:
         }
 
 
-PARTS: dict[str, Callable[[Size], Iterator[dict]]] = {
+PARTS: dict[str, Callable[[Size, list[dict]], Iterator[dict]]] = {
     "recall": recall_runs,
     "adding": adding_runs,
     "copying": copying_runs,
@@ -477,8 +486,8 @@ def main(arguments: list[str]) -> int:
     size = TINY if options.tiny else Size()
     output = options.output or RESULTS / f"linear_recurrence_{options.part}.json"
     settings = {"batch": BATCH, "rates_tried": RATES, "trial_seed": TRIAL_SEED, **size._asdict()}
-    found: list[dict] = []
-    for row in PARTS[options.part](size):
+    found = [] if options.part == "timing" else record_so_far(output, settings).get("runs", [])
+    for row in PARTS[options.part](size, found):
         print(row, file=sys.stderr, flush=True)
         found.append(row)
         contents: dict[str, Any] = {"settings": settings, "runs": found}

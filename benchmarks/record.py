@@ -44,3 +44,21 @@ def write_record(record: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def record_so_far(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a record that was begun, to go on where it stopped; an empty one if there is none.
+
+    Args:
+        path: Where the record is, or will be.
+        settings: The settings of all its runs.
+
+    Raises:
+        ValueError: The record was made with other settings.
+    """
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["settings"] != json.loads(json.dumps(settings)):
+        raise ValueError(f"{path}: made with other settings; delete it, or choose another --output")
+    return record

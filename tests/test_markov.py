@@ -11,6 +11,7 @@ from seqbook.statistics.markov import (
     AdditiveMarkov,
     MarkovChain,
     WittenBellMarkov,
+    adaptive_bits,
     bits_per_symbol,
     sample,
 )
@@ -242,3 +243,28 @@ def test_a_caller_who_edits_a_distribution_leaves_the_model_alone(model):
     if given_away.flags.writeable:
         given_away[:] = 0
     assert np.array_equal(model.distribution([0]), before)
+
+
+@given(ids, ids, orders, st.integers(0, 4))
+def test_an_adaptive_model_counts_what_it_has_predicted(symbols, text, order, skip):
+    model = WittenBellMarkov(order, SIZE).fit(symbols)
+    before = {context: dict(counts) for context, counts in model.followers.items()}
+    costs = []
+    for t, symbol in enumerate(text):
+        counting = WittenBellMarkov(order, SIZE).fit(symbols)
+        for k in range(order + 1):
+            for end in range(k, t):
+                counting.followers[tuple(text[end - k : end])][text[end]] += 1
+        costs.append(-np.log2(counting.distribution(text[:t])[symbol]))
+    assert adaptive_bits(model, text, skip=skip) == pytest.approx(np.mean(costs[skip:]))
+    assert before == {context: dict(counts) for context, counts in model.followers.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "skip", "message"),
+    [([], 0, "at least one"), ([0, 3], 0, "3"), ([0, 1], 2, "skip")],
+)
+def test_an_adaptive_model_refuses_what_it_cannot_score(text, skip, message):
+    model = WittenBellMarkov(1, SIZE).fit([0, 1, 2, 0])
+    with pytest.raises(ValueError, match=message):
+        adaptive_bits(model, text, skip=skip)
