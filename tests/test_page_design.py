@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from browser import NARROW, expect, settle, visiting
 from bs4 import BeautifulSoup
-from code_lines import with_lines
+from code_lines import UNCOLOURED, with_lines
 from conftest import (
     CHAPTERS,
     FIGURE,
@@ -23,6 +23,8 @@ from conftest import (
 from cut_fonts import FONTS, LATIN, read_ranges, syllables
 from draw_live_figures import written_text
 from nbformat.v4 import new_output
+from pygments.styles import get_style_by_name
+from pygments.token import Token, string_to_tokentype
 
 STATIC = ROOT / "book" / "_static"
 SHEET = (STATIC / "type-and-colour.css").read_text(encoding="utf-8")
@@ -89,6 +91,14 @@ def test_lines_of_code_know_their_indent_and_keep_their_text():
     assert [line.get_text() for line in lines] == ["if x:\n", "    y\n", "        z()\n"]
     assert [line.get("style") for line in lines] == [None, "--indent:4", "--indent:8"]
     assert with_lines("<pre>x</pre>") == "<pre>x</pre>"
+
+
+def test_only_what_has_a_colour_of_its_own_is_an_element():
+    for style in map(get_style_by_name, ("a11y-high-contrast-light", "a11y-high-contrast-dark")):
+        text = style.style_for_token(Token.Text)
+        for name in UNCOLOURED.values():
+            assert style.style_for_token(string_to_tokentype(name)) == text
+    assert not BeautifulSoup(with_lines(CODE), "html.parser").select(".n, .p, .w")
 
 
 @pytest.mark.parametrize("name", ["lstm.html", "attention.html"])

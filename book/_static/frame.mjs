@@ -18,11 +18,14 @@ function start() {
   let current;
   let waiting = false;
 
+  // All sizes are read before anything is written, since each reading after a change lays the page
+  // out again.
   function measure() {
-    segments.forEach((segment, i) => {
-      segment.style.flexGrow = sections[i].offsetHeight;
-    });
+    const heights = sections.map((section) => section.offsetHeight);
     show();
+    segments.forEach((segment, i) => {
+      segment.style.flexGrow = heights[i];
+    });
   }
 
   function show() {

@@ -8,15 +8,16 @@ whenIdle(() => {
     "katex-display": "Formula, scrolls sideways",
     "pst-scrollable-table-container": "Table, scrolls sideways",
   };
-  const update = (box) => {
+  const scrolls = (box) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+  const update = (box, isScrolling) => {
     const name = Object.entries(names).find(([kind]) => box.classList.contains(kind))?.[1];
-    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) {
+    if (isScrolling) {
       box.tabIndex = 0;
       if (name) {
         box.setAttribute("role", "group");
         box.setAttribute("aria-label", name);
       }
-    } else {
+    } else if (box.hasAttribute("tabindex")) {
       box.removeAttribute("tabindex");
       if (name) {
         box.removeAttribute("role");
@@ -24,7 +25,11 @@ whenIdle(() => {
       }
     }
   };
-  const observer = new ResizeObserver((entries) => entries.forEach(({ target }) => update(target)));
+  const observer = new ResizeObserver((entries) => {
+    // all sizes first: a reading after a change lays the page out again
+    const found = entries.map(({ target }) => [target, scrolls(target)]);
+    found.forEach(([box, isScrolling]) => update(box, isScrolling));
+  });
   document
     .querySelectorAll(".katex-display, .pst-scrollable-table-container")
     .forEach((box) => observer.observe(box));
