@@ -215,7 +215,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    settings = {
+    settings: dict[str, Any] = {
         "minutes": {name: minutes * options.scale for name, minutes in MINUTES.items()},
         "rates_tried": RATES,
         "warmup": WARMUP,

@@ -60,7 +60,7 @@ def model_of(kind: str, symbols: int, *, seed: int, **sizes: Any) -> DecoderOnly
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of the maps around the layers
         for block in list(model.layers)[: -1 if kind == "hybrid" else None]:
-            block.self_attn = Mixer(features, layer_of(features, generator))  # type: ignore
+            block.self_attn = Mixer(features, layer_of(features, generator))
     return model
 
 

@@ -59,7 +59,8 @@ OF_2019: dict[str, Any] = {"norm": "layer", "positions": "learned", "feed_forwar
 OPTIMIZER: dict[str, Any] = {"weight_decay": 0.1, "betas": (0.9, 0.99)}
 FINAL = 0.1  # of the learning rate, at the end
 STEPS = 2000  # of the published settings
-WARMUP = {"updates": 100, "share_of_time": 0.05}
+WARMUP = 100  # updates
+WARMUP_SHARE = 0.05  # of the time
 SEEDS = (0, 1, 2)
 CHOOSING_SEED = 100
 RATES = (0.001, 0.003)
@@ -138,14 +139,14 @@ def trial_of(name: str, size: str, symbols: int, training: Tensor, seed: int) ->
 
 def published(name: str, seed: int, parts: dict[str, Tensor], symbols: int, scale: float):
     """Train for the published number of updates."""
-    steps = max(WARMUP["updates"] + 1, round(STEPS * scale))
+    steps = max(WARMUP + 1, round(STEPS * scale))
     trial = trial_of(name, "small", symbols, parts["training"], seed)
     rate = RATES[0]
     training = training_steps(
         trial.model.parameters(),
         trial.loss,
         steps=steps,
-        learning_rate=warmup_cosine(rate, steps, warmup=int(WARMUP["updates"]), final=FINAL * rate),
+        learning_rate=warmup_cosine(rate, steps, warmup=WARMUP, final=FINAL * rate),
         optimizer=adamw(trial.model, **OPTIMIZER),
     )
     scores = scored(
@@ -173,7 +174,7 @@ def for_minutes(
         minutes=minutes,
         scores=scores,
         learning_rate=rate,
-        warmup=WARMUP["share_of_time"],
+        warmup=WARMUP_SHARE,
         final=FINAL * rate,
         optimizer=adamw(trial.model, **OPTIMIZER),
     )
@@ -183,7 +184,7 @@ def for_minutes(
 def _described(
     trial: Trial, rate: float, scores: Iterator[tuple[int, float, float]], name: str
 ) -> dict[str, Any]:
-    losses, minutes = {}, 0.0
+    losses: dict[str, float] = {}
     for updates, loss, minutes in scores:
         losses[str(updates)] = round(loss, 4)
         print(f"{name}: {updates} updates, {loss:.4f} nats, {minutes:.1f} min", file=sys.stderr)
@@ -192,7 +193,7 @@ def _described(
         "weights": weights_of(trial.model),
         "learning_rate": rate,
         "validation_loss": losses,
-        "final_loss": loss,
+        "final_loss": round(loss, 4),
         "lowest_loss": min(losses.values()),
         "training_minutes": round(minutes, 2),
     }
@@ -265,7 +266,7 @@ def main(arguments: list[str]) -> int:
         "rows": ROWS,
         "steps": STEPS,
         "minutes": MINUTES,
-        "warmup": WARMUP,
+        "warmup": {"updates": WARMUP, "share_of_time": WARMUP_SHARE},
         "rates": RATES,
         "final_rate": FINAL,
         "optimizer": OPTIMIZER,
